@@ -1,0 +1,102 @@
+//! Entries: what a snapshot says of one file, folder or other thing.
+//!
+//! Sources make entries, trees store them, destinations write them back. Names are bytes.
+
+use crate::id::ChunkId;
+use crate::runtime::Timestamp;
+
+/// The place of an entry in its snapshot: path components joined by a zero byte, without one at either end; empty for the root folder.
+///
+/// Since no component holds a zero byte, comparing keys as bytes compares paths component by component, and everything
+/// below a folder is one range.
+pub type Key = Vec<u8>;
+
+/// One line of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it stands.
+    pub key: Key,
+    /// What it is, with what belongs to that kind only.
+    pub kind: EntryKind,
+    /// Owner, mode, times and attributes.
+    pub metadata: Metadata,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file or a stream.
+    File(FileContent),
+    /// A folder.
+    Folder,
+    /// A symbolic link and where it points, as bytes.
+    Symlink(Vec<u8>),
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A block device: major and minor number.
+    BlockDevice(u32, u32),
+    /// A character device: major and minor number.
+    CharDevice(u32, u32),
+    /// Another name of the entry with this key, which comes earlier; its own metadata is empty.
+    HardLink(Key),
+}
+
+/// The content of a file: what lies outside its holes, cut into chunks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FileContent {
+    /// Length in bytes, holes included.
+    pub size: u64,
+    /// Holes as (offset, length), ascending, not touching, within `size`. No chunk reaches into or across a hole.
+    pub holes: Vec<(u64, u64)>,
+    /// Which cutter of the config cut it.
+    pub cutter: u32,
+    /// The chunks in order.
+    pub chunks: ChunkList,
+}
+
+/// A chunk of a file: its id and its length in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkRef {
+    /// Its id.
+    pub id: ChunkId,
+    /// Its length; at least 1.
+    pub length: u32,
+}
+
+/// A chunk list, in the entry itself or in a recipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChunkList {
+    /// Few chunks.
+    Inline(Vec<ChunkRef>),
+    /// The root node of a recipe.
+    Recipe(ChunkId),
+}
+
+impl Default for ChunkList {
+    fn default() -> Self {
+        Self::Inline(Vec::new())
+    }
+}
+
+/// Owner, mode, times and attributes of an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metadata {
+    /// Permission bits with setuid, setgid and sticky: `0o0000..=0o7777`.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Owner's name where known, otherwise empty.
+    pub user: Vec<u8>,
+    /// Group's name where known, otherwise empty.
+    pub group: Vec<u8>,
+    /// When the content was last modified.
+    pub modified: Timestamp,
+    /// Linux inode flags (`chattr`) that a person sets, as in `FS_IOC_GETFLAGS`; 0 where there are none.
+    pub inode_flags: u32,
+    /// Extended attributes (ACLs and capabilities among them) as name and value, ascending by name, each name once.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}

@@ -1,0 +1,114 @@
+//! The one public error type.
+//!
+//! A kind says what the caller should do; the message says what happened, with names, expected and found.
+//! Messages are for people and are not API. Modules below may use narrower errors of their own; they become
+//! [`Error`] at the first public function on the way out.
+
+use std::fmt;
+
+/// Shorthand for a result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What the caller should do about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// There is no repository here: create one, or correct the place.
+    NoRepository,
+    /// A named thing (object, snapshot, path) does not exist: correct the name.
+    NotFound,
+    /// Something of this name exists already: choose another name.
+    AlreadyExists,
+    /// The request or a setting makes no sense: correct it.
+    Invalid,
+    /// Wrong passphrase or key, or a credential that may not do this: use another credential.
+    Unauthorized,
+    /// Another session has to end first: try again later.
+    Busy,
+    /// The backend or the file system did not answer or refused: try again, or mend the machine.
+    Unavailable,
+    /// Stored bytes do not match their hash, seal, signature or rules: run check and scrub.
+    Damaged,
+    /// Written by a newer release or with a feature that this one lacks: upgrade.
+    Unsupported,
+    /// The caller asked to stop.
+    Cancelled,
+    /// A fault of this program: please report it.
+    Internal,
+}
+
+/// An error with its [`ErrorKind`], a message for people, and where the format is concerned the rule that was broken.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    rule: Option<&'static str>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// Makes an error of `kind` with a message.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), rule: None, source: None }
+    }
+
+    /// Makes a [`ErrorKind::Damaged`] error that names the rule of the format specification that is broken.
+    pub fn rule(rule: &'static str, message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Damaged, message: message.into(), rule: Some(rule), source: None }
+    }
+
+    /// Makes a [`ErrorKind::Unsupported`] error that names the rule which refused the unknown feature.
+    pub fn unsupported(rule: &'static str, message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Unsupported, message: message.into(), rule: Some(rule), source: None }
+    }
+
+    /// Makes an [`ErrorKind::Unavailable`] (or `NotFound`, `AlreadyExists`) error from an I/O error.
+    pub fn io(what: impl fmt::Display, source: std::io::Error) -> Self {
+        let kind = match source.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
+            _ => ErrorKind::Unavailable,
+        };
+        Self { kind, message: format!("{what}: {source}"), rule: None, source: Some(Box::new(source)) }
+    }
+
+    /// Puts `context` (an object name, a path) before the message.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// Changes the kind, keeping message and source.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// The kind: what to do.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The rule of the format specification that the bytes break, for example `PACK-3`.
+    pub fn broken_rule(&self) -> Option<&'static str> {
+        self.rule
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match self.rule {
+            Some(rule) => write!(f, " (format rule {rule})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|s| s as _)
+    }
+}

@@ -1,0 +1,8 @@
+//! The format: bytes to values and back, as `format-spec` gives it.
+//!
+//! No I/O, no clock, no panic on any input, and no allocation that the input alone decides. One file for each page
+//! of the specification, of the same name.
+
+mod contents_table;
+
+pub use contents_table::{BaseRange, ContentsTable, FrameRecord};
