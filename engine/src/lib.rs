@@ -5,6 +5,7 @@ pub mod entry;
 mod error;
 pub mod format;
 pub mod id;
+pub mod limits;
 pub mod progress;
 pub mod runtime;
 

@@ -4,5 +4,6 @@
 //! of the specification, of the same name.
 
 mod contents_table;
+mod cursor;
 
 pub use contents_table::{BaseRange, ContentsTable, FrameRecord};
