@@ -98,6 +98,10 @@ id!(
     SlotId, 16
 );
 id!(
+    /// Names a credential; random, zero for admin.
+    CredentialId, 16
+);
+id!(
     /// Names a dedup domain; all zero is the default domain.
     DomainId, 16
 );

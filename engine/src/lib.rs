@@ -1,6 +1,7 @@
 //! icecore: a content-addressed, deduplicating, encrypted storage engine for backups.
 
 pub mod backend;
+pub mod crypto;
 pub mod entry;
 mod error;
 pub mod format;
