@@ -1,6 +1,8 @@
 //! icecore: a content-addressed, deduplicating, encrypted storage engine for backups.
 
 pub mod backend;
+pub mod chunker;
+pub mod compress;
 pub mod crypto;
 pub mod entry;
 mod error;

@@ -1,0 +1,364 @@
+//! Compression of frames: one zstd frame, or the bytes as they are where that saves too little.
+//!
+//! Both directions keep their zstd context and are meant to be reused, one for each thread. What comes out depends on the bytes,
+//! the level and the release of zstd, on nothing else. What goes in on the way back may be hostile: output is bounded by the
+//! length that the caller expects, and only one plain frame without dictionary that fills the input is accepted.
+
+use crate::error::{Error, ErrorKind, Result};
+use std::fmt;
+use zstd::bulk;
+use zstd::zstd_safe::{self, CParameter};
+
+/// Compression has to save at least one part in this many to be used.
+const SAVING_PART_MIN: usize = 64;
+/// Below this many bytes the probe would cost more than it saves.
+const PROBED_LENGTH_MIN: usize = 128 << 10;
+/// The probe compresses this many pieces ...
+const PROBE_PIECES: usize = 16;
+/// ... of this many bytes each.
+const PROBE_PIECE_LENGTH: usize = 2 << 10;
+/// Data counts as incompressible where the probe saves less than one part in this many. Finer than [`SAVING_PART_MIN`], since
+/// pieces compress worse than the whole.
+const PROBE_SAVING_PART_MIN: usize = 256;
+/// The largest window that a frame may ask for, in bytes.
+const WINDOW_LENGTH_MAX: u64 = 8 << 20;
+/// First bytes of every zstd frame.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// How the plaintext of a frame is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// As it is.
+    Stored,
+    /// As one zstd frame.
+    Zstd,
+}
+
+/// Compresses at one level.
+pub struct Compressor {
+    level: i32,
+    context: bulk::Compressor<'static>,
+    probe: bulk::Compressor<'static>,
+    sample: Vec<u8>,
+}
+
+impl Compressor {
+    /// Makes a compressor of a zstd `level`, from the fastest negative ones to 22.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a level that zstd does not have, [`ErrorKind::Unavailable`] where memory is short.
+    pub fn new(level: i32) -> Result<Self> {
+        let levels = zstd_safe::min_c_level()..=zstd_safe::max_c_level();
+        if !levels.contains(&level) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("compression level {level}: choose {} to {}", levels.start(), levels.end()),
+            ));
+        }
+        let context = |level| -> std::io::Result<bulk::Compressor<'static>> {
+            let mut context = bulk::Compressor::new(level)?;
+            context.set_parameter(CParameter::ChecksumFlag(false))?;
+            context.set_parameter(CParameter::ContentSizeFlag(true))?;
+            context.set_parameter(CParameter::DictIdFlag(false))?;
+            Ok(context)
+        };
+        let both = || Ok((context(level)?, context(1)?));
+        let (context, probe) = both().map_err(|error| Error::io("preparing compression", error))?;
+        Ok(Self { level, context, probe, sample: Vec::new() })
+    }
+
+    /// Replaces `out` by what is to be stored for `plaintext`, and says how: compressed where that saves at least 1/64.
+    ///
+    /// The caller keeps `plaintext` to the length of a frame; up to 8 MiB [`Decompressor`] reads back what this makes.
+    pub fn compress(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Method {
+        if self.is_worth_trying(plaintext) {
+            // Room only for what would be used: zstd gives up when that is full. The room, and so the outcome, depends on
+            // the plaintext alone, not on the capacity that `out` happens to have.
+            let room = plaintext.len() - plaintext.len().div_ceil(SAVING_PART_MIN);
+            out.resize(room, 0);
+            if let Ok(length) = self.context.compress_to_buffer(plaintext, out.as_mut_slice()) {
+                out.truncate(length);
+                return Method::Zstd;
+            }
+        }
+        out.clear();
+        out.extend_from_slice(plaintext);
+        Method::Stored
+    }
+
+    /// Whether a sample of a long plaintext compresses at all. Already compressed data then costs a fraction of a full run.
+    fn is_worth_trying(&mut self, plaintext: &[u8]) -> bool {
+        if plaintext.len() < PROBED_LENGTH_MIN {
+            return !plaintext.is_empty();
+        }
+        self.sample.clear();
+        let stride = (plaintext.len() - PROBE_PIECE_LENGTH) / (PROBE_PIECES - 1);
+        for piece in 0..PROBE_PIECES {
+            self.sample.extend_from_slice(&plaintext[piece * stride..][..PROBE_PIECE_LENGTH]);
+        }
+        let mut room = [0; PROBE_PIECES * PROBE_PIECE_LENGTH * (PROBE_SAVING_PART_MIN - 1) / PROBE_SAVING_PART_MIN];
+        self.probe.compress_to_buffer(&self.sample, room.as_mut_slice()).is_ok()
+    }
+}
+
+impl fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compressor").field("level", &self.level).finish_non_exhaustive()
+    }
+}
+
+/// Undoes [`Method::Zstd`].
+pub struct Decompressor {
+    context: bulk::Decompressor<'static>,
+}
+
+impl Decompressor {
+    /// Makes a decompressor.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] where memory is short.
+    pub fn new() -> Result<Self> {
+        let context = bulk::Decompressor::new().map_err(|error| Error::io("preparing decompression", error))?;
+        Ok(Self { context })
+    }
+
+    /// Replaces `out` by the `length_expected` bytes that the zstd frame `bytes` holds.
+    ///
+    /// Takes `length_expected` bytes of memory, whatever `bytes` says; the caller keeps that to the limits of the format.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] unless `bytes` is exactly one zstd frame, without dictionary and with a window of at most 8 MiB,
+    /// that unpacks to exactly `length_expected` bytes. `out` is then empty.
+    pub fn decompress(&mut self, bytes: &[u8], length_expected: usize, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        check_header(bytes)?;
+        let length_framed =
+            zstd_safe::find_frame_compressed_size(bytes).map_err(|code| damaged(zstd_safe::get_error_name(code).to_owned()))?;
+        if length_framed != bytes.len() {
+            return Err(damaged(format!("{} bytes follow the frame", bytes.len() - length_framed)));
+        }
+        out.resize(length_expected, 0);
+        let outcome = match self.context.decompress_to_buffer(bytes, out.as_mut_slice()) {
+            Ok(length) if length == length_expected => Ok(()),
+            Ok(length) => Err(damaged(format!("it unpacks to {length} bytes, expected {length_expected}"))),
+            Err(error) => Err(damaged(format!("{error}, expected {length_expected} bytes"))),
+        };
+        if outcome.is_err() {
+            out.clear();
+        }
+        outcome
+    }
+}
+
+impl fmt::Debug for Decompressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decompressor").finish_non_exhaustive()
+    }
+}
+
+fn damaged(what: String) -> Error {
+    Error::new(ErrorKind::Damaged, format!("the compressed bytes are not one sound zstd frame: {what}"))
+}
+
+/// Refuses what zstd would take in one pass although the format does not: other kinds of frame, dictionaries, large windows.
+fn check_header(bytes: &[u8]) -> Result<()> {
+    let Some([descriptor, rest @ ..]) = bytes.strip_prefix(&ZSTD_MAGIC) else {
+        return Err(damaged("the magic number is missing".to_owned()));
+    };
+    if descriptor & 0b11 != 0 {
+        return Err(damaged("it asks for a dictionary".to_owned()));
+    }
+    let is_single_segment = descriptor & 0b10_0000 != 0;
+    if is_single_segment {
+        // The window is the content, which the room for the output bounds.
+        return Ok(());
+    }
+    let Some(window) = rest.first() else {
+        return Err(damaged("its header is cut short".to_owned()));
+    };
+    let base = 1u64 << (10 + (window >> 3));
+    let length = base + base / 8 * u64::from(window & 7);
+    if length > WINDOW_LENGTH_MAX {
+        return Err(damaged(format!("it asks for a window of {length} bytes, at most {WINDOW_LENGTH_MAX} are allowed")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn noise(seed: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    /// Bytes of which about half can be saved.
+    fn text(seed: u64, length: usize) -> Vec<u8> {
+        noise(seed, length).iter().map(|byte| b"etaoin shrdlu\n01"[usize::from(byte & 15)]).collect()
+    }
+
+    fn compress(plaintext: &[u8]) -> (Method, Vec<u8>) {
+        let mut out = Vec::new();
+        let method = Compressor::new(3).unwrap().compress(plaintext, &mut out);
+        (method, out)
+    }
+
+    fn refusal(bytes: &[u8], length_expected: usize) -> Error {
+        let mut out = vec![1, 2, 3];
+        let error = Decompressor::new().unwrap().decompress(bytes, length_expected, &mut out).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(out.is_empty());
+        error
+    }
+
+    #[test]
+    fn what_does_not_compress_is_stored() {
+        for length in [0, 1, 63, 64, 1000, PROBED_LENGTH_MIN - 1, PROBED_LENGTH_MIN, 600_000] {
+            let plaintext = noise(1, length);
+            assert_eq!(compress(&plaintext), (Method::Stored, plaintext), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_saving_below_one_part_in_64_is_not_worth_it() {
+        let mut plaintext = noise(2, 100_000);
+        plaintext.extend([0; 1_200]);
+        assert_eq!(compress(&plaintext).0, Method::Stored);
+        plaintext.extend([0; 1_200]);
+        let (method, bytes) = compress(&plaintext);
+        assert_eq!(method, Method::Zstd);
+        assert!(bytes.len() * SAVING_PART_MIN <= plaintext.len() * (SAVING_PART_MIN - 1));
+    }
+
+    #[test]
+    fn frames_carry_the_content_size_and_no_checksum() {
+        let (method, bytes) = compress(&text(3, 300_000));
+        assert_eq!(method, Method::Zstd);
+        assert_eq!(zstd_safe::get_frame_content_size(&bytes).unwrap(), Some(300_000));
+        assert_eq!(bytes[4] & 0b111, 0, "checksum or dictionary");
+    }
+
+    #[test]
+    fn the_outcome_does_not_depend_on_what_came_before() {
+        let mut used = Compressor::new(3).unwrap();
+        let mut out = Vec::with_capacity(10 << 20);
+        for seed in 0..20 {
+            let length = 1 << (seed + 1);
+            for plaintext in [text(seed, length), noise(seed, length), vec![0; length]] {
+                let method = used.compress(&plaintext, &mut out);
+                assert_eq!((method, out.clone()), compress(&plaintext));
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_makes_frames_that_are_read_back() {
+        let plaintext = text(4, 1 << 16).repeat(64);
+        let (mut bytes, mut back) = (Vec::new(), Vec::new());
+        for level in [-7, 1, 3, 9, 22] {
+            assert_eq!(Compressor::new(level).unwrap().compress(&plaintext, &mut bytes), Method::Zstd);
+            Decompressor::new().unwrap().decompress(&bytes, plaintext.len(), &mut back).unwrap();
+            assert!(back == plaintext);
+        }
+        assert_eq!(Compressor::new(23).unwrap_err().kind(), ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn a_frame_that_unpacks_to_another_length_is_refused() {
+        let (_, bytes) = compress(&[0; 1 << 20]);
+        assert!(bytes.len() < 100, "a small bomb");
+        refusal(&bytes, (1 << 20) - 1);
+        refusal(&bytes, (1 << 20) + 1);
+        refusal(&bytes, 0);
+    }
+
+    #[test]
+    fn a_bomb_that_hides_its_length_is_refused() {
+        let mut bytes = Vec::new();
+        zstd::stream::copy_encode([0; 1 << 20].as_slice(), &mut bytes, 3).unwrap();
+        assert_eq!(zstd_safe::get_frame_content_size(&bytes).unwrap(), None);
+        refusal(&bytes, 1000);
+        let mut out = Vec::new();
+        Decompressor::new().unwrap().decompress(&bytes, 1 << 20, &mut out).unwrap();
+    }
+
+    #[test]
+    fn anything_beside_one_frame_is_refused() {
+        let (_, bytes) = compress(&text(5, 1000));
+        let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0][..], b"skip"].concat();
+        let empty_frame = zstd::bulk::compress(&[], 3).unwrap();
+        refusal(&[&bytes[..], &[0]].concat(), 1000);
+        refusal(&[&bytes[..], &bytes].concat(), 2000);
+        refusal(&[&bytes[..], &empty_frame].concat(), 1000);
+        refusal(&[&bytes[..], &skippable].concat(), 1000);
+        refusal(&[&skippable[..], &bytes].concat(), 1000);
+        refusal(&skippable, 0);
+        refusal(&[], 0);
+        refusal(&text(6, 1000), 1000);
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_of_the_header_is_survived() {
+        let (_, bytes) = compress(&text(7, 1000));
+        for length in 0..bytes.len() {
+            refusal(&bytes[..length], 1000);
+        }
+        let mut decompressor = Decompressor::new().unwrap();
+        for bit in 0..64 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let mut out = Vec::new();
+            if decompressor.decompress(&flipped, 1000, &mut out).is_ok() {
+                assert_eq!(out.len(), 1000);
+            }
+        }
+        // A context that has just failed is as good as new.
+        decompressor.decompress(&bytes, 1000, &mut Vec::new()).unwrap();
+    }
+
+    #[test]
+    fn a_large_window_is_refused() {
+        // A frame without content size, one empty last raw block: all that differs is the window descriptor.
+        let frame = |window: u8| [&ZSTD_MAGIC[..], &[0, window, 1, 0, 0]].concat();
+        Decompressor::new().unwrap().decompress(&frame(13 << 3), 0, &mut Vec::new()).unwrap();
+        assert!(refusal(&frame(13 << 3 | 1), 0).to_string().contains("window"));
+        assert!(refusal(&frame(0xff), 0).to_string().contains("window"));
+    }
+
+    #[test]
+    fn a_dictionary_is_refused() {
+        let with_dictionary = [&ZSTD_MAGIC[..], &[1, 0, 9, 1, 0, 0]].concat();
+        assert!(refusal(&with_dictionary, 0).to_string().contains("dictionary"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn round_trip(seed in any::<u64>(), lengths in proptest::collection::vec((0usize..100_000, any::<bool>()), 0..6)) {
+            let parts = lengths.iter().map(|&(length, is_text)| if is_text { text(seed, length) } else { noise(seed, length) });
+            let plaintext: Vec<u8> = parts.flatten().collect();
+            let (method, bytes) = compress(&plaintext);
+            match method {
+                Method::Stored => prop_assert!(bytes == plaintext),
+                Method::Zstd => {
+                    let mut back = Vec::new();
+                    Decompressor::new().unwrap().decompress(&bytes, plaintext.len(), &mut back).unwrap();
+                    prop_assert!(back == plaintext);
+                }
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_get_past_their_length(bytes in proptest::collection::vec(any::<u8>(), 0..200), length in 0usize..5000) {
+            let bytes = [&ZSTD_MAGIC[..], &bytes].concat();
+            let mut out = Vec::new();
+            if Decompressor::new().unwrap().decompress(&bytes, length, &mut out).is_ok() {
+                prop_assert_eq!(out.len(), length);
+            }
+        }
+    }
+}
