@@ -129,7 +129,10 @@ impl Config {
         let (optional_flags, write_flags, required) = (reader.u64()?, reader.u64()?, reader.u64()?);
         if required != 0 {
             let bit = required.trailing_zeros();
-            return Err(Error::unsupported("CFG-1", format!("the repository needs feature flag {bit}, which this icecore does not know; upgrade")));
+            return Err(Error::unsupported(
+                "CFG-1",
+                format!("the repository needs feature flag {bit}, which this icecore does not know; upgrade"),
+            ));
         }
         let created = reader.time()?;
         let (predecessor, second_predecessor) = (reader.array::<32>()?, reader.array::<32>()?);
@@ -144,7 +147,9 @@ impl Config {
         let (structure_epoch, restore_epoch) = (reader.u32()?, reader.u32()?);
         let (pack_size, data_frame_size, meta_frame_size) = (reader.u32()?, reader.u32()?, reader.u32()?);
         let frame_sizes = FRAME_SIZE_MIN..=FRAME_SIZE_MAX;
-        if !(PACK_SIZE_MIN..=PACK_SIZE_MAX).contains(&pack_size) || !frame_sizes.contains(&data_frame_size) || !frame_sizes.contains(&meta_frame_size)
+        if !(PACK_SIZE_MIN..=PACK_SIZE_MAX).contains(&pack_size)
+            || !frame_sizes.contains(&data_frame_size)
+            || !frame_sizes.contains(&meta_frame_size)
         {
             return Err(Error::rule("CFG-4", format!("sizes {pack_size}, {data_frame_size}, {meta_frame_size} are outside their limits")));
         }
@@ -228,7 +233,14 @@ impl CutMethod {
         let size_max = CHUNK_SIZE_MAX as u32;
         match *self {
             Self::Content { min, average, max } => {
-                min >= 64 && average >= 256 && min < average && average < max && max <= size_max && min % 2 == 0 && max % 2 == 0 && average.is_power_of_two()
+                min >= 64
+                    && average >= 256
+                    && min < average
+                    && average < max
+                    && max <= size_max
+                    && min % 2 == 0
+                    && max % 2 == 0
+                    && average.is_power_of_two()
             }
             Self::Fixed(size) => size > 0 && size <= size_max && size % 512 == 0,
         }

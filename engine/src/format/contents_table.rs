@@ -1,6 +1,16 @@
-//! Contents tables: the frames of a pack and the chunks in each (`format-spec/pack.md`).
+//! Contents tables: the frames of a pack and the chunks in each, and the sessions that sealed them (`format-spec/pack.md`).
 
-use crate::id::{ChunkId, FrameId};
+use super::certificate::{Roles, Trust};
+use super::cursor::{Reader, Write};
+use super::session::SessionRecord;
+use crate::backend::ObjectKind;
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, FrameClass, FrameId, RepositoryId, SessionId};
+use crate::limits::{FRAME_CHUNKS_MAX, FRAME_PLAINTEXT_MAX, FRAME_SEALED_MAX, PACK_FRAMES_MAX, PACK_SESSIONS_MAX};
+use std::collections::{HashMap, HashSet};
+
+/// Bits of a frame number that count; the two above are the class.
+const COUNTER_BITS: u32 = 30;
 
 /// The frames of a pack in the order in which they lie there, the first directly after the pack's header, each directly after the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,4 +45,200 @@ pub struct BaseRange {
     pub offset: u32,
     /// How long it is.
     pub length: u32,
+}
+
+impl ObjectKind {
+    /// The class of the frames in a pack of this kind; `None` for what is no pack.
+    pub fn frame_class(self) -> Option<FrameClass> {
+        match self {
+            Self::DataPack => Some(FrameClass::Data),
+            Self::MetaPack => Some(FrameClass::Meta),
+            Self::RefsPack => Some(FrameClass::Refs),
+            _ => None,
+        }
+    }
+}
+
+impl FrameId {
+    /// Frame `counter` of `class` in `session`.
+    pub fn new(session: SessionId, class: FrameClass, counter: u32) -> Self {
+        Self { session, number: (class as u32) << COUNTER_BITS | counter }
+    }
+
+    /// The number without its class.
+    pub fn counter(&self) -> u32 {
+        self.number & ((1 << COUNTER_BITS) - 1)
+    }
+}
+
+/// The sealed tables of a pack: who sealed its frames, and the contents table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tables {
+    /// Session records in the order in which frames first use them.
+    pub sessions: Vec<SessionRecord>,
+    /// The frames.
+    pub contents: ContentsTable,
+}
+
+impl Tables {
+    /// The plaintext of a pack's sealed part.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode_sessions(&self.sessions, &mut bytes);
+        encode_frames(&self.contents, &session_positions(&self.sessions), &mut bytes);
+        bytes
+    }
+
+    /// Reads it, for a pack of `kind` with `frames_length` bytes of frames, written by a key with `writer_roles` (PACK-5 to PACK-12).
+    ///
+    /// # Errors
+    /// The rule that is broken.
+    pub fn decode(
+        bytes: &[u8],
+        kind: ObjectKind,
+        frames_length: u64,
+        writer: (&[u8; 32], Roles),
+        repository: &RepositoryId,
+        trust: &Trust,
+    ) -> Result<Self> {
+        let mut reader = Reader::new(bytes);
+        let sessions = decode_sessions(&mut reader, "PACK-5", repository, trust)?;
+        let mut used = 0;
+        let contents = decode_frames(&mut reader, kind, &sessions, &mut used)?;
+        reader.end()?;
+        if used != sessions.len() {
+            return Err(Error::rule("PACK-5", "a session record is used by no frame"));
+        }
+        let sum: u64 = contents.frames.iter().map(|frame| u64::from(frame.sealed_length)).sum();
+        if sum != frames_length {
+            return Err(Error::rule("PACK-9", format!("frames of {sum} bytes in all, {frames_length} are there")));
+        }
+        check_writer(&sessions, writer)?;
+        Ok(Self { sessions, contents })
+    }
+}
+
+/// Only maintain may write frames of other sessions (PACK-12).
+pub(crate) fn check_writer(sessions: &[SessionRecord], (key, roles): (&[u8; 32], Roles)) -> Result<()> {
+    match roles.contain(Roles::MAINTAIN) || sessions.iter().all(|session| session.certificate().verifying_key() == key) {
+        true => Ok(()),
+        false => Err(Error::rule("PACK-12", "it holds frames of another session and was not written by maintain")),
+    }
+}
+
+pub(crate) fn session_positions(sessions: &[SessionRecord]) -> HashMap<SessionId, u64> {
+    sessions.iter().enumerate().map(|(position, session)| (session.id(), position as u64)).collect()
+}
+
+pub(crate) fn encode_sessions(sessions: &[SessionRecord], bytes: &mut Vec<u8>) {
+    bytes.put_varint(sessions.len() as u64);
+    sessions.iter().for_each(|session| bytes.put_bytes(session.bytes()));
+}
+
+pub(crate) fn decode_sessions(
+    reader: &mut Reader<'_>,
+    rule: &'static str,
+    repository: &RepositoryId,
+    trust: &Trust,
+) -> Result<Vec<SessionRecord>> {
+    let count = reader.varint()?;
+    if count == 0 || count > PACK_SESSIONS_MAX as u64 {
+        return Err(Error::rule(rule, format!("{count} session records")));
+    }
+    let mut sessions = Vec::new();
+    let mut seen = HashSet::new();
+    for _ in 0..count {
+        let session = SessionRecord::decode(reader, repository, trust)?;
+        if !seen.insert(session.id()) {
+            return Err(Error::rule(rule, format!("session {} stands twice", session.id())));
+        }
+        sessions.push(session);
+    }
+    Ok(sessions)
+}
+
+pub(crate) fn encode_frames(contents: &ContentsTable, positions: &HashMap<SessionId, u64>, bytes: &mut Vec<u8>) {
+    bytes.put_varint(contents.frames.len() as u64);
+    for frame in &contents.frames {
+        bytes.put_varint(positions[&frame.id.session]);
+        bytes.put_varint(u64::from(frame.id.counter()));
+        bytes.put_varint(u64::from(frame.sealed_length));
+        bytes.put_varint(u64::from(frame.plaintext_length));
+        bytes.put_bytes(&frame.hash);
+        bytes.put_varint(frame.bases.len() as u64);
+        for base in &frame.bases {
+            bytes.put_bytes(&base.frame.session.0);
+            bytes.put_u32(base.frame.number);
+            bytes.put_varint(u64::from(base.offset));
+            bytes.put_varint(u64::from(base.length));
+        }
+        bytes.put_varint(frame.chunks.len() as u64);
+        frame.chunks.iter().for_each(|id| bytes.put_bytes(&id.0));
+    }
+}
+
+/// Reads the frames of one pack (PACK-6 to PACK-8, PACK-10, PACK-11). `used` counts sessions in the order of first use.
+pub(crate) fn decode_frames(
+    reader: &mut Reader<'_>,
+    kind: ObjectKind,
+    sessions: &[SessionRecord],
+    used: &mut usize,
+) -> Result<ContentsTable> {
+    let count = reader.varint()?;
+    if count == 0 || count > PACK_FRAMES_MAX as u64 {
+        return Err(Error::rule("PACK-6", format!("{count} frames")));
+    }
+    let class = kind.frame_class().ok_or_else(|| Error::rule("PACK-7", "frames outside a pack"))?;
+    let mut contents = ContentsTable::default();
+    let mut ids = HashSet::new();
+    for _ in 0..count {
+        let frame = decode_frame(reader, class, sessions, used)?;
+        if !ids.insert(frame.id) {
+            return Err(Error::rule("PACK-7", format!("frame {} stands twice", frame.id)));
+        }
+        contents.frames.push(frame);
+    }
+    Ok(contents)
+}
+
+fn decode_frame(reader: &mut Reader<'_>, class: FrameClass, sessions: &[SessionRecord], used: &mut usize) -> Result<FrameRecord> {
+    let position = reader.varint()?;
+    let session = usize::try_from(position).ok().and_then(|position| sessions.get(position));
+    let session = session.ok_or_else(|| Error::rule("PACK-7", format!("session {position} of {}", sessions.len())))?;
+    if position > *used as u64 {
+        return Err(Error::rule("PACK-5", "session records are not in the order of first use"));
+    }
+    *used = (*used).max(position as usize + 1);
+    let counter = reader.varint()?;
+    if counter >> COUNTER_BITS != 0 {
+        return Err(Error::rule("PACK-7", format!("frame counter {counter}")));
+    }
+    let (sealed_length, plaintext_length) = (reader.varint()?, reader.varint()?);
+    if !(18..=FRAME_SEALED_MAX as u64).contains(&sealed_length) || !(2..=FRAME_PLAINTEXT_MAX as u64).contains(&plaintext_length) {
+        return Err(Error::rule("PACK-8", format!("a frame of {sealed_length} sealed and {plaintext_length} plaintext bytes")));
+    }
+    let hash = reader.array()?;
+    let bases = reader.varint()?;
+    if bases != 0 {
+        return Err(Error::unsupported("PACK-10", "a frame is compressed against older ones; a newer icecore reads it"));
+    }
+    let count = reader.varint()?;
+    if count == 0 || count > FRAME_CHUNKS_MAX as u64 {
+        return Err(Error::rule("PACK-11", format!("{count} chunks in a frame")));
+    }
+    let bytes = reader.bytes(count as usize * ChunkId::LENGTH)?;
+    let chunks: Vec<ChunkId> = bytes.as_chunks::<{ ChunkId::LENGTH }>().0.iter().map(|id| ChunkId(*id)).collect();
+    let mut sorted = chunks.clone();
+    sorted.sort_unstable();
+    if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(Error::rule("PACK-11", "a chunk stands twice in one frame"));
+    }
+    Ok(FrameRecord {
+        id: FrameId::new(session.id(), class, counter as u32),
+        sealed_length: sealed_length as u32,
+        plaintext_length: plaintext_length as u32,
+        hash,
+        bases: Vec::new(),
+        chunks,
+    })
 }

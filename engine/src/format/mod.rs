@@ -3,7 +3,18 @@
 //! No I/O, no clock, no panic on any input, and no allocation that the input alone decides. One file for each page
 //! of the specification, of the same name.
 
+pub mod certificate;
+pub mod config;
 mod contents_table;
 mod cursor;
+pub mod epoch;
+pub mod frame;
+pub mod index_object;
+pub mod object;
+pub mod pack;
+pub mod session;
+pub mod slot;
+pub mod snapshot;
 
-pub use contents_table::{BaseRange, ContentsTable, FrameRecord};
+pub use certificate::{Certificate, Roles, Trust};
+pub use contents_table::{BaseRange, ContentsTable, FrameRecord, Tables};

@@ -154,7 +154,8 @@ impl<'a> Opened<'a> {
 pub(crate) fn open_part(header: &Header, keys: &dyn StructureKeys, part: u32, sealed: &[u8]) -> Result<Vec<u8>> {
     let epoch = header.structure_epoch;
     let Some(key) = keys.structure_key(epoch) else {
-        let message = format!("{}: sealed in key epoch {epoch}, which this credential does not hold; ask for a newer credential", header.name);
+        let message =
+            format!("{}: sealed in key epoch {epoch}, which this credential does not hold; ask for a newer credential", header.name);
         return Err(Error::new(ErrorKind::Unauthorized, message));
     };
     let mut plaintext = sealed.to_vec();

@@ -269,7 +269,8 @@ impl Credential {
         if fields.structure_keys.is_empty() || !ascending(&fields.structure_keys) || !ascending(&fields.restore_keys) {
             return Err(broken("key epochs are not ascending"));
         }
-        let (Some(admin_key), Some(token_key), Some((certificate, signing_seed))) = (fields.admin_key, fields.token_key, fields.author) else {
+        let (Some(admin_key), Some(token_key), Some((certificate, signing_seed))) = (fields.admin_key, fields.token_key, fields.author)
+        else {
             return Err(broken("a field is missing"));
         };
         let trust = Trust { repository: Some(*repository), admin_key: Some(admin_key), revoked: Vec::new() };

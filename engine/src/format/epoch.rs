@@ -1,0 +1,60 @@
+//! Epochs: rounds of garbage collection (`format-spec/epoch.md`).
+
+use super::cursor::{Reader, Write};
+use crate::backend::ObjectKind;
+use crate::error::{Error, Result};
+use crate::id::{PackId, SessionId};
+use crate::limits::EPOCH_PACKS_MAX;
+use crate::runtime::Timestamp;
+
+/// What `epochs/` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochBody {
+    /// Trailer hash of the epoch before; zeros in epoch 1.
+    pub predecessor: [u8; 32],
+    /// The collector.
+    pub session: SessionId,
+    /// Its clock, for people.
+    pub now: Timestamp,
+    /// Condemned packs, ascending. Condemned is for ever.
+    pub condemned: Vec<(ObjectKind, PackId)>,
+}
+
+impl EpochBody {
+    /// The plaintext of the sealed part.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.put_bytes(&self.predecessor);
+        bytes.put_bytes(&self.session.0);
+        bytes.put_time(self.now);
+        bytes.put_varint(self.condemned.len() as u64);
+        for (kind, pack) in &self.condemned {
+            bytes.put_u8(kind.number());
+            bytes.put_bytes(&pack.0);
+        }
+        bytes
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The rule that is broken.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(bytes);
+        let predecessor = reader.array()?;
+        let session = SessionId(reader.array()?);
+        let now = reader.time()?;
+        let count = reader.count(17)?;
+        let mut condemned = Vec::new();
+        for _ in 0..count {
+            let kind = ObjectKind::from_number(reader.u8()?).filter(|kind| kind.is_pack());
+            condemned
+                .push((kind.ok_or_else(|| Error::rule("EPOCH-1", "something else than a pack is condemned"))?, PackId(reader.array()?)));
+        }
+        if count > EPOCH_PACKS_MAX || !condemned.is_sorted_by(|a, b| a < b) {
+            return Err(Error::rule("EPOCH-1", "packs are not ascending, or too many"));
+        }
+        reader.end()?;
+        Ok(Self { predecessor, session, now, condemned })
+    }
+}

@@ -1,0 +1,124 @@
+//! Frames: many chunks compressed and sealed together (`format-spec/frame.md`).
+
+use super::contents_table::FrameRecord;
+use super::cursor::{Reader, Write};
+use crate::compress::{Compressor, Decompressor, Method};
+use crate::crypto::Sealer;
+use crate::error::{Error, Result};
+use crate::limits::{CHUNK_SIZE_MAX, FRAME_CHUNKS_MAX, FRAME_PLAINTEXT_MAX};
+use std::ops::Range;
+
+/// Chunks being put together into one frame's plaintext.
+#[derive(Debug, Default)]
+pub(crate) struct FramePlaintext {
+    lengths: Vec<u32>,
+    chunks: Vec<u8>,
+}
+
+impl FramePlaintext {
+    /// Adds a chunk of 1 to [`CHUNK_SIZE_MAX`] bytes.
+    pub(crate) fn push(&mut self, chunk: &[u8]) {
+        debug_assert!(!chunk.is_empty() && chunk.len() <= CHUNK_SIZE_MAX, "CHUNK-1");
+        self.lengths.push(chunk.len() as u32);
+        self.chunks.extend_from_slice(chunk);
+    }
+
+    /// Whether another chunk of `length` bytes would make it larger than a frame may be, or than `size` bytes of content.
+    pub(crate) fn is_full_for(&self, length: usize, size: usize) -> bool {
+        !self.lengths.is_empty() && (self.chunks.len() + length > size || self.lengths.len() == FRAME_CHUNKS_MAX)
+    }
+
+    /// How many chunks it has.
+    pub(crate) fn count(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Bytes of the chunks.
+    pub(crate) fn content_length(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// The plaintext.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.chunks.len() + 8 + 3 * self.lengths.len());
+        bytes.put_varint(self.lengths.len() as u64);
+        self.lengths.iter().for_each(|length| bytes.put_varint(u64::from(*length)));
+        bytes.put_bytes(&self.chunks);
+        bytes
+    }
+}
+
+/// Compresses and seals a frame's plaintext; gives the sealed bytes.
+pub(crate) fn seal(sealer: &Sealer, number: u32, compressor: &mut Compressor, plaintext: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(plaintext.len() + 32);
+    let method = compressor.compress(plaintext, &mut payload);
+    payload.insert(0, method as u8);
+    sealer.seal(number, &mut payload);
+    payload
+}
+
+/// Opens a sealed frame and unpacks it (FRAME-1 to FRAME-4). `sealed` is used as a buffer; the plaintext comes into `plaintext`.
+///
+/// # Errors
+/// The rule that is broken.
+pub(crate) fn open(
+    sealer: &Sealer,
+    record: &FrameRecord,
+    decompressor: &mut Decompressor,
+    sealed: &mut Vec<u8>,
+    plaintext: &mut Vec<u8>,
+) -> Result<()> {
+    if *blake3::hash(sealed).as_bytes() != record.hash {
+        return Err(Error::rule("FRAME-1", format!("frame {} does not have the hash of its contents table", record.id)));
+    }
+    if !sealer.open(record.id.number, sealed) {
+        return Err(Error::rule("FRAME-2", format!("frame {} does not open", record.id)));
+    }
+    let expected = record.plaintext_length as usize;
+    let unequal = |what: String| Error::rule("FRAME-4", format!("frame {}: {what}", record.id));
+    match sealed.split_first() {
+        Some((0, data)) if data.len() == expected => {
+            plaintext.clear();
+            plaintext.extend_from_slice(data);
+            Ok(())
+        }
+        Some((0, data)) => Err(unequal(format!("{} bytes where {expected} are expected", data.len()))),
+        Some((1, data)) => decompressor.decompress(data, expected, plaintext).map_err(|error| unequal(error.to_string())),
+        Some((method, _)) => {
+            Err(Error::unsupported("FRAME-3", format!("frame {} is packed by method {method}; a newer icecore reads it", record.id)))
+        }
+        None => Err(Error::rule("FRAME-3", format!("frame {} is empty", record.id))),
+    }
+}
+
+/// Where each chunk lies in a frame's plaintext (FRAME-5, FRAME-6).
+///
+/// # Errors
+/// The rule that is broken.
+pub fn chunk_ranges(plaintext: &[u8], count_expected: usize) -> Result<Vec<Range<usize>>> {
+    let mut reader = Reader::new(plaintext);
+    let count = reader.varint()?;
+    if count != count_expected as u64 || count_expected > FRAME_CHUNKS_MAX || plaintext.len() > FRAME_PLAINTEXT_MAX {
+        return Err(Error::rule("FRAME-5", format!("{count} chunks where {count_expected} are expected")));
+    }
+    let mut ranges = Vec::with_capacity(count_expected);
+    let mut end = 0_usize;
+    for _ in 0..count_expected {
+        let length = reader.varint()?;
+        if length == 0 || length > CHUNK_SIZE_MAX as u64 {
+            return Err(Error::rule("FRAME-6", format!("a chunk of {length} bytes")));
+        }
+        let start = end;
+        // Bound: 16,384 chunks of 4 MiB fit into 64 bits.
+        end += length as usize;
+        ranges.push(start..end);
+    }
+    if end != reader.remaining() {
+        return Err(Error::rule("FRAME-6", format!("chunks of {end} bytes in all, {} are there", reader.remaining())));
+    }
+    let first = plaintext.len() - end;
+    ranges.iter_mut().for_each(|range| *range = range.start + first..range.end + first);
+    Ok(ranges)
+}
+
+const _: () = assert!(Method::Stored as u8 == 0 && Method::Zstd as u8 == 1, "methods are numbered as the page says");

@@ -1,0 +1,73 @@
+//! Index objects: the contents tables of many packs (`format-spec/index.md`).
+
+use super::certificate::Trust;
+use super::contents_table::{ContentsTable, decode_frames, decode_sessions, encode_frames, encode_sessions, session_positions};
+use super::cursor::{Reader, Write};
+use super::session::SessionRecord;
+use crate::backend::ObjectKind;
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, PackId, RepositoryId};
+use crate::limits::INDEX_PACKS_MAX;
+
+/// The contents tables of many packs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexBody {
+    /// Session records in the order in which frames first use them.
+    pub sessions: Vec<SessionRecord>,
+    /// Packs with their contents, ascending by kind and id.
+    pub packs: Vec<(ObjectKind, PackId, ContentsTable)>,
+}
+
+impl IndexBody {
+    /// The plaintext of the sealed part.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.put_bytes(&[0; 8]);
+        bytes.put_bytes(&[0; ChunkId::LENGTH]);
+        bytes.put_bytes(&[0xff; ChunkId::LENGTH]);
+        encode_sessions(&self.sessions, &mut bytes);
+        let positions = session_positions(&self.sessions);
+        bytes.put_varint(self.packs.len() as u64);
+        for (kind, pack, contents) in &self.packs {
+            bytes.put_u8(kind.number());
+            bytes.put_bytes(&pack.0);
+            encode_frames(contents, &positions, &mut bytes);
+        }
+        bytes
+    }
+
+    /// Reads it (INDEX-1 to INDEX-5).
+    ///
+    /// # Errors
+    /// The rule that is broken; [`crate::ErrorKind::Unsupported`] for another level.
+    pub fn decode(bytes: &[u8], repository: &RepositoryId, trust: &Trust) -> Result<Self> {
+        let mut reader = Reader::new(bytes);
+        let level = reader.u8()?;
+        if level != 0 {
+            return Err(Error::unsupported("INDEX-1", format!("index object of level {level}; a newer icecore reads it")));
+        }
+        reader.reserved(7, "INDEX-2")?;
+        if reader.array()? != [0; ChunkId::LENGTH] || reader.array()? != [0xff; ChunkId::LENGTH] {
+            return Err(Error::rule("INDEX-2", "the range of a level 0 index object is not everything"));
+        }
+        let sessions = decode_sessions(&mut reader, "INDEX-3", repository, trust)?;
+        let count = reader.varint()?;
+        if count == 0 || count > INDEX_PACKS_MAX as u64 {
+            return Err(Error::rule("INDEX-4", format!("{count} packs")));
+        }
+        let mut packs: Vec<(ObjectKind, PackId, ContentsTable)> = Vec::new();
+        let mut used = 0;
+        for _ in 0..count {
+            let (kind, pack) = (reader.u8()?, PackId(reader.array()?));
+            let kind = ObjectKind::from_number(kind).filter(|kind| kind.is_pack());
+            let kind = kind.filter(|kind| packs.last().is_none_or(|(k, p, _)| (*k, *p) < (*kind, pack)));
+            let kind = kind.ok_or_else(|| Error::rule("INDEX-4", "packs are not ascending, or are no packs"))?;
+            packs.push((kind, pack, decode_frames(&mut reader, kind, &sessions, &mut used)?));
+        }
+        reader.end()?;
+        match used == sessions.len() {
+            true => Ok(Self { sessions, packs }),
+            false => Err(Error::rule("INDEX-3", "a session record is used by no frame")),
+        }
+    }
+}
