@@ -5,9 +5,16 @@
 //!
 //! The promise that everything above relies on: when [`ObjectWriter::finish`] returns `Ok`, the object is whole,
 //! durable and visible to every later [`Backend::list`], [`Backend::size`] and [`Backend::get_range`]; before that it is invisible.
+//! What a backend answers about one object is never taken as proof of its content: hashes, seals and signatures are checked above.
 
+mod local;
+mod memory;
 mod name;
+#[cfg(feature = "testing")]
+pub mod testing;
 
+pub use local::LocalBackend;
+pub use memory::MemoryBackend;
 pub use name::{ObjectKind, ObjectName};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -23,8 +30,104 @@ pub struct ObjectInfo {
 }
 
 /// Keeps objects.
+///
+/// Handles live long and are used by many threads at once. What the methods promise is checked by `testing::contract` (feature `testing`),
+/// which every implementation should pass. One that keeps objects in a map:
+///
+/// ```
+/// use icecore::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, testing};
+/// use icecore::{Error, ErrorKind, Result};
+/// use std::collections::HashMap;
+/// use std::sync::{Mutex, MutexGuard};
+///
+/// #[derive(Debug, Default)]
+/// struct MapBackend(Mutex<HashMap<ObjectName, Vec<u8>>>);
+///
+/// impl MapBackend {
+///     fn objects(&self) -> Result<MutexGuard<'_, HashMap<ObjectName, Vec<u8>>>> {
+///         self.0.lock().map_err(|_| Error::new(ErrorKind::Unavailable, "a thread died while it changed the map"))
+///     }
+/// }
+///
+/// fn missing(name: &ObjectName) -> Error {
+///     Error::new(ErrorKind::NotFound, format!("{name}: no such object"))
+/// }
+///
+/// impl Backend for MapBackend {
+///     fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
+///         Ok(Box::new(MapWriter { backend: self, name: *name, bytes: Vec::new() }))
+///     }
+///
+///     fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
+///         let objects = self.objects()?;
+///         let bytes = objects.get(name).ok_or_else(|| missing(name))?;
+///         usize::try_from(offset)
+///             .ok()
+///             .and_then(|start| bytes.get(start..start.checked_add(length)?))
+///             .map(<[u8]>::to_vec)
+///             .ok_or_else(|| Error::new(ErrorKind::Damaged, format!("{name}: {} bytes, too short", bytes.len())))
+///     }
+///
+///     fn size(&self, name: &ObjectName) -> Result<u64> {
+///         self.objects()?.get(name).map(|bytes| bytes.len() as u64).ok_or_else(|| missing(name))
+///     }
+///
+///     fn list(
+///         &self,
+///         kind: ObjectKind,
+///         visit: &mut dyn FnMut(ObjectInfo) -> Result<()>,
+///         _stranger: &mut dyn FnMut(&str) -> Result<()>,
+///     ) -> Result<()> {
+///         // The lock is given back before `visit` runs, which may use this backend too.
+///         let found: Vec<_> =
+///             self.objects()?.iter().map(|(name, bytes)| ObjectInfo { name: *name, size: bytes.len() as u64 }).collect();
+///         found.into_iter().filter(|object| object.name.kind() == kind).try_for_each(visit)
+///     }
+///
+///     fn delete(&self, name: &ObjectName) -> Result<()> {
+///         self.objects()?.remove(name).map(drop).ok_or_else(|| missing(name))
+///     }
+///
+///     fn describe(&self) -> String {
+///         "a map".into()
+///     }
+/// }
+///
+/// struct MapWriter<'a> {
+///     backend: &'a MapBackend,
+///     name: ObjectName,
+///     bytes: Vec<u8>,
+/// }
+///
+/// impl ObjectWriter for MapWriter<'_> {
+///     fn write(&mut self, bytes: &[u8]) -> Result<()> {
+///         self.bytes.extend_from_slice(bytes);
+///         Ok(())
+///     }
+///
+///     fn finish(self: Box<Self>) -> Result<()> {
+///         let mut objects = self.backend.objects()?;
+///         if objects.contains_key(&self.name) {
+///             return Err(Error::new(ErrorKind::AlreadyExists, format!("{}: exists", self.name)));
+///         }
+///         objects.insert(self.name, self.bytes);
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let backend = MapBackend::default();
+/// let name = ObjectName::parse("snapshots/00112233445566778899aabbccddeeff")?;
+/// backend.put(&name, b"ice")?;
+/// assert_eq!(backend.get(&name, 1024)?, b"ice");
+/// assert_eq!(backend.list_sorted(ObjectKind::Snapshot)?, [ObjectInfo { name, size: 3 }]);
+///
+/// testing::contract::check(|| Box::new(MapBackend::default()));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Backend: Send + Sync + Debug {
-    /// Starts an object of this name; nothing is visible before [`ObjectWriter::finish`].
+    /// Starts an object of this name; nothing is visible before [`ObjectWriter::finish`], which also finds out whether the name is free.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] where the backend cannot take it.
@@ -33,7 +136,8 @@ pub trait Backend: Send + Sync + Debug {
     /// Reads exactly `length` bytes from `offset`.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] without such an object, [`ErrorKind::Damaged`] where it is shorter, otherwise [`ErrorKind::Unavailable`].
+    /// [`ErrorKind::NotFound`] without such an object, [`ErrorKind::Damaged`] where it ends before `offset + length` or something that
+    /// icecore did not write stands in its place, otherwise [`ErrorKind::Unavailable`].
     fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>>;
 
     /// The object's size in bytes.
@@ -43,6 +147,7 @@ pub trait Backend: Send + Sync + Debug {
     fn size(&self, name: &ObjectName) -> Result<u64>;
 
     /// Calls `visit` for every object of a kind, in no particular order, and `stranger` for every name found there that icecore did not write.
+    /// Objects made or deleted meanwhile may or may not be seen; all others are, once. Both may call this backend.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`], or what `visit` or `stranger` returns.
@@ -59,6 +164,30 @@ pub trait Backend: Send + Sync + Debug {
     /// [`ErrorKind::NotFound`] without such an object, otherwise [`ErrorKind::Unavailable`].
     fn delete(&self, name: &ObjectName) -> Result<()>;
 
+    /// Marks an existing object as held by this process, until what is returned is dropped or the process ends, however it ends.
+    /// `None` where the backend cannot.
+    ///
+    /// An object may be held more than once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] without such an object, otherwise [`ErrorKind::Unavailable`].
+    fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
+        let _ = name;
+        Ok(None)
+    }
+
+    /// Whether a process **of this machine** holds the object; `None` where the backend cannot know.
+    ///
+    /// Says nothing of holders on other machines, so ask only about objects whose holder is known to be on this one. While another
+    /// process asks the same question, the answer may be `true` without a holder.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] without such an object, otherwise [`ErrorKind::Unavailable`].
+    fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
+        let _ = name;
+        Ok(None)
+    }
+
     /// Where this backend is, for people.
     fn describe(&self) -> String;
 }
@@ -74,7 +203,8 @@ pub trait ObjectWriter: Send {
     /// Makes the object durable and visible, if no object of this name exists.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] where one does (it stays as it is), otherwise [`ErrorKind::Unavailable`].
+    /// [`ErrorKind::AlreadyExists`] where one does (it stays as it is, and is durable), otherwise [`ErrorKind::Unavailable`]; the object may
+    /// then exist, whole but perhaps not durable.
     fn finish(self: Box<Self>) -> Result<()>;
 }
 

@@ -132,6 +132,16 @@ impl ObjectKind {
         matches!(self, Self::DataPack | Self::MetaPack | Self::RefsPack)
     }
 
+    /// Whether names of this kind may continue with a component `name` that is not their last one.
+    pub(crate) fn has_folder(self, name: &str) -> bool {
+        let bytes = match self.shape() {
+            Shape::Numbered | Shape::Random => return false,
+            Shape::Spread => 1,
+            Shape::RandomNumbered => 16,
+        };
+        from_hex(name).is_some_and(|id| id.len() == bytes)
+    }
+
     fn shape(self) -> Shape {
         match self {
             Self::Config | Self::Epoch => Shape::Numbered,

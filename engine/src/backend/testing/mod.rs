@@ -1,0 +1,36 @@
+//! The contract suite for backends, and backends that count, fail and lie. For this project and for authors of backends.
+
+pub mod contract;
+mod faulty;
+mod recording;
+
+pub use faulty::FaultyBackend;
+pub use recording::{Count, RecordingBackend};
+
+/// What is asked of a backend, for counting and for failing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// [`super::Backend::create`]
+    Create,
+    /// [`super::ObjectWriter::write`]
+    Write,
+    /// [`super::ObjectWriter::finish`]
+    Finish,
+    /// [`super::Backend::get_range`]
+    GetRange,
+    /// [`super::Backend::size`]
+    Size,
+    /// [`super::Backend::list`]
+    List,
+    /// [`super::Backend::delete`]
+    Delete,
+}
+
+impl Operation {
+    /// How many there are.
+    pub const COUNT: usize = 7;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
