@@ -8,6 +8,8 @@ mod error;
 pub mod format;
 pub mod id;
 pub mod progress;
+pub mod repository;
 pub mod runtime;
+mod sys;
 
 pub use error::{Error, ErrorKind, Result};
