@@ -10,6 +10,8 @@ pub mod format;
 pub mod id;
 pub mod limits;
 pub mod progress;
+pub mod repository;
 pub mod runtime;
+mod sys;
 
 pub use error::{Error, ErrorKind, Result};

@@ -19,8 +19,8 @@ type Gear = Box<Zeroizing<[u64; 256]>>;
 /// `icecore 1 gear table` and the 32 bytes of the cutting key as key material. `gear[i]` is the little-endian 64-bit number at
 /// byte `8 * i`, for `i` in 0..256.
 ///
-/// *Masks.* `strict` has one bit more, `loose` one bit less than the binary logarithm of the average; both come from this list,
-/// which starts with the mask for logarithm 7: `strict = MASKS[log2(average) + 1]`, `loose = MASKS[log2(average) - 1]`.
+/// *Masks.* With `n` the binary logarithm of the average, `strict` is mask `n + 1` and `loose` is mask `n - 1` of this list. (Mask
+/// `n` has `n` bits set; which ones cannot be computed and is part of the algorithm.)
 ///
 /// ```text
 ///  7 0x0000000018035100    8 0x0000001800035300    9 0x0000019000353000   10 0x0000590003530000
@@ -28,8 +28,6 @@ type Gear = Box<Zeroizing<[u64; 256]>>;
 /// 15 0x0000d90f03530000   16 0x0000d90303537000   17 0x0000d90703537000   18 0x0000d90707537000
 /// 19 0x0000d91707537000   20 0x0000d91747537000   21 0x0000d91767537000   22 0x0000d93767537000
 /// ```
-///
-/// (The number of bits set is what counts there by intent, not by exact rule: the values are given, not computed.)
 ///
 /// *Scan.* `b` holds the bytes since the last cut, up to the end of the stream; all arithmetic is modulo 2^64.
 ///

@@ -1,0 +1,3 @@
+//! What a repository is made of, above the format and the backend.
+
+pub mod index;

@@ -1,0 +1,7 @@
+//! What needs `unsafe`: small, each with the argument for why it is sound.
+
+#![allow(unsafe_code, reason = "the one place for it")]
+
+mod mmap;
+
+pub(crate) use mmap::MappedFile;
