@@ -1,10 +1,10 @@
 //! Frames: many chunks compressed and sealed together (`format-spec/frame.md`).
 
-use super::contents_table::FrameRecord;
 use super::cursor::{Reader, Write};
 use crate::compress::{Compressor, Decompressor, Method};
 use crate::crypto::Sealer;
 use crate::error::{Error, Result};
+use crate::id::FrameId;
 use crate::limits::{CHUNK_SIZE_MAX, FRAME_CHUNKS_MAX, FRAME_PLAINTEXT_MAX};
 use std::ops::Range;
 
@@ -63,19 +63,21 @@ pub(crate) fn seal(sealer: &Sealer, number: u32, compressor: &mut Compressor, pl
 /// The rule that is broken.
 pub(crate) fn open(
     sealer: &Sealer,
-    record: &FrameRecord,
+    id: FrameId,
+    hash: &[u8; 32],
+    plaintext_length: u32,
     decompressor: &mut Decompressor,
     sealed: &mut Vec<u8>,
     plaintext: &mut Vec<u8>,
 ) -> Result<()> {
-    if *blake3::hash(sealed).as_bytes() != record.hash {
-        return Err(Error::rule("FRAME-1", format!("frame {} does not have the hash of its contents table", record.id)));
+    if blake3::hash(sealed).as_bytes() != hash {
+        return Err(Error::rule("FRAME-1", format!("frame {} does not have the hash of its contents table", id)));
     }
-    if !sealer.open(record.id.number, sealed) {
-        return Err(Error::rule("FRAME-2", format!("frame {} does not open", record.id)));
+    if !sealer.open(id.number, sealed) {
+        return Err(Error::rule("FRAME-2", format!("frame {} does not open", id)));
     }
-    let expected = record.plaintext_length as usize;
-    let unequal = |what: String| Error::rule("FRAME-4", format!("frame {}: {what}", record.id));
+    let expected = plaintext_length as usize;
+    let unequal = |what: String| Error::rule("FRAME-4", format!("frame {}: {what}", id));
     match sealed.split_first() {
         Some((0, data)) if data.len() == expected => {
             plaintext.clear();
@@ -85,9 +87,9 @@ pub(crate) fn open(
         Some((0, data)) => Err(unequal(format!("{} bytes where {expected} are expected", data.len()))),
         Some((1, data)) => decompressor.decompress(data, expected, plaintext).map_err(|error| unequal(error.to_string())),
         Some((method, _)) => {
-            Err(Error::unsupported("FRAME-3", format!("frame {} is packed by method {method}; a newer icecore reads it", record.id)))
+            Err(Error::unsupported("FRAME-3", format!("frame {} is packed by method {method}; a newer icecore reads it", id)))
         }
-        None => Err(Error::rule("FRAME-3", format!("frame {} is empty", record.id))),
+        None => Err(Error::rule("FRAME-3", format!("frame {} is empty", id))),
     }
 }
 

@@ -17,4 +17,5 @@ pub mod slot;
 pub mod snapshot;
 
 pub use certificate::{Certificate, Roles, Trust};
+pub(crate) use contents_table::check_writer;
 pub use contents_table::{BaseRange, ContentsTable, FrameRecord, Tables};

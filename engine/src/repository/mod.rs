@@ -1,3 +1,188 @@
-//! What a repository is made of, above the format and the backend.
+//! A repository: objects in a backend, read and written with a credential.
+//!
+//! This layer knows the order in which things are written: a session before anything else, packs before the snapshot that needs
+//! them, the snapshot before `closed/`. Operations (backup, restore, check) are built on it and open no object by hand.
 
+mod chunk_ids;
+mod create;
+mod frame_reader;
 pub mod index;
+mod key;
+mod objects;
+mod open;
+mod pack_writer;
+mod refs_collector;
+mod session;
+mod snapshots;
+mod writer;
+
+pub use create::CreateOptions;
+pub use key::Key;
+pub use snapshots::{Snapshot, SnapshotState};
+
+pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
+pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
+pub(crate) use refs_collector::RefsCollector;
+pub(crate) use session::Session;
+pub(crate) use writer::{ChunkUse, Writer, WriterSummary};
+
+use crate::backend::Backend;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::Config;
+use crate::format::object::Header;
+use crate::format::slot::Credential;
+use crate::format::{Roles, Trust};
+use crate::id::RepositoryId;
+use crate::runtime::Runtime;
+use index::LookupIndex;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+/// How this process works with a repository; nothing here changes what is stored.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Folder for caches (lookup index, stat cache), one folder below it for each repository. `None` keeps nothing between runs.
+    pub cache: Option<PathBuf>,
+    /// Who this process is, for people who find its session: host and process.
+    pub label: String,
+}
+
+impl Settings {
+    /// Keeps caches below `folder`.
+    #[must_use]
+    pub fn with_cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cache = Some(folder.into());
+        self
+    }
+
+    /// Names this process in its sessions.
+    #[must_use]
+    pub fn with_label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+}
+
+/// An open repository.
+#[derive(Debug)]
+pub struct Repository {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) runtime: Runtime,
+    pub(crate) credential: Arc<Credential>,
+    pub(crate) config: Config,
+    pub(crate) id: RepositoryId,
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) settings: Settings,
+    generation: u32,
+    pool: OnceLock<Arc<rayon::ThreadPool>>,
+}
+
+impl Repository {
+    pub(crate) fn assemble(
+        backend: Arc<dyn Backend>,
+        runtime: Runtime,
+        credential: Credential,
+        config: Config,
+        id: RepositoryId,
+        generation: u32,
+        settings: Settings,
+    ) -> Self {
+        let trust = Trust { repository: Some(id), admin_key: Some(credential.admin_key), revoked: config.revoked.clone() };
+        Self {
+            backend,
+            runtime,
+            credential: Arc::new(credential),
+            config,
+            id,
+            trust: Arc::new(trust),
+            settings,
+            generation,
+            pool: OnceLock::new(),
+        }
+    }
+
+    /// Names the repository.
+    pub fn id(&self) -> RepositoryId {
+        self.id
+    }
+
+    /// The config in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The generation of the config in force.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// What the credential that opened it may do.
+    pub fn roles(&self) -> Roles {
+        self.credential.roles()
+    }
+
+    /// Where it is, for people.
+    pub fn describe(&self) -> String {
+        self.backend.describe()
+    }
+
+    /// Refuses what the credential may not do.
+    pub(crate) fn require(&self, roles: Roles, what: &str) -> Result<()> {
+        match self.roles().contain(roles) {
+            true => Ok(()),
+            false => {
+                let message = format!("{what} needs a credential with the role {roles}; this one is for {}", self.roles());
+                Err(Error::new(ErrorKind::Unauthorized, message))
+            }
+        }
+    }
+
+    /// Refuses to write where a flag says that this release may only read.
+    pub(crate) fn require_writable(&self) -> Result<()> {
+        match self.config.write_flags {
+            0 => Ok(()),
+            flags => {
+                let bit = flags.trailing_zeros();
+                let message = format!("the repository uses feature flag {bit}, with which this icecore may read but not write; upgrade");
+                Err(Error::new(ErrorKind::Unsupported, message))
+            }
+        }
+    }
+
+    /// The header of an object of this repository whose parts are sealed with the structure key in force.
+    pub(crate) fn header(&self, name: crate::backend::ObjectName) -> Header {
+        Header { name, repository: self.id, structure_epoch: self.config.structure_epoch }
+    }
+
+    /// The worker threads, started when first needed.
+    pub(crate) fn pool(&self) -> Result<Arc<rayon::ThreadPool>> {
+        if let Some(pool) = self.pool.get() {
+            return Ok(Arc::clone(pool));
+        }
+        let executor = Arc::clone(&self.runtime.executor);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(executor.threads())
+            .spawn_handler(|thread| {
+                let name = format!("icecore-worker-{}", thread.index());
+                executor.spawn(&name, Box::new(move || thread.run()));
+                Ok(())
+            })
+            .build()
+            .map_err(|error| Error::new(ErrorKind::Unavailable, format!("worker threads cannot start: {error}")))?;
+        Ok(Arc::clone(self.pool.get_or_init(|| Arc::new(pool))))
+    }
+
+    /// The folder for this repository's caches.
+    pub(crate) fn cache_folder(&self) -> Option<PathBuf> {
+        Some(self.settings.cache.as_ref()?.join(self.id.to_string()))
+    }
+
+    /// Opens the lookup index and makes it agree with what is listed now.
+    pub(crate) fn open_index(&self) -> Result<Arc<LookupIndex>> {
+        let folder = self.cache_folder().map(|folder| folder.join("index"));
+        let index = LookupIndex::open(folder.as_deref(), self.id)?;
+        self.sync_index(&index)?;
+        Ok(Arc::new(index))
+    }
+}

@@ -48,6 +48,13 @@ const YOUNG_CHUNKS_MAX: usize = 200_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FrameOrdinal(u32);
 
+impl FrameOrdinal {
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
 /// Where a chunk stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkPlace {
@@ -78,6 +85,8 @@ pub struct FramePlace {
     pub sealed_length: u32,
     /// Bytes once opened and decompressed, chunk lengths included.
     pub plaintext_length: u32,
+    /// How many chunks it has.
+    pub chunk_count: u32,
     /// BLAKE3 of the sealed bytes, without key.
     pub hash: [u8; 32],
 }

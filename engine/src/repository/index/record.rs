@@ -10,8 +10,9 @@ use crate::id::{ChunkId, DomainId, FrameId, PackId, SessionId};
 pub(super) type ChunkRecord = [u8; 40];
 /// One place of one frame: session (16), number (4), ordinal (4).
 pub(super) type IdRecord = [u8; 24];
-/// What is known of a frame, by ordinal: session (16), number (4), domain (16), hash (32), offset (8), sealed length (4), plaintext length (4).
-pub(super) type PlaceRecord = [u8; 84];
+/// What is known of a frame, by ordinal: session (16), number (4), domain (16), hash (32), offset (8), sealed length (4), plaintext length (4),
+/// chunk count (4).
+pub(super) type PlaceRecord = [u8; 88];
 
 pub(super) fn chunk_record(id: &ChunkId, ordinal: u32, position: u32) -> ChunkRecord {
     let mut record = [0; 40];
@@ -46,13 +47,14 @@ pub(super) fn id_ordinal(record: &IdRecord) -> u32 {
 }
 
 pub(super) fn place_record(frame: &FrameRecord, domain: DomainId, offset: u64) -> PlaceRecord {
-    let mut record = [0; 84];
+    let mut record = [0; 88];
     record[..20].copy_from_slice(&id_key(frame.id));
     record[20..36].copy_from_slice(domain.as_bytes());
     record[36..68].copy_from_slice(&frame.hash);
     record[68..76].copy_from_slice(&offset.to_be_bytes());
     record[76..80].copy_from_slice(&frame.sealed_length.to_be_bytes());
-    record[80..].copy_from_slice(&frame.plaintext_length.to_be_bytes());
+    record[80..84].copy_from_slice(&frame.plaintext_length.to_be_bytes());
+    record[84..].copy_from_slice(&(frame.chunks.len() as u32).to_be_bytes());
     record
 }
 
@@ -65,7 +67,8 @@ pub(super) fn frame_place(record: &PlaceRecord, ordinal: FrameOrdinal, pack: Pac
         pack,
         offset: u64::from_be_bytes(array(&record[68..76])),
         sealed_length: number(&record[76..80]),
-        plaintext_length: number(&record[80..]),
+        plaintext_length: number(&record[80..84]),
+        chunk_count: number(&record[84..]),
         hash: array(&record[36..68]),
     }
 }

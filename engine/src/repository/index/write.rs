@@ -178,7 +178,7 @@ impl LookupIndex {
         Ok(())
     }
 
-    fn files(&self) -> (Files<40>, Files<24>, Files<84>) {
+    fn files(&self) -> (Files<40>, Files<24>, Files<88>) {
         let state = self.state.read();
         (state.chunks.clone(), state.ids.clone(), state.places.clone())
     }

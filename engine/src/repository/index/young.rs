@@ -64,7 +64,7 @@ impl Young {
 pub(super) struct YoungFiles {
     pub(super) chunks: Option<RecordFile<40>>,
     pub(super) ids: Option<RecordFile<24>>,
-    pub(super) places: Option<RecordFile<84>>,
+    pub(super) places: Option<RecordFile<88>>,
 }
 
 fn write_records<'a, const N: usize>(

@@ -1,0 +1,272 @@
+//! Reading frames and the chunks in them, verified.
+
+use super::index::{ChunkPlace, FrameOrdinal, FramePlace, LookupIndex};
+use super::{ChunkIds, ChunkKind, Repository};
+use crate::backend::{Backend, BackendExt, ObjectName};
+use crate::compress::Decompressor;
+use crate::crypto::Sealer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame;
+use crate::format::object::StructureKeys;
+use crate::format::session::{SessionRecord, frame_sealer, refs_frame_sealer};
+use crate::id::{ChunkId, FrameClass, SessionId};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Bytes of decoded frames that are kept for the next look.
+const CACHE_BYTES_MAX: usize = 16 << 20;
+
+/// A decoded frame.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    plaintext: Vec<u8>,
+    ranges: Vec<Range<usize>>,
+}
+
+impl Frame {
+    /// The bytes of its chunk at `position`.
+    pub(crate) fn chunk(&self, position: u32) -> Option<&[u8]> {
+        self.plaintext.get(self.ranges.get(position as usize)?.clone())
+    }
+
+    /// How many chunks it has.
+    pub(crate) fn count(&self) -> usize {
+        self.ranges.len()
+    }
+}
+
+/// Reads frames of one repository.
+#[derive(Debug)]
+pub(crate) struct FrameReader {
+    repository: Arc<dyn Backend>,
+    index: Arc<LookupIndex>,
+    ids: ChunkIds,
+    keys: Keys,
+    cache: Mutex<FrameCache>,
+    decompressors: Mutex<Vec<Decompressor>>,
+}
+
+/// Opens session secrets when they are first needed.
+#[derive(Debug)]
+struct Keys {
+    credential: Arc<crate::format::slot::Credential>,
+    records: Mutex<HashMap<SessionId, SessionRecord>>,
+    sealers: Mutex<HashMap<(SessionId, FrameClass), Sealer>>,
+}
+
+#[derive(Debug, Default)]
+struct FrameCache {
+    frames: HashMap<FrameOrdinal, (Arc<Frame>, u64)>,
+    bytes: usize,
+    clock: u64,
+}
+
+impl FrameReader {
+    /// For this repository, whose `index` agrees with what is listed.
+    pub(crate) fn new(repository: &Repository, index: Arc<LookupIndex>) -> Self {
+        Self {
+            repository: Arc::clone(&repository.backend),
+            index,
+            ids: ChunkIds::new(&repository.credential),
+            keys: Keys { credential: Arc::clone(&repository.credential), records: Mutex::default(), sealers: Mutex::default() },
+            cache: Mutex::default(),
+            decompressors: Mutex::default(),
+        }
+    }
+
+    /// The lookup index that frames are found by.
+    pub(crate) fn index(&self) -> &LookupIndex {
+        &self.index
+    }
+
+    /// How chunks are named.
+    pub(crate) fn ids(&self) -> &ChunkIds {
+        &self.ids
+    }
+
+    /// Where the frame with this ordinal lies.
+    pub(crate) fn place(&self, ordinal: FrameOrdinal) -> Result<FramePlace> {
+        let gone = || Error::new(ErrorKind::Damaged, "a frame that is needed is in no pack any more; run check");
+        self.index.frame(ordinal)?.ok_or_else(gone)
+    }
+
+    /// Reads, opens and unpacks a frame (FRAME-1 to FRAME-6). Chunk ids are not checked yet.
+    pub(crate) fn read(&self, repository: &Repository, place: &FramePlace) -> Result<Frame> {
+        let name = ObjectName::pack(place.kind, place.pack);
+        let mut sealed = self.repository.get_range(&name, place.offset, place.sealed_length as usize)?;
+        self.decode(repository, place, &mut sealed)
+    }
+
+    /// As [`FrameReader::read`], for whoever has the sealed bytes already; they are used as a buffer.
+    pub(crate) fn decode(&self, repository: &Repository, place: &FramePlace, sealed: &mut Vec<u8>) -> Result<Frame> {
+        let decode = || {
+            let sealer = self.keys.sealer(repository, place)?;
+            let mut decompressor = match self.decompressors.lock().pop() {
+                Some(decompressor) => decompressor,
+                None => Decompressor::new()?,
+            };
+            let mut plaintext = Vec::new();
+            let opened = frame::open(&sealer, place.id, &place.hash, place.plaintext_length, &mut decompressor, sealed, &mut plaintext);
+            self.decompressors.lock().push(decompressor);
+            opened?;
+            let ranges = frame::chunk_ranges(&plaintext, place.chunk_count as usize)?;
+            Ok(Frame { plaintext, ranges })
+        };
+        decode().map_err(|error: Error| error.context(ObjectName::pack(place.kind, place.pack)))
+    }
+
+    /// As [`FrameReader::read`], from a small cache where it is there.
+    pub(crate) fn read_cached(&self, repository: &Repository, ordinal: FrameOrdinal) -> Result<Arc<Frame>> {
+        if let Some(frame) = self.cache.lock().get(ordinal) {
+            return Ok(frame);
+        }
+        let frame = Arc::new(self.read(repository, &self.place(ordinal)?)?);
+        self.cache.lock().insert(ordinal, &frame);
+        Ok(frame)
+    }
+
+    /// The bytes of a chunk at a place, checked against its id (CHUNK-2).
+    pub(crate) fn verified<'a>(&self, frame: &'a Frame, kind: ChunkKind, id: &ChunkId, position: u32) -> Result<&'a [u8]> {
+        match frame.chunk(position) {
+            Some(bytes) if self.ids.id_of(kind, bytes)? == *id => Ok(bytes),
+            _ => Err(Error::rule("CHUNK-2", format!("the bytes stored for chunk {id} are not that chunk"))),
+        }
+    }
+
+    /// Reads a chunk from any place that `allowed` lets pass; a damaged copy gives way to a good one.
+    pub(crate) fn chunk(
+        &self,
+        repository: &Repository,
+        kind: ChunkKind,
+        id: &ChunkId,
+        allowed: impl Fn(&ChunkPlace) -> Result<bool>,
+    ) -> Result<Vec<u8>> {
+        let mut places = Vec::new();
+        self.index.for_each_place(id, |place| places.push(place))?;
+        let mut problem = None;
+        for place in places {
+            if place.frame.class() != Some(kind.class()) || !allowed(&place)? {
+                continue;
+            }
+            let bytes = self
+                .read_cached(repository, place.ordinal)
+                .and_then(|frame| self.verified(&frame, kind, id, place.position).map(<[u8]>::to_vec));
+            match bytes {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => problem = problem.or(Some(error)),
+            }
+        }
+        Err(problem.unwrap_or_else(|| Error::new(ErrorKind::Damaged, format!("{kind:?} chunk {id} is in no pack that may be used; run check"))))
+    }
+}
+
+impl Keys {
+    fn sealer(&self, repository: &Repository, place: &FramePlace) -> Result<Sealer> {
+        let class = place.id.class().ok_or_else(|| Error::rule("PACK-7", format!("frame {} has no class", place.id)))?;
+        let key = (place.id.session, class);
+        if let Some(sealer) = self.sealers.lock().get(&key) {
+            return Ok(sealer.clone());
+        }
+        let record = self.record(repository, place)?;
+        let sealer = match class {
+            FrameClass::Refs => {
+                let key = self.credential.structure_key(record.structure_epoch());
+                let missing = || Error::new(ErrorKind::Unauthorized, "this credential is too old for these refs; ask for a newer one");
+                refs_frame_sealer(key.ok_or_else(missing)?, &record.id())
+            }
+            FrameClass::Data | FrameClass::Meta => frame_sealer(&record.open_secret(&self.credential.restore_keys)?, &record.id(), class),
+        };
+        self.sealers.lock().insert(key, sealer.clone());
+        Ok(sealer)
+    }
+
+    /// The record of the session that sealed a frame, from the tables of the pack where the frame lies.
+    fn record(&self, repository: &Repository, place: &FramePlace) -> Result<SessionRecord> {
+        if let Some(record) = self.records.lock().get(&place.id.session) {
+            return Ok(record.clone());
+        }
+        let name = ObjectName::pack(place.kind, place.pack);
+        let tail = repository.read_pack_tail(&name, repository.backend.size(&name)?)?;
+        let mut records = self.records.lock();
+        records.extend(tail.tables.sessions.into_iter().map(|record| (record.id(), record)));
+        let missing = || Error::rule("PACK-7", format!("{name}: no session record for frame {}", place.id));
+        records.get(&place.id.session).cloned().ok_or_else(missing)
+    }
+}
+
+impl FrameCache {
+    fn get(&mut self, ordinal: FrameOrdinal) -> Option<Arc<Frame>> {
+        self.clock += 1;
+        let (frame, used) = self.frames.get_mut(&ordinal)?;
+        *used = self.clock;
+        Some(Arc::clone(frame))
+    }
+
+    fn insert(&mut self, ordinal: FrameOrdinal, frame: &Arc<Frame>) {
+        self.clock += 1;
+        if self.frames.insert(ordinal, (Arc::clone(frame), self.clock)).is_none() {
+            self.bytes += frame.plaintext.len();
+        }
+        // Few frames fit, so looking at all of them for the oldest is cheap.
+        while self.bytes > CACHE_BYTES_MAX && self.frames.len() > 1 {
+            let Some(oldest) = self.frames.iter().min_by_key(|(_, (_, used))| *used).map(|(ordinal, _)| *ordinal) else { break };
+            if let Some((frame, _)) = self.frames.remove(&oldest) {
+                self.bytes -= frame.plaintext.len();
+            }
+        }
+    }
+}
+
+/// The chunks that one snapshot may use: only those in frames that its refs name.
+#[derive(Debug)]
+pub(crate) struct SnapshotChunks<'a> {
+    pub(crate) repository: &'a Repository,
+    pub(crate) reader: &'a FrameReader,
+    /// One bit for each ordinal of the index.
+    allowed: Vec<u64>,
+}
+
+impl<'a> SnapshotChunks<'a> {
+    /// Nothing is allowed yet.
+    pub(crate) fn new(repository: &'a Repository, reader: &'a FrameReader) -> Self {
+        Self { repository, reader, allowed: Vec::new() }
+    }
+
+    /// Allows a frame; false where it is in no listed pack.
+    pub(crate) fn allow(&mut self, frame: crate::id::FrameId) -> Result<bool> {
+        let Some(ordinal) = self.reader.index.ordinal_of(frame)? else { return Ok(false) };
+        let (word, bit) = (ordinal.get() as usize / 64, ordinal.get() % 64);
+        if self.allowed.len() <= word {
+            self.allowed.resize(word + 1, 0);
+        }
+        self.allowed[word] |= 1 << bit;
+        Ok(true)
+    }
+
+    fn allows(&self, place: &ChunkPlace) -> Result<bool> {
+        let Some(ordinal) = self.reader.index.ordinal_of(place.frame)? else { return Ok(false) };
+        Ok(self.allowed.get(ordinal.get() as usize / 64).is_some_and(|word| word >> (ordinal.get() % 64) & 1 == 1))
+    }
+
+    /// A place of the chunk in a frame of the refs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] where there is none.
+    pub(crate) fn find(&self, id: &ChunkId) -> Result<ChunkPlace> {
+        let mut places = Vec::new();
+        self.reader.index.for_each_place(id, |place| places.push(place))?;
+        for place in places {
+            if self.allows(&place)? {
+                return Ok(place);
+            }
+        }
+        Err(Error::new(ErrorKind::Damaged, format!("chunk {id} is in no frame that the snapshot's refs name; run check")))
+    }
+
+    /// Reads a chunk from a frame of the refs.
+    pub(crate) fn chunk(&self, kind: ChunkKind, id: &ChunkId) -> Result<Vec<u8>> {
+        self.reader.chunk(self.repository, kind, id, |place| self.allows(place))
+    }
+}

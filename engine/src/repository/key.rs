@@ -1,0 +1,123 @@
+//! What a person opens a repository with: a passphrase or a key file.
+
+use crate::crypto::{PassphraseCost, Secret, derive, seed_from_passphrase};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::slot::SlotKind;
+use crate::id::{from_hex, to_hex};
+use crate::runtime::Runtime;
+use std::fmt;
+use zeroize::Zeroizing;
+
+const KEY_FILE_PREFIX: &str = "icecore-key-1:";
+const CHECK_DIGITS: usize = 8;
+
+/// A passphrase or a key file.
+#[derive(Clone)]
+pub enum Key {
+    /// A passphrase, stretched by Argon2id when used.
+    Passphrase(Zeroizing<Vec<u8>>),
+    /// The seed from a key file.
+    KeyFile(Secret),
+}
+
+impl Key {
+    /// From passphrase bytes as they were typed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for an empty one.
+    pub fn passphrase(bytes: impl Into<Vec<u8>>) -> Result<Self> {
+        let bytes = Zeroizing::new(bytes.into());
+        match bytes.is_empty() {
+            true => Err(Error::new(ErrorKind::Invalid, "the passphrase is empty")),
+            false => Ok(Self::Passphrase(bytes)),
+        }
+    }
+
+    /// From the content of a passphrase file: all of it but one line end at its end.
+    ///
+    /// # Errors
+    /// As [`Key::passphrase`].
+    pub fn passphrase_from_file(content: &[u8]) -> Result<Self> {
+        let content = content.strip_suffix(b"\n").unwrap_or(content);
+        Self::passphrase(content.strip_suffix(b"\r").unwrap_or(content))
+    }
+
+    /// From the text of a key file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] where it is none, or was copied wrongly.
+    pub fn from_key_file(text: &str) -> Result<Self> {
+        let parse = || {
+            let (seed, check) = text.trim().strip_prefix(KEY_FILE_PREFIX)?.split_once(':')?;
+            let seed = Secret::new(from_hex(seed)?.try_into().ok()?);
+            (check_digits(&seed) == check).then_some(Self::KeyFile(seed))
+        };
+        parse().ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, "this is no icecore key file, or it was copied wrongly (a line `icecore-key-1:...` is expected)")
+        })
+    }
+
+    /// A new random key file's seed.
+    pub fn generate(runtime: &Runtime) -> Self {
+        Self::KeyFile(Secret::new(runtime.random()))
+    }
+
+    /// The text of a key file; `None` for a passphrase.
+    pub fn to_key_file(&self) -> Option<Zeroizing<String>> {
+        match self {
+            Self::Passphrase(_) => None,
+            Self::KeyFile(seed) => Some(Zeroizing::new(format!("{KEY_FILE_PREFIX}{}:{}\n", to_hex(seed.bytes()), check_digits(seed)))),
+        }
+    }
+
+    /// The kind of slot that this opens, with a fresh salt.
+    pub(crate) fn slot_kind(&self, cost: PassphraseCost, runtime: &Runtime) -> SlotKind {
+        match self {
+            Self::Passphrase(_) => SlotKind::Passphrase { salt: runtime.random(), cost },
+            Self::KeyFile(_) => SlotKind::KeyFile,
+        }
+    }
+
+    /// The seed for a slot of this kind; `None` where the kinds differ.
+    pub(crate) fn seed_for(&self, kind: &SlotKind) -> Result<Option<Secret>> {
+        match (self, kind) {
+            (Self::Passphrase(passphrase), SlotKind::Passphrase { salt, cost }) => seed_from_passphrase(passphrase, salt, *cost).map(Some),
+            (Self::KeyFile(seed), SlotKind::KeyFile) => Ok(Some(seed.clone())),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn check_digits(seed: &Secret) -> String {
+    to_hex(derive("icecore 1 key file", &[seed.bytes()]).bytes())[..CHECK_DIGITS].to_owned()
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passphrase(_) => "Key::Passphrase",
+            Self::KeyFile(_) => "Key::KeyFile",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_files_read_back_and_notice_a_wrong_digit() {
+        let text = Key::KeyFile(Secret::new([7; 32])).to_key_file().unwrap();
+        assert!(matches!(Key::from_key_file(&format!("  {}\r\n", text.trim())), Ok(Key::KeyFile(seed)) if seed.bytes() == &[7; 32]));
+        assert!(Key::from_key_file(&text.replacen("0707", "0708", 1)).is_err());
+        assert!(Key::from_key_file("secret").is_err());
+    }
+
+    #[test]
+    fn one_line_end_is_no_part_of_a_passphrase() {
+        for (content, passphrase) in [(&b"ab\n"[..], &b"ab"[..]), (b"ab\r\n", b"ab"), (b"ab\n\n", b"ab\n"), (b"ab ", b"ab ")] {
+            assert!(matches!(Key::passphrase_from_file(content).unwrap(), Key::Passphrase(p) if p[..] == *passphrase));
+        }
+        assert!(Key::passphrase_from_file(b"\n").is_err());
+    }
+}

@@ -1,0 +1,45 @@
+//! Which chunks of which frames a snapshot uses, collected while it is made.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::FrameId;
+use std::collections::HashMap;
+
+/// Collects uses; about 40 bytes and a bit a chunk for each frame.
+#[derive(Debug, Default)]
+pub(crate) struct RefsCollector {
+    frames: HashMap<FrameId, Vec<u8>>,
+    last: Option<FrameId>,
+}
+
+impl RefsCollector {
+    /// Chunk `position` of `frame` is used.
+    pub(crate) fn mark(&mut self, frame: FrameId, position: u32) {
+        self.last = Some(frame);
+        let bitmap = self.frames.entry(frame).or_default();
+        let byte = position as usize / 8;
+        if bitmap.len() <= byte {
+            bitmap.resize(byte + 1, 0);
+        }
+        bitmap[byte] |= 1 << (position % 8);
+    }
+
+    /// How many frames are used.
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// The uses in order: the frame, how many chunks it has as `count` says, and a bitmap of the used ones.
+    pub(crate) fn into_sorted(self, count: impl Fn(FrameId) -> Result<u32>) -> Result<Vec<(FrameId, u32, Vec<u8>)>> {
+        let mut uses = Vec::with_capacity(self.frames.len());
+        for (frame, mut bitmap) in self.frames {
+            let chunks = count(frame)?;
+            if bitmap.len() > (chunks as usize).div_ceil(8) {
+                return Err(Error::new(ErrorKind::Internal, format!("frame {frame} has fewer chunks than are used of it")));
+            }
+            bitmap.resize((chunks as usize).div_ceil(8), 0);
+            uses.push((frame, chunks, bitmap));
+        }
+        uses.sort_unstable_by_key(|(frame, _, _)| *frame);
+        Ok(uses)
+    }
+}

@@ -1,0 +1,357 @@
+//! Storing chunks: what is new goes into frames, frames are sealed in parallel, sealed frames go into packs.
+//!
+//! Everything is decided in the order in which chunks are added, by one thread: whether a chunk is new, in which frame and at which
+//! position it stands, where a frame and a pack end. So the stored bytes do not depend on how many threads there are.
+//!
+//! ```text
+//! add ─▶ frame in the making ─▶ compress + seal (pool) ─▶ packer: puts frames back in order, ends packs ─▶ one thread a pack
+//!  ▲                                                                                                            │
+//!  └── chunk ids of durable packs move from the pending map to the lookup index ◀── contents table ─────────────┘
+//! ```
+//! Tokens bound the frames between `add` and the disk.
+
+use super::index::LookupIndex;
+use super::pack_writer::{PackMaker, SealedFrame, WrittenPack};
+use super::{ChunkIds, ChunkKind, Repository, Session};
+use crate::backend::ObjectKind;
+use crate::compress::Compressor;
+use crate::crypto::{Sealer, Secret, derive};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::{FramePlaintext, seal};
+use crate::format::session::{frame_sealer, refs_frame_sealer};
+use crate::format::{FrameRecord, Roles};
+use crate::id::{ChunkId, DomainId, FrameClass, FrameId, PackId, SessionId};
+use crate::limits::{PACK_FRAMES_MAX, TABLES_LENGTH_MAX};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+const CLASSES: [FrameClass; 3] = [FrameClass::Data, FrameClass::Meta, FrameClass::Refs];
+/// A pack also ends when its tables would reach a quarter of what they may have.
+const TABLES_LENGTH_END: usize = TABLES_LENGTH_MAX / 4;
+/// Sealed frames that wait for the thread that writes their pack.
+const FRAMES_BEFORE_DISK: usize = 4;
+
+/// In which frame a chunk stands, and which of its chunks it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChunkUse {
+    pub(crate) frame: FrameId,
+    pub(crate) position: u32,
+}
+
+/// What was stored.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WriterSummary {
+    /// Content bytes of new data chunks.
+    pub(crate) data_bytes_new: u64,
+    /// Bytes of all packs written.
+    pub(crate) bytes_stored: u64,
+    /// The packs.
+    pub(crate) packs: Vec<(ObjectKind, PackId, crate::format::ContentsTable)>,
+}
+
+/// A frame in the making.
+#[derive(Debug, Default)]
+struct OpenFrame {
+    plaintext: FramePlaintext,
+    ids: Vec<ChunkId>,
+    /// Chunk counts of the frames that were ended before, by counter.
+    counts: Vec<u32>,
+}
+
+/// Stores chunks of one session.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    session: SessionId,
+    domain: DomainId,
+    index: Arc<LookupIndex>,
+    ids: ChunkIds,
+    frame_sizes: [usize; 3],
+    open: [OpenFrame; 3],
+    /// Chunks of this session that the index does not know yet.
+    pending: HashMap<ChunkId, (u32, u32)>,
+    sealing: Arc<Sealing>,
+    pool: Arc<rayon::ThreadPool>,
+    tokens: Receiver<()>,
+    /// Dropped to say that no more frames come.
+    to_packer: Option<Sender<SealedFrame>>,
+    written: Receiver<Result<WrittenPack>>,
+    summary: WriterSummary,
+    failed: bool,
+}
+
+/// What a worker needs to seal a frame.
+#[derive(Debug)]
+struct Sealing {
+    sealers: [Sealer; 3],
+    level: i32,
+    compressors: Mutex<Vec<Compressor>>,
+}
+
+impl Writer {
+    /// Starts the threads that seal and write for `session`. `index` agrees with what is listed and holds no condemned pack.
+    pub(crate) fn start(repository: &Repository, session: &Session<'_>, index: Arc<LookupIndex>, level: i32) -> Result<Self> {
+        repository.require(Roles::BACKUP, "storing data")?;
+        Compressor::new(level)?;
+        let config = &repository.config;
+        let executor = &repository.runtime.executor;
+        let (id, secret) = (session.id(), session.secret()?);
+        let structure_key = repository.structure_key()?;
+        let sealers =
+            [frame_sealer(secret, &id, FrameClass::Data), frame_sealer(secret, &id, FrameClass::Meta), refs_frame_sealer(structure_key, &id)];
+        let maker = PackMaker {
+            backend: Arc::clone(&repository.backend),
+            author: repository.credential.author.clone(),
+            structure_key: structure_key.clone(),
+            template: repository.header(crate::backend::ObjectName::config(1)),
+            session: Arc::clone(session.record()),
+        };
+        let frames_in_flight = 2 * executor.threads() + 2;
+        let (give_token, tokens) = bounded(frames_in_flight);
+        for _ in 0..frames_in_flight {
+            give_token.send(()).map_err(|_| internal("tokens"))?;
+        }
+        let (to_packer, sealed) = unbounded();
+        let (report, written) = unbounded();
+        let packer = Packer {
+            maker,
+            pack_ids: derive("icecore pack ids of a session", &[secret.bytes()]),
+            pack_size: u64::from(config.pack_size),
+            executor: Arc::clone(executor),
+            tokens: give_token,
+            report,
+            lanes: Default::default(),
+        };
+        executor.spawn("icecore-packer", Box::new(move || packer.run(&sealed)));
+        let meta = config.meta_frame_size as usize;
+        Ok(Self {
+            session: id,
+            domain: repository.credential.author.certificate.domain(),
+            index,
+            ids: ChunkIds::new(&repository.credential),
+            frame_sizes: [config.data_frame_size as usize, meta, meta],
+            open: Default::default(),
+            pending: HashMap::new(),
+            sealing: Arc::new(Sealing { sealers, level, compressors: Mutex::default() }),
+            pool: repository.pool()?,
+            tokens,
+            to_packer: Some(to_packer),
+            written,
+            summary: WriterSummary::default(),
+            failed: false,
+        })
+    }
+
+    /// How chunks are named.
+    pub(crate) fn ids(&self) -> &ChunkIds {
+        &self.ids
+    }
+
+    /// Stores a chunk unless it is there already, and says where it stands.
+    pub(crate) fn add(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8]) -> Result<ChunkUse> {
+        if let Some(found) = self.find(&id)? {
+            return Ok(found);
+        }
+        let class = kind.class() as usize;
+        if self.open[class].plaintext.is_full_for(bytes.len(), self.frame_sizes[class]) {
+            self.end_frame(kind.class())?;
+        }
+        let open = &mut self.open[class];
+        let number = FrameId::new(self.session, kind.class(), open.counts.len() as u32).number;
+        let position = open.plaintext.count() as u32;
+        open.plaintext.push(bytes);
+        open.ids.push(id);
+        self.pending.insert(id, (number, position));
+        if kind == ChunkKind::Data {
+            self.summary.data_bytes_new += bytes.len() as u64;
+        }
+        Ok(ChunkUse { frame: FrameId { session: self.session, number }, position })
+    }
+
+    /// Where a chunk stands that this session or an earlier one stored.
+    pub(crate) fn find(&self, id: &ChunkId) -> Result<Option<ChunkUse>> {
+        if let Some((number, position)) = self.pending.get(id) {
+            return Ok(Some(ChunkUse { frame: FrameId { session: self.session, number: *number }, position: *position }));
+        }
+        let place = self.index.lookup(id, self.domain)?;
+        Ok(place.map(|place| ChunkUse { frame: place.frame, position: place.position }))
+    }
+
+    /// How many chunks a frame has that [`Writer::add`] or [`Writer::find`] named.
+    pub(crate) fn chunk_count(&self, frame: FrameId) -> Result<u32> {
+        if frame.session == self.session {
+            let open = &self.open[(frame.number >> 30) as usize % 3];
+            let ended = open.counts.get(frame.counter() as usize).copied();
+            return Ok(ended.unwrap_or(open.plaintext.count() as u32));
+        }
+        let place = self.index.ordinal_of(frame)?.map(|ordinal| self.index.frame(ordinal)).transpose()?.flatten();
+        place.map(|place| place.chunk_count).ok_or_else(|| internal("a frame that is used is not in the index"))
+    }
+
+    /// Ends the frame in the making and sends it on its way.
+    fn end_frame(&mut self, class: FrameClass) -> Result<()> {
+        let open = &mut self.open[class as usize];
+        if open.ids.is_empty() {
+            return Ok(());
+        }
+        let plaintext = std::mem::take(&mut open.plaintext);
+        let chunks = std::mem::take(&mut open.ids);
+        let id = FrameId::new(self.session, class, open.counts.len() as u32);
+        open.counts.push(chunks.len() as u32);
+        self.take_written()?;
+        self.tokens.recv().map_err(|_| internal("the packer is gone"))?;
+        let (sealing, to_packer) = (Arc::clone(&self.sealing), self.to_packer.clone());
+        self.pool.spawn(move || {
+            let frame = sealing.seal(class, id, chunks, &plaintext);
+            // Where the packer is gone, the session has failed already.
+            let _ = to_packer.map(|sender| sender.send(frame));
+        });
+        Ok(())
+    }
+
+    /// Moves the chunks of durable packs from the pending map to the index.
+    fn take_written(&mut self) -> Result<()> {
+        while let Ok(pack) = self.written.try_recv() {
+            self.take_pack(pack)?;
+        }
+        match self.failed {
+            true => Err(Error::new(ErrorKind::Unavailable, "a pack could not be written")),
+            false => Ok(()),
+        }
+    }
+
+    fn take_pack(&mut self, pack: Result<WrittenPack>) -> Result<()> {
+        let pack = pack.inspect_err(|_| self.failed = true)?;
+        let domain = self.domain;
+        self.index.add_pack(pack.kind, pack.id, &pack.contents, |_| domain)?;
+        for id in pack.contents.frames.iter().flat_map(|frame| &frame.chunks) {
+            self.pending.remove(id);
+        }
+        self.summary.bytes_stored += pack.size;
+        self.summary.packs.push((pack.kind, pack.id, pack.contents));
+        Ok(())
+    }
+
+    /// Ends all frames and packs and waits until everything is durable.
+    pub(crate) fn finish(mut self) -> Result<WriterSummary> {
+        for class in CLASSES {
+            self.end_frame(class)?;
+        }
+        self.to_packer = None;
+        while let Ok(pack) = self.written.recv() {
+            self.take_pack(pack)?;
+        }
+        // What is durable is worth remembering even if the snapshot fails; a cache that cannot be saved is no failure of the backup.
+        let _ = self.index.save();
+        self.summary.packs.sort_unstable_by_key(|(kind, id, _)| (*kind, *id));
+        Ok(self.summary)
+    }
+}
+
+impl Sealing {
+    fn seal(&self, class: FrameClass, id: FrameId, chunks: Vec<ChunkId>, plaintext: &FramePlaintext) -> SealedFrame {
+        let pooled = self.compressors.lock().pop();
+        let mut compressor = pooled.unwrap_or_else(|| Compressor::new(self.level).expect("start() has made one of this level"));
+        let plaintext = plaintext.encode();
+        let bytes = seal(&self.sealers[class as usize], id.number, &mut compressor, &plaintext);
+        self.compressors.lock().push(compressor);
+        let record = FrameRecord {
+            id,
+            sealed_length: bytes.len() as u32,
+            plaintext_length: plaintext.len() as u32,
+            hash: *blake3::hash(&bytes).as_bytes(),
+            bases: Vec::new(),
+            chunks,
+        };
+        SealedFrame { record, bytes }
+    }
+}
+
+/// Puts sealed frames back in order and deals them out to packs.
+struct Packer {
+    maker: PackMaker,
+    pack_ids: Secret,
+    pack_size: u64,
+    executor: Arc<dyn crate::runtime::Executor>,
+    tokens: Sender<()>,
+    report: Sender<Result<WrittenPack>>,
+    lanes: [Lane; 3],
+}
+
+/// The frames of one class on their way into packs.
+#[derive(Default)]
+struct Lane {
+    next: u32,
+    waiting: BTreeMap<u32, SealedFrame>,
+    open: Option<OpenPack>,
+    packs: u32,
+}
+
+struct OpenPack {
+    frames: Sender<SealedFrame>,
+    length: u64,
+    frame_count: usize,
+    tables_length: usize,
+}
+
+impl Packer {
+    fn run(mut self, sealed: &Receiver<SealedFrame>) {
+        for frame in sealed {
+            let class = (frame.record.id.number >> 30) as usize % CLASSES.len();
+            let lane = &mut self.lanes[class];
+            lane.waiting.insert(frame.record.id.counter(), frame);
+            while let Some(frame) = self.lanes[class].take_next() {
+                self.deal(class, frame);
+            }
+        }
+    }
+
+    fn deal(&mut self, class: usize, frame: SealedFrame) {
+        let length = frame.bytes.len() as u64;
+        if self.lanes[class].open.is_none() {
+            let pack = self.open_pack(class);
+            self.lanes[class].open = Some(pack);
+        }
+        let Some(open) = &mut self.lanes[class].open else { return };
+        open.length += length;
+        open.frame_count += 1;
+        open.tables_length += 64 + ChunkId::LENGTH * frame.record.chunks.len();
+        // A pack whose thread is gone has reported why.
+        let _ = open.frames.send(frame);
+        if open.length >= self.pack_size || open.frame_count == PACK_FRAMES_MAX || open.tables_length >= TABLES_LENGTH_END {
+            self.lanes[class].open = None;
+        }
+    }
+
+    fn open_pack(&mut self, class: usize) -> OpenPack {
+        let number = self.lanes[class].packs;
+        self.lanes[class].packs += 1;
+        // Named by the session's secret, not by chance, so that the order in which packs of different classes begin does not matter.
+        let name = derive("icecore pack id", &[self.pack_ids.bytes(), &[class as u8], &number.to_le_bytes()]);
+        let mut id = [0; PackId::LENGTH];
+        id.copy_from_slice(&name.bytes()[..PackId::LENGTH]);
+        let kind = [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack][class];
+        let (sender, frames) = bounded(FRAMES_BEFORE_DISK);
+        let (maker, tokens, report) = (self.maker.clone(), self.tokens.clone(), self.report.clone());
+        let work = move || {
+            let written = maker.write(kind, PackId(id), &frames, &tokens);
+            // Nobody listens when the session has failed already.
+            let _ = report.send(written);
+        };
+        self.executor.spawn("icecore-pack", Box::new(work));
+        OpenPack { frames: sender, length: 0, frame_count: 0, tables_length: 0 }
+    }
+}
+
+impl Lane {
+    fn take_next(&mut self) -> Option<SealedFrame> {
+        let frame = self.waiting.remove(&self.next)?;
+        self.next += 1;
+        Some(frame)
+    }
+}
+
+fn internal(what: &str) -> Error {
+    Error::new(ErrorKind::Internal, what)
+}
