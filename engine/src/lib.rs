@@ -7,5 +7,6 @@ pub mod format;
 pub mod id;
 pub mod progress;
 pub mod runtime;
+pub mod source;
 
 pub use error::{Error, ErrorKind, Result};
