@@ -49,6 +49,7 @@ pub trait Known: Send + Sync + std::fmt::Debug {
 
 /// One step of a [`Walk`].
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are entries; a box for each would cost more than it saves")]
 pub enum WalkItem {
     /// The next entry.
     Entry(SourceEntry),

@@ -8,8 +8,8 @@
 /// `excludes` are globs as in `.gitignore`, matched against absolute paths (as given; `..` resolved):
 /// * `*.o`, `target` or `build/out` match at any depth below a given path.
 /// * `/home/*/.cache` begins with a slash and matches from the root of the file system, as in restic and borg.
-/// * `*`, `?` and `[a-z]` do not match a slash; `**` matches any number of folders; a trailing slash matches folders only;
-///   a backslash makes the next character ordinary.
+/// * `*`, `?` and `[a-z]` do not match a slash; `**` matches any number of folders; `{a,b}` matches either; a trailing slash
+///   matches folders only; a backslash makes the next character ordinary.
 /// * `!keep.o` takes back what an earlier pattern left out; the last pattern that matches decides. What lies below a folder
 ///   that is left out is never looked at, hence cannot be taken back.
 ///

@@ -50,6 +50,7 @@ impl Rules {
     /// Compiles `options`.
     pub(crate) fn new(options: &SourceOptions) -> Result<Self> {
         let mut globs = GitignoreBuilder::new("/");
+        globs.allow_unclosed_class(false);
         for pattern in &options.excludes {
             let invalid = |why: &str| Error::new(ErrorKind::Invalid, format!("exclude pattern `{pattern}`: {why}"));
             let line = line_of(pattern).map_err(invalid)?;

@@ -164,7 +164,7 @@ fn an_unreadable_folder_is_reported_and_the_walk_goes_on() {
     }
     let root = tempfile::tempdir().unwrap();
     make(root.path(), &["a", "closed/x", "z"]);
-    std::fs::set_permissions(root.path().join("closed"), PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(root.path().join("closed"), PermissionsExt::from_mode(0o0)).unwrap();
     let seen = walk(root.path(), &SourceOptions::default());
     std::fs::set_permissions(root.path().join("closed"), PermissionsExt::from_mode(0o700)).unwrap();
     assert_eq!(seen.names(), ["a", "closed/", "z"]);

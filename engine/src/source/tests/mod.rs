@@ -84,6 +84,11 @@ fn make(root: &Path, names: &[&str]) {
     }
 }
 
+/// A temporary folder for large trees: in memory where that can be had, since making them on a disk takes much longer than walking them.
+fn quick_folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

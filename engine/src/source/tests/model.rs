@@ -56,7 +56,7 @@ proptest! {
 
     #[test]
     fn random_trees_are_walked_as_a_plain_walk_would(things in prop::collection::vec(thing(), 0..60), threads in 1_usize..5) {
-        let root = tempfile::tempdir().unwrap();
+        let root = quick_folder();
         for (names, what) in things {
             let path = names.iter().fold(root.path().to_owned(), |path, name| path.join(OsStr::from_bytes(name)));
             // A file may stand where a folder is wanted: then this thing is not made.
