@@ -13,5 +13,6 @@ pub mod progress;
 pub mod repository;
 pub mod runtime;
 mod sys;
+pub mod source;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,132 @@
+//! Key order, threads, depth, size.
+
+use super::*;
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+#[test]
+fn odd_names_come_in_strict_order() {
+    let root = tempfile::tempdir().unwrap();
+    make(root.path(), &["a/b", "a/b.c/d", "a.b", "a+", "a\nb", "a\u{1}/x", "A", "a/b-", "a0/", "\u{e4}", "..x", "-", " "]);
+    let long = "n".repeat(255);
+    make(root.path(), &[long.as_str()]);
+    std::fs::write(root.path().join(OsStr::from_bytes(b"a\xff\xfe")), b"").unwrap();
+    let seen = walk(root.path(), &SourceOptions::default());
+    let expected = [
+        " ",
+        "-",
+        "..x",
+        "A",
+        "a/",
+        "a/b",
+        "a/b-",
+        "a/b.c/",
+        "a/b.c/d",
+        "a\\x01/",
+        "a\\x01/x",
+        "a\\nb",
+        "a+",
+        "a.b",
+        "a0/",
+        "a\\xff\\xfe",
+        &long,
+        "\\xc3\\xa4",
+    ];
+    assert_eq!(seen.names(), expected);
+    assert!(seen.failed.is_empty());
+}
+
+#[test]
+fn threads_do_not_change_the_sequence() {
+    let root = quick_folder();
+    for folder in 0..40 {
+        for file in 0..(folder * 7 % 23) {
+            make(root.path(), &[&format!("{}/{}/f{file}", folder % 7, folder), &format!("{}/g{file}", folder % 5)]);
+        }
+    }
+    let entries = |threads| -> Vec<Entry> {
+        let seen = walk_roots(&resolve(&[root.path().join(".")]), &SourceOptions::default(), threads);
+        seen.entries.into_iter().map(|entry| entry.entry).collect()
+    };
+    let one = entries(1);
+    assert!(one.len() > 400);
+    for threads in [2, 8] {
+        assert_eq!(entries(threads), one);
+    }
+}
+
+#[test]
+fn folders_larger_than_a_batch_are_whole() {
+    let root = quick_folder();
+    let count = super::super::visit::BATCH * 2 + 3;
+    for number in 0..count {
+        let name = format!("{number:05}");
+        if number % 100 == 1 { make(root.path(), &[&format!("{name}/x")]) } else { make(root.path(), &[&name]) }
+    }
+    let seen = walk(root.path(), &SourceOptions::default());
+    assert_eq!(seen.entries.len(), 1 + count + count.div_ceil(100));
+}
+
+#[test]
+fn a_tree_deeper_than_any_path_is_walked_with_few_descriptors() {
+    const DEPTH: usize = 12_000;
+    let root = quick_folder();
+    let mut fd = openat(rustix::fs::CWD, root.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+    for _ in 0..DEPTH {
+        mkdirat(&fd, c"d", Mode::RWXU).unwrap();
+        fd = openat(&fd, c"d", OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    let file = openat(&fd, c"file", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap();
+    rustix::io::write(&file, b"deep").unwrap();
+    let roots = resolve(&[root.path().join(".")]);
+    let seen = finish(Walk::start_with(&roots, &SourceOptions::default(), None, &runtime(2), 8).unwrap());
+    assert!(seen.failed.is_empty(), "{:?}", seen.failed);
+    assert_eq!(seen.entries.len(), 1 + DEPTH + 1);
+    let last = seen.entries.last().unwrap();
+    assert_eq!(last.entry.key.len(), DEPTH * 2 + 4);
+    let mut content = [0; 8];
+    assert_eq!(last.open().unwrap().read_at(0, &mut content).unwrap(), 4);
+    assert_eq!(&content[..4], b"deep");
+    // The standard library would need a descriptor for each level to remove it.
+    remove_chain(root.path(), DEPTH);
+}
+
+/// Takes a chain of folders apart from the top, so that nothing has to recurse.
+fn remove_chain(root: &Path, depth: usize) {
+    let top = openat(rustix::fs::CWD, root, OFlags::DIRECTORY, Mode::empty()).unwrap();
+    for level in 0..depth {
+        rustix::fs::renameat(&top, c"d", &top, c"old").unwrap();
+        let old = openat(&top, c"old", OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let name = if level + 1 < depth { c"d" } else { c"file" };
+        rustix::fs::renameat(&old, name, &top, name).unwrap();
+        rustix::fs::unlinkat(&top, c"old", rustix::fs::AtFlags::REMOVEDIR).unwrap();
+    }
+}
+
+#[test]
+fn a_walk_can_be_left_early() {
+    let root = quick_folder();
+    for number in 0..300 {
+        make(root.path(), &[&format!("{number}/x")]);
+    }
+    let mut walk = Walk::start(&resolve(&[root.path().join(".")]), &SourceOptions::default(), None, &runtime(8)).unwrap();
+    assert!(matches!(walk.nth(5), Some(Ok(WalkItem::Entry(_)))));
+}
+
+#[test]
+fn a_walk_goes_on_without_threads() {
+    #[derive(Debug)]
+    struct Lazy;
+    impl crate::runtime::Executor for Lazy {
+        fn threads(&self) -> usize {
+            1
+        }
+        fn spawn(&self, _: &str, _: Box<dyn FnOnce() + Send>) {}
+    }
+    let root = tempfile::tempdir().unwrap();
+    make(root.path(), &["a/b/c", "d/e"]);
+    let runtime = Runtime { executor: std::sync::Arc::new(Lazy), ..runtime(1) };
+    let seen = finish(Walk::start(&resolve(&[root.path().join(".")]), &SourceOptions::default(), None, &runtime).unwrap());
+    assert_eq!(seen.names(), ["a/", "a/b/", "a/b/c", "d/", "d/e"]);
+}
