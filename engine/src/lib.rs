@@ -1,6 +1,7 @@
 //! icecore: a content-addressed, deduplicating, encrypted storage engine for backups.
 
 pub mod backend;
+pub mod destination;
 pub mod entry;
 mod error;
 pub mod format;
