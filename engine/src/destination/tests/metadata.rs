@@ -39,7 +39,9 @@ fn both_ways(folder: &Folder, entry: &Entry, mut check: impl FnMut(Vec<ItemProbl
     folder.prepare(entry).unwrap();
     folder.file(&entry.key).unwrap().write_at(0, b"abc").unwrap();
     check(folder.finish_metadata(entry).unwrap());
-    // Without a descriptor that is still open.
+    // Once more, without a descriptor that is still open.
+    folder.prepare(entry).unwrap();
+    folder.files.take(&entry.key).unwrap();
     check(folder.finish_metadata(entry).unwrap());
 }
 
