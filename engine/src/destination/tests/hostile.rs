@@ -3,20 +3,24 @@
 use super::*;
 use proptest::prelude::*;
 
-/// A folder outside the target with a file that must stay as it is.
+/// A folder outside the target with files that must stay as they are.
 fn outside(dir: &Path) -> PathBuf {
     let outside = dir.join("outside");
-    std::fs::create_dir(&outside).unwrap();
+    std::fs::create_dir_all(outside.join("b")).unwrap();
     std::fs::write(outside.join("file"), "untouched").unwrap();
+    std::fs::write(outside.join("b/file"), "untouched").unwrap();
     outside
 }
 
 fn assert_untouched(outside: &Path) {
-    let names: Vec<_> = std::fs::read_dir(outside).unwrap().map(|found| found.unwrap().file_name()).collect();
-    assert_eq!(names, ["file"]);
-    assert_eq!(std::fs::read(outside.join("file")).unwrap(), b"untouched");
-    assert_ne!(stat(&outside.join("file")).st_mtime, 1_000_000_007);
-    assert_ne!(stat(outside).st_mtime, 1_000_000_007);
+    let count = |folder: &Path| std::fs::read_dir(folder).unwrap().count();
+    assert_eq!((count(outside), count(&outside.join("b"))), (2, 1));
+    for name in ["file", "b/file"] {
+        assert_eq!(std::fs::read(outside.join(name)).unwrap(), b"untouched");
+    }
+    for name in ["", "b", "file", "b/file"] {
+        assert_ne!(stat(&outside.join(name)).st_mtime, 1_000_000_007, "{name}");
+    }
 }
 
 /// All that can be done with an entry; true if nothing was refused.
@@ -95,6 +99,7 @@ fn links_of_the_snapshot_are_not_followed() {
         for to in ["../outside", outside.to_str().unwrap(), "/proc/self/cwd"] {
             folder.prepare(&entry("a", EntryKind::Symlink(to.as_bytes().to_vec()))).unwrap();
             assert!(!do_all(&folder, &file_entry("a/evil", 4, &[])));
+            assert!(!do_all(&folder, &file_entry("a/b/file", 4, &[])));
             assert!(!do_all(&folder, &file_entry("a/b/c/evil", 4, &[])));
             assert!(folder.prepare(&entry("a/evil", EntryKind::Folder)).is_err());
             assert!(folder.prepare(&hard_link("b", "a/file")).is_err());
