@@ -4,6 +4,7 @@ pub mod backend;
 pub mod chunker;
 pub mod compress;
 pub mod crypto;
+pub mod destination;
 pub mod entry;
 mod error;
 pub mod format;

@@ -1,0 +1,245 @@
+//! Owner, attributes, mode, times and inode flags, in the order in which none undoes another.
+//!
+//! Owner first: changing it takes away set-user-id, set-group-id and capabilities. Then attributes, while the mode still
+//! lets us write them. Then the mode: an ACL changes its group bits, and the entry's are those of its ACL. Then times.
+//! Inode flags last, and those that forbid further steps in a pass of their own.
+
+use super::prepare::proc_path;
+use super::resolve::Place;
+use crate::entry::Metadata;
+use rustix::fs::{AtFlags, Gid, IFlags, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
+use rustix::io::Errno;
+use std::fmt::Display;
+use std::os::fd::BorrowedFd;
+
+/// Immutable and append-only: they forbid other names, so everything else comes first.
+pub(super) const FORBIDDING_FLAGS: u32 = IFlags::IMMUTABLE.union(IFlags::APPEND).bits();
+/// No copy-on-write and compressed: btrfs takes the first only on empty files, and the second matters while writing.
+pub(super) const EARLY_FLAGS: u32 = IFlags::NOCOW.union(IFlags::COMPRESSED).bits();
+/// What a person may set; anything else in an entry is not passed on to the kernel. The two without names in the list
+/// of constants are `FS_NOCOMP_FL` and `FS_DAX_FL`.
+const SETTABLE_FLAGS: u32 = IFlags::SECURE_REMOVAL.bits()
+    | IFlags::UNRM.bits()
+    | IFlags::SYNC.bits()
+    | IFlags::NODUMP.bits()
+    | IFlags::NOATIME.bits()
+    | IFlags::JOURNALING.bits()
+    | IFlags::NOTAIL.bits()
+    | IFlags::DIRSYNC.bits()
+    | IFlags::TOPDIR.bits()
+    | IFlags::PROJECT_INHERIT.bits()
+    | 0x0000_0400
+    | 0x0200_0000
+    | EARLY_FLAGS
+    | FORBIDDING_FLAGS;
+
+/// Most attribute lists fit here, on the stack.
+const LIST_BYTES: usize = 1024;
+/// Linux gives no longer list of attribute names (`XATTR_LIST_MAX`).
+const LIST_BYTES_MAX: usize = 64 * 1024;
+
+/// What of an item could not be restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Aspect {
+    /// Owner or group.
+    Owner,
+    /// Permission bits.
+    Mode,
+    /// The time of last modification.
+    Times,
+    /// An extended attribute, ACL or capability.
+    Attribute,
+    /// Inode flags.
+    Flags,
+}
+
+/// Something of an item that could not be restored; the rest of it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemProblem {
+    /// What it concerns.
+    pub aspect: Aspect,
+    /// What happened, for people, without the item's path.
+    pub message: String,
+}
+
+/// Something whose metadata is restored.
+#[derive(Debug)]
+pub(super) enum Handle<'a> {
+    /// A regular file or folder, open.
+    Open(BorrowedFd<'a>),
+    /// A link, pipe, socket or device, pinned (`O_PATH`), and where it stands.
+    Node { node: BorrowedFd<'a>, place: &'a Place<'a>, is_link: bool },
+}
+
+impl Handle<'_> {
+    fn stat_owner(&self) -> rustix::io::Result<(u32, u32)> {
+        let (Self::Open(fd) | Self::Node { node: fd, .. }) = self;
+        rustix::fs::fstat(fd).map(|stat| (stat.st_uid, stat.st_gid))
+    }
+
+    fn set_owner(&self, user: Option<Uid>, group: Option<Gid>) -> rustix::io::Result<()> {
+        match self {
+            Self::Open(fd) => rustix::fs::fchown(fd, user, group),
+            Self::Node { node, .. } => rustix::fs::chownat(node, c"", user, group, AtFlags::EMPTY_PATH),
+        }
+    }
+
+    fn set_mode(&self, mode: Mode) -> rustix::io::Result<()> {
+        match self {
+            Self::Open(fd) => rustix::fs::fchmod(fd, mode),
+            Self::Node { is_link: true, .. } => Ok(()),
+            Self::Node { node, .. } => rustix::fs::chmod(proc_path(*node), mode),
+        }
+    }
+
+    fn set_times(&self, times: &Timestamps) -> rustix::io::Result<()> {
+        match self {
+            Self::Open(fd) => rustix::fs::futimens(fd, times),
+            Self::Node { place, .. } => rustix::fs::utimensat(&place.folder, place.name, times, AtFlags::SYMLINK_NOFOLLOW),
+        }
+    }
+
+    fn list_attributes(&self, names: &mut [u8]) -> rustix::io::Result<usize> {
+        match self {
+            Self::Open(fd) => rustix::fs::flistxattr(fd, names),
+            Self::Node { node, .. } => rustix::fs::listxattr(proc_path(*node), names),
+        }
+    }
+
+    fn set_attribute(&self, name: &[u8], value: &[u8]) -> rustix::io::Result<()> {
+        match self {
+            Self::Open(fd) => rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()),
+            Self::Node { node, .. } => rustix::fs::setxattr(proc_path(*node), name, value, XattrFlags::empty()),
+        }
+    }
+
+    fn remove_attribute(&self, name: &[u8]) -> rustix::io::Result<()> {
+        match self {
+            Self::Open(fd) => rustix::fs::fremovexattr(fd, name),
+            Self::Node { node, .. } => rustix::fs::removexattr(proc_path(*node), name),
+        }
+    }
+}
+
+/// Restores everything but [`FORBIDDING_FLAGS`]; what fails goes to `problems`. Returns whether owner and group are
+/// right, or wrong for another reason than that this process has no right to set them.
+pub(super) fn restore(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<ItemProblem>) -> bool {
+    let owner = restore_owner(handle, metadata, problems);
+    restore_attributes(handle, metadata, problems);
+    let mut mode = metadata.mode & 0o7777;
+    // Never lend the rights of whoever the thing belongs to instead.
+    if !owner.user {
+        mode &= !0o4000;
+    }
+    if !owner.group {
+        mode &= !0o2000;
+    }
+    if let Err(e) = handle.set_mode(Mode::from_raw_mode(mode)) {
+        report(problems, Aspect::Mode, format_args!("mode {mode:04o}"), e);
+    }
+    restore_times(handle, metadata, problems);
+    let flags = metadata.inode_flags & !FORBIDDING_FLAGS;
+    if flags != 0 {
+        match handle {
+            Handle::Open(fd) => add_flags(*fd, flags, problems),
+            Handle::Node { .. } => report(problems, Aspect::Flags, "inode flags", Errno::OPNOTSUPP),
+        }
+    }
+    !owner.no_right
+}
+
+struct Owner {
+    user: bool,
+    group: bool,
+    no_right: bool,
+}
+
+fn restore_owner(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<ItemProblem>) -> Owner {
+    let mut owner = Owner { user: false, group: false, no_right: false };
+    // All ones means "leave as it is" to the kernel.
+    if metadata.uid == u32::MAX || metadata.gid == u32::MAX {
+        report(problems, Aspect::Owner, format_args!("owner {}:{}", metadata.uid, metadata.gid), Errno::INVAL);
+        return owner;
+    }
+    let group = Gid::from_raw(metadata.gid);
+    match handle.set_owner(Some(Uid::from_raw(metadata.uid)), Some(group)) {
+        Ok(()) => return Owner { user: true, group: true, no_right: false },
+        // No right, or (INVAL) a user namespace in which this owner does not exist.
+        Err(Errno::PERM | Errno::INVAL) => owner.no_right = true,
+        Err(e) => report(problems, Aspect::Owner, format_args!("owner {}:{}", metadata.uid, metadata.gid), e),
+    }
+    // The group alone may be one of ours.
+    let _ = handle.set_owner(None, Some(group));
+    if let Ok((user, group)) = handle.stat_owner() {
+        owner.user = user == metadata.uid;
+        owner.group = group == metadata.gid;
+    }
+    owner
+}
+
+fn restore_attributes(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<ItemProblem>) {
+    remove_other_attributes(handle, metadata, problems);
+    for (name, value) in &metadata.xattrs {
+        if let Err(e) = handle.set_attribute(name, value) {
+            report(problems, Aspect::Attribute, format_args!("attribute {}", String::from_utf8_lossy(name)), e);
+        }
+    }
+}
+
+/// Removes attributes that the item had before or took over from its folder (default ACLs), and that the entry does not have.
+fn remove_other_attributes(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<ItemProblem>) {
+    let mut stack = [0; LIST_BYTES];
+    let mut heap = Vec::new();
+    let names = match handle.list_attributes(&mut stack) {
+        Ok(length) => &stack[..length],
+        Err(Errno::RANGE) => {
+            heap.resize(LIST_BYTES_MAX, 0);
+            let length = handle.list_attributes(&mut heap).unwrap_or(0);
+            &heap[..length]
+        }
+        // A file system without attributes; setting one will say so.
+        Err(_) => return,
+    };
+    for name in names.split(|&byte| byte == 0) {
+        let is_ours = name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_") || name == b"security.capability";
+        if !is_ours || metadata.xattrs.binary_search_by(|(other, _)| other.as_slice().cmp(name)).is_ok() {
+            continue;
+        }
+        match handle.remove_attribute(name) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(e) => report(problems, Aspect::Attribute, format_args!("remove attribute {}", String::from_utf8_lossy(name)), e),
+        }
+    }
+}
+
+fn restore_times(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<ItemProblem>) {
+    let modified = metadata.modified;
+    // Some larger values have meanings of their own to the kernel.
+    let set = match i64::from(modified.nanoseconds) {
+        tv_nsec @ 0..1_000_000_000 => handle.set_times(&Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: modified.seconds, tv_nsec },
+        }),
+        _ => Err(Errno::INVAL),
+    };
+    if let Err(e) = set {
+        report(problems, Aspect::Times, format_args!("time {}.{:09}", modified.seconds, modified.nanoseconds), e);
+    }
+}
+
+/// Adds inode flags, as far as a person may set them.
+pub(super) fn add_flags(file: BorrowedFd<'_>, flags: u32, problems: &mut Vec<ItemProblem>) {
+    let wanted = IFlags::from_bits_retain(flags & SETTABLE_FLAGS);
+    let set = rustix::fs::ioctl_getflags(file).and_then(|current| match current.contains(wanted) {
+        true => Ok(()),
+        false => rustix::fs::ioctl_setflags(file, current | wanted),
+    });
+    if let Err(e) = set {
+        report(problems, Aspect::Flags, format_args!("inode flags {:#x}", wanted.bits()), e);
+    }
+}
+
+fn report(problems: &mut Vec<ItemProblem>, aspect: Aspect, what: impl Display, errno: Errno) {
+    problems.push(ItemProblem { aspect, message: format!("{what}: {}", std::io::Error::from(errno)) });
+}
