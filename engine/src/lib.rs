@@ -13,7 +13,7 @@ pub mod limits;
 pub mod progress;
 pub mod repository;
 pub mod runtime;
-mod sys;
 pub mod source;
+mod sys;
 
 pub use error::{Error, ErrorKind, Result};

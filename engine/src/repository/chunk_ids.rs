@@ -35,12 +35,10 @@ pub(crate) struct ChunkIds {
 impl ChunkIds {
     /// With the keys of a credential.
     pub(crate) fn new(credential: &Credential) -> Self {
-        let of_kind =
-            |key: &Secret| [ChunkKind::Data, ChunkKind::Tree, ChunkKind::Recipe].map(|kind| derive("icecore 1 chunk id", &[key.bytes(), &[kind as u8]]));
-        Self {
-            keys: credential.chunk_id_key.as_ref().map(of_kind),
-            refs: derive("icecore 1 refs id", &[credential.token_key.bytes()]),
-        }
+        let of_kind = |key: &Secret| {
+            [ChunkKind::Data, ChunkKind::Tree, ChunkKind::Recipe].map(|kind| derive("icecore 1 chunk id", &[key.bytes(), &[kind as u8]]))
+        };
+        Self { keys: credential.chunk_id_key.as_ref().map(of_kind), refs: derive("icecore 1 refs id", &[credential.token_key.bytes()]) }
     }
 
     /// The id of a chunk.
@@ -51,7 +49,12 @@ impl ChunkIds {
         let key = match (kind, &self.keys) {
             (ChunkKind::Refs, _) => &self.refs,
             (_, Some(keys)) => &keys[kind as usize - 1],
-            (_, None) => return Err(Error::new(ErrorKind::Unauthorized, "this credential cannot name chunks; use one with the role backup or restore")),
+            (_, None) => {
+                return Err(Error::new(
+                    ErrorKind::Unauthorized,
+                    "this credential cannot name chunks; use one with the role backup or restore",
+                ));
+            }
         };
         Ok(ChunkId(keyed(key.bytes(), bytes)))
     }

@@ -2,7 +2,7 @@
 
 use super::index::{ChunkPlace, FrameOrdinal, FramePlace, LookupIndex};
 use super::{ChunkIds, ChunkKind, Repository};
-use crate::backend::{Backend, BackendExt, ObjectName};
+use crate::backend::{Backend, ObjectName};
 use crate::compress::Decompressor;
 use crate::crypto::Sealer;
 use crate::error::{Error, ErrorKind, Result};
@@ -101,7 +101,7 @@ impl FrameReader {
 
     /// As [`FrameReader::read`], for whoever has the sealed bytes already; they are used as a buffer.
     pub(crate) fn decode(&self, repository: &Repository, place: &FramePlace, sealed: &mut Vec<u8>) -> Result<Frame> {
-        let decode = || {
+        let mut decode = || {
             let sealer = self.keys.sealer(repository, place)?;
             let mut decompressor = match self.decompressors.lock().pop() {
                 Some(decompressor) => decompressor,
@@ -158,7 +158,8 @@ impl FrameReader {
                 Err(error) => problem = problem.or(Some(error)),
             }
         }
-        Err(problem.unwrap_or_else(|| Error::new(ErrorKind::Damaged, format!("{kind:?} chunk {id} is in no pack that may be used; run check"))))
+        Err(problem
+            .unwrap_or_else(|| Error::new(ErrorKind::Damaged, format!("{kind:?} chunk {id} is in no pack that may be used; run check"))))
     }
 }
 

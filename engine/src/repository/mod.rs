@@ -8,6 +8,7 @@ mod create;
 mod frame_reader;
 pub mod index;
 mod key;
+mod nodes;
 mod objects;
 mod open;
 mod pack_writer;
@@ -22,6 +23,7 @@ pub use snapshots::{Snapshot, SnapshotState};
 
 pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
+pub(crate) use nodes::{NodeStore, RefsNodes};
 pub(crate) use refs_collector::RefsCollector;
 pub(crate) use session::Session;
 pub(crate) use writer::{ChunkUse, Writer, WriterSummary};

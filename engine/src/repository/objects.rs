@@ -159,14 +159,18 @@ impl Repository {
         tables: &mut HashMap<(ObjectKind, PackId), (ContentsTable, Domains)>,
     ) -> Result<()> {
         index.sync_with(listing, |kind, pack| {
-            let (table, domains) = tables.remove(&(kind, pack)).ok_or_else(|| Error::new(ErrorKind::Internal, "a pack without its table"))?;
+            let (table, domains) =
+                tables.remove(&(kind, pack)).ok_or_else(|| Error::new(ErrorKind::Internal, "a pack without its table"))?;
             Ok((table, move |session: SessionId| domains.get(&session).copied().unwrap_or(DomainId([0xff; 16]))))
         })?;
         Ok(())
     }
 
     /// Contents of the wanted packs, as index objects have them. Index objects that break a rule are passed over.
-    fn read_index_objects(&self, wanted: &HashSet<(ObjectKind, PackId)>) -> Result<HashMap<(ObjectKind, PackId), (ContentsTable, Domains)>> {
+    fn read_index_objects(
+        &self,
+        wanted: &HashSet<(ObjectKind, PackId)>,
+    ) -> Result<HashMap<(ObjectKind, PackId), (ContentsTable, Domains)>> {
         let mut tables = HashMap::new();
         if wanted.is_empty() {
             return Ok(tables);

@@ -58,7 +58,7 @@ fn open_slot(backend: &dyn Backend, key: &Key, config_header: &Header) -> Result
     }
     let mut first_problem = None;
     for name in newest.into_values() {
-        let try_slot = || {
+        let try_slot = || -> Result<Option<Credential>> {
             let bytes = backend.get(&name, name.kind().size_max())?;
             let header = Header::decode(&name, bytes.len() as u64, &bytes)?;
             let body = bytes.get(HEADER_LENGTH..bytes.len() - TRAILER_LENGTH).unwrap_or_default();

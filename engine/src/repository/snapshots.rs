@@ -1,13 +1,13 @@
 //! Snapshots: which there are, which of them count, and what they say.
 
 use super::frame_reader::{FrameReader, SnapshotChunks};
-use super::{ChunkKind, Repository};
+use super::Repository;
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Roles;
 use crate::format::object::Opened;
 use crate::format::session::{ClosedBody, WithdrawnBody, snapshot_sealer};
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, series_token, split, tag_token};
-use crate::format::Roles;
 use crate::id::{SessionId, SnapshotId};
 use std::collections::{HashMap, HashSet};
 
@@ -63,7 +63,8 @@ impl Repository {
         listing.snapshots = snapshots.iter().map(|object| SnapshotId(object.name.id())).collect();
         let mut signers = HashMap::new();
         for object in self.backend.list_sorted(ObjectKind::Closed)? {
-            let read = self.read_sealed(&object.name).and_then(|unsealed| Ok((ClosedBody::decode(&unsealed.plaintext)?, unsealed.certificate)));
+            let read =
+                self.read_sealed(&object.name).and_then(|unsealed| Ok((ClosedBody::decode(&unsealed.plaintext)?, unsealed.certificate)));
             match read {
                 Ok((body, certificate)) => {
                     let session = SessionId(object.name.id());
@@ -199,14 +200,10 @@ impl Repository {
         })?;
         Ok(chunks)
     }
-
-    /// Reads a refs node by its id, from any refs frame.
-    pub(crate) fn refs_node(&self, reader: &FrameReader, id: &crate::id::ChunkId) -> Result<Vec<u8>> {
-        reader.chunk(self, ChunkKind::Refs, id, |_| Ok(true))
-    }
 }
 
 fn missing_snapshot(id: SnapshotId) -> Error {
-    let message = format!("snapshot {id} was published and is gone without having been forgotten: somebody or something removed it from the store");
+    let message =
+        format!("snapshot {id} was published and is gone without having been forgotten: somebody or something removed it from the store");
     Error::new(ErrorKind::Damaged, message)
 }

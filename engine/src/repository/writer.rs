@@ -98,8 +98,11 @@ impl Writer {
         let executor = &repository.runtime.executor;
         let (id, secret) = (session.id(), session.secret()?);
         let structure_key = repository.structure_key()?;
-        let sealers =
-            [frame_sealer(secret, &id, FrameClass::Data), frame_sealer(secret, &id, FrameClass::Meta), refs_frame_sealer(structure_key, &id)];
+        let sealers = [
+            frame_sealer(secret, &id, FrameClass::Data),
+            frame_sealer(secret, &id, FrameClass::Meta),
+            refs_frame_sealer(structure_key, &id),
+        ];
         let maker = PackMaker {
             backend: Arc::clone(&repository.backend),
             author: repository.credential.author.clone(),
@@ -141,6 +144,11 @@ impl Writer {
             summary: WriterSummary::default(),
             failed: false,
         })
+    }
+
+    /// The lookup index, which agrees with what was listed and with the packs that are durable.
+    pub(crate) fn index(&self) -> Arc<LookupIndex> {
+        Arc::clone(&self.index)
     }
 
     /// How chunks are named.

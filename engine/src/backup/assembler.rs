@@ -1,0 +1,188 @@
+//! The assembler: takes batches in order, stores what is new, builds the tree.
+
+use super::batch::{Batch, Change, Found, Item, Numbered};
+use super::stat_cache::{StatCache, StatCacheBuilder};
+use super::{BackupOptions, BackupSummary, stat_cache_context, stat_cache_path};
+use crate::crypto::derive;
+use crate::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, KeyKind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::snapshot::SourceKind;
+use crate::limits::INLINE_CHUNKS_MAX;
+use crate::progress::{Event, Progress};
+use crate::repository::{ChunkKind, ChunkUse, NodeStore, RefsCollector, Repository, Writer};
+use crate::runtime::Timestamp;
+use crate::source::StatKey;
+use crate::tree::{RecipeBuilder, TreeBuilder};
+use std::sync::Arc;
+
+/// Files with more chunks are not remembered by the stat cache.
+const CACHED_CHUNKS_MAX: usize = 1_000_000;
+
+/// A backup on its way.
+pub(super) struct Assembler<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) options: &'a BackupOptions,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) writer: Writer,
+    pub(super) refs: RefsCollector,
+    pub(super) tree: TreeBuilder,
+    pub(super) summary: BackupSummary,
+    pub(super) started: Timestamp,
+    pub(super) source_kind: SourceKind,
+    /// What the last backup of the series saw.
+    pub(super) cache: Option<Arc<StatCache>>,
+    /// What this one sees; `None` where there is no cache folder, or where writing to it failed.
+    pub(super) next_cache: Option<StatCacheBuilder>,
+    file: OpenFile,
+}
+
+/// The chunks of the file whose entry is yet to come.
+#[derive(Default)]
+struct OpenFile {
+    chunks: Vec<ChunkRef>,
+    count: usize,
+    recipe: Option<RecipeBuilder>,
+}
+
+impl<'a> Assembler<'a> {
+    pub(super) fn new(
+        repository: &'a Repository,
+        options: &'a BackupOptions,
+        progress: &'a dyn Progress,
+        source_kind: SourceKind,
+        writer: Writer,
+    ) -> Result<Self> {
+        let chunk_id_key = repository.credential.chunk_id_key.as_ref();
+        let chunk_id_key = chunk_id_key.ok_or_else(|| Error::new(ErrorKind::Unauthorized, "this credential cannot name chunks"))?;
+        let boundary_key = derive("icecore 1 tree boundary", &[chunk_id_key.bytes()]);
+        let path = stat_cache_path(repository, &options.series);
+        // Without a cache a backup is slower and just as good.
+        let next_cache = path.and_then(|path| StatCacheBuilder::create(&path, stat_cache_context(repository)).ok());
+        Ok(Self {
+            repository,
+            options,
+            progress,
+            writer,
+            refs: RefsCollector::default(),
+            tree: TreeBuilder::new(*boundary_key.bytes(), KeyKind::Paths),
+            summary: BackupSummary::default(),
+            started: repository.runtime.clock.now(),
+            source_kind,
+            cache: super::producer::open_cache(repository, options),
+            next_cache,
+            file: OpenFile::default(),
+        })
+    }
+
+    /// Takes the next batch in the sequence.
+    pub(super) fn take(&mut self, numbered: Numbered) -> Result<()> {
+        if self.progress.is_cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "interrupted; what was stored is kept and the next backup uses it"));
+        }
+        let Batch { data, items, bytes_read } = numbered.batch?;
+        let count = items.iter().filter(|item| matches!(item, Item::Entry { .. } | Item::Unmodified { .. })).count() as u64;
+        for item in items {
+            match item {
+                Item::Chunks(chunks) => self.take_chunks(&data, chunks)?,
+                Item::Entry { entry, stat, change } => self.take_entry(entry, stat, change)?,
+                Item::Unmodified { entry, stat, content, uses } => self.take_unmodified(entry, stat, content, &uses)?,
+                Item::Failed { path, message } => {
+                    self.summary.files_failed += 1;
+                    self.file = OpenFile::default();
+                    self.progress.event(Event::ItemFailed { item: &String::from_utf8_lossy(&path), message: &message });
+                }
+            }
+        }
+        self.summary.bytes_read += bytes_read;
+        self.progress.event(Event::Advance { bytes: bytes_read, items: count });
+        Ok(())
+    }
+
+    fn take_chunks(&mut self, data: &[u8], chunks: Vec<Found>) -> Result<()> {
+        for Found { id, range, place } in chunks {
+            let length = range.len() as u32;
+            let place = match place {
+                Some(place) => place,
+                None => self.writer.add(ChunkKind::Data, id, &data[range])?,
+            };
+            self.refs.mark(place.frame, place.position);
+            self.push_chunk(ChunkRef { id, length })?;
+        }
+        Ok(())
+    }
+
+    /// Few chunks stand in the entry itself, many in a recipe, which is written as they come.
+    fn push_chunk(&mut self, chunk: ChunkRef) -> Result<()> {
+        let file = &mut self.file;
+        file.count += 1;
+        let mut nodes = NodeStore { writer: &mut self.writer, refs: &mut self.refs };
+        if file.count == INLINE_CHUNKS_MAX + 1 {
+            let mut recipe = RecipeBuilder::new();
+            file.chunks.iter().try_for_each(|chunk| recipe.push(*chunk, &mut nodes))?;
+            file.recipe = Some(recipe);
+        }
+        if let Some(recipe) = &mut file.recipe {
+            recipe.push(chunk, &mut nodes)?;
+        }
+        if file.count <= CACHED_CHUNKS_MAX {
+            file.chunks.push(chunk);
+        }
+        Ok(())
+    }
+
+    fn take_entry(&mut self, mut entry: Entry, stat: Option<StatKey>, change: Change) -> Result<()> {
+        let file = std::mem::take(&mut self.file);
+        if let EntryKind::File(content) = &mut entry.kind {
+            content.chunks = match file.recipe {
+                Some(recipe) => ChunkList::Recipe(recipe.finish(&mut NodeStore { writer: &mut self.writer, refs: &mut self.refs })?.id),
+                None => ChunkList::Inline(file.chunks.clone()),
+            };
+            match change {
+                Change::New => self.summary.files_new += 1,
+                Change::Changed => self.summary.files_changed += 1,
+                Change::Unmodified => self.summary.files_unmodified += 1,
+            }
+        }
+        if let Some(stat) = stat.filter(|_| file.count <= CACHED_CHUNKS_MAX) {
+            self.remember(&stat, &entry, file.chunks);
+        }
+        self.push_entry(entry)
+    }
+
+    fn take_unmodified(&mut self, mut entry: Entry, stat: StatKey, mut content: FileContent, uses: &[ChunkUse]) -> Result<()> {
+        uses.iter().for_each(|place| self.refs.mark(place.frame, place.position));
+        let ChunkList::Inline(chunks) = std::mem::take(&mut content.chunks) else {
+            return Err(Error::new(ErrorKind::Internal, "the stat cache gave no chunk list"));
+        };
+        self.summary.files_unmodified += 1;
+        content.chunks = match chunks.len() > INLINE_CHUNKS_MAX {
+            true => {
+                let mut nodes = NodeStore { writer: &mut self.writer, refs: &mut self.refs };
+                let mut recipe = RecipeBuilder::new();
+                chunks.iter().try_for_each(|chunk| recipe.push(*chunk, &mut nodes))?;
+                ChunkList::Recipe(recipe.finish(&mut nodes)?.id)
+            }
+            false => ChunkList::Inline(chunks.clone()),
+        };
+        entry.kind = EntryKind::File(content);
+        self.remember(&stat, &entry, chunks);
+        self.push_entry(entry)
+    }
+
+    /// Tells the next backup what this entry looked like, with its whole chunk list.
+    fn remember(&mut self, stat: &StatKey, entry: &Entry, chunks: Vec<ChunkRef>) {
+        let Some(cache) = &mut self.next_cache else { return };
+        let mut entry = entry.clone();
+        if let EntryKind::File(content) = &mut entry.kind {
+            content.chunks = ChunkList::Inline(chunks);
+        }
+        if cache.push(stat, &entry, self.repository.runtime.clock.now()).is_err() {
+            self.next_cache = None;
+        }
+    }
+
+    fn push_entry(&mut self, entry: Entry) -> Result<()> {
+        self.summary.entries += 1;
+        self.tree.push(entry, &mut NodeStore { writer: &mut self.writer, refs: &mut self.refs })
+    }
+}

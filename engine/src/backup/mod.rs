@@ -1,0 +1,210 @@
+//! Backup: what a source holds becomes a snapshot.
+//!
+//! ```text
+//! producer thread          worker pool                     calling thread (in sequence)
+//! walk, read large files ─▶ read small files, cut, hash ─▶ decide what is new, frames, tree, refs ─▶ packs
+//!                           look chunks up                  then: snapshot, `closed/`
+//! ```
+//! Batches are numbered by the producer and taken in that order, so that what is stored does not depend on the number of threads.
+//! Tokens bound the batches in flight.
+
+mod assembler;
+mod batch;
+mod producer;
+mod publish;
+mod stat_cache;
+mod stream;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::snapshot::SourceKind;
+use crate::id::SnapshotId;
+use crate::limits::{TAGS_MAX, TEXT_MAX};
+use crate::progress::{Event, Progress};
+use crate::repository::{Repository, Session, Writer};
+use crate::runtime::Timestamp;
+use crate::source::{Roots, SourceOptions};
+use assembler::Assembler;
+use batch::Numbered;
+use crossbeam_channel::Receiver;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+
+/// What a backup is called and how it is made.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct BackupOptions {
+    /// Name of the series.
+    pub series: String,
+    /// Host that it is made on; shown to people.
+    pub host: String,
+    /// Program that makes it, with version; shown to people.
+    pub program: String,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// The snapshot's time; `None` for the time when the backup begins.
+    pub time: Option<Timestamp>,
+    /// zstd level.
+    pub level: i32,
+    /// Reads every file, also those that look unchanged.
+    pub read_all: bool,
+}
+
+impl BackupOptions {
+    /// A backup into `series`, at zstd level 3.
+    pub fn new(series: impl Into<String>) -> Self {
+        Self {
+            series: series.into(),
+            host: String::new(),
+            program: concat!("icecore ", env!("CARGO_PKG_VERSION")).into(),
+            tags: Vec::new(),
+            time: None,
+            level: 3,
+            read_all: false,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let texts = [&self.series, &self.host, &self.program];
+        let too_long = texts.into_iter().chain(&self.tags).any(|text| text.len() > TEXT_MAX);
+        if too_long || self.tags.len() > TAGS_MAX || self.tags.iter().any(String::is_empty) || self.series.is_empty() {
+            let message = format!("series and tags must not be empty, texts have at most {TEXT_MAX} bytes, a snapshot at most {TAGS_MAX} tags");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        Ok(())
+    }
+}
+
+/// What a backup did.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct BackupSummary {
+    /// The snapshot that was made.
+    pub snapshot: Option<SnapshotId>,
+    /// Files that the last backup of the series from here did not have.
+    pub files_new: u64,
+    /// Files that it had, and that changed since.
+    pub files_changed: u64,
+    /// Files that it had, and that did not change.
+    pub files_unmodified: u64,
+    /// Items that are missing from the snapshot, or were read while they changed.
+    pub files_failed: u64,
+    /// Entries of the snapshot.
+    pub entries: u64,
+    /// Bytes of content that were read.
+    pub bytes_read: u64,
+    /// Sizes of all files in the snapshot, holes included.
+    pub bytes_total: u64,
+    /// Bytes of content that were not in the repository.
+    pub bytes_unique: u64,
+    /// Bytes of packs, index object and snapshot that were written.
+    pub bytes_stored: u64,
+    /// How long it took, in nanoseconds of the caller's monotonic clock.
+    pub duration_ns: u64,
+}
+
+impl Repository {
+    /// Backs up the folders and files of `roots`.
+    ///
+    /// Items that cannot be read are reported to `progress` and counted; the snapshot is then marked as not whole.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthorized`] without the role backup, [`ErrorKind::Cancelled`] when `progress` says so (completed packs stay and are
+    /// used by the next backup), [`ErrorKind::Busy`] where garbage collection gave this session up, otherwise what the backend says.
+    pub fn backup(&self, roots: &Roots, source: &SourceOptions, options: &BackupOptions, progress: &dyn Progress) -> Result<BackupSummary> {
+        for notice in roots.notices() {
+            progress.event(Event::Notice { message: notice });
+        }
+        self.run_backup(options, progress, SourceKind::Files, roots.paths(), |run| {
+            producer::start(run.repository, roots, source, options, &run.writer, run.cache.clone())
+        })
+    }
+
+    /// Backs up a stream as a snapshot with one file called `name`.
+    ///
+    /// # Errors
+    /// As [`Repository::backup`]; what `stream` returns ends the backup without a snapshot.
+    pub fn backup_stream(
+        &self,
+        name: &str,
+        stream: Box<dyn Read + Send>,
+        options: &BackupOptions,
+        progress: &dyn Progress,
+    ) -> Result<BackupSummary> {
+        let key = stream::key_of(name)?;
+        let modified = options.time.unwrap_or_else(|| self.runtime.clock.now());
+        self.run_backup(options, progress, SourceKind::Stream, &[name.as_bytes().to_vec()], |run| {
+            stream::start(run.repository, key, modified, stream, &run.writer)
+        })
+    }
+
+    fn run_backup<'a>(
+        &'a self,
+        options: &'a BackupOptions,
+        progress: &'a dyn Progress,
+        source_kind: SourceKind,
+        paths: &[Vec<u8>],
+        start: impl FnOnce(&Assembler<'a>) -> Result<Receiver<Numbered>>,
+    ) -> Result<BackupSummary> {
+        options.check()?;
+        self.require(crate::format::Roles::BACKUP, "a backup")?;
+        self.require_writable()?;
+        let began_ns = self.runtime.clock.monotonic_ns();
+        let session = Session::begin(self, crate::format::session::SessionKind::Writer)?;
+        let index = self.open_index()?;
+        let (_, condemned) = self.condemned()?;
+        index.remove_packs(&condemned);
+        let writer = Writer::start(self, &session, index, options.level)?;
+        let mut run = Assembler::new(self, options, progress, source_kind, writer)?;
+        progress.event(Event::Phase { name: "backup", bytes_total: None, items_total: None });
+        let batches = start(&run)?;
+        let done = take_in_order(&batches, |batch| run.take(batch));
+        // Ends the producer, whatever the outcome was.
+        drop(batches);
+        let result = done.and_then(|()| run.publish(&session, paths));
+        match result {
+            Ok((mut summary, cache)) => {
+                session.close(true, summary.snapshot.into_iter().collect())?;
+                // Only now: what the cache says must be in a snapshot that counts.
+                if let Some(Err(error)) = cache.map(stat_cache::StatCacheBuilder::finish) {
+                    progress.event(Event::Notice { message: &format!("the next backup will read all files again: {error}") });
+                }
+                summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
+                Ok(summary)
+            }
+            Err(error) => {
+                // The packs that are done stay for the next run. A close that fails leaves an open session, which garbage collection settles.
+                let _ = session.close(false, Vec::new());
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Takes batches in the order of their numbers.
+fn take_in_order(batches: &Receiver<Numbered>, mut take: impl FnMut(Numbered) -> Result<()>) -> Result<()> {
+    let mut waiting = BTreeMap::new();
+    let mut next = 0;
+    for batch in batches {
+        waiting.insert(batch.number, batch);
+        while let Some(batch) = waiting.remove(&next) {
+            next += 1;
+            take(batch)?;
+        }
+    }
+    match waiting.is_empty() {
+        true => Ok(()),
+        false => Err(Error::new(ErrorKind::Internal, "a part of the backup was lost between threads")),
+    }
+}
+
+/// Where the stat cache of a series lies.
+fn stat_cache_path(repository: &Repository, series: &str) -> Option<PathBuf> {
+    let token = crate::format::snapshot::series_token(&repository.credential.token_key, series);
+    Some(repository.cache_folder()?.join("stat").join(crate::id::to_hex(&token)))
+}
+
+/// What the stat cache is bound to: this repository and this credential's view of it.
+fn stat_cache_context(repository: &Repository) -> [u8; 32] {
+    *crate::crypto::derive("icecore stat cache", &[repository.credential.token_key.bytes(), &repository.id.0]).bytes()
+}

@@ -1,0 +1,308 @@
+//! The producer: walks folders, deals small files out to workers, reads large ones itself.
+
+use super::batch::{Batch, Change, Chunking, Dispatcher, Item, Numbered};
+use super::stat_cache::StatCache;
+use super::{BackupOptions, stat_cache_path};
+use crate::entry::{ChunkList, EntryKind, FileContent};
+use crate::error::{Error, ErrorKind, Result};
+use crate::repository::{Repository, Writer};
+use crate::source::{Known, Roots, SourceEntry, SourceFile, SourceOptions, Walk, WalkItem};
+use crossbeam_channel::Receiver;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Files up to this size are read by workers, many in one batch.
+const SMALL_FILE_SIZE_MAX: u64 = 2 << 20;
+/// A batch ends when it has this many bytes to read, or this many entries.
+const BATCH_BYTES: u64 = 1 << 20;
+const BATCH_ENTRIES: usize = 512;
+/// Large files are read in pieces of this size.
+const PIECE_LENGTH: usize = 4 << 20;
+
+/// Opens the stat cache of a series.
+pub(super) fn open_cache(repository: &Repository, options: &BackupOptions) -> Option<Arc<StatCache>> {
+    let path = stat_cache_path(repository, &options.series)?;
+    StatCache::open(&path, super::stat_cache_context(repository)).map(Arc::new)
+}
+
+/// Starts walking; the batches come out of what is returned.
+pub(super) fn start(
+    repository: &Repository,
+    roots: &Roots,
+    source: &SourceOptions,
+    options: &BackupOptions,
+    writer: &Writer,
+    cache: Option<Arc<StatCache>>,
+) -> Result<Receiver<Numbered>> {
+    let known = cache.clone().filter(|_| !options.read_all).map(|cache| cache as Arc<dyn Known>);
+    let walk = Walk::start(roots, source, known, &repository.runtime)?;
+    let (dispatcher, batches) = Dispatcher::new(repository)?;
+    let chunking = Arc::new(Chunking::new(repository, writer)?);
+    let producer = Producer { dispatcher, chunking, cache, small: Vec::new(), small_bytes: 0 };
+    repository.runtime.executor.spawn("icecore-walk", Box::new(move || producer.run(walk)));
+    Ok(batches)
+}
+
+struct Producer {
+    dispatcher: Dispatcher,
+    chunking: Arc<Chunking>,
+    cache: Option<Arc<StatCache>>,
+    small: Vec<Step>,
+    small_bytes: u64,
+}
+
+/// What the walk gave, on its way to a worker.
+enum Step {
+    Entry(SourceEntry),
+    Failed { path: Vec<u8>, message: String },
+}
+
+impl Producer {
+    fn run(mut self, walk: Walk) {
+        for item in walk {
+            let goes_on = match item {
+                Ok(WalkItem::Entry(entry)) => self.take_entry(entry),
+                Ok(WalkItem::Failed { path, message }) => self.take_small(Step::Failed { path, message }, 0),
+                Err(error) => {
+                    self.flush();
+                    self.dispatcher.dispatch(|| Err(error));
+                    return;
+                }
+            };
+            if !goes_on {
+                return;
+            }
+        }
+        self.flush();
+    }
+
+    fn take_entry(&mut self, entry: SourceEntry) -> bool {
+        let size = match &entry.entry.kind {
+            EntryKind::File(content) if entry.has_details => content.size,
+            _ => 0,
+        };
+        match size > SMALL_FILE_SIZE_MAX {
+            true => self.flush() && self.read_large(entry),
+            false => self.take_small(Step::Entry(entry), size),
+        }
+    }
+
+    fn take_small(&mut self, step: Step, size: u64) -> bool {
+        self.small.push(step);
+        self.small_bytes += size;
+        match self.small_bytes >= BATCH_BYTES || self.small.len() >= BATCH_ENTRIES {
+            true => self.flush(),
+            false => true,
+        }
+    }
+
+    fn flush(&mut self) -> bool {
+        let steps = std::mem::take(&mut self.small);
+        let bytes = std::mem::take(&mut self.small_bytes);
+        if steps.is_empty() {
+            return true;
+        }
+        let (chunking, cache) = (Arc::clone(&self.chunking), self.cache.clone());
+        self.dispatcher.dispatch(move || small_batch(&chunking, cache.as_deref(), steps, bytes))
+    }
+
+    /// Reads and cuts here, in order; workers name the chunks and look them up.
+    fn read_large(&mut self, mut entry: SourceEntry) -> bool {
+        let change = change_of(self.cache.as_deref(), &entry);
+        let chunking = Arc::clone(&self.chunking);
+        let mut goes_on = true;
+        let outcome = read_content(&chunking, &mut entry, &mut Vec::new(), |data, ranges| {
+            let chunking = Arc::clone(&chunking);
+            let (data, bytes_read) = (std::mem::take(data), 0);
+            goes_on = goes_on
+                && self.dispatcher.dispatch(move || {
+                    let found = chunking.find(&data, ranges)?;
+                    let bytes_read = bytes_read + found.iter().map(|found| found.range.len() as u64).sum::<u64>();
+                    Ok(Batch { data, items: vec![Item::Chunks(found)], bytes_read })
+                });
+            match goes_on {
+                true => Ok(()),
+                false => Err(Error::new(ErrorKind::Cancelled, "the backup has ended")),
+            }
+        });
+        let mut items = Vec::new();
+        end_file(&mut items, entry, change, outcome);
+        goes_on && self.dispatcher.dispatch(move || Ok(Batch { items, ..Batch::default() }))
+    }
+}
+
+fn change_of(cache: Option<&StatCache>, entry: &SourceEntry) -> Change {
+    match cache.is_some_and(|cache| cache.get(&entry.entry.key).is_some()) {
+        true => Change::Changed,
+        false => Change::New,
+    }
+}
+
+/// Reads many small files, one after the other.
+fn small_batch(chunking: &Chunking, cache: Option<&StatCache>, steps: Vec<Step>, bytes: u64) -> Result<Batch> {
+    let mut batch = Batch { data: Vec::with_capacity(bytes as usize), ..Batch::default() };
+    for step in steps {
+        match step {
+            Step::Failed { path, message } => batch.items.push(Item::Failed { path, message }),
+            Step::Entry(entry) => small_entry(chunking, cache, entry, &mut batch)?,
+        }
+    }
+    Ok(batch)
+}
+
+fn small_entry(chunking: &Chunking, cache: Option<&StatCache>, mut entry: SourceEntry, batch: &mut Batch) -> Result<()> {
+    if !entry.has_details {
+        if let Some(item) = reuse(chunking, cache, &mut entry)? {
+            batch.items.push(item);
+            return Ok(());
+        }
+        if let Err(error) = entry.read_details() {
+            batch.items.push(Item::Failed { path: entry.path(), message: error.to_string() });
+        }
+    }
+    let change = change_of(cache, &entry);
+    if !matches!(entry.entry.kind, EntryKind::File(_)) {
+        batch.items.push(Item::Entry { stat: Some(entry.stat), entry: entry.entry, change });
+        return Ok(());
+    }
+    let start = batch.data.len();
+    let mut data = std::mem::take(&mut batch.data);
+    let mut chunks = Vec::new();
+    let outcome = read_content(chunking, &mut entry, &mut data, |data, ranges| {
+        chunks.append(&mut chunking.find(data, ranges)?);
+        Ok(())
+    });
+    batch.bytes_read += (data.len() - start) as u64;
+    batch.data = data;
+    match &outcome {
+        Ok(_) if !chunks.is_empty() => batch.items.push(Item::Chunks(chunks)),
+        _ => {}
+    }
+    end_file(&mut batch.items, entry, change, outcome);
+    Ok(())
+}
+
+/// What the last backup stored for an entry that has not changed, if all its chunks are still there.
+fn reuse(chunking: &Chunking, cache: Option<&StatCache>, entry: &mut SourceEntry) -> Result<Option<Item>> {
+    let Some(cached) = cache.and_then(|cache| cache.get(&entry.entry.key)).filter(|cached| cached.stat == entry.stat) else {
+        return Ok(None);
+    };
+    let (EntryKind::File(_), EntryKind::File(content)) = (&entry.entry.kind, cached.entry.kind) else {
+        entry.entry.metadata.xattrs = cached.entry.metadata.xattrs;
+        entry.entry.metadata.inode_flags = cached.entry.metadata.inode_flags;
+        let (entry, stat) = (entry.entry.clone(), entry.stat);
+        return Ok(Some(Item::Entry { entry, stat: Some(stat), change: Change::Unmodified }));
+    };
+    let ChunkList::Inline(chunks) = &content.chunks else { return Ok(None) };
+    if content.cutter != chunking.cutter_id {
+        return Ok(None);
+    }
+    let mut uses = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        let Some(place) = chunking.place(&chunk.id)? else { return Ok(None) };
+        uses.push(place);
+    }
+    entry.entry.metadata.xattrs = cached.entry.metadata.xattrs;
+    entry.entry.metadata.inode_flags = cached.entry.metadata.inode_flags;
+    Ok(Some(Item::Unmodified { entry: entry.entry.clone(), stat: entry.stat, content, uses }))
+}
+
+/// How reading a file went.
+enum Outcome {
+    /// As it was found.
+    Whole(FileContent),
+    /// It changed meanwhile: what was read is stored, and why it may be torn.
+    Torn(FileContent, String),
+}
+
+/// Pushes what follows the chunks of a file.
+fn end_file(items: &mut Vec<Item>, mut entry: SourceEntry, change: Change, outcome: Result<Outcome>) {
+    let (content, torn) = match outcome {
+        Ok(Outcome::Whole(content)) => (content, None),
+        Ok(Outcome::Torn(content, why)) => (content, Some(why)),
+        Err(error) => {
+            // Chunks that were sent before belong to no entry; the assembler drops them.
+            items.push(Item::Failed { path: entry.path(), message: error.to_string() });
+            return;
+        }
+    };
+    let stat = torn.is_none().then_some(entry.stat);
+    if let Some(message) = torn {
+        items.push(Item::Failed { path: entry.path(), message });
+    }
+    entry.entry.kind = EntryKind::File(content);
+    items.push(Item::Entry { entry: entry.entry, stat, change });
+}
+
+/// Reads the ranges of a file outside its holes, appends them to `data` and hands out where they are cut. `take` may empty `data`.
+fn read_content(
+    chunking: &Chunking,
+    entry: &mut SourceEntry,
+    data: &mut Vec<u8>,
+    mut take: impl FnMut(&mut Vec<u8>, Vec<Range<usize>>) -> Result<()>,
+) -> Result<Outcome> {
+    let file = entry.open()?;
+    let opened = file.stat();
+    let mut content = FileContent { size: opened.size, cutter: chunking.cutter_id, ..FileContent::default() };
+    let mut end = 0;
+    let mut ended_early = false;
+    for range in file.data_ranges() {
+        let range = range?;
+        if range.start > end {
+            content.holes.push((end, range.start - end));
+        }
+        end = read_range(chunking, &file, &range, data, &mut take)?;
+        if end < range.end {
+            ended_early = true;
+            break;
+        }
+    }
+    match ended_early {
+        true => content.size = end,
+        false if end < content.size => content.holes.push((end, content.size - end)),
+        false => {}
+    }
+    let torn = opened != entry.stat || ended_early || file.stat_after()? != opened;
+    entry.entry.metadata.modified = opened.modified;
+    Ok(match torn {
+        true => Outcome::Torn(content, "it changed while it was read; what is stored may be a mixture of old and new".into()),
+        false => Outcome::Whole(content),
+    })
+}
+
+/// Reads one range in pieces; gives where it ended, which is early where the file was cut short.
+fn read_range(
+    chunking: &Chunking,
+    file: &SourceFile,
+    range: &Range<u64>,
+    data: &mut Vec<u8>,
+    take: &mut impl FnMut(&mut Vec<u8>, Vec<Range<usize>>) -> Result<()>,
+) -> Result<u64> {
+    let mut offset = range.start;
+    let mut start = data.len();
+    loop {
+        let wanted = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(PIECE_LENGTH);
+        let filled = data.len();
+        data.resize(filled + wanted, 0);
+        let length = file.read_at(offset, &mut data[filled..])?;
+        data.truncate(filled + length);
+        offset += length as u64;
+        let is_last = length < wanted || offset == range.end;
+        let (ranges, cut_to) = chunking.cut(data, start..data.len(), is_last);
+        let rest = data[cut_to..].to_vec();
+        if !ranges.is_empty() {
+            take(data, ranges)?;
+        }
+        if is_last {
+            return Ok(offset);
+        }
+        // What may go on beyond this piece begins the next one.
+        match data.is_empty() {
+            true => {
+                data.extend_from_slice(&rest);
+                start = 0;
+            }
+            false => start = cut_to,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! A stream as a source: one file, cut as it comes.
+
+use super::batch::{Batch, Change, Chunking, Dispatcher, Item, Numbered};
+use crate::entry::{Entry, EntryKind, FileContent, KeyKind, Metadata};
+use crate::error::{Error, ErrorKind, Result};
+use crate::repository::{Repository, Writer};
+use crate::runtime::Timestamp;
+use crossbeam_channel::Receiver;
+use std::io::Read;
+use std::sync::Arc;
+
+/// Bytes read before they are cut.
+const PIECE_LENGTH: usize = 4 << 20;
+
+/// The key of a stream's entry: its name as a path below the root.
+pub(super) fn key_of(name: &str) -> Result<Vec<u8>> {
+    let key: Vec<u8> = name.trim_matches('/').bytes().map(|byte| if byte == b'/' { 0 } else { byte }).collect();
+    let entry = Entry { key, kind: EntryKind::Folder, metadata: Metadata::default() };
+    match crate::tree::check_entry(&entry, KeyKind::Paths) {
+        Ok(()) if !entry.key.is_empty() && !name.contains('\0') => Ok(entry.key),
+        _ => Err(Error::new(ErrorKind::Invalid, format!("`{name}` is no name for a stream; take one like `dump.sql` or `db/dump.sql`"))),
+    }
+}
+
+/// Starts reading; the batches come out of what is returned.
+pub(super) fn start(
+    repository: &Repository,
+    key: Vec<u8>,
+    modified: Timestamp,
+    stream: Box<dyn Read + Send>,
+    writer: &Writer,
+) -> Result<Receiver<Numbered>> {
+    let (dispatcher, batches) = Dispatcher::new(repository)?;
+    let chunking = Arc::new(Chunking::new(repository, writer)?);
+    let metadata = Metadata { mode: 0o600, modified, ..Metadata::default() };
+    let entry = Entry { key, kind: EntryKind::File(FileContent { cutter: chunking.cutter_id, ..FileContent::default() }), metadata };
+    let mut producer = Producer { dispatcher, chunking, entry };
+    let work = move || {
+        if let Err(error) = producer.read(stream) {
+            producer.dispatcher.dispatch(|| Err(error));
+        }
+    };
+    repository.runtime.executor.spawn("icecore-stream", Box::new(work));
+    Ok(batches)
+}
+
+struct Producer {
+    dispatcher: Dispatcher,
+    chunking: Arc<Chunking>,
+    entry: Entry,
+}
+
+impl Producer {
+    fn read(&mut self, mut stream: Box<dyn Read + Send>) -> Result<()> {
+        let mut size = 0_u64;
+        let mut data = Vec::new();
+        loop {
+            let before = data.len();
+            let limit = (PIECE_LENGTH + self.chunking.cutter.length_max()).saturating_sub(before) as u64;
+            let length = (&mut stream).take(limit).read_to_end(&mut data).map_err(|error| {
+                Error::io("reading the stream", error).with_kind(ErrorKind::Unavailable)
+            })?;
+            size += length as u64;
+            let is_last = (length as u64) < limit;
+            let (ranges, cut_to) = self.chunking.cut(&data, 0..data.len(), is_last);
+            let rest = data[cut_to..].to_vec();
+            let (chunking, bytes_read) = (Arc::clone(&self.chunking), length as u64);
+            let work = move || {
+                let found = chunking.find(&data, ranges)?;
+                Ok(Batch { data, items: vec![Item::Chunks(found)], bytes_read })
+            };
+            if !self.dispatcher.dispatch(work) {
+                return Ok(());
+            }
+            if is_last {
+                break;
+            }
+            data = rest;
+        }
+        let mut entry = self.entry.clone();
+        if let EntryKind::File(content) = &mut entry.kind {
+            content.size = size;
+        }
+        self.dispatcher.dispatch(move || Ok(Batch { items: vec![Item::Entry { entry, stat: None, change: Change::New }], ..Batch::default() }));
+        Ok(())
+    }
+}
