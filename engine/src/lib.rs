@@ -8,5 +8,6 @@ pub mod id;
 pub mod limits;
 pub mod progress;
 pub mod runtime;
+pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};

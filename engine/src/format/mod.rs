@@ -5,5 +5,12 @@
 
 mod contents_table;
 mod cursor;
+mod node;
+pub(crate) mod recipe;
+pub(crate) mod refs;
+#[cfg(test)]
+pub(crate) mod testing;
+pub(crate) mod tree;
 
 pub use contents_table::{BaseRange, ContentsTable, FrameRecord};
+pub use refs::{FrameUse, Usage};
