@@ -3,7 +3,7 @@
 use super::cursor::{Reader, Write};
 use super::node;
 use crate::error::{Error, Result};
-use crate::id::{ChunkId, FrameClass, FrameId, SessionId};
+use crate::id::{ChunkId, FrameId, SessionId};
 use crate::limits::{FRAME_CHUNKS_MAX, NODE_ITEMS_MAX};
 
 const LEAF: u8 = 5;
@@ -190,11 +190,6 @@ fn read_inner(reader: &mut Reader<'_>) -> Result<Vec<RefsChild>> {
         children.push(RefsChild { last, id: ChunkId(reader.array()?), frames: reader.varint()? });
     }
     Ok(children)
-}
-
-/// Whether refs may name the frame: data and meta only (REFS-3).
-pub(crate) fn is_referable(frame: &FrameId) -> bool {
-    matches!(frame.class(), Some(FrameClass::Data | FrameClass::Meta))
 }
 
 #[cfg(test)]

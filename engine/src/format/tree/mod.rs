@@ -6,8 +6,8 @@ mod leaf;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use inner::{InnerFacts, TreeChild, TreeInner, encode_tree_inner};
-pub(crate) use leaf::{LeafFacts, TreeLeaf, encode_tree_leaf};
+pub(crate) use inner::{TreeChild, TreeInner, encode_tree_inner};
+pub(crate) use leaf::{TreeLeaf, encode_tree_leaf};
 
 use super::cursor::Reader;
 use super::node;
