@@ -100,3 +100,75 @@ pub struct Metadata {
     /// Extended attributes (ACLs and capabilities among them) as name and value, ascending by name, each name once.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
+
+/// What the keys of a snapshot's entries are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyKind {
+    /// Components of a path, joined by a zero byte.
+    Paths,
+    /// Any bytes, as in an object store.
+    Objects,
+}
+
+/// Joins the components of a path to a key; no component gives the key of the root folder.
+pub fn join_key<C: AsRef<[u8]>>(components: impl IntoIterator<Item = C>) -> Key {
+    let mut key = Key::new();
+    for (index, component) in components.into_iter().enumerate() {
+        if index > 0 {
+            key.push(0);
+        }
+        key.extend_from_slice(component.as_ref());
+    }
+    key
+}
+
+/// The components of a path key; none for the root folder.
+pub fn key_components(key: &[u8]) -> impl Iterator<Item = &[u8]> {
+    key.split(|byte| *byte == 0).filter(move |_| !key.is_empty())
+}
+
+/// Whether a key may stand for a path: no component is empty, `.`, `..`, or holds a slash (TREE-6).
+pub fn is_path_key(key: &[u8]) -> bool {
+    key_components(key).all(is_component)
+}
+
+/// Whether `key` stands below the folder `folder`; a folder is not below itself.
+pub fn is_below(key: &[u8], folder: &[u8]) -> bool {
+    match key.strip_prefix(folder) {
+        Some(rest) => !rest.is_empty() && (folder.is_empty() || rest.first() == Some(&0)),
+        None => false,
+    }
+}
+
+fn is_component(component: &[u8]) -> bool {
+    !matches!(component, b"" | b"." | b"..") && !component.contains(&b'/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_join_and_split() {
+        for components in [&[][..], &["a"], &["a", "b c", ".."]] {
+            let key = join_key(components);
+            assert_eq!(key_components(&key).collect::<Vec<_>>(), components.iter().map(|c| c.as_bytes()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn path_keys_climb_nowhere() {
+        for good in [&b""[..], b"a", b"a\0b", b"...", b".a\0b."] {
+            assert!(is_path_key(good), "{good:?}");
+        }
+        for bad in [&b"\0"[..], b".", b"..", b"a/b", b"/", b"a\0", b"\0a", b"a\0\0b", b"a\0..", b"a\0.\0b"] {
+            assert!(!is_path_key(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn below_means_components_not_bytes() {
+        assert!(is_below(b"a\0b", b"a") && is_below(b"a", b""));
+        assert!(!is_below(b"a", b"a") && !is_below(b"ab", b"a") && !is_below(b"", b"") && !is_below(b"b", b"a"));
+    }
+}

@@ -15,5 +15,6 @@ pub mod repository;
 pub mod runtime;
 pub mod source;
 mod sys;
+pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};

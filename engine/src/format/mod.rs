@@ -19,3 +19,12 @@ pub mod snapshot;
 pub use certificate::{Certificate, Roles, Trust};
 pub(crate) use contents_table::check_writer;
 pub use contents_table::{BaseRange, ContentsTable, FrameRecord, Tables};
+mod node;
+pub(crate) mod recipe;
+pub(crate) mod refs;
+#[cfg(test)]
+pub(crate) mod testing;
+pub(crate) mod tree;
+
+pub use contents_table::{BaseRange, ContentsTable, FrameRecord};
+pub use refs::{FrameUse, Usage};
