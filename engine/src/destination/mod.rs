@@ -210,7 +210,7 @@ impl Folder {
             EntryKind::HardLink(_) => Ok(Vec::new()),
             EntryKind::File(_) => match self.files.take(&entry.key) {
                 Some(file) => Ok(self.restore_metadata(&Handle::Open(file.descriptor()), entry)),
-                None => Ok(self.restore_metadata(&Handle::Open(self.open_regular(&entry.key, OFlags::RDONLY)?.as_fd()), entry)),
+                None => Ok(self.restore_metadata(&Handle::Open(self.open_regular(&entry.key, OFlags::RDWR)?.as_fd()), entry)),
             },
             EntryKind::Folder => Ok(self.restore_metadata(&Handle::Open(self.open_folder(&entry.key)?.as_fd()), entry)),
             kind => {

@@ -57,15 +57,8 @@ pub(super) fn file(place: &Place<'_>, of: &Metadata, user: u32) -> Result<(Owned
 /// mode can be narrowed to what both allow.
 fn keep_file(place: &Place<'_>, of: &Metadata, user: u32) -> Result<Option<(OwnedFd, Prepared)>> {
     // Looked at before it is opened, since opening a pipe or a device can do things.
-    match look(place)? {
-        Some(stat) if is(&stat, FileType::RegularFile) => {
-            if stat.st_mode & 0o600 != 0o600
-                && let Ok(node) = open_path(place)
-            {
-                allow_owner(node.as_fd(), 0o600);
-            }
-        }
-        _ => return Ok(None),
+    if !look(place)?.is_some_and(|stat| is(&stat, FileType::RegularFile)) {
+        return Ok(None);
     }
     let Ok(Some((file, stat))) = open_existing(place, OFlags::RDWR) else { return Ok(None) };
     if stat.st_nlink != 1 || (stat.st_uid != user && stat.st_uid != of.uid) {
@@ -78,10 +71,19 @@ fn keep_file(place: &Place<'_>, of: &Metadata, user: u32) -> Result<Option<(Owne
     Ok(Some((file, Prepared::Existing { length: u64::try_from(stat.st_size).unwrap_or(0) })))
 }
 
-/// Opens the regular file at `place`; `None` where something else stands there.
+/// Opens the regular file at `place`; `None` where something else stands there. For writing, the owner is first given
+/// the rights, which an old mode or a default ACL of the folder may have left out.
 pub(super) fn open_existing(place: &Place<'_>, access: OFlags) -> rustix::io::Result<Option<(OwnedFd, Stat)>> {
     let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match rustix::fs::openat(&place.folder, place.name, flags, Mode::empty()) {
+    let open = || rustix::fs::openat(&place.folder, place.name, flags, Mode::empty());
+    let opened = match open() {
+        Err(Errno::ACCESS) if access == OFlags::RDWR => {
+            allow_owner(open_path(place)?.as_fd(), 0o600);
+            open()
+        }
+        opened => opened,
+    };
+    let file = match opened {
         Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Ok(None),
         file => file?,
     };
@@ -120,21 +122,23 @@ pub(super) fn fit(file: &OwnedFd, content: &FileContent, prepared: Prepared) -> 
 /// Makes a folder, or keeps the one that is there.
 pub(super) fn folder(place: &Place<'_>) -> Result<Prepared> {
     let make = || rustix::fs::mkdirat(&place.folder, place.name, Mode::RWXU);
-    match make() {
+    let made = match make() {
         Err(Errno::EXIST) => {
             if look(place)?.is_some_and(|stat| is(&stat, FileType::Directory)) {
-                if let Ok(node) = open_path(place) {
-                    allow_owner(node.as_fd(), 0o700);
-                }
-                return Ok(KEPT);
+                Ok(KEPT)
+            } else {
+                clear_way(place)?;
+                make().map(|()| Prepared::New)
             }
-            clear_way(place)?;
-            make()
         }
-        made => made,
+        made => made.map(|()| Prepared::New),
+    };
+    let prepared = made.map_err(|e| Error::io("create folder", e.into()))?;
+    // New ones too: a default ACL of the folder above can take rights from the owner.
+    if let Ok(node) = open_path(place) {
+        allow_owner(node.as_fd(), 0o700);
     }
-    .map(|()| Prepared::New)
-    .map_err(|e| Error::io("create folder", e.into()))
+    Ok(prepared)
 }
 
 /// Gives the file `first` another name, or keeps the one that is there.
@@ -233,11 +237,12 @@ fn open_path(place: &Place<'_>) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(&place.folder, place.name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Gives the owner the rights `wanted` on a thing that was there. Root works without them, and where somebody else
+/// Gives the owner the rights `wanted`, where they are missing. Root works without them, and where somebody else
 /// owns it the next step says what is wrong: a failure is no error here.
 pub(super) fn allow_owner(node: BorrowedFd<'_>, wanted: u32) {
     if let Ok(stat) = rustix::fs::fstat(node)
         && stat.st_mode & wanted != wanted
+        && matches!(FileType::from_raw_mode(stat.st_mode), FileType::RegularFile | FileType::Directory)
     {
         let _ = rustix::fs::chmod(proc_path(node), Mode::from_raw_mode(stat.st_mode & 0o7777 | wanted));
     }

@@ -6,6 +6,7 @@
 
 use super::descriptors::DescriptorCache;
 use super::path;
+use super::prepare::allow_owner;
 use crate::error::{Error, ErrorKind, Result};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -152,7 +153,9 @@ fn make_walk(from: &OwnedFd, key: &[u8]) -> rustix::io::Result<OwnedFd> {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(e) => return Err(e),
                 }
-                open_component(above, name)?
+                let made = open_component(above, name)?;
+                allow_owner(made.as_fd(), 0o700);
+                made
             }
             next => next?,
         };

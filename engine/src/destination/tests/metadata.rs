@@ -14,6 +14,13 @@ fn acl() -> Vec<u8> {
     bytes
 }
 
+/// An ACL that leaves the owner no right at all.
+fn acl_without_owner() -> Vec<u8> {
+    let mut bytes = acl();
+    bytes[6] = 0;
+    bytes
+}
+
 /// The capability `cap_net_raw=ep`, as Linux stores it.
 fn capability() -> Vec<u8> {
     let mut bytes = vec![0; 20];
@@ -170,6 +177,25 @@ fn default_acls_of_an_existing_folder_do_not_leak_into_what_is_restored() {
     assert_eq!(attribute(&target.join("sub/file"), "system.posix_acl_access"), None);
     assert_eq!(attribute(&target.join("sub/pipe"), "system.posix_acl_access"), None);
     assert_eq!((mode(&target.join("sub")), mode(&target.join("sub/pipe"))), (0o755, 0o644));
+}
+
+#[test]
+fn default_acls_that_take_rights_from_the_owner_are_no_obstacle() {
+    let (_dir, target) = scratch();
+    as_plain_user(|| {
+        let folder = Folder::open(&target).unwrap();
+        rustix::fs::setxattr(&target, "system.posix_acl_default", &acl_without_owner(), rustix::fs::XattrFlags::empty()).unwrap();
+        let entries = [entry("a", EntryKind::Folder), file_entry("a/file", 3, &[]), file_entry("b/c/file", 3, &[])];
+        prepare_all(&folder, &entries);
+        for entry in &entries[1..] {
+            folder.files.take(&entry.key).unwrap();
+            folder.file(&entry.key).unwrap().write_at(0, b"abc").unwrap();
+            folder.files.take(&entry.key).unwrap();
+        }
+        assert_eq!(finish(&folder, &entries), []);
+        assert_eq!((mode(&target.join("a")), mode(&target.join("a/file"))), (0o755, 0o644));
+        assert_eq!(std::fs::read(target.join("b/c/file")).unwrap(), b"abc");
+    });
 }
 
 #[test]
