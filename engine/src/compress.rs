@@ -16,7 +16,7 @@ const PROBED_LENGTH_MIN: usize = 128 << 10;
 /// The probe compresses this many pieces ...
 const PROBE_PIECES: usize = 16;
 /// ... of this many bytes each.
-const PROBE_PIECE_LENGTH: usize = 2 << 10;
+const PROBE_PIECE_LENGTH: usize = 1 << 10;
 /// Data counts as incompressible where the probe saves less than one part in this many. Finer than [`SAVING_PART_MIN`], since
 /// pieces compress worse than the whole.
 const PROBE_SAVING_PART_MIN: usize = 256;

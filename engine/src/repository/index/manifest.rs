@@ -3,7 +3,7 @@
 //! ```text
 //! magic 16 | repository 16 | next file number 8
 //! packs 8, each: kind 1, id 16, frames 4, listed 1
-//! three times (chunks, ids, places): files 4, each: number 8, records 8, hash of sums 32
+//! three times (chunks, ids, places): files 4, each: number 8, records 8, hash of fences 32
 //! BLAKE3 of all before 32
 //! ```
 //! Numbers are little-endian. Written under another name and renamed, so there is an old one or a new one, never a half.
@@ -43,7 +43,7 @@ pub(super) fn encode(repository: RepositoryId, number_next: u64, packs: &PackTab
         for name in names {
             bytes.extend_from_slice(&name.number.to_le_bytes());
             bytes.extend_from_slice(&name.records.to_le_bytes());
-            bytes.extend_from_slice(&name.sums_hash);
+            bytes.extend_from_slice(&name.fences_hash);
         }
     }
     let hash = blake3::hash(&bytes);
@@ -72,7 +72,7 @@ pub(super) fn decode(bytes: &[u8], repository: RepositoryId) -> Option<Manifest>
             names.push(FileName {
                 number: u64::from_le_bytes(take(&mut rest)?),
                 records: u64::from_le_bytes(take(&mut rest)?),
-                sums_hash: take(&mut rest)?,
+                fences_hash: take(&mut rest)?,
             });
         }
     }

@@ -1,9 +1,11 @@
 //! Immutable files of fixed-size records, read through memory maps and verified block by block.
 //!
-//! A file is its records in blocks of about 16 KiB, then 16 bytes of BLAKE3 for each block. Its [`FileName`] (which only the
-//! manifest holds) carries the number of records and the hash of those sums. So opening a file reads a thousandth of it, and a
-//! block is verified when it is first touched: a torn or rotten file is noticed before anything in it is believed, at
-//! no cost for the parts that nobody asks for.
+//! A file is its records in blocks of about 16 KiB, then a *fence* for each block: the first eight bytes of its first record
+//! and 16 bytes of BLAKE3 of the block. Its [`FileName`] (which only the manifest holds) carries the number of records and the
+//! hash of the fences. So opening a file reads a thousandth of it, and a block is verified when it is first touched: a torn or
+//! rotten file is noticed before anything in it is believed, at no cost for the parts that nobody asks for.
+//!
+//! A search goes through the fences, which are few and lie together, and then through one block.
 
 use super::fault::{Fault, Result};
 use super::folder::Folder;
@@ -15,8 +17,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes in a block, at most.
 const BLOCK_LENGTH_MAX: usize = 16 << 10;
-/// Bytes of BLAKE3 kept for each block.
-const SUM_LENGTH: usize = 16;
+/// Bytes of the first record that are kept for each block.
+const PREFIX_LENGTH: usize = 8;
+/// Bytes kept for each block: the prefix, and 16 bytes of BLAKE3.
+const FENCE_LENGTH: usize = PREFIX_LENGTH + 16;
 
 /// What the manifest says of a file; enough to find and to verify it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +29,8 @@ pub(super) struct FileName {
     pub(super) number: u64,
     /// How many records it holds; at least one.
     pub(super) records: u64,
-    /// BLAKE3 of the sums of its blocks.
-    pub(super) sums_hash: [u8; 32],
+    /// BLAKE3 of the fences of its blocks.
+    pub(super) fences_hash: [u8; 32],
 }
 
 /// A file of records of `N` bytes.
@@ -47,12 +51,11 @@ impl<const N: usize> RecordFile<N> {
         let blocks = name.records.div_ceil(Self::RECORDS_PER_BLOCK);
         let data_length = name.records.checked_mul(N as u64);
         let length =
-            data_length.and_then(|data| data.checked_add(blocks * SUM_LENGTH as u64)).ok_or_else(|| invalid("too many records"))?;
+            data_length.and_then(|data| data.checked_add(blocks * FENCE_LENGTH as u64)).ok_or_else(|| invalid("too many records"))?;
         let map = MappedFile::new(&File::open(folder.path_of(name.number))?, length)?;
         // The map has `length` bytes, which thus fit a usize, and so do all positions below.
-        let sums = &map[name.records as usize * N..];
-        if blake3::hash(sums) != name.sums_hash {
-            return Err(invalid("the sums do not match"));
+        if blake3::hash(&map[name.records as usize * N..]) != name.fences_hash {
+            return Err(invalid("the fences do not match"));
         }
         let verified = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Ok(Self { name, map, verified })
@@ -68,30 +71,46 @@ impl<const N: usize> RecordFile<N> {
 
     /// Record `at`, which must be below [`RecordFile::len`], from a verified block.
     pub(super) fn get(&self, at: u64) -> Result<&[u8; N]> {
-        let block = at / Self::RECORDS_PER_BLOCK;
-        let is_verified = self.verified[(block / 64) as usize].load(Ordering::Relaxed) >> (block % 64) & 1 == 1;
-        if !is_verified {
-            self.verify(block)?;
-        }
-        let (records, _) = self.data().as_chunks::<N>();
-        Ok(&records[at as usize])
+        Ok(&self.block(at / Self::RECORDS_PER_BLOCK)?[(at % Self::RECORDS_PER_BLOCK) as usize])
     }
 
     fn data(&self) -> &[u8] {
         &self.map[..self.name.records as usize * N]
     }
 
-    #[cold]
-    fn verify(&self, block: u64) -> Result<()> {
+    fn blocks(&self) -> u64 {
+        self.name.records.div_ceil(Self::RECORDS_PER_BLOCK)
+    }
+
+    /// The records of a block, verified.
+    fn block(&self, block: u64) -> Result<&[[u8; N]]> {
         let data = self.data();
         let start = block as usize * Self::BLOCK_LENGTH;
         let bytes = &data[start..data.len().min(start + Self::BLOCK_LENGTH)];
-        let sum = &self.map[data.len() + block as usize * SUM_LENGTH..][..SUM_LENGTH];
-        if blake3::hash(bytes).as_bytes()[..SUM_LENGTH] != *sum {
-            return Err(Fault::Torn(format!("block {block} of file {} does not match its sum", self.name.number)));
+        let is_verified = self.verified[(block / 64) as usize].load(Ordering::Relaxed) >> (block % 64) & 1 == 1;
+        if !is_verified {
+            self.verify(block, bytes)?;
+        }
+        let (records, _) = bytes.as_chunks::<N>();
+        Ok(records)
+    }
+
+    #[cold]
+    fn verify(&self, block: u64, bytes: &[u8]) -> Result<()> {
+        if blake3::hash(bytes).as_bytes()[..FENCE_LENGTH - PREFIX_LENGTH] != self.fence(block)[PREFIX_LENGTH..] {
+            return Err(Fault::Torn(format!("block {block} of file {} does not match its hash", self.name.number)));
         }
         self.verified[(block / 64) as usize].fetch_or(1 << (block % 64), Ordering::Relaxed);
         Ok(())
+    }
+
+    fn fence(&self, block: u64) -> &[u8] {
+        &self.map[self.data().len() + block as usize * FENCE_LENGTH..][..FENCE_LENGTH]
+    }
+
+    /// The first eight bytes of the first record of a block, as a number.
+    fn block_prefix(&self, block: u64) -> u64 {
+        prefix(self.fence(block))
     }
 
     /// Calls `visit` with each record that starts with `key`, for a file whose records are sorted.
@@ -109,54 +128,81 @@ impl<const N: usize> RecordFile<N> {
     }
 
     /// The position of the first record that is not below `key`.
-    ///
-    /// Ids are uniformly distributed, so a few guesses by interpolation land close by; doubling steps then bracket the place and
-    /// halving finds it. Keys that are not uniform cost no more than a binary search and a few probes.
     fn first_not_below(&self, key: &[u8]) -> Result<u64> {
-        const GUESSES: usize = 3;
+        let block = self.blocks_below(key)?.saturating_sub(1);
+        let records = self.block(block)?;
         let key_prefix = prefix(key);
-        let (mut low, mut low_prefix) = (0, 0);
-        let (mut high, mut high_prefix) = (self.len(), u64::MAX);
-        let mut is_low_nearer = true;
-        for _ in 0..GUESSES {
-            if high - low < 16 {
-                break;
-            }
-            let share = u128::from(key_prefix.saturating_sub(low_prefix)) * u128::from(high - low);
-            let guess = low + (share / (u128::from(high_prefix.saturating_sub(low_prefix)) + 1)) as u64;
-            let guess = guess.min(high - 1);
-            let record = self.get(guess)?;
-            is_low_nearer = record.as_slice() < key;
-            if is_low_nearer {
-                (low, low_prefix) = (guess + 1, prefix(record));
-            } else {
-                (high, high_prefix) = (guess, prefix(record));
-            }
-        }
-        let mut step = 4;
-        while high - low > step {
-            let probe = if is_low_nearer { low + step } else { high - step };
-            let is_below = self.get(probe)?.as_slice() < key;
-            if is_below {
-                low = probe + 1;
-            } else {
-                high = probe;
-            }
-            if is_below != is_low_nearer {
-                break;
-            }
-            step *= 2;
-        }
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.get(middle)?.as_slice() < key {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(low)
+        let prefix_next = if block + 1 < self.blocks() { self.block_prefix(block + 1) } else { u64::MAX };
+        let guess = interpolate(key_prefix, self.block_prefix(block), prefix_next, records.len() as u64);
+        let at = partition_near(records.len() as u64, guess, |at| {
+            // Eight bytes nearly always decide, without a call.
+            let record = &records[at as usize];
+            let record_prefix = prefix(record);
+            Ok(record_prefix < key_prefix || (record_prefix == key_prefix && record.as_slice() < key))
+        })?;
+        Ok(block * Self::RECORDS_PER_BLOCK + at)
     }
+
+    /// How many blocks begin with a record below `key`.
+    fn blocks_below(&self, key: &[u8]) -> Result<u64> {
+        let key_prefix = prefix(key);
+        let blocks = self.blocks();
+        let guess = interpolate(key_prefix, 0, u64::MAX, blocks);
+        let below = partition_near(blocks, guess, |block| Ok(self.block_prefix(block) < key_prefix))?;
+        if below == blocks || self.block_prefix(below) > key_prefix {
+            return Ok(below);
+        }
+        // Only records that share eight bytes with the key need to be looked at in full.
+        let equal = partition_near(blocks - below, 0, |block| Ok(self.block_prefix(below + block) == key_prefix))?;
+        let equal_below = partition_near(equal, 0, |block| {
+            let record = self.get((below + block) * Self::RECORDS_PER_BLOCK)?;
+            Ok(record.as_slice() < key)
+        })?;
+        Ok(below + equal_below)
+    }
+}
+
+/// Where among `length` things that run evenly from `first` to `last` something like `key` should stand.
+fn interpolate(key: u64, first: u64, last: u64, length: u64) -> u64 {
+    let share = key.saturating_sub(first) as f64 / last.saturating_sub(first).max(1) as f64;
+    (share * length as f64) as u64
+}
+
+/// How many of `length` things, sorted, `is_below` holds for; cheap where that is near `guess`.
+///
+/// Doubling steps from the guess bracket the place, halving finds it: keys that are not spread evenly cost no more than twice a
+/// binary search.
+fn partition_near(length: u64, guess: u64, mut is_below: impl FnMut(u64) -> Result<bool>) -> Result<u64> {
+    let (mut low, mut high) = (0, length);
+    if length == 0 {
+        return Ok(0);
+    }
+    let mut probe = guess.min(length - 1);
+    let mut step = 1;
+    let is_ascending = is_below(probe)?;
+    let mut is_probe_below = is_ascending;
+    loop {
+        if is_probe_below {
+            low = probe + 1;
+        } else {
+            high = probe;
+        }
+        if low >= high || is_probe_below != is_ascending {
+            break;
+        }
+        probe = if is_ascending { (low + step).min(high - 1) } else { high.saturating_sub(1 + step).max(low) };
+        step *= 2;
+        is_probe_below = is_below(probe)?;
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_below(middle)? {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
 }
 
 impl<const N: usize> fmt::Debug for RecordFile<N> {
@@ -177,14 +223,14 @@ pub(super) struct RecordFileWriter<'a, const N: usize> {
     file: BufWriter<File>,
     block: Vec<u8>,
     records: u64,
-    sums: Vec<u8>,
+    fences: Vec<u8>,
 }
 
 impl<'a, const N: usize> RecordFileWriter<'a, N> {
     pub(super) fn create(folder: &'a Folder, number: u64) -> io::Result<Self> {
         let file = BufWriter::with_capacity(256 << 10, folder.create(number)?);
         let block = Vec::with_capacity(RecordFile::<N>::BLOCK_LENGTH);
-        Ok(Self { folder, number, file, block, records: 0, sums: Vec::new() })
+        Ok(Self { folder, number, file, block, records: 0, fences: Vec::new() })
     }
 
     pub(super) fn push(&mut self, record: &[u8; N]) -> io::Result<()> {
@@ -194,7 +240,8 @@ impl<'a, const N: usize> RecordFileWriter<'a, N> {
     }
 
     fn end_block(&mut self) -> io::Result<()> {
-        self.sums.extend_from_slice(&blake3::hash(&self.block).as_bytes()[..SUM_LENGTH]);
+        self.fences.extend_from_slice(&self.block[..PREFIX_LENGTH]);
+        self.fences.extend_from_slice(&blake3::hash(&self.block).as_bytes()[..FENCE_LENGTH - PREFIX_LENGTH]);
         self.file.write_all(&self.block)?;
         self.block.clear();
         Ok(())
@@ -209,9 +256,32 @@ impl<'a, const N: usize> RecordFileWriter<'a, N> {
         if !self.block.is_empty() {
             self.end_block()?;
         }
-        self.file.write_all(&self.sums)?;
+        self.file.write_all(&self.fences)?;
         self.file.flush()?;
-        let name = FileName { number: self.number, records: self.records, sums_hash: *blake3::hash(&self.sums).as_bytes() };
+        let name = FileName { number: self.number, records: self.records, fences_hash: *blake3::hash(&self.fences).as_bytes() };
         RecordFile::open(self.folder, name).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::partition_near;
+
+    #[test]
+    fn any_guess_finds_the_place() {
+        for length in 0..40u64 {
+            for place in 0..=length {
+                for guess in [0, 1, place.saturating_sub(1), place, place + 1, length / 2, length, u64::MAX] {
+                    let mut probes = 0;
+                    let found = partition_near(length, guess, |at| {
+                        assert!(at < length);
+                        probes += 1;
+                        Ok(at < place)
+                    });
+                    assert_eq!(found.unwrap(), place, "{length} {guess}");
+                    assert!(probes <= 13, "{probes} probes");
+                }
+            }
+        }
     }
 }
