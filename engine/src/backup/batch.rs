@@ -38,23 +38,11 @@ pub(super) enum Item {
     /// Chunks of the file whose entry comes next, perhaps in a later batch.
     Chunks(Vec<Found>),
     /// An entry; of a file, all chunks came before.
-    Entry {
-        entry: Entry,
-        stat: Option<StatKey>,
-        change: Change,
-    },
+    Entry { entry: Entry, stat: Option<StatKey>, change: Change },
     /// A file that did not change: its whole content, and where its chunks stand.
-    Unmodified {
-        entry: Entry,
-        stat: StatKey,
-        content: FileContent,
-        uses: Vec<ChunkUse>,
-    },
+    Unmodified { entry: Entry, stat: StatKey, content: FileContent, uses: Vec<ChunkUse> },
     /// Something that could not be read, or only in part.
-    Failed {
-        path: Vec<u8>,
-        message: String,
-    },
+    Failed { path: Vec<u8>, message: String },
 }
 
 /// How an entry compares with the last backup.
@@ -88,7 +76,8 @@ impl Chunking {
     /// With the first content-defined cutter of the config.
     pub(super) fn new(repository: &Repository, writer: &Writer) -> Result<Self> {
         let key = repository.credential.cutting_key.as_ref();
-        let key: &Secret = key.ok_or_else(|| Error::new(ErrorKind::Unauthorized, "this credential cannot cut content; use one with the role backup"))?;
+        let key: &Secret =
+            key.ok_or_else(|| Error::new(ErrorKind::Unauthorized, "this credential cannot cut content; use one with the role backup"))?;
         let content = repository.config.cutters.iter().find_map(|cutter| match cutter.method {
             CutMethod::Content { min, average, max } => Some((cutter.id, min, average, max)),
             CutMethod::Fixed(_) => None,
@@ -118,10 +107,13 @@ impl Chunking {
 
     /// Names the chunks and looks them up.
     pub(super) fn find(&self, data: &[u8], ranges: Vec<Range<usize>>) -> Result<Vec<Found>> {
-        ranges.into_iter().map(|range| {
-            let id = self.ids.id_of(ChunkKind::Data, &data[range.clone()])?;
-            Ok(Found { id, place: self.place(&id)?, range })
-        }).collect()
+        ranges
+            .into_iter()
+            .map(|range| {
+                let id = self.ids.id_of(ChunkKind::Data, &data[range.clone()])?;
+                Ok(Found { id, place: self.place(&id)?, range })
+            })
+            .collect()
     }
 
     /// Where a chunk stands in packs that were listed.

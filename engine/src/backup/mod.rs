@@ -68,7 +68,8 @@ impl BackupOptions {
         let texts = [&self.series, &self.host, &self.program];
         let too_long = texts.into_iter().chain(&self.tags).any(|text| text.len() > TEXT_MAX);
         if too_long || self.tags.len() > TAGS_MAX || self.tags.iter().any(String::is_empty) || self.series.is_empty() {
-            let message = format!("series and tags must not be empty, texts have at most {TEXT_MAX} bytes, a snapshot at most {TAGS_MAX} tags");
+            let message =
+                format!("series and tags must not be empty, texts have at most {TEXT_MAX} bytes, a snapshot at most {TAGS_MAX} tags");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         Ok(())

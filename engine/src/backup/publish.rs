@@ -1,18 +1,21 @@
 //! The end of a backup: refs, packs, index object, snapshot. In this order, each durable before the next.
 
+use super::BackupSummary;
 use super::assembler::Assembler;
 use super::stat_cache::StatCacheBuilder;
-use super::BackupSummary;
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::crypto::derive;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::index_object::IndexBody;
 use crate::format::session::snapshot_sealer;
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, SourceKind, Token, join, series_token, tag_token};
-use crate::format::{ContentsTable, refs::{FrameUse, Usage}};
+use crate::format::{
+    ContentsTable,
+    refs::{FrameUse, Usage},
+};
 use crate::id::{ChunkId, FrameClass, IndexId, PackId, SnapshotId};
 use crate::progress::Event;
-use crate::repository::{NodeStore, RefsCollector, Session};
+use crate::repository::{NodeStore, RefsCollector, Repository, Session, Writer};
 use crate::tree::RefsBuilder;
 
 /// A session that wrote at least this many packs publishes their contents tables as one index object.
@@ -26,12 +29,13 @@ impl Assembler<'_> {
         let frames = self.refs.len() as u64;
         let refs_root = build_refs(&mut self.writer, std::mem::take(&mut self.refs), &self.repository.credential.token_key)?;
         let written = self.writer.finish()?;
-        let new_bytes = written.packs.iter().flat_map(|(_, _, contents)| &contents.frames).map(|frame| u64::from(frame.sealed_length)).sum();
+        let new_bytes =
+            written.packs.iter().flat_map(|(_, _, contents)| &contents.frames).map(|frame| u64::from(frame.sealed_length)).sum();
         self.summary.bytes_unique = written.data_bytes_new;
         self.summary.bytes_stored = written.bytes_stored;
         self.summary.bytes_total = tree.file_bytes;
         if written.packs.len() >= INDEXED_PACKS_MIN {
-            self.summary.bytes_stored += publish_index(&self, session, written.packs)?;
+            self.summary.bytes_stored += publish_index(self.repository, session, written.packs)?;
         }
 
         let id = SnapshotId(self.repository.runtime.random());
@@ -71,7 +75,7 @@ impl Assembler<'_> {
             paths: paths.to_vec(),
             tags,
         };
-        self.summary.bytes_stored += put_snapshot(&self, session, id, &header, &body)?;
+        self.summary.bytes_stored += put_snapshot(self.repository, session, id, &header, &body)?;
         session.withdraw_if_given_up(id)?;
         self.summary.snapshot = Some(id);
         Ok((self.summary, self.next_cache))
@@ -79,7 +83,7 @@ impl Assembler<'_> {
 }
 
 /// Writes the refs of everything that was used.
-fn build_refs(writer: &mut crate::repository::Writer, refs: RefsCollector, token_key: &crate::crypto::Secret) -> Result<ChunkId> {
+fn build_refs(writer: &mut Writer, refs: RefsCollector, token_key: &crate::crypto::Secret) -> Result<ChunkId> {
     let uses = refs.into_sorted(|frame| writer.chunk_count(frame))?;
     let boundary_key = derive("icecore 1 refs boundary", &[token_key.bytes()]);
     let mut builder = RefsBuilder::new(*boundary_key.bytes());
@@ -100,24 +104,20 @@ fn build_refs(writer: &mut crate::repository::Writer, refs: RefsCollector, token
 }
 
 /// One object with the contents tables of all packs of this session; its size.
-fn publish_index(run: &Assembler<'_>, session: &Session<'_>, packs: Vec<(ObjectKind, PackId, ContentsTable)>) -> Result<u64> {
-    let name = ObjectName::index(IndexId(run.repository.runtime.random()));
+fn publish_index(repository: &Repository, session: &Session<'_>, packs: Vec<(ObjectKind, PackId, ContentsTable)>) -> Result<u64> {
+    let name = ObjectName::index(IndexId(repository.runtime.random()));
     let body = IndexBody { sessions: vec![(**session.record()).clone()], packs }.encode();
     if body.len() as u64 + 1024 > name.kind().size_max() {
         // An index object saves time; without it every pack is asked.
         return Ok(0);
     }
     let size = body.len() as u64;
-    run.repository.write_sealed(name, body)?;
+    repository.write_sealed(name, body)?;
     Ok(size)
 }
 
 /// Sequence number and name of this signer's newest snapshot in the series.
-fn last_of_series(
-    repository: &crate::repository::Repository,
-    session: &Session<'_>,
-    series: &Token,
-) -> Result<(u64, Option<SnapshotId>)> {
+fn last_of_series(repository: &crate::repository::Repository, session: &Session<'_>, series: &Token) -> Result<(u64, Option<SnapshotId>)> {
     let mut last = (0, None);
     for object in repository.backend.list_sorted(ObjectKind::Snapshot)? {
         let id = SnapshotId(object.name.id());
@@ -137,8 +137,13 @@ fn last_of_series(
 }
 
 /// Makes the snapshot visible; its size.
-fn put_snapshot(run: &Assembler<'_>, session: &Session<'_>, id: SnapshotId, header: &SnapshotHeader, body: &SnapshotBody) -> Result<u64> {
-    let repository = run.repository;
+fn put_snapshot(
+    repository: &Repository,
+    session: &Session<'_>,
+    id: SnapshotId,
+    header: &SnapshotHeader,
+    body: &SnapshotBody,
+) -> Result<u64> {
     let object_header = repository.header(ObjectName::snapshot(id));
     let mut sealed_header = header.encode();
     object_header.part_sealer(repository.structure_key()?, 0).seal(0, &mut sealed_header);

@@ -57,9 +57,10 @@ impl Producer {
         loop {
             let before = data.len();
             let limit = (PIECE_LENGTH + self.chunking.cutter.length_max()).saturating_sub(before) as u64;
-            let length = (&mut stream).take(limit).read_to_end(&mut data).map_err(|error| {
-                Error::io("reading the stream", error).with_kind(ErrorKind::Unavailable)
-            })?;
+            let length = (&mut stream)
+                .take(limit)
+                .read_to_end(&mut data)
+                .map_err(|error| Error::io("reading the stream", error).with_kind(ErrorKind::Unavailable))?;
             size += length as u64;
             let is_last = (length as u64) < limit;
             let (ranges, cut_to) = self.chunking.cut(&data, 0..data.len(), is_last);
@@ -81,7 +82,8 @@ impl Producer {
         if let EntryKind::File(content) = &mut entry.kind {
             content.size = size;
         }
-        self.dispatcher.dispatch(move || Ok(Batch { items: vec![Item::Entry { entry, stat: None, change: Change::New }], ..Batch::default() }));
+        self.dispatcher
+            .dispatch(move || Ok(Batch { items: vec![Item::Entry { entry, stat: None, change: Change::New }], ..Batch::default() }));
         Ok(())
     }
 }

@@ -10,21 +10,19 @@ mod cursor;
 pub mod epoch;
 pub mod frame;
 pub mod index_object;
+mod node;
 pub mod object;
 pub mod pack;
+pub(crate) mod recipe;
+pub(crate) mod refs;
 pub mod session;
 pub mod slot;
 pub mod snapshot;
-
-pub use certificate::{Certificate, Roles, Trust};
-pub(crate) use contents_table::check_writer;
-pub use contents_table::{BaseRange, ContentsTable, FrameRecord, Tables};
-mod node;
-pub(crate) mod recipe;
-pub(crate) mod refs;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod tree;
 
-pub use contents_table::{BaseRange, ContentsTable, FrameRecord};
+pub use certificate::{Certificate, Roles, Trust};
+pub(crate) use contents_table::check_writer;
+pub use contents_table::{BaseRange, ContentsTable, FrameRecord, Tables};
 pub use refs::{FrameUse, Usage};

@@ -1,7 +1,7 @@
 //! Snapshots: which there are, which of them count, and what they say.
 
-use super::frame_reader::{FrameReader, SnapshotChunks};
 use super::Repository;
+use super::frame_reader::{FrameReader, SnapshotChunks};
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;

@@ -241,8 +241,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends all frames and packs and waits until everything is durable.
-    pub(crate) fn finish(mut self) -> Result<WriterSummary> {
+    /// Ends all frames and packs and waits until everything is durable. Nothing may be added afterwards.
+    pub(crate) fn finish(&mut self) -> Result<WriterSummary> {
         for class in CLASSES {
             self.end_frame(class)?;
         }
@@ -252,8 +252,9 @@ impl Writer {
         }
         // What is durable is worth remembering even if the snapshot fails; a cache that cannot be saved is no failure of the backup.
         let _ = self.index.save();
-        self.summary.packs.sort_unstable_by_key(|(kind, id, _)| (*kind, *id));
-        Ok(self.summary)
+        let mut summary = std::mem::take(&mut self.summary);
+        summary.packs.sort_unstable_by_key(|(kind, id, _)| (*kind, *id));
+        Ok(summary)
     }
 }
 
