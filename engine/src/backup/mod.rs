@@ -14,6 +14,8 @@ mod producer;
 mod publish;
 mod stat_cache;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::SourceKind;

@@ -1,0 +1,106 @@
+//! Backups into memory: what is stored, and what is stored again.
+
+use super::*;
+use crate::backend::{BackendExt, MemoryBackend, ObjectKind};
+use crate::crypto::PassphraseCost;
+use crate::progress::Silent;
+use crate::repository::{CreateOptions, Key, Settings, SnapshotState};
+use crate::runtime::Runtime;
+use std::sync::Arc;
+
+const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
+
+/// Bytes that depend on `seed` and do not compress.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn options() -> CreateOptions {
+    CreateOptions {
+        pack_size: 512 << 10,
+        data_frame_size: 128 << 10,
+        meta_frame_size: 16 << 10,
+        passphrase_cost: PassphraseCost::TEST,
+        ..CreateOptions::default()
+    }
+}
+
+fn repository(backend: &MemoryBackend, threads: usize) -> Repository {
+    let key = Key::passphrase("correct horse").unwrap();
+    Repository::create(Arc::new(backend.clone()), Runtime::seeded(7, NOW, threads), &key, &options(), Settings::default()).unwrap()
+}
+
+fn tree() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..300_u64 {
+        let path = folder.path().join(format!("d{}/f{n}", n % 7));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, noise(n, 1 + (n as usize * 37) % 9000)).unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000 + n)).unwrap();
+    }
+    std::fs::write(folder.path().join("large"), noise(1000, 7 << 20)).unwrap();
+    folder
+}
+
+fn backup(repository: &Repository, folder: &std::path::Path) -> BackupSummary {
+    let roots = Roots::resolve(&[folder.join(".")]).unwrap();
+    repository.backup(&roots, &SourceOptions::default(), &BackupOptions::new("tests"), &Silent).unwrap()
+}
+
+#[test]
+fn the_same_inputs_and_seed_store_the_same_bytes_whatever_the_threads() {
+    let folder = tree();
+    let mut stored: Vec<Vec<(String, Vec<u8>)>> = Vec::new();
+    for threads in [1, 2, 8] {
+        let backend = MemoryBackend::new();
+        let repository = repository(&backend, threads);
+        backup(&repository, folder.path());
+        let mut objects = Vec::new();
+        for kind in ObjectKind::ALL {
+            for object in backend.list_sorted(kind).unwrap() {
+                objects.push((object.name.to_string(), backend.get(&object.name, u64::MAX).unwrap()));
+            }
+        }
+        stored.push(objects);
+    }
+    let packs = stored[0].iter().filter(|(name, _)| name.starts_with("packs/")).count();
+    assert!(packs > 8, "{packs} packs are too few to show anything");
+    let names = |objects: &[(String, Vec<u8>)]| objects.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    for other in &stored[1..] {
+        assert_eq!(names(&stored[0]), names(other));
+        assert!(stored[0] == *other, "the names agree, the bytes do not");
+    }
+}
+
+#[test]
+fn a_second_backup_stores_next_to_nothing_and_the_snapshots_follow_one_another() {
+    let folder = tree();
+    let backend = MemoryBackend::new();
+    let repository = repository(&backend, 2);
+    let first = backup(&repository, folder.path());
+    assert!(first.bytes_unique > 7 << 20 && first.files_new == 301 && first.files_failed == 0, "{first:?}");
+    let second = backup(&repository, folder.path());
+    assert_eq!(second.bytes_unique, 0);
+    assert!(second.bytes_stored < 16 << 10, "{second:?}");
+
+    let snapshots = repository.snapshots().unwrap();
+    assert_eq!(snapshots.iter().map(|snapshot| Some(snapshot.id)).collect::<Vec<_>>(), [first.snapshot, second.snapshot]);
+    assert_eq!(snapshots[1].header.previous, first.snapshot);
+    assert_eq!(snapshots[1].header.sequence, 2);
+    assert!(snapshots.iter().all(|snapshot| snapshot.state == SnapshotState::Closed && snapshot.body.whole));
+    assert_eq!(snapshots[0].body.tree_root, snapshots[1].body.tree_root);
+    assert_eq!(snapshots[0].header.file_bytes, first.bytes_total);
+}
+
+#[test]
+fn a_wrong_passphrase_opens_nothing() {
+    let backend = MemoryBackend::new();
+    repository(&backend, 1);
+    let open = |key: &Key| Repository::open(Arc::new(backend.clone()), Runtime::system(1), key, Settings::default());
+    assert_eq!(open(&Key::passphrase("wrong").unwrap()).unwrap_err().kind(), ErrorKind::Unauthorized);
+    assert_eq!(open(&Key::generate(&Runtime::system(1))).unwrap_err().kind(), ErrorKind::Unauthorized);
+    open(&Key::passphrase("correct horse").unwrap()).unwrap();
+}
