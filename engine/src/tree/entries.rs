@@ -48,7 +48,7 @@ impl TreeBuilder {
     pub fn push(&mut self, entry: Entry, sink: &mut dyn NodeSink) -> Result<()> {
         let key_kind = self.levels.family.key_kind;
         self.order.check_ascending(&entry.key)?;
-        self.order.check_parent(&entry).map_err(|error| error.with_kind(ErrorKind::Invalid))?;
+        self.order.check_parent(&entry.key, entry.kind == EntryKind::Folder).map_err(|error| error.with_kind(ErrorKind::Invalid))?;
         let weight = entry_weight(&entry);
         if weight >= HEAVY {
             check_entry(&entry, key_kind)?;
@@ -111,7 +111,7 @@ pub fn check_entry(entry: &Entry, key_kind: KeyKind) -> Result<()> {
     }
 }
 
-fn checked_leaf(bytes: &[u8], key_kind: KeyKind) -> Result<TreeLeaf> {
+fn checked_leaf(bytes: &[u8], key_kind: KeyKind) -> Result<Box<TreeLeaf>> {
     match decode_tree_node(bytes.into(), Some(0), key_kind) {
         Ok(TreeNode::Leaf(leaf)) => Ok(leaf),
         Ok(TreeNode::Inner(_)) => Err(Error::new(ErrorKind::Internal, "a leaf was written as an inner node")),
@@ -143,7 +143,7 @@ pub struct TreeWalk<'a> {
     descent: Descent<'a, Entries>,
     range: KeyRange,
     order: Order,
-    leaf: Option<TreeLeaf>,
+    leaf: Option<Box<TreeLeaf>>,
     is_done: bool,
 }
 
@@ -171,15 +171,15 @@ impl<'a> TreeWalk<'a> {
     fn read_next(&mut self) -> Result<Option<Entry>> {
         let range = &self.range;
         loop {
-            for entry in self.leaf.iter_mut().flatten() {
-                self.order.check_parent(&entry)?;
+            if let Some(leaf) = &mut self.leaf
+                && let Some(entry) = leaf.next_from(&range.start, |key, is_folder| self.order.check_parent(key, is_folder))?
+            {
+                self.order.check_parent(&entry.key, entry.kind == EntryKind::Folder)?;
                 if range.is_past(&entry.key) {
                     return Ok(None);
                 }
-                if range.contains(&entry.key) {
-                    self.descent.counters.items += 1;
-                    return Ok(Some(entry));
-                }
+                self.descent.counters.items += 1;
+                return Ok(Some(entry));
             }
             let wanted = |place: &Option<Key>, child: &TreeChild| match place {
                 _ if child.last_key < range.start => Wanted::Skip,
@@ -239,15 +239,17 @@ impl Order {
     }
 
     /// TREE-17. What lies below an entry follows it directly, so it is enough to know the entry before.
-    fn check_parent(&mut self, entry: &Entry) -> Result<()> {
+    fn check_parent(&mut self, key: &[u8], is_folder: bool) -> Result<()> {
         if let Some(before) = self.before.as_ref().filter(|_| self.key_kind == KeyKind::Paths && !self.is_folder)
-            && is_below(&entry.key, before)
+            && is_below(key, before)
         {
-            let message = format!("`{}` is no folder, `{}` is below it", before.escape_ascii(), entry.key.escape_ascii());
+            let message = format!("`{}` is no folder, `{}` is below it", before.escape_ascii(), key.escape_ascii());
             return Err(Error::rule("TREE-17", message));
         }
-        self.before.get_or_insert_default().clone_from(&entry.key);
-        self.is_folder = entry.kind == EntryKind::Folder;
+        let before = self.before.get_or_insert_default();
+        before.clear();
+        before.extend_from_slice(key);
+        self.is_folder = is_folder;
         Ok(())
     }
 }
@@ -268,7 +270,7 @@ impl Entries {
 impl Family for Entries {
     const KIND: NodeKind = NodeKind::Tree;
     type Child = TreeChild;
-    type Leaf = TreeLeaf;
+    type Leaf = Box<TreeLeaf>;
     type Inner = TreeInner;
     /// The last key before.
     type Place = Option<Key>;

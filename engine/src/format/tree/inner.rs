@@ -3,7 +3,7 @@
 use super::super::cursor::{Reader, Write};
 use super::super::node;
 use super::columns::{Span, read_key};
-use super::leaf::put_key;
+use super::leaf_encode::put_key;
 use crate::entry::{Key, KeyKind};
 use crate::error::{Error, Result};
 use crate::id::ChunkId;

@@ -1,14 +1,13 @@
-//! Leaves: entries as columns.
+//! Leaves, read: entries as columns.
 //!
 //! A leaf is checked as a whole when it is opened and then gives its entries one by one. They are never all in memory:
 //! a few bytes of runs and shared key bytes can stand for gigabytes of entries.
 
-use super::super::cursor::{Reader, Write};
+use super::super::cursor::Reader;
 use super::super::node;
 use super::columns::{self, Runs, Span, kind, number};
 use crate::entry::{ChunkList, Entry, EntryKind, FileContent, Key, KeyKind, Metadata};
 use crate::error::{Error, Result};
-use crate::runtime::Timestamp;
 use std::sync::Arc;
 
 /// A leaf, opened and checked: an iterator over its entries.
@@ -53,9 +52,24 @@ impl TreeLeaf {
     pub(super) fn open(bytes: Arc<[u8]>, at: usize, key_kind: KeyKind) -> Result<Self> {
         let mut whole = Span { at, end: bytes.len() };
         let count = whole.read(&bytes, |reader| node::read_count(reader, "TREE-2"))?;
-        let columns = Columns::new(read_spans(&bytes, whole)?, key_kind);
+        let mut columns = Columns::new(read_spans(&bytes, whole)?, key_kind);
         let facts = columns.clone().check(&bytes, count)?;
+        // That keys are paths needs no second look.
+        columns.key_kind = KeyKind::Objects;
         Ok(Self { bytes, columns, left: count, facts })
+    }
+
+    /// The next entry whose key is not below `start`. Those before it cost little; `skipped` is told the key of each and whether it is a folder.
+    pub(crate) fn next_from(&mut self, start: &[u8], mut skipped: impl FnMut(&[u8], bool) -> Result<()>) -> Result<Option<Entry>> {
+        while let Some(left) = self.left.checked_sub(1) {
+            self.left = left;
+            let entry = self.columns.next(&self.bytes, start)?;
+            match self.columns.key.as_slice() {
+                key if key < start => skipped(key, entry.kind == EntryKind::Folder)?,
+                key => return Ok(Some(Entry { key: key.to_vec(), ..entry })),
+            }
+        }
+        Ok(None)
     }
 
     /// What is true of the leaf as a whole.
@@ -65,12 +79,10 @@ impl TreeLeaf {
 }
 
 impl Iterator for TreeLeaf {
-    type Item = Entry;
+    type Item = Result<Entry>;
 
-    fn next(&mut self) -> Option<Entry> {
-        self.left = self.left.checked_sub(1)?;
-        // Everything was checked when the leaf was opened.
-        self.columns.next(&self.bytes).ok()
+    fn next(&mut self) -> Option<Result<Entry>> {
+        self.next_from(&[], |_, _| Ok(())).transpose()
     }
 }
 
@@ -244,15 +256,18 @@ impl Columns {
         }
     }
 
-    fn next(&mut self, bytes: &[u8]) -> Result<Entry> {
+    /// Moves to the next entry. Its key is in `key` only; where that is below `start`, it has no names, lists and targets either.
+    fn next(&mut self, bytes: &[u8], start: &[u8]) -> Result<Entry> {
         self.next_key(bytes)?;
+        let is_wanted = self.key.as_slice() >= start;
+        let owned = |slice: &[u8]| if is_wanted { slice.to_vec() } else { Vec::new() };
         let kind = self.next_kind(bytes)?;
-        let metadata = if kind == kind::HARD_LINK { Metadata::default() } else { self.next_metadata(bytes)? };
+        let metadata = if kind == kind::HARD_LINK { Metadata::default() } else { self.next_metadata(bytes, is_wanted)? };
         let spans = &mut self.spans;
         let kind = match kind {
-            kind::FILE => EntryKind::File(self.next_file(bytes)?),
+            kind::FILE => EntryKind::File(self.next_file(bytes, is_wanted)?),
             kind::FOLDER => EntryKind::Folder,
-            kind::SYMLINK => EntryKind::Symlink(spans[number::TARGETS].read(bytes, columns::read_target)?.to_vec()),
+            kind::SYMLINK => EntryKind::Symlink(owned(spans[number::TARGETS].read(bytes, columns::read_target)?)),
             kind::FIFO => EntryKind::Fifo,
             kind::SOCKET => EntryKind::Socket,
             kind::BLOCK_DEVICE | kind::CHAR_DEVICE => {
@@ -261,193 +276,44 @@ impl Columns {
             }
             _ => {
                 let link = spans[number::LINKS].read(bytes, |reader| columns::read_link(reader, &self.key, self.key_kind))?;
-                EntryKind::HardLink(link.to_vec())
+                EntryKind::HardLink(owned(link))
             }
         };
-        Ok(Entry { key: self.key.clone(), kind, metadata })
+        Ok(Entry { key: Key::new(), kind, metadata })
     }
 
-    fn next_metadata(&mut self, bytes: &[u8]) -> Result<Metadata> {
-        let name = |span: Span| Reader::new(span.of(bytes)).blob().map(<[u8]>::to_vec);
+    fn next_metadata(&mut self, bytes: &[u8], is_wanted: bool) -> Result<Metadata> {
         let (mode, uid, gid) = (self.modes.next(bytes)?.0, self.owners.next(bytes)?.0, self.groups.next(bytes)?.0);
-        let user = name(self.owner_names.next(bytes)?.1)?;
-        let group = name(self.group_names.next(bytes)?.1)?;
+        let (user, group) = (self.owner_names.next(bytes)?.1, self.group_names.next(bytes)?.1);
         let modified = self.spans[number::TIMES].read(bytes, |reader| columns::read_time(reader, &mut self.seconds))?;
         let inode_flags = self.flags.next(bytes)?.0;
-        let mut xattrs = Vec::new();
-        let mut attributes = Reader::new(self.attributes.next(bytes)?.1.of(bytes));
-        columns::read_attributes(&mut attributes, |name, value| xattrs.push((name.to_vec(), value.to_vec())))?;
-        Ok(Metadata { mode, uid, gid, user, group, modified, inode_flags, xattrs })
+        let attributes = self.attributes.next(bytes)?.1;
+        let mut metadata = Metadata { mode, uid, gid, modified, inode_flags, ..Metadata::default() };
+        if is_wanted {
+            let name = |span: Span| Reader::new(span.of(bytes)).blob().map(<[u8]>::to_vec);
+            (metadata.user, metadata.group) = (name(user)?, name(group)?);
+            let xattrs = &mut metadata.xattrs;
+            columns::read_attributes(&mut Reader::new(attributes.of(bytes)), |name, value| xattrs.push((name.to_vec(), value.to_vec())))?;
+        }
+        Ok(metadata)
     }
 
-    fn next_file(&mut self, bytes: &[u8]) -> Result<FileContent> {
+    fn next_file(&mut self, bytes: &[u8], is_wanted: bool) -> Result<FileContent> {
         let size = self.spans[number::SIZES].read(bytes, Reader::varint)?;
-        let mut holes = Vec::new();
-        let in_holes = self.spans[number::HOLES]
-            .read(bytes, |reader| columns::read_holes(reader, size, |offset, length| holes.push((offset, length))))?;
+        let (mut holes, mut chunks) = (Vec::new(), Vec::new());
+        let mut keep_hole = |offset, length| {
+            if is_wanted {
+                holes.push((offset, length));
+            }
+        };
+        let in_holes = self.spans[number::HOLES].read(bytes, |reader| columns::read_holes(reader, size, &mut keep_hole))?;
         let cutter = self.cutters.next(bytes)?.0;
-        let mut chunks = Vec::new();
-        let recipe =
-            self.spans[number::CHUNKS].read(bytes, |reader| columns::read_chunks(reader, size - in_holes, |chunk| chunks.push(chunk)))?;
+        let mut keep_chunk = |chunk| {
+            if is_wanted {
+                chunks.push(chunk);
+            }
+        };
+        let recipe = self.spans[number::CHUNKS].read(bytes, |reader| columns::read_chunks(reader, size - in_holes, &mut keep_chunk))?;
         Ok(FileContent { size, holes, cutter, chunks: recipe.map_or(ChunkList::Inline(chunks), ChunkList::Recipe) })
     }
-}
-
-/// Writes a leaf of entries with ascending keys. What it says is what the entries say: a reader checks it, this does not.
-pub(crate) fn encode_tree_leaf(entries: &[Entry]) -> Vec<u8> {
-    let mut out = vec![super::LEAF, 0];
-    out.put_varint(entries.len() as u64);
-    let (mut columns, mut column_count) = (Vec::with_capacity(entries.len() * 96), 0);
-    let mut scratch = Vec::with_capacity(entries.len() * 48);
-    let mut column = |number: usize, write: &dyn Fn(&mut Vec<u8>)| {
-        scratch.clear();
-        write(&mut scratch);
-        // Each item of each column has at least one byte.
-        if !scratch.is_empty() {
-            columns.put_varint(number as u64 * 2 + 1);
-            columns.put_blob(&scratch);
-            column_count += 1;
-        }
-    };
-    column(number::KEYS, &|out| write_keys(out, entries.iter().map(|entry| entry.key.as_slice())));
-    column(number::KINDS, &|out| out.extend(entries.iter().map(|entry| kind_byte(&entry.kind))));
-    column(number::MODES, &|out| write_runs(out, metadata(entries).map(|m| m.mode), put_number));
-    column(number::OWNERS, &|out| write_runs(out, metadata(entries).map(|m| m.uid), put_number));
-    column(number::GROUPS, &|out| write_runs(out, metadata(entries).map(|m| m.gid), put_number));
-    column(number::OWNER_NAMES, &|out| write_runs(out, metadata(entries).map(|m| m.user.as_slice()), |out, name| out.put_blob(name)));
-    column(number::GROUP_NAMES, &|out| write_runs(out, metadata(entries).map(|m| m.group.as_slice()), |out, name| out.put_blob(name)));
-    column(number::TIMES, &|out| write_times(out, metadata(entries).map(|m| m.modified)));
-    column(number::FLAGS, &|out| write_runs(out, metadata(entries).map(|m| m.inode_flags), put_number));
-    column(number::ATTRIBUTES, &|out| write_runs(out, metadata(entries).map(|m| m.xattrs.as_slice()), put_attributes));
-    column(number::SIZES, &|out| files(entries).for_each(|file| out.put_varint(file.size)));
-    column(number::HOLES, &|out| files(entries).for_each(|file| put_holes(out, &file.holes)));
-    column(number::CUTTERS, &|out| write_runs(out, files(entries).map(|file| file.cutter), put_number));
-    column(number::CHUNKS, &|out| files(entries).for_each(|file| put_chunks(out, &file.chunks)));
-    column(number::TARGETS, &|out| {
-        entries.iter().for_each(|entry| match &entry.kind {
-            EntryKind::Symlink(target) => out.put_blob(target),
-            _ => {}
-        });
-    });
-    column(number::DEVICES, &|out| {
-        entries.iter().for_each(|entry| match &entry.kind {
-            EntryKind::BlockDevice(major, minor) | EntryKind::CharDevice(major, minor) => {
-                put_number(out, *major);
-                put_number(out, *minor);
-            }
-            _ => {}
-        });
-    });
-    column(number::LINKS, &|out| {
-        entries.iter().for_each(|entry| match &entry.kind {
-            EntryKind::HardLink(link) => out.put_blob(link),
-            _ => {}
-        });
-    });
-    out.put_varint(column_count);
-    out.put_bytes(&columns);
-    out
-}
-
-/// Writes keys, each with the length that it shares with the one before.
-fn write_keys<'a>(out: &mut Vec<u8>, keys: impl Iterator<Item = &'a [u8]>) {
-    let mut before: &[u8] = &[];
-    for key in keys {
-        put_key(out, before, key);
-        before = key;
-    }
-}
-
-/// Writes one key.
-pub(super) fn put_key(out: &mut Vec<u8>, before: &[u8], key: &[u8]) {
-    let shared = before.iter().zip(key).take_while(|(a, b)| a == b).count();
-    out.put_varint(shared as u64);
-    out.put_blob(key.get(shared..).unwrap_or_default());
-}
-
-fn write_runs<V: PartialEq + Copy>(out: &mut Vec<u8>, mut values: impl Iterator<Item = V>, put: impl Fn(&mut Vec<u8>, V)) {
-    let Some(mut value) = values.next() else { return };
-    let mut length = 1_u64;
-    for next in values {
-        if next == value {
-            length += 1;
-        } else {
-            out.put_varint(length);
-            put(out, value);
-            (value, length) = (next, 1);
-        }
-    }
-    out.put_varint(length);
-    put(out, value);
-}
-
-fn write_times(out: &mut Vec<u8>, times: impl Iterator<Item = Timestamp>) {
-    let mut before = 0_i64;
-    for time in times {
-        out.put_zigzag(time.seconds.wrapping_sub(before));
-        out.put_varint(u64::from(time.nanoseconds));
-        before = time.seconds;
-    }
-}
-
-fn put_number(out: &mut Vec<u8>, value: u32) {
-    out.put_varint(u64::from(value));
-}
-
-fn put_attributes(out: &mut Vec<u8>, attributes: &[(Vec<u8>, Vec<u8>)]) {
-    out.put_varint(attributes.len() as u64);
-    for (name, value) in attributes {
-        out.put_blob(name);
-        out.put_blob(value);
-    }
-}
-
-fn put_holes(out: &mut Vec<u8>, holes: &[(u64, u64)]) {
-    out.put_varint(holes.len() as u64);
-    let mut end = 0_u64;
-    for (offset, length) in holes {
-        out.put_varint(offset.wrapping_sub(end));
-        out.put_varint(*length);
-        end = offset.wrapping_add(*length);
-    }
-}
-
-fn put_chunks(out: &mut Vec<u8>, chunks: &ChunkList) {
-    match chunks {
-        ChunkList::Recipe(id) => {
-            out.put_varint(0);
-            out.put_bytes(id.as_bytes());
-        }
-        ChunkList::Inline(chunks) => {
-            out.put_varint(chunks.len() as u64 + 1);
-            for chunk in chunks {
-                out.put_bytes(chunk.id.as_bytes());
-                put_number(out, chunk.length);
-            }
-        }
-    }
-}
-
-fn kind_byte(kind: &EntryKind) -> u8 {
-    match kind {
-        EntryKind::File(_) => kind::FILE,
-        EntryKind::Folder => kind::FOLDER,
-        EntryKind::Symlink(_) => kind::SYMLINK,
-        EntryKind::Fifo => kind::FIFO,
-        EntryKind::Socket => kind::SOCKET,
-        EntryKind::BlockDevice(..) => kind::BLOCK_DEVICE,
-        EntryKind::CharDevice(..) => kind::CHAR_DEVICE,
-        EntryKind::HardLink(_) => kind::HARD_LINK,
-    }
-}
-
-fn metadata(entries: &[Entry]) -> impl Iterator<Item = &Metadata> {
-    entries.iter().filter(|entry| !matches!(entry.kind, EntryKind::HardLink(_))).map(|entry| &entry.metadata)
-}
-
-fn files(entries: &[Entry]) -> impl Iterator<Item = &FileContent> {
-    entries.iter().filter_map(|entry| match &entry.kind {
-        EntryKind::File(file) => Some(file),
-        _ => None,
-    })
 }

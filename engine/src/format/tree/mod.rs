@@ -3,11 +3,13 @@
 mod columns;
 mod inner;
 mod leaf;
+mod leaf_encode;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use inner::{TreeChild, TreeInner, encode_tree_inner};
-pub(crate) use leaf::{TreeLeaf, encode_tree_leaf};
+pub(crate) use leaf::TreeLeaf;
+pub(crate) use leaf_encode::encode_tree_leaf;
 
 use super::cursor::Reader;
 use super::node;
@@ -22,7 +24,7 @@ const LEAF: u8 = 1;
 #[derive(Debug, Clone)]
 pub(crate) enum TreeNode {
     /// Entries.
-    Leaf(TreeLeaf),
+    Leaf(Box<TreeLeaf>),
     /// Children.
     Inner(TreeInner),
 }
@@ -36,7 +38,7 @@ pub(crate) fn decode_tree_node(bytes: Arc<[u8]>, level_expected: Option<u8>, key
     }
     let at = bytes.len() - reader.remaining();
     match level {
-        0 => TreeLeaf::open(bytes, at, key_kind).map(TreeNode::Leaf),
+        0 => TreeLeaf::open(bytes, at, key_kind).map(Box::new).map(TreeNode::Leaf),
         _ => TreeInner::open(bytes, at, level, key_kind).map(TreeNode::Inner),
     }
 }
