@@ -208,26 +208,25 @@ impl Visitor {
         let end = level.names.len().min(from + BATCH);
         batch.slots.reserve(end - from);
         let mut path = level.path.as_ref().map(|path| join(path, b"x"));
+        let stem = path.as_ref().map_or(0, |path| path.len() - 1);
         for position in from..end {
             let name = level.names.get(position);
             let planned = level.scope.plan.as_ref().and_then(|plan| plan.below.get(name.to_bytes()));
-            let mut excluded = None;
-            if let (Some(path), true, None | Some(Plan { is_given: false, .. })) =
-                (&mut path, level.scope.everything, planned.map(Arc::as_ref))
-            {
-                let length = level.path.as_ref().map_or(0, |path| if path.ends_with(b"/") { path.len() } else { path.len() + 1 });
-                path.truncate(length);
-                path.extend_from_slice(name.to_bytes());
-                let is_folder = level.names.is_folder(position);
-                let is_folder = is_folder.unwrap_or_else(|| here.as_ref().is_some_and(|fd| is_folder_on_disk(fd, name)));
-                excluded = Some(self.rules.exclude(path, is_folder, level.scope.ignore.as_ref()));
-            }
-            if excluded == Some(true) && planned.is_none() {
+            let is_given = planned.is_some_and(|plan| plan.is_given);
+            let excluded = match (&mut path, &here) {
+                (Some(path), Some(fd)) if !is_given => {
+                    path.truncate(stem);
+                    path.extend_from_slice(name.to_bytes());
+                    let is_folder = level.names.is_folder(position).unwrap_or_else(|| is_folder_on_disk(fd, name));
+                    self.rules.exclude(path, is_folder, level.scope.ignore.as_ref())
+                }
+                _ => false,
+            };
+            if excluded && planned.is_none() {
                 continue;
             }
             let key = key_below(&level.key, name.to_bytes());
-            let found = Found { level: &level, name, key, planned, excluded: excluded.unwrap_or(false) };
-            self.describe(found, here.as_deref(), scratch, batch);
+            self.describe(Found { level: &level, name, key, planned, excluded }, here.as_deref(), scratch, batch);
         }
         if end < level.names.len() {
             let order = key_below(&level.key, level.names.get(end).to_bytes());
