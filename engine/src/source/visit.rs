@@ -190,10 +190,13 @@ impl Visitor {
                 scope.ignore = self.rules.ignore_files(&fd, || folder.path(), |name| names.contains(name), above, trouble);
             }
         }
-        if !scope.everything || crosses {
-            for name in scope.plan.iter().flat_map(|plan| plan.below.keys()) {
-                names.push(&CString::new(name.as_slice())?, None)?;
-            }
+        // Given names are looked for even where the listing lacks them: so one that vanished is reported.
+        let plan = scope.plan.as_ref();
+        let unlisted: Vec<&Vec<u8>> = plan.iter().flat_map(|plan| plan.below.keys()).filter(|name| !names.contains(name)).collect();
+        for name in &unlisted {
+            names.push(&CString::new(name.as_slice())?, None)?;
+        }
+        if !unlisted.is_empty() {
             names.sort();
         }
         let path = self.rules.look_at_paths(scope.ignore.as_ref()).then(|| folder.path());

@@ -192,6 +192,17 @@ fn what_vanishes_is_reported_by_name() {
 }
 
 #[test]
+fn a_given_path_inside_another_that_vanishes_is_reported() {
+    let root = tempfile::tempdir().unwrap();
+    make(root.path(), &["folder/a", "folder/given"]);
+    let roots = resolve(&[root.path().join("."), root.path().join("folder/given")]);
+    std::fs::remove_file(root.path().join("folder/given")).unwrap();
+    let seen = walk_roots(&roots, &SourceOptions::default(), 2);
+    assert_eq!(seen.names(), ["folder/", "folder/a"]);
+    assert!(matches!(&seen.failed[..], [(path, _)] if path.ends_with(b"/folder/given")));
+}
+
+#[test]
 fn what_vanishes_between_listing_and_stat_is_reported() {
     #[derive(Debug)]
     struct Remove(PathBuf);
