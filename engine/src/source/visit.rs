@@ -174,11 +174,10 @@ impl Visitor {
     fn list(&self, folder: Arc<Folder>, key: Key, mut scope: Scope, scratch: &mut Scratch, batch: &mut Batch) -> io::Result<Level> {
         let planned = |name: &[u8]| scope.plan.as_ref().is_some_and(|plan| plan.below.contains_key(name));
         let mut names = Names::default();
-        let mut crosses = false;
         if scope.everything {
             let fd = folder.fd()?;
             // Opening a folder may mount a file system on it.
-            crosses = self.rules.one_file_system && folder.device().is_some_and(|device| device != scope.device);
+            let crosses = self.rules.one_file_system && folder.device().is_some_and(|device| device != scope.device);
             if !crosses {
                 names = Names::read(&fd, &mut scratch.listing)?;
                 let tags = if scope.is_given { Vec::new() } else { self.rules.tags_in(&fd, |name| names.contains(name)) };
