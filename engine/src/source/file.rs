@@ -43,6 +43,10 @@ impl SourceFile {
         Ok(Self { fd, facts })
     }
 
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
     /// What it was when it was opened. Where this differs from the walk's, it changed since.
     pub fn stat(&self) -> StatKey {
         self.facts.key

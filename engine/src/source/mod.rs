@@ -42,8 +42,9 @@ use std::sync::Arc;
 pub trait Known: Send + Sync + std::fmt::Debug {
     /// Whether the entry at `key` had exactly this `stat` in an earlier backup whose stored entry the caller will use again.
     ///
-    /// Extended attributes and inode flags of such an entry are not read, which makes walking an unchanged tree several
-    /// times cheaper. Changing either moves the inode's ctime, which is part of `stat`. Called on the walk's threads.
+    /// Extended attributes and inode flags of such an entry are not read, which makes walking an unchanged tree twice as fast.
+    /// Changing either moves the inode's ctime, which is part of `stat`. What turns out not to be known after all can be
+    /// completed by [`SourceEntry::read_details`]. Called on the walk's threads.
     fn is_known(&self, key: &[u8], stat: &StatKey) -> bool;
 }
 
@@ -97,13 +98,30 @@ impl SourceEntry {
             .fd()
             .and_then(|fd| details::Reader::default().read(&fd, &name, &self.entry.kind, &self.stat))
             .map_err(|error| Error::io(self.shown_path(), error))?;
-        if let Some(trouble) = details.trouble {
-            return Err(Error::new(ErrorKind::Unavailable, trouble).context(self.shown_path()));
+        self.take_details(details)
+    }
+
+    /// As [`SourceEntry::read_details`], for a file that is open already: saves opening it once more.
+    ///
+    /// # Errors
+    /// As [`SourceEntry::open`].
+    pub fn read_details_from(&mut self, file: &SourceFile) -> Result<()> {
+        if self.has_details {
+            return Ok(());
         }
+        let details = details::Reader::default().read_open(file.fd());
+        self.take_details(details)
+    }
+
+    /// Keeps what was read even where something could not be.
+    fn take_details(&mut self, details: details::Details) -> Result<()> {
         self.entry.metadata.inode_flags = details.inode_flags;
         self.entry.metadata.xattrs = details.xattrs;
         self.has_details = true;
-        Ok(())
+        match details.trouble {
+            Some(trouble) => Err(Error::new(ErrorKind::Unavailable, trouble).context(self.shown_path())),
+            None => Ok(()),
+        }
     }
 
     /// The absolute path, as bytes. Put together anew at each call.

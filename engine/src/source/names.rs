@@ -27,10 +27,11 @@ struct Name {
 }
 
 impl Names {
-    /// Reads the folder that `fd` is open on, from where `fd` stands.
-    pub(crate) fn read(fd: &OwnedFd) -> io::Result<Self> {
+    /// Reads the folder that `fd` is open on, from where `fd` stands. `buffer` may be used again for other folders.
+    pub(crate) fn read(fd: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<Self> {
         let mut names = Self::default();
-        let mut buffer: Vec<u8> = Vec::with_capacity(READ_SIZE);
+        buffer.clear();
+        buffer.reserve(READ_SIZE);
         let mut folder = RawDir::new(fd, buffer.spare_capacity_mut());
         while let Some(found) = folder.next() {
             let found = found?;

@@ -87,6 +87,13 @@ pub(crate) struct Slot {
     pub(crate) descend: bool,
 }
 
+/// Buffers that a thread keeps from one task to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    listing: Vec<u8>,
+    reader: Reader,
+}
+
 /// Does tasks; the same for all threads.
 #[derive(Debug)]
 pub(crate) struct Visitor {
@@ -137,7 +144,7 @@ impl Visitor {
             self.describe(
                 Found { level: &level, name: &place.reach, key: Key::new(), planned: Some(plan), excluded: false },
                 None,
-                &mut Reader::default(),
+                &mut Scratch::default(),
                 &mut batch,
             );
             return batch;
@@ -152,28 +159,27 @@ impl Visitor {
     }
 
     /// Does one task. Never fails as a whole: what cannot be read is an item of the batch.
-    pub(crate) fn visit(&self, task: Task) -> Batch {
+    pub(crate) fn visit(&self, task: Task, scratch: &mut Scratch) -> Batch {
         let mut batch = Batch::default();
         match task {
-            Task::Continue { level, from } => self.describe_from(level, from, &mut batch),
-            Task::List { folder, key, scope } => match self.list(folder.clone(), key, scope, &mut batch) {
-                Ok(level) => self.describe_from(Arc::new(level), 0, &mut batch),
+            Task::Continue { level, from } => self.describe_from(level, from, scratch, &mut batch),
+            Task::List { folder, key, scope } => match self.list(folder.clone(), key, scope, scratch, &mut batch) {
+                Ok(level) => self.describe_from(Arc::new(level), 0, scratch, &mut batch),
                 Err(error) => batch.fail(folder.path(), format!("this folder cannot be read: {error}")),
             },
         }
         batch
     }
 
-    fn list(&self, folder: Arc<Folder>, key: Key, mut scope: Scope, batch: &mut Batch) -> io::Result<Level> {
+    fn list(&self, folder: Arc<Folder>, key: Key, mut scope: Scope, scratch: &mut Scratch, batch: &mut Batch) -> io::Result<Level> {
         let planned = |name: &[u8]| scope.plan.as_ref().is_some_and(|plan| plan.below.contains_key(name));
         let mut names = Names::default();
-        let mut crosses = false;
         if scope.everything {
             let fd = folder.fd()?;
             // Opening a folder may mount a file system on it.
-            crosses = self.rules.one_file_system && folder.device().is_some_and(|device| device != scope.device);
+            let crosses = self.rules.one_file_system && folder.device().is_some_and(|device| device != scope.device);
             if !crosses {
-                names = Names::read(&fd)?;
+                names = Names::read(&fd, &mut scratch.listing)?;
                 let tags = if scope.is_given { Vec::new() } else { self.rules.tags_in(&fd, |name| names.contains(name)) };
                 if !tags.is_empty() {
                     names.retain(|name| tags.contains(&name) || planned(name));
@@ -183,45 +189,46 @@ impl Visitor {
                 scope.ignore = self.rules.ignore_files(&fd, || folder.path(), |name| names.contains(name), above, trouble);
             }
         }
-        if !scope.everything || crosses {
-            for name in scope.plan.iter().flat_map(|plan| plan.below.keys()) {
-                names.push(&CString::new(name.as_slice())?, None)?;
-            }
+        // Given names are looked for even where the listing lacks them: so one that vanished is reported.
+        let plan = scope.plan.as_ref();
+        let unlisted: Vec<&Vec<u8>> = plan.iter().flat_map(|plan| plan.below.keys()).filter(|name| !names.contains(name)).collect();
+        for name in &unlisted {
+            names.push(&CString::new(name.as_slice())?, None)?;
+        }
+        if !unlisted.is_empty() {
             names.sort();
         }
         let path = self.rules.look_at_paths(scope.ignore.as_ref()).then(|| folder.path());
         Ok(Level { folder, key, names, scope, path })
     }
 
-    fn describe_from(&self, level: Arc<Level>, from: usize, batch: &mut Batch) {
+    fn describe_from(&self, level: Arc<Level>, from: usize, scratch: &mut Scratch, batch: &mut Batch) {
         let here = match level.scope.everything.then(|| level.folder.fd()).transpose() {
             Ok(here) => here,
             Err(error) => return batch.fail(level.folder.path(), format!("this folder cannot be read: {error}")),
         };
-        let mut reader = Reader::default();
         let end = level.names.len().min(from + BATCH);
         batch.slots.reserve(end - from);
         let mut path = level.path.as_ref().map(|path| join(path, b"x"));
+        let stem = path.as_ref().map_or(0, |path| path.len() - 1);
         for position in from..end {
             let name = level.names.get(position);
             let planned = level.scope.plan.as_ref().and_then(|plan| plan.below.get(name.to_bytes()));
-            let mut excluded = None;
-            if let (Some(path), true, None | Some(Plan { is_given: false, .. })) =
-                (&mut path, level.scope.everything, planned.map(Arc::as_ref))
-            {
-                let length = level.path.as_ref().map_or(0, |path| if path.ends_with(b"/") { path.len() } else { path.len() + 1 });
-                path.truncate(length);
-                path.extend_from_slice(name.to_bytes());
-                let is_folder = level.names.is_folder(position);
-                let is_folder = is_folder.unwrap_or_else(|| here.as_ref().is_some_and(|fd| is_folder_on_disk(fd, name)));
-                excluded = Some(self.rules.exclude(path, is_folder, level.scope.ignore.as_ref()));
-            }
-            if excluded == Some(true) && planned.is_none() {
+            let is_given = planned.is_some_and(|plan| plan.is_given);
+            let excluded = match (&mut path, &here) {
+                (Some(path), Some(fd)) if !is_given => {
+                    path.truncate(stem);
+                    path.extend_from_slice(name.to_bytes());
+                    let is_folder = level.names.is_folder(position).unwrap_or_else(|| is_folder_on_disk(fd, name));
+                    self.rules.exclude(path, is_folder, level.scope.ignore.as_ref())
+                }
+                _ => false,
+            };
+            if excluded && planned.is_none() {
                 continue;
             }
             let key = key_below(&level.key, name.to_bytes());
-            let found = Found { level: &level, name, key, planned, excluded: excluded.unwrap_or(false) };
-            self.describe(found, here.as_deref(), &mut reader, batch);
+            self.describe(Found { level: &level, name, key, planned, excluded }, here.as_deref(), scratch, batch);
         }
         if end < level.names.len() {
             let order = key_below(&level.key, level.names.get(end).to_bytes());
@@ -231,14 +238,14 @@ impl Visitor {
     }
 
     /// Adds what `found` names to the batch: its entry, a failure, both, or nothing where it is left out.
-    fn describe(&self, found: Found<'_>, here: Option<&OwnedFd>, reader: &mut Reader, batch: &mut Batch) {
+    fn describe(&self, found: Found<'_>, here: Option<&OwnedFd>, scratch: &mut Scratch, batch: &mut Batch) {
         let (folder, reach) = match found.planned.and_then(|plan| plan.place.as_ref()) {
             Some(place) => (Folder::at(place.folder.clone(), &self.open), place.reach.as_c_str()),
             None => (found.level.folder.clone(), found.name),
         };
         let result = match here {
-            Some(fd) if Arc::ptr_eq(&folder, &found.level.folder) => self.describe_in(found, &folder, fd, reach, reader, batch),
-            _ => folder.fd().and_then(|fd| self.describe_in(found, &folder, &fd, reach, reader, batch)),
+            Some(fd) if Arc::ptr_eq(&folder, &found.level.folder) => self.describe_in(found, &folder, fd, reach, scratch, batch),
+            _ => folder.fd().and_then(|fd| self.describe_in(found, &folder, &fd, reach, scratch, batch)),
         };
         if let Err(error) = result {
             let message = match error.kind() {
@@ -256,7 +263,7 @@ impl Visitor {
         folder: &Arc<Folder>,
         fd: &OwnedFd,
         reach: &CStr,
-        reader: &mut Reader,
+        scratch: &mut Scratch,
         batch: &mut Batch,
     ) -> io::Result<()> {
         let facts = Facts::new(&statat(fd, reach, AtFlags::SYMLINK_NOFOLLOW)?);
@@ -282,12 +289,12 @@ impl Visitor {
         let details = match &kind {
             _ if is_known => Details::default(),
             EntryKind::Folder if descend => match folder.fd() {
-                Ok(fd) => reader.read_open(&fd),
+                Ok(fd) => scratch.reader.read_open(&fd),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
-                Err(_) => reader.read_named(fd, reach),
+                Err(_) => scratch.reader.read_named(fd, reach),
             },
-            EntryKind::Folder => reader.read_named(fd, reach),
-            _ => reader.read(fd, reach, &kind, &facts.key)?,
+            EntryKind::Folder => scratch.reader.read_named(fd, reach),
+            _ => scratch.reader.read(fd, reach, &kind, &facts.key)?,
         };
         let metadata = self.metadata(&facts, details.inode_flags, details.xattrs);
         let entry = Entry { key: found.key, kind, metadata };

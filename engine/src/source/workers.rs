@@ -7,7 +7,7 @@
 //! Bound: results that wait hold at most [`READ_AHEAD_BYTES`], and what the threads at work add. Tasks that wait are at most the folders
 //! among those entries and among the entries that the walk holds.
 
-use super::visit::{Batch, Task, Visitor};
+use super::visit::{Batch, Scratch, Task, Visitor};
 use crate::entry::Key;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Executor;
@@ -25,6 +25,7 @@ const THREADS_MAX: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Workers {
     shared: Arc<Shared>,
+    scratch: Scratch,
 }
 
 #[derive(Debug)]
@@ -41,8 +42,12 @@ struct Shared {
 struct State {
     waiting: BTreeMap<Key, Task>,
     done: BTreeMap<Key, Batch>,
+    /// What `done` holds.
     bytes: usize,
+    /// Threads that wait for work.
     idle: usize,
+    /// The result that the walk waits for.
+    wanted: Option<Key>,
     is_stopped: bool,
     is_broken: bool,
 }
@@ -54,7 +59,7 @@ impl Workers {
             let shared = shared.clone();
             executor.spawn("walk", Box::new(move || shared.work()));
         }
-        Self { shared }
+        Self { shared, scratch: Scratch::default() }
     }
 
     /// What the tasks are done with.
@@ -68,7 +73,7 @@ impl Workers {
     }
 
     /// Gives the result of the task at `order`, which was added before and is taken once.
-    pub(crate) fn take(&self, order: &Key) -> Result<Batch> {
+    pub(crate) fn take(&mut self, order: &Key) -> Result<Batch> {
         let mut state = self.shared.state.lock();
         loop {
             if let Some(batch) = state.done.remove(order) {
@@ -80,14 +85,27 @@ impl Workers {
             }
             if let Some(task) = state.waiting.remove(order) {
                 drop(state);
-                let mut batch = self.shared.visitor.visit(task);
+                let mut batch = self.shared.visitor.visit(task, &mut self.scratch);
                 self.add(std::mem::take(&mut batch.tasks));
                 return Ok(batch);
             }
             if state.is_broken {
                 return Err(Error::new(ErrorKind::Internal, "a thread that reads folders ahead ended early"));
             }
-            self.shared.done.wait(&mut state);
+            // A thread is at it. Doing what comes next is better use of the time than sleeping.
+            match state.next() {
+                Some((other, task)) => {
+                    drop(state);
+                    let batch = self.shared.visitor.visit(task, &mut self.scratch);
+                    state = self.shared.state.lock();
+                    self.shared.finish(&mut state, other, batch);
+                }
+                None => {
+                    state.wanted = Some(order.clone());
+                    self.shared.done.wait(&mut state);
+                    state.wanted = None;
+                }
+            }
         }
     }
 }
@@ -113,30 +131,44 @@ impl Shared {
         }
     }
 
+    fn finish(&self, state: &mut State, order: Key, mut batch: Batch) {
+        self.add(state, std::mem::take(&mut batch.tasks));
+        if state.is_stopped {
+            return;
+        }
+        if state.wanted.as_ref() == Some(&order) {
+            self.done.notify_one();
+        }
+        state.bytes += batch.bytes;
+        state.done.insert(order, batch);
+    }
+
     /// One thread: does the first task that waits, while there is room for results.
     fn work(&self) {
         let guard = Guard(self);
+        let mut scratch = Scratch::default();
         let mut state = self.state.lock();
         while !state.is_stopped {
-            let next = if state.bytes < READ_AHEAD_BYTES { state.waiting.pop_first() } else { None };
-            let Some((order, task)) = next else {
+            let Some((order, task)) = state.next() else {
                 state.idle += 1;
                 self.work.wait(&mut state);
                 state.idle -= 1;
                 continue;
             };
             drop(state);
-            let mut batch = self.visitor.visit(task);
+            let batch = self.visitor.visit(task, &mut scratch);
             state = self.state.lock();
-            self.add(&mut state, std::mem::take(&mut batch.tasks));
-            if !state.is_stopped {
-                state.bytes += batch.bytes;
-                state.done.insert(order, batch);
-                self.done.notify_one();
-            }
+            self.finish(&mut state, order, batch);
         }
         drop(state);
         std::mem::forget(guard);
+    }
+}
+
+impl State {
+    /// The first task that waits, if there is room for its result.
+    fn next(&mut self) -> Option<(Key, Task)> {
+        if self.bytes < READ_AHEAD_BYTES { self.waiting.pop_first() } else { None }
     }
 }
 

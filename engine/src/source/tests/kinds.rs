@@ -151,7 +151,12 @@ fn known_entries_do_without_details_until_asked() {
         assert_eq!(entry.has_details, !is_known);
         let has_attribute = !entry.entry.key.ends_with(b"x");
         assert_eq!(!entry.entry.metadata.xattrs.is_empty(), has_attribute && !is_known);
-        entry.read_details().unwrap();
+        if entry.entry.key == b"known" {
+            let file = entry.open().unwrap();
+            entry.read_details_from(&file).unwrap();
+        } else {
+            entry.read_details().unwrap();
+        }
         assert_eq!(!entry.entry.metadata.xattrs.is_empty(), has_attribute);
     }
 }
@@ -184,6 +189,17 @@ fn what_vanishes_is_reported_by_name() {
     let failed: Vec<_> = seen.failed.iter().map(|(path, message)| (path.clone(), message.contains("vanished"))).collect();
     let path = |name| root.path().join(name).into_os_string().into_encoded_bytes();
     assert_eq!(failed, [(path("folder"), true), (path("given"), true)]);
+}
+
+#[test]
+fn a_given_path_inside_another_that_vanishes_is_reported() {
+    let root = tempfile::tempdir().unwrap();
+    make(root.path(), &["folder/a", "folder/given"]);
+    let roots = resolve(&[root.path().join("."), root.path().join("folder/given")]);
+    std::fs::remove_file(root.path().join("folder/given")).unwrap();
+    let seen = walk_roots(&roots, &SourceOptions::default(), 2);
+    assert_eq!(seen.names(), ["folder/", "folder/a"]);
+    assert!(matches!(&seen.failed[..], [(path, _)] if path.ends_with(b"/folder/given")));
 }
 
 #[test]

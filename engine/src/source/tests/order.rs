@@ -130,3 +130,28 @@ fn a_walk_goes_on_without_threads() {
     let seen = finish(Walk::start(&resolve(&[root.path().join(".")]), &SourceOptions::default(), None, &runtime).unwrap());
     assert_eq!(seen.names(), ["a/", "a/b/", "a/b/c", "d/", "d/e"]);
 }
+
+#[test]
+fn a_thread_that_dies_ends_the_walk_with_an_error() {
+    #[derive(Debug)]
+    struct Dies(crossbeam_channel::Sender<()>);
+    impl Known for Dies {
+        fn is_known(&self, _: &[u8], _: &super::super::StatKey) -> bool {
+            if std::thread::current().name() == Some("walk") {
+                self.0.send(()).unwrap();
+                panic!("on purpose");
+            }
+            false
+        }
+    }
+    let root = tempfile::tempdir().unwrap();
+    make(root.path(), &["a", "b"]);
+    let (sender, receiver) = crossbeam_channel::unbounded();
+    let known = std::sync::Arc::new(Dies(sender));
+    let mut walk = Walk::start(&resolve(&[root.path().join(".")]), &SourceOptions::default(), Some(known), &runtime(1)).unwrap();
+    // From here on the thread has the only task, and takes it to its grave.
+    receiver.recv().unwrap();
+    assert!(matches!(walk.next(), Some(Ok(WalkItem::Entry(_)))));
+    assert_eq!(walk.next().unwrap().unwrap_err().kind(), crate::ErrorKind::Internal);
+    assert!(walk.next().is_none());
+}
