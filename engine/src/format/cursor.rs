@@ -65,6 +65,11 @@ impl<'a> Reader<'a> {
 
     /// A varint: at most 64 bits, in its shortest form.
     pub(crate) fn varint(&mut self) -> Result<u64> {
+        // Nearly all are short.
+        if let [byte @ 0..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
+        }
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
