@@ -78,7 +78,7 @@ def decode_config(body: bytes, number: int, before: Optional[bytes], admin: byte
     need(sizes[1] in [key.epoch for key in restore_keys], "CFG-6", "the restore epoch has no key")
     need(sizes[0], "CFG-7", "structure epoch is 0")
     need(counts[2] <= 4096, "CFG-8", f"{counts[2]} revoked credentials")
-    cursor.fits(counts[2], 16)
+    cursor.fits(counts[2])
     revoked = [cursor.take(16) for _ in range(counts[2])]
     need(ascending(revoked), "CFG-8", "revoked credentials not ascending")
     cursor.end()
@@ -87,7 +87,7 @@ def decode_config(body: bytes, number: int, before: Optional[bytes], admin: byte
 
 def _decode_cutters(cursor: Cursor, count: int) -> List[Cutter]:
     need(1 <= count <= 64, "CFG-5", f"{count} cutters")
-    cursor.fits(count, 20)
+    cursor.fits(count)
     cutters: List[Cutter] = []
     for _ in range(count):
         ident, kind = cursor.u32(), cursor.u8()
@@ -109,7 +109,7 @@ def _cutter_allowed(cutter: Cutter) -> bool:
 
 def _decode_restore_keys(cursor: Cursor, count: int) -> List[RestoreKey]:
     need(1 <= count <= 256, "CFG-6", f"{count} restore keys")
-    cursor.fits(count, 8 + PUBLIC_KEY)
+    cursor.fits(count)
     keys: List[RestoreKey] = []
     for _ in range(count):
         epoch, kem, reserved = cursor.u32(), cursor.u16(), cursor.u16()
@@ -310,7 +310,7 @@ def decode_closed(plain: bytes, *_: object) -> Closed:
     need(1 <= outcome <= 2, "CLOSED-1", f"outcome {outcome}")
     now, count = cursor.time(), cursor.varint()
     need(count <= 4096, "CLOSED-2", f"{count} snapshots")
-    cursor.fits(count, 16)
+    cursor.fits(count)
     snapshots = [cursor.take(16) for _ in range(count)]
     need(ascending(snapshots), "CLOSED-2", "snapshots not ascending")
     cursor.end()
@@ -348,7 +348,7 @@ def decode_epoch(plain: bytes, number: int, before: Optional[bytes] = None) -> E
     cursor = Cursor(plain)
     predecessor, session, now, count = cursor.take(32), cursor.take(16), cursor.time(), cursor.varint()
     need(count <= 524_288, "EPOCH-1", f"{count} packs")
-    cursor.fits(count, 17)
+    cursor.fits(count)
     packs = [(cursor.u8(), cursor.take(16)) for _ in range(count)]
     need(ascending(packs) and all(kind in names.PACKS for kind, _ in packs), "EPOCH-1", "packs not ascending, or kinds")
     cursor.end()
@@ -403,7 +403,7 @@ def decode_snapshot_header(plain: bytes, certificate: bytes, trust: Trust) -> Sn
     need(reserved == 0, "SNAP-5", "reserved field is not zero")
     count = cursor.varint()
     need(count <= 256, "SNAP-6", f"{count} tags")
-    cursor.fits(count, 16)
+    cursor.fits(count)
     tokens = [cursor.take(16) for _ in range(count)]
     need(ascending(tokens), "SNAP-6", "tag tokens not ascending")
     record = record_of_blob(cursor.blob(), trust.repository, trust.admin)
@@ -423,7 +423,7 @@ def tag_token(token_key: bytes, tag: bytes) -> bytes:
 def _blobs(cursor: Cursor, most: int, length: int) -> List[bytes]:
     count = cursor.varint()
     need(count <= most, "SNAP-10", f"{count} paths or tags")
-    cursor.fits(count, 1)
+    cursor.fits(count)
     items = [cursor.blob() for _ in range(count)]
     need(all(len(item) <= length for item in items), "SNAP-10", "path or tag too long")
     return items

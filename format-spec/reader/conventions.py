@@ -103,9 +103,9 @@ class Cursor:
     def zeros(self, size: int, rule: str = "CONV-4") -> None:
         need(not any(self.take(size)), rule, "reserved bytes are not zero")
 
-    def fits(self, count: int, smallest: int) -> None:
-        """A count that could not fit into what is left is refused before anything is made for it."""
-        need(count * smallest <= self.left(), "CONV-2", f"{count} items cannot stand in {self.left()} bytes")
+    def fits(self, count: int) -> None:
+        """A count of more items than there are bytes left is refused before anything is made for it."""
+        need(count <= self.left(), "CONV-2", f"{count} items cannot stand in {self.left()} bytes")
 
     def end(self) -> None:
         need(self.left() == 0, "CONV-3", f"{self.left()} bytes too many")

@@ -69,7 +69,7 @@ class Tables:
 def _decode_sessions(cursor: Cursor, trust: Trust) -> Tuple[Record, ...]:
     count = cursor.varint()
     need(1 <= count <= 4096, "PACK-5", f"{count} session records")
-    cursor.fits(count, 296)
+    cursor.fits(count)
     records: List[Record] = []
     for _ in range(count):
         records.append(decode_record(cursor, trust.repository, trust.admin))
@@ -86,7 +86,7 @@ class _FrameReader:
     def frames(self, frame_class: int) -> Tuple[FrameEntry, ...]:
         count = self.cursor.varint()
         need(1 <= count <= 65_536, "PACK-6", f"{count} frames")
-        self.cursor.fits(count, 70)
+        self.cursor.fits(count)
         seen = set()
         entries = []
         for _ in range(count):
@@ -110,7 +110,7 @@ class _FrameReader:
         unsupported_unless(bases == 0, "PACK-10", f"{bases} bases")
         chunks = cursor.varint()
         need(1 <= chunks <= 16_384, "PACK-11", f"{chunks} chunks")
-        cursor.fits(chunks, 32)
+        cursor.fits(chunks)
         ids = tuple(cursor.take(32) for _ in range(chunks))
         need(len(set(ids)) == chunks, "PACK-11", "a chunk stands twice in a frame")
         return FrameEntry(session, frame_class << 30 | counter, sealed, plain, digest, ids)
@@ -187,7 +187,7 @@ def split_plaintext(plain: bytes, count_expected: Optional[int] = None) -> List[
     cursor = Cursor(plain)
     count = cursor.varint()
     need(count <= 16_384 and count_expected in (None, count), "FRAME-5", f"{count} chunks")
-    cursor.fits(count, 1)
+    cursor.fits(count)
     lengths = []
     for _ in range(count):
         lengths.append(cursor.varint())
@@ -241,7 +241,7 @@ def decode_index(plain: bytes, obj: Object, trust: Trust) -> Index:
     reader = _FrameReader(cursor, _decode_sessions(cursor, trust))
     count = cursor.varint()
     need(1 <= count <= 65_536, "INDEX-4", f"{count} packs")
-    cursor.fits(count, 18)
+    cursor.fits(count)
     packs: List[IndexPack] = []
     for _ in range(count):
         kind, ident = cursor.u8(), cursor.take(16)

@@ -107,7 +107,7 @@ def decode_tree(data: bytes, key_kind: int, parent: Optional[int] = None) -> "Tr
 
 
 def _decode_inner(cursor: Cursor, level: int, count: int, key_kind: int) -> TreeInner:
-    cursor.fits(count, 36)
+    cursor.fits(count)
     children: List[TreeChild] = []
     for _ in range(count):
         key = _key(cursor, children[-1].last_key if children else None, key_kind)
@@ -143,7 +143,7 @@ def _below(limit: int) -> Values:
 
 def _attributes(cursor: Cursor) -> List[Tuple[bytes, bytes]]:
     count = cursor.varint()
-    cursor.fits(count, 2)
+    cursor.fits(count)
     found: List[Tuple[bytes, bytes]] = []
     for _ in range(count):
         name, value = cursor.blob(), cursor.blob()
@@ -166,7 +166,7 @@ def _times(cursor: Cursor, entries: List[Entry]) -> None:
 def _holes(cursor: Cursor, entries: List[Entry]) -> None:
     for entry in entries:
         count, end, holes = cursor.varint(), 0, []
-        cursor.fits(count, 2)
+        cursor.fits(count)
         for number in range(count):
             distance, length = cursor.varint(), cursor.varint()
             need(length and (distance or not number), "TREE-12", "empty hole, or holes that touch")
@@ -183,7 +183,7 @@ def _chunks(cursor: Cursor, entries: List[Entry]) -> None:
             entry.recipe = cursor.take(32)
             continue
         need(count - 1 <= INLINE_MAX, "TREE-13", f"{count - 1} chunks inline")
-        cursor.fits(count - 1, 33)
+        cursor.fits(count - 1)
         entry.chunks = []
         for _ in range(count - 1):
             ident, length = cursor.take(32), cursor.varint()
@@ -246,7 +246,7 @@ COLUMNS = {
 def _scan_columns(cursor: Cursor) -> Dict[int, bytes]:
     """The contents of the known columns by number: TREE-3."""
     count, last, found = cursor.varint(), -1, {}
-    cursor.fits(count, 2)
+    cursor.fits(count)
     for _ in range(count):
         tag, content = cursor.varint(), cursor.blob()
         need(tag > last, "TREE-3", f"column tag {tag} after {last}")
@@ -284,7 +284,7 @@ def _column(columns: Dict[int, bytes], number: int, meant: int) -> Cursor:
 
 
 def _decode_keys(cursor: Cursor, count: int, key_kind: int) -> List[Entry]:
-    cursor.fits(count, 2)
+    cursor.fits(count)
     entries: List[Entry] = []
     for _ in range(count):
         entries.append(Entry(_key(cursor, entries[-1].key if entries else None, key_kind)))
@@ -373,7 +373,7 @@ def decode_recipe(data: bytes, parent: Optional[int] = None) -> "RecipeLeaf | Re
     level = _level(cursor, 3, 4, parent, "RECIPE-1")
     count = cursor.varint()
     need(1 <= count <= ITEMS_MAX, "RECIPE-2", f"{count} items")
-    cursor.fits(count, 33 if level == 0 else 34)
+    cursor.fits(count)
     if level:
         node = RecipeInner(level, [RecipeChild(cursor.take(32), cursor.varint(), cursor.varint()) for _ in range(count)])
     else:
@@ -455,7 +455,7 @@ def decode_refs(data: bytes, parent: Optional[int] = None) -> "RefsLeaf | RefsIn
     count = cursor.varint()
     rule = "REFS-5" if level else "REFS-2"
     need(1 <= count <= ITEMS_MAX, rule, f"{count} items")
-    cursor.fits(count, 53 if level else 19)
+    cursor.fits(count)
     node = _refs_inner(cursor, level, count) if level else _refs_leaf(cursor, count)
     cursor.end()
     return node
@@ -477,7 +477,7 @@ def _refs_leaf(cursor: Cursor, count: int) -> RefsLeaf:
     for _ in range(count):
         session, runs = cursor.take(16), cursor.varint()
         need(session > last and runs, "REFS-2", "sessions not ascending, or one without runs")
-        cursor.fits(runs, 2)
+        cursor.fits(runs)
         _refs_runs(cursor, session, runs, frames)
         last = session
     return RefsLeaf(frames)
