@@ -34,6 +34,7 @@ class RuleError(Exception):
     def __init__(self, rule: str, message: str, unsupported: bool = False):
         super().__init__(f"{rule}: {message}" + (" (unsupported)" if unsupported else ""))
         self.rule, self.message, self.unsupported = rule, message, unsupported
+        self.reported = False
 
 
 def need(condition: object, rule: str, message: str) -> None:

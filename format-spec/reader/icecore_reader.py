@@ -107,7 +107,7 @@ def outcome(args: argparse.Namespace, problems: Problems) -> int:
     try:
         return run(args, problems)
     except RuleError as error:
-        if not any(p.rule == error.rule and p.message == error.message for p in problems.found):
+        if not error.reported:
             problems.add(args.repository, error)
         return problems.exit_code()
     except NoRepository as error:

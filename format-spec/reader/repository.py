@@ -55,6 +55,7 @@ class Problems:
         self.notes: List[str] = []
 
     def add(self, where: object, error: RuleError) -> None:
+        error.reported = True
         self.found.append(Problem(str(where), error.rule, error.message, error.unsupported))
 
     @contextmanager
@@ -64,6 +65,15 @@ class Problems:
             yield
         except RuleError as error:
             self.add(where, error)
+
+    @contextmanager
+    def stops_at(self, where: object) -> Iterator[None]:
+        """Takes note of a broken rule that nothing can go on after."""
+        try:
+            yield
+        except RuleError as error:
+            self.add(where, error)
+            raise
 
     def exit_code(self) -> int:
         if any(not p.unsupported and p.rule not in NOT_DAMAGE for p in self.found):
@@ -130,12 +140,12 @@ class Repository:
         if not config_names:
             raise NoRepository(f"{self.folder} holds no config")
         need(config_names[0].number == 1, "CFG-2", "config generation 1 is missing")
-        with self.source(config_names[0]) as source:
+        with self.problems.stops_at(config_names[0]), self.source(config_names[0]) as source:
             repository = source.read(32, 16)
             check_outside(config_names[0], source, repository)
         self.credential, slot_name = self._find_slot(secret, is_key_file, repository)
         self.trust = Trust(repository, self.credential.admin, self.credential.structure_keys)
-        with self.source(slot_name) as source:
+        with self.problems.stops_at(slot_name), self.source(slot_name) as source:
             check_writer(check_outside(slot_name, source, repository), self.trust)
         self.configs = self._read_configs(config_names)
         self.trust.revoked = revocations(self.configs)
@@ -174,13 +184,10 @@ class Repository:
     def _read_configs(self, config_names: List[Name]) -> List[Config]:
         configs, before = [], None
         for number, name in enumerate(config_names, 1):
-            try:
+            with self.problems.stops_at(name):
                 need(name.number == number, "CFG-2", f"config generation {number} is missing")
                 obj = self.object(name)
                 configs.append(bodies.decode_config(obj.body, number, before, self.trust.admin))
-            except RuleError as error:
-                self.problems.add(name, error)
-                raise
             before = obj.hash
         return configs
 
