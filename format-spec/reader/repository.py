@@ -15,10 +15,10 @@ from typing import Callable, Dict, Iterator, List, Optional, Tuple
 import bodies
 import names
 import packs
-from bodies import Closed, Config, Credential, Snapshot
+from bodies import Config, Credential, Snapshot
 from conventions import RuleError, need
 from names import Name
-from objects import Object, Record, Source, Trust, check_object, check_outside, check_writer, open_secret
+from objects import MAINTAIN, Object, Record, Source, Trust, check_object, check_outside, check_writer, open_secret
 from packs import ChunkIds, FrameEntry
 from trees import RefsFrame, RefsWalk
 
@@ -269,29 +269,36 @@ class Repository:
     def snapshot(self, name: Name) -> Snapshot:
         return bodies.decode_snapshot(self.object(name), self.trust, self.credential.token_key, self.secret_of)
 
-    def closed_sessions(self) -> Dict[bytes, Closed]:
+    def _companions(self, kind: int, decode: Callable) -> Dict[bytes, Object]:
+        """The objects of `closed/` or `withdrawn/` by the id in their names."""
         found = {}
-        for name in self.names[names.CLOSED]:
+        for name in self.names[kind]:
             with self.problems.at(name):
-                found[name.id] = self.part(name, bodies.decode_closed)
+                obj = self.object(name)
+                decode(obj.part(0, obj.body, self.trust))
+                found[name.id] = obj
         return found
 
-    def withdrawn(self) -> Dict[bytes, bodies.Withdrawn]:
-        found = {}
-        for name in self.names[names.WITHDRAWN]:
-            with self.problems.at(name):
-                found[name.id] = self.part(name, bodies.decode_withdrawn)
-        return found
+    def _holds(self, companion: Optional[Object], record: Record) -> bool:
+        """Whether there is such a companion, from someone who may write it."""
+        if companion:
+            with self.problems.at(companion.name):
+                written_by(companion, record, True)
+                return True
+        return False
 
     def snapshots(self) -> List[Tuple[Snapshot, bool]]:
         """The snapshots that are shown, oldest first, and whether each is suspect. Needs the tables."""
-        closed, withdrawn, found = self.closed_sessions(), self.withdrawn(), []
+        closed = self._companions(names.CLOSED, bodies.decode_closed)
+        withdrawn = self._companions(names.WITHDRAWN, bodies.decode_withdrawn)
+        found = []
         for name in self.names[names.SNAPSHOT]:
-            if name.id in withdrawn:
-                continue
             with self.problems.at(name):
                 snapshot = self.snapshot(name)
-                suspect = snapshot.header.record.session not in closed
+                record = snapshot.header.record
+                if self._holds(withdrawn.get(name.id), record):
+                    continue
+                suspect = not self._holds(closed.get(record.session), record)
                 if suspect and not self._all_there(snapshot):
                     self.problems.notes.append(f"{name}: suspect, and not all of its frames are there")
                     continue
@@ -351,6 +358,13 @@ class SnapshotFrames:
         data = self.repository.chunks_of(frame)[position]
         packs.check_chunk(self.repository.ids, kind, data, ident)
         return data
+
+
+def written_by(companion: Object, record: Optional[Record], or_maintain: bool) -> None:
+    """SESS-3, where the record of the session is known."""
+    own = record is None or companion.certificate_bytes == record.certificate_bytes
+    allowed = own or (or_maintain and companion.certificate.roles & MAINTAIN)
+    need(allowed, "SESS-3", "certificate is not that of the session")
 
 
 def revocations(configs: List[Config]) -> Dict[bytes, frozenset]:

@@ -14,8 +14,8 @@ import trees
 from bodies import Snapshot
 from conventions import need
 from names import Name
-from objects import MAINTAIN, Object, Record, check_object, check_outside, check_writer
-from repository import Frame, NoKey, Problems, Repository, SnapshotFrames
+from objects import Object, Record, check_object, check_outside, check_writer
+from repository import Frame, NoKey, Problems, Repository, SnapshotFrames, written_by
 
 
 class Verify:
@@ -99,15 +99,10 @@ class Verify:
 
     # Companions
 
-    def _written_by(self, obj: Object, record: Optional[Record], or_maintain: bool) -> None:
-        """SESS-3."""
-        own = record is None or obj.certificate_bytes == record.certificate_bytes
-        need(own or (or_maintain and obj.certificate.roles & MAINTAIN), "SESS-3", "certificate is not that of the session")
-
     def _companion(self, name: Name, decode, or_maintain: bool) -> Tuple[Object, object]:
         obj = self.repository.object(name)
         body = decode(obj.part(0, obj.body, self.repository.trust))
-        self._written_by(obj, self.records.get(name.id), or_maintain)
+        written_by(obj, self.records.get(name.id), or_maintain)
         return obj, body
 
     def _withdrawn(self) -> None:
@@ -117,7 +112,7 @@ class Verify:
                 body = bodies.decode_withdrawn(obj.part(0, obj.body, self.repository.trust))
                 snapshot = self.snapshots.get(name.id)
                 need(not snapshot or snapshot.header.record.session == body.session, "SESS-4", "session is not the snapshot's")
-                self._written_by(obj, self.records.get(body.session), True)
+                written_by(obj, self.records.get(body.session), True)
                 self.withdrawn[name.id] = body
 
     def _companions(self) -> None:
