@@ -14,7 +14,7 @@ from conventions import (ENCAPSULATED, KEM_XWING, PUBLIC_KEY, ZERO_NONCE, Cursor
                          keyed, need, u32, unseal, unsupported_unless, xwing_public)
 from names import NO_ID
 from objects import ADMIN, BACKUP, CERTIFICATE, RESTORE, WRITER, Certificate, Object, Record, Trust, check_certificate, \
-    open_secret, record_of_blob
+    record_of_blob
 
 NO_HASH = bytes(32)
 

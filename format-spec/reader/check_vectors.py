@@ -13,7 +13,7 @@ import bodies
 import names
 import packs
 import trees
-from conventions import Cursor, RuleError, need
+from conventions import RuleError
 from objects import Object, Source, Trust, check_certificate, check_object, check_outside, check_writer, open_secret, \
     record_of_blob
 from packs import ChunkIds, FrameEntry

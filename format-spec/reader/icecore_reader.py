@@ -17,7 +17,7 @@ from typing import List, Optional
 
 from bodies import Snapshot
 from conventions import RuleError, Time
-from repository import NOT_DAMAGE, NoKey, NoRepository, Problems, Repository, SnapshotFrames
+from repository import NoKey, NoRepository, Problems, Repository, SnapshotFrames
 from restoring import Restore
 from verifying import Verify
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Dict, FrozenSet, List, Optional, Tuple
 
 import names
-from conventions import (KEM_XWING, ENCAPSULATED, ZERO_NONCE, Cursor, RuleError, derive, hash32, hpke_open, need, signed,
+from conventions import (KEM_XWING, ENCAPSULATED, ZERO_NONCE, Cursor, derive, hash32, hpke_open, need, signed,
                          u8, u32, unseal, unsupported_unless)
 from names import Name, NO_ID
 

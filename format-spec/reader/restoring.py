@@ -6,9 +6,8 @@ The target must be new or empty, names are kept safe by TREE-6, and nothing is w
 from __future__ import annotations
 
 import os
-import socket
 import stat
-from typing import Callable, Iterator, List, Tuple
+from typing import Callable, Iterator, List
 
 import trees
 from conventions import RuleError, need

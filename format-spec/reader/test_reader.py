@@ -23,6 +23,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import bodies
 import conventions
 import icecore_reader
+import names
 import tiny
 import trees
 import writer
@@ -102,6 +103,11 @@ class KnownAnswers(unittest.TestCase):
         self._numbers(self.known["varints"], Cursor.varint)
         self._numbers(self.known["zigzags"], Cursor.zigzag)
         self._numbers(self.known["times"], Cursor.time)
+
+    def test_names(self) -> None:
+        for row in self.known["names"]:
+            name = names.parse(row["path"])
+            self.assertEqual((name.kind, name.id.hex(), name.number) if name else (None, None, None), (row["kind"], row["id"], row["number"]))
 
     def test_seals_and_signatures(self) -> None:
         for row in self.known["seals"]:

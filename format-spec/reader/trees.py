@@ -5,10 +5,10 @@ one another; it takes chunks from a function `get(kind, id)` that has checked th
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from conventions import Cursor, RuleError, Time, need, unsupported_unless
+from conventions import Cursor, Time, need, unsupported_unless
 from packs import CHUNK_MAX, KIND_RECIPE, KIND_REFS, KIND_TREE
 
 FILE, FOLDER, SYMLINK, FIFO, SOCKET, BLOCK, CHARACTER, HARD_LINK = range(1, 9)

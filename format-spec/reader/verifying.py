@@ -5,7 +5,7 @@ through its refs, tree and recipes.
 """
 from __future__ import annotations
 
-from typing import Dict, Optional, Set, Tuple
+from typing import Dict, Tuple
 
 import bodies
 import names
@@ -15,7 +15,7 @@ from bodies import Snapshot
 from conventions import need
 from names import Name
 from objects import Object, Record, check_object, check_outside, check_writer
-from repository import Frame, NoKey, Problems, Repository, SnapshotFrames, written_by
+from repository import Frame, NoKey, Repository, SnapshotFrames, written_by
 
 
 class Verify:
@@ -26,7 +26,6 @@ class Verify:
         self.snapshots: Dict[bytes, Snapshot] = {}
         self.withdrawn: Dict[bytes, bodies.Withdrawn] = {}
         self.unopened = 0
-        self.checked_refs: Set[bytes] = set()
 
     def run(self) -> None:
         self._slots()

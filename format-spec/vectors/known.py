@@ -39,7 +39,7 @@ def _session(session: Session) -> Dict[str, Any]:
 
 
 def answers() -> Dict[str, Any]:
-    return {"hashes": _hashes(), "varints": _varints(), "zigzags": _zigzags(), "times": _times(), "seals": _seals(), "signatures": _signatures(),
+    return {"hashes": _hashes(), "varints": _varints(), "zigzags": _zigzags(), "times": _times(), "names": _names(), "seals": _seals(), "signatures": _signatures(),
             "chunk_ids": _chunk_ids(), "sessions": _sessions(), "object_parts": _object_parts(), "tokens": _tokens(), "boundaries": _boundaries(),
             "key_files": _key_files(), "passphrases": _passphrases(), "xwing": _xwing(), "hpke": _hpke(), "gear": _gear(), "cuts": _cuts()}
 
@@ -78,6 +78,19 @@ def _times() -> List[Dict[str, Any]]:
     values = [(0, 0), w.NOW, (-1, 999_999_999), (-(1 << 63), 0), ((1 << 63) - 1, 1)]
     rows = [{"bytes": w.time(value).hex(), "value": list(value), "rule": None} for value in values]
     return rows + [{"bytes": w.time((0, 1_000_000_000)).hex(), "value": None, "rule": "CONV-5"}]
+
+
+def _names() -> List[Dict[str, Any]]:
+    ident = w.fixed("known name", 16)
+    one, hexed = SESSIONS[0].id, ident.hex()
+    found = [Name(kind, bytes(16), 4_294_967_295 if kind == 1 else 1) for kind in (1, 13)]
+    found += [Name(kind, one, 7) for kind in (2, 9)] + [Name(kind, ident, 0) for kind in range(3, 21) if kind not in (9, 13)]
+    strangers = ["", "config", "config/", "config/1", "config/0000000000", "config/4294967296", "config/00000000001", "config/0000000001/x",
+                 f"config/{hexed}", f"keys/{hexed}", f"keys/{hexed}/1", f"keys/{hexed.upper()}/0000000001", f"packs/{hexed}", f"packs/00/{hexed}",
+                 f"packs/{hexed[:2]}/{hexed}/", f"packs/{hexed[:2]}/{hexed[2:]}", f"index/{hexed[:31]}", f"index/{hexed}0", f"other/{hexed}",
+                 f"/index/{hexed}", f"index/{hexed}\n", f"beats/{hexed}/0000000000", "config/000000000\u0661"]
+    rows = [{"path": str(n), "kind": n.kind, "id": n.id.hex(), "number": n.number} for n in found]
+    return rows + [{"path": path, "kind": None, "id": None, "number": None} for path in strangers]
 
 
 def _seals() -> List[Dict[str, Any]]:

@@ -6,13 +6,13 @@ from typing import Any, List, Optional, Sequence, Tuple
 import writer as w
 import names
 import trees
-from conventions import u8, u16, u32
+from conventions import u8, u32
 from known import SESSIONS
 from names import Name
-from objects_vectors import TEXT, flipped, ident, named, sample_frames
+from objects_vectors import TEXT, flipped, ident, sample_frames
 from tiny import entry, listed, pieces
 from trees import Entry
-from writer import ALL, BACKUP, MAINTAIN, OTHER, Frame, Session
+from writer import ALL, BACKUP, MAINTAIN, Frame, Session
 
 ONE, TWO_EPOCHS, BACKUP_ONLY, COLLECTOR, READER, OTHER_DOMAIN = SESSIONS
 
