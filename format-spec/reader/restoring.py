@@ -84,6 +84,14 @@ class Restore:
             os.mknod(path, kind | 0o600, os.makedev(*entry.device))
 
     def _file(self, entry: Entry, path: bytes) -> None:
+        """A file that cannot be restored whole is taken away again."""
+        try:
+            self._write_file(entry, path)
+        except RuleError:
+            os.unlink(path)
+            raise
+
+    def _write_file(self, entry: Entry, path: bytes) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
         with open(fd, "wb") as file:
             os.ftruncate(file.fileno(), entry.size)

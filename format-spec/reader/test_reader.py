@@ -29,7 +29,7 @@ import trees
 import writer
 from check_vectors import VECTORS, Given, load
 from conventions import Cursor, RuleError
-from objects import record_of_blob
+from objects import open_secret, record_of_blob
 
 AS_ROOT = os.geteuid() == 0
 FLIPS = os.environ.get("ICECORE_FLIPS", "4")
@@ -128,7 +128,7 @@ class KnownAnswers(unittest.TestCase):
         for row in self.known["sessions"]:
             session = named[row["session"]]
             record = record_of_blob(b(session["record"]), given.repository, given.admin)
-            secret = bodies.open_secret(record, given.restore_seeds)
+            secret = open_secret(record, given.restore_seeds)
             found = [record.session, record.commitment, *(record.frame_key(n, secret, given.structure_keys) for n in range(3)),
                      record.body_key(secret, b(row["snapshot"]))]
             keys = ("id", "commitment", "data_key", "meta_key", "refs_key", "snapshot_body_key")
@@ -165,13 +165,28 @@ class TinyRepository(unittest.TestCase):
         self.base = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.base)
         self.repository = self.base / "repository"
-        for name, data in self.tiny.objects.items():
-            path = self.repository / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+        self.write(self.tiny)
         self.passphrase, self.key_file = self.base / "passphrase", self.base / "key"
         self.passphrase.write_bytes(writer.PASSPHRASE + b"\n")
         self.key_file.write_bytes(writer.key_file(writer.KEY_FILE_SEED))
+
+    def write(self, what: tiny.Tiny) -> None:
+        for name, data in what.objects.items():
+            path = self.repository / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+    def added(self, *args, **how) -> Tuple[bytes, tiny.Tiny]:
+        """The repository with one more snapshot by the first session."""
+        more = tiny.build(devices=AS_ROOT)
+        ident = tiny.add_snapshot(more, tiny.FIRST, *args, **how)
+        self.write(more)
+        return ident, more
+
+    def assert_broken(self, rule: str, name: object) -> None:
+        code, _, err = self.run_reader("verify")
+        self.assertEqual(code, 14)
+        self.assertRegex(err, f"(?m)^error: {name}[^\n]*: {rule}: ")
 
     def run_reader(self, *args: str, key: bool = False) -> Tuple[int, str, str]:
         secret = ["--key-file", str(self.key_file)] if key else ["--password-file", str(self.passphrase)]
@@ -270,6 +285,79 @@ class TinyRepository(unittest.TestCase):
             self.assertEqual(code, 14, str(name))
             self.assertIn(rule, err)
             path.write_bytes(data)
+
+    def put(self, name: tiny.Name, data: bytes) -> tiny.Name:
+        path = self.repository / str(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return name
+
+    def test_companions_of_others(self) -> None:
+        w = writer
+        name = tiny.number(9, 2, tiny.FIRST.id)
+        self.assert_broken("SESS-3", self.put(name, w.one_part(name, w.time(w.NOW), w.MAINTAIN)))
+        (self.repository / str(name)).unlink()
+        name = tiny.Name(10, tiny.FIRST.id, 0)
+        self.assert_broken("SESS-3", self.put(name, w.one_part(name, w.closed_plain([]), w.BACKUP)))
+        self.assertEqual(self.run_reader("snapshots")[0], 14)
+        self.put(name, self.tiny.objects[str(name)])
+        name = tiny.Name(12, tiny.SNAPSHOT_STREAM, 0)
+        self.assert_broken("SESS-4", self.put(name, w.one_part(name, w.withdrawn_plain(tiny.FIRST.id), w.MAINTAIN)))
+
+    def test_withdrawn_snapshot(self) -> None:
+        name = tiny.Name(12, tiny.SNAPSHOT_FILES, 0)
+        self.put(name, writer.one_part(name, writer.withdrawn_plain(tiny.FIRST.id), writer.MAINTAIN))
+        self.assertEqual(self.run_reader("verify")[0], 0)
+        self.assertNotIn(tiny.SNAPSHOT_FILES.hex(), self.run_reader("snapshots")[1])
+
+    def test_suspect_snapshot_without_its_frames(self) -> None:
+        (self.repository / str(tiny.pack_name(3, "stream 3"))).unlink()
+        code, out, err = self.run_reader("snapshots")
+        self.assertEqual((code, len(out.splitlines())), (0, 1))
+        self.assertIn(f"{tiny.SNAPSHOT_STREAM.hex()}: suspect", err)
+
+    def test_index_that_says_other_than_is(self) -> None:
+        frame = tiny.Frame(tiny.FIRST, 2, 0, [b"another refs node"])
+        name = tiny.Name(6, writer.fixed("tiny wrong index", 16), 0)
+        self.put(name, writer.one_part(name, writer.index_of([(tiny.pack_name(5, "refs"), [frame])]), writer.MAINTAIN))
+        self.assert_broken("INDEX-6", name)
+
+    def _file(self, key: bytes = b"f", length: int = 500) -> Tuple[trees.Entry, bytes]:
+        data = writer.fixed("added content", 500)
+        return tiny.entry(key, trees.FILE, size=length, chunks=[(writer.chunk_id(1, data), length)]), data
+
+    def test_snapshots_that_say_other_than_is(self) -> None:
+        entry, data = self._file()
+        ident, _ = self.added([entry], [data])
+        self.assertEqual(self.run_reader("verify")[0], 0)
+        self.assertEqual((self.restored("latest") / "f").read_bytes(), data)
+        for rule, how in (("REFS-7", dict(named=1)), ("SNAP-12", dict(totals=(2, 500, 2))), ("SNAP-12", dict(totals=(1, 501, 2))),
+                          ("SNAP-12", dict(totals=(1, 500, 3)))):
+            ident, _ = self.added([entry], [data], **how)
+            self.assert_broken(rule, f"snapshots/{ident.hex()}")
+            target = self.restored(ident.hex(), 14)
+            self.assertEqual((target / "f").exists(), rule == "SNAP-12")
+
+    def test_chunk_of_another_length(self) -> None:
+        entry, data = self._file(length=499)
+        ident, _ = self.added([entry], [data])
+        self.assert_broken("TREE-13", f"snapshots/{ident.hex()}")
+        self.restored(ident.hex(), 14)
+
+    def test_hostile_trees(self) -> None:
+        """Nothing is written outside the target."""
+        outside = self.base / "outside"
+        outside.mkdir()
+        file, data = self._file(b"a\0f")
+        up, _ = self._file(b"..\0up")
+        link = tiny.entry(b"a", trees.SYMLINK, target=os.fsencode(outside))
+        hard = tiny.entry(b"b", trees.HARD_LINK, link=b"..\0passphrase")
+        for rule, entries in (("TREE-17", [link, file]), ("TREE-6", [up]), ("TREE-6", [hard]), ("TREE-6", [self._file(b"../up")[0]])):
+            ident, _ = self.added(entries, [data])
+            self.assert_broken(rule, f"snapshots/{ident.hex()}")
+            self.restored(ident.hex(), 14)
+            self.assertEqual(os.listdir(outside), [])
+        self.assertEqual([p for p in self.base.rglob("up")], [])
 
     def test_a_pack_in_two_places(self) -> None:
         """A copy of a pack whose first one is gone serves as well."""

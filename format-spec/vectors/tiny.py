@@ -182,6 +182,23 @@ def _stream(tiny: Tiny) -> None:
               w.SnapshotText("dump", (), paths=()), (w.NOW[0] + 10, 0))
 
 
+def add_snapshot(tiny: Tiny, session: Session, entries: Sequence[Entry], chunks: Sequence[bytes], named: int = 2,
+                 totals: Tuple[int, ...] = ()) -> bytes:
+    """One more snapshot, of entries in one leaf and of these data chunks; gives its id. Its refs name the data frame only
+    where `named` is 2. Frames of the session are numbered anew from 100."""
+    ident = w.fixed(f"tiny added {len(tiny.objects)}", 16)
+    root, at = w.tree_leaf(entries), 100 + len(tiny.objects)
+    runs = ([w.whole(at, 1), w.whole((1 << 30) - 1, 1)] if named == 2 else [w.whole((1 << 30) + at, 1)])
+    refs = w.refs_leaf([(session.id, runs)])
+    frames = [Frame(session, 0, at, list(chunks) or [b"none"]), Frame(session, 1, at, [root]), Frame(session, 2, at, [refs])]
+    for kind, frame in zip(names.PACKS, frames):
+        name = pack_name(kind, f"added {kind} {ident.hex()}")
+        tiny.add(name, w.pack(name, [frame], session.signer))
+    totals = totals or (len(entries), sum(e.size or 0 for e in entries), named)
+    _snapshot(tiny, ident, session, w.chunk_id(4, refs), root, (*totals, 1), text=w.SnapshotText("added", ()), when=(w.NOW[0] + 99, 0))
+    return ident
+
+
 def _companions(tiny: Tiny) -> None:
     for session in (FIRST, SECOND, COLLECTOR, READER, GIVEN_UP):
         name = Name(names.SESSION, session.id, 0)
