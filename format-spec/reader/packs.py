@@ -1,0 +1,253 @@
+"""Contents tables, frames, chunk ids and index objects: the pages `pack`, `frame`, `chunking`, `index`."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Iterator, List, Optional, Sequence, Tuple
+
+import zstandard
+
+import names
+from conventions import Cursor, derive, hash32, keyed, need, u8, u32, unseal, unsupported_unless
+from objects import GROUP, HEADER, MAINTAIN, Object, Record, Source, Trust, decode_record
+
+DATA, META, REFS = 0, 1, 2
+CHUNK_MAX = 4_194_304
+PLAINTEXT_MAX = 4_259_840
+SEALED_MAX = 4_259_857
+CLASS_OF = {names.DATA_PACK: DATA, names.META_PACK: META, names.REFS_PACK: REFS}
+KIND_DATA, KIND_TREE, KIND_RECIPE, KIND_REFS = 1, 2, 3, 4
+KINDS_OF = {DATA: (KIND_DATA,), META: (KIND_TREE, KIND_RECIPE), REFS: (KIND_REFS,)}
+
+
+class ChunkIds:
+    """The keys of chunk ids, as far as they are at hand."""
+
+    def __init__(self, chunk_id_key: Optional[bytes], token_key: bytes):
+        self.keys = {KIND_REFS: derive("icecore 1 refs id", token_key)}
+        for kind in (KIND_DATA, KIND_TREE, KIND_RECIPE):
+            if chunk_id_key:
+                self.keys[kind] = derive("icecore 1 chunk id", chunk_id_key + u8(kind))
+
+    def id(self, kind: int, data: bytes) -> bytes:
+        return keyed(self.keys[kind], data)
+
+    def is_one_of(self, kinds: Sequence[int], data: bytes, ident: bytes) -> bool:
+        return any(self.id(kind, data) == ident for kind in kinds)
+
+
+def check_chunk(ids: ChunkIds, kind: int, data: bytes, ident: bytes) -> None:
+    need(1 <= len(data) <= CHUNK_MAX, "CHUNK-1", f"chunk of {len(data)} bytes")
+    need(ids.id(kind, data) == ident, "CHUNK-2", f"chunk is not {ident.hex()}")
+
+
+# Contents tables
+
+@dataclass(frozen=True)
+class FrameEntry:
+    """One frame of a contents table. `number` has the class in its two highest bits."""
+    session: int
+    number: int
+    sealed_length: int
+    plaintext_length: int
+    hash: bytes
+    chunks: Tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Tables:
+    sessions: Tuple[Record, ...]
+    frames: Tuple[FrameEntry, ...]
+
+    def placed(self) -> Iterator[Tuple[int, Record, FrameEntry]]:
+        """The frames with the offsets at which they lie in the pack."""
+        offset = HEADER
+        for entry in self.frames:
+            yield offset, self.sessions[entry.session], entry
+            offset += entry.sealed_length
+
+
+def _decode_sessions(cursor: Cursor, trust: Trust) -> Tuple[Record, ...]:
+    count = cursor.varint()
+    need(1 <= count <= 4096, "PACK-5", f"{count} session records")
+    cursor.fits(count)
+    records: List[Record] = []
+    for _ in range(count):
+        records.append(decode_record(cursor, trust.repository, trust.admin))
+    need(len({record.session for record in records}) == count, "PACK-5", "a session stands twice")
+    return tuple(records)
+
+
+class _FrameReader:
+    """Reads the frames of packs against one sessions table, and sees in which order the sessions are used."""
+
+    def __init__(self, cursor: Cursor, sessions: Tuple[Record, ...]):
+        self.cursor, self.sessions, self.used = cursor, sessions, 0
+
+    def frames(self, frame_class: int) -> Tuple[FrameEntry, ...]:
+        count = self.cursor.varint()
+        need(1 <= count <= 65_536, "PACK-6", f"{count} frames")
+        self.cursor.fits(count)
+        seen = set()
+        entries = []
+        for _ in range(count):
+            entry = self._frame(frame_class, seen)
+            entries.append(entry)
+        return tuple(entries)
+
+    def _frame(self, frame_class: int, seen: set) -> FrameEntry:
+        cursor = self.cursor
+        session = cursor.varint()
+        need(session < len(self.sessions), "PACK-7", f"no session {session}")
+        need(session <= self.used, "PACK-5", "sessions not in the order of first use")
+        self.used = max(self.used, session + 1)
+        counter = cursor.varint()
+        need(counter < 1 << 30, "PACK-7", f"counter {counter}")
+        need((session, counter) not in seen, "PACK-7", "a frame stands twice")
+        seen.add((session, counter))
+        sealed, plain = cursor.varint(), cursor.varint()
+        need(18 <= sealed <= SEALED_MAX and 2 <= plain <= PLAINTEXT_MAX, "PACK-8", f"lengths {sealed} and {plain}")
+        digest, bases = cursor.take(32), cursor.varint()
+        unsupported_unless(bases == 0, "PACK-10", f"{bases} bases")
+        chunks = cursor.varint()
+        need(1 <= chunks <= 16_384, "PACK-11", f"{chunks} chunks")
+        cursor.fits(chunks)
+        ids = tuple(cursor.take(32) for _ in range(chunks))
+        need(len(set(ids)) == chunks, "PACK-11", "a chunk stands twice in a frame")
+        return FrameEntry(session, frame_class << 30 | counter, sealed, plain, digest, ids)
+
+    def end(self) -> None:
+        need(self.used == len(self.sessions), "PACK-5", "a session that no frame uses")
+        self.cursor.end()
+
+
+def _check_sessions_of(sessions: Tuple[Record, ...], obj: Object) -> None:
+    own = obj.certificate.verifying_key
+    others = [record for record in sessions if record.certificate.verifying_key != own]
+    need(not others or obj.certificate.roles & MAINTAIN, "PACK-12", "frames of another session, written without maintain")
+
+
+def decode_tables(plain: bytes, obj: Object, frames_length: int, trust: Trust) -> Tables:
+    """The plaintext of a pack's part 0: PACK-5 to PACK-12."""
+    cursor = Cursor(plain)
+    sessions = _decode_sessions(cursor, trust)
+    reader = _FrameReader(cursor, sessions)
+    frames = reader.frames(CLASS_OF[obj.name.kind])
+    reader.end()
+    total = sum(entry.sealed_length for entry in frames)
+    need(total == frames_length, "PACK-9", f"sealed lengths add up to {total}, not {frames_length}")
+    _check_sessions_of(sessions, obj)
+    return Tables(sessions, frames)
+
+
+def check_groups(source: Source, obj: Object) -> None:
+    """PACK-4, one group after the other."""
+    layout = obj.layout
+    hashes = source.read(layout.groups_at(), 32 * layout.groups)
+    for group in range(layout.groups):
+        size = min(GROUP, layout.frames - group * GROUP)
+        data = source.read(HEADER + group * GROUP, size)
+        need(hash32(data) == hashes[32 * group:32 * group + 32], "PACK-4", f"group {group} has another hash")
+
+
+def open_tables(source: Source, obj: Object, trust: Trust) -> Tables:
+    plain = obj.part(0, source.read(obj.layout.tables_at(), obj.layout.tables), trust)
+    return decode_tables(plain, obj, obj.layout.frames, trust)
+
+
+# Frames
+
+def _inflate(data: bytes, length: int) -> bytes:
+    """One zstd frame that unpacks to exactly that length (FRAME-4)."""
+    need(data[:4] == b"\x28\xb5\x2f\xfd", "FRAME-4", "no zstd frame")
+    try:
+        about = zstandard.get_frame_parameters(data)
+        need(about.dict_id == 0, "FRAME-4", "zstd frame with a dictionary")
+        need(about.content_size in (length, zstandard.CONTENTSIZE_UNKNOWN), "FRAME-4", "other length in the zstd frame")
+        single_segment = data[4] & 0x20
+        need(single_segment or about.window_size <= 1 << 23, "FRAME-4", f"window of {about.window_size} bytes")
+        plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=length, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        need(False, "FRAME-4", str(error))
+    need(len(plain) == length, "FRAME-4", f"unpacks to {len(plain)} bytes, not {length}")
+    return plain
+
+
+def decode_payload(payload: bytes, length: int) -> bytes:
+    """FRAME-3 and FRAME-4: the plaintext of a frame."""
+    method = Cursor(payload).u8()
+    unsupported_unless(method <= 1, "FRAME-3", f"method {method}")
+    if method == 1:
+        return _inflate(payload[1:], length)
+    need(len(payload) - 1 == length, "FRAME-4", f"{len(payload) - 1} bytes, not {length}")
+    return payload[1:]
+
+
+def split_plaintext(plain: bytes, count_expected: Optional[int] = None) -> List[bytes]:
+    """FRAME-5 and FRAME-6: the chunks of a frame."""
+    cursor = Cursor(plain)
+    count = cursor.varint()
+    need(count <= 16_384 and count_expected in (None, count), "FRAME-5", f"{count} chunks")
+    cursor.fits(count)
+    lengths = []
+    for _ in range(count):
+        lengths.append(cursor.varint())
+        need(1 <= lengths[-1] <= CHUNK_MAX, "FRAME-6", f"chunk of {lengths[-1]} bytes")
+    need(sum(lengths) == cursor.left(), "FRAME-6", f"lengths add up to {sum(lengths)}, {cursor.left()} bytes follow")
+    return [cursor.take(length) for length in lengths]
+
+
+def decode_plaintext(plain: bytes, frame_class: int, chunk_ids: Sequence[bytes], ids: ChunkIds) -> List[bytes]:
+    """FRAME-5 to FRAME-7."""
+    chunks = split_plaintext(plain, len(chunk_ids))
+    for data, ident in zip(chunks, chunk_ids):
+        need(ids.is_one_of(KINDS_OF[frame_class], data, ident), "FRAME-7", f"chunk is not {ident.hex()}")
+    return chunks
+
+
+def check_sealed(sealed: bytes, entry: FrameEntry) -> None:
+    need(hash32(sealed) == entry.hash, "FRAME-1", f"frame {entry.number:08x} has another hash")
+
+
+def open_frame(sealed: bytes, entry: FrameEntry, key: bytes, ids: ChunkIds) -> List[bytes]:
+    """The chunks of a sealed frame: FRAME-1 to FRAME-7."""
+    check_sealed(sealed, entry)
+    payload = unseal(key, u32(entry.number) + bytes(8), sealed)
+    need(payload is not None, "FRAME-2", f"frame {entry.number:08x} does not open")
+    plain = decode_payload(payload, entry.plaintext_length)
+    return decode_plaintext(plain, entry.number >> 30, entry.chunks, ids)
+
+
+# Index objects
+
+@dataclass(frozen=True)
+class IndexPack:
+    kind: int
+    id: bytes
+    frames: Tuple[FrameEntry, ...]
+
+
+@dataclass(frozen=True)
+class Index:
+    sessions: Tuple[Record, ...]
+    packs: Tuple[IndexPack, ...]
+
+
+def decode_index(plain: bytes, obj: Object, trust: Trust) -> Index:
+    cursor = Cursor(plain)
+    level = cursor.u8()
+    unsupported_unless(level == 0, "INDEX-1", f"level {level}")
+    cursor.zeros(7, "INDEX-2")
+    need(cursor.take(32) == bytes(32) and cursor.take(32) == b"\xff" * 32, "INDEX-2", "first or last")
+    reader = _FrameReader(cursor, _decode_sessions(cursor, trust))
+    count = cursor.varint()
+    need(1 <= count <= 65_536, "INDEX-4", f"{count} packs")
+    cursor.fits(count)
+    packs: List[IndexPack] = []
+    for _ in range(count):
+        kind, ident = cursor.u8(), cursor.take(16)
+        in_order = not packs or (packs[-1].kind, packs[-1].id) < (kind, ident)
+        need(kind in names.PACKS and in_order, "INDEX-4", "kind, or packs not ascending")
+        packs.append(IndexPack(kind, ident, reader.frames(CLASS_OF[kind])))
+    reader.end()
+    _check_sessions_of(reader.sessions, obj)
+    return Index(reader.sessions, tuple(packs))

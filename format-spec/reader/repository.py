@@ -1,0 +1,376 @@
+"""A repository in a folder: opened with a passphrase or key file, its packs looked through, its chunks found.
+
+Everything is read when it is needed and held no longer than needed; of packs only the tables are kept.
+"""
+from __future__ import annotations
+
+import os
+import stat
+from collections import OrderedDict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
+
+import bodies
+import names
+import packs
+from bodies import Config, Credential, Snapshot
+from conventions import RuleError, need
+from names import Name
+from objects import MAINTAIN, Object, Record, Source, Trust, check_object, check_outside, check_writer, open_secret
+from packs import ChunkIds, FrameEntry
+from trees import RefsFrame, RefsWalk
+
+CACHE_BYTES = 64 << 20
+NOT_DAMAGE = ("OBJ-12", "SLOT-6")      # what these rules say is that the key is another one
+
+FrameId = Tuple[bytes, int]
+
+
+class NoRepository(Exception):
+    """The folder holds no repository."""
+
+
+class NoKey(Exception):
+    """The passphrase, key file or credential does not open what is asked for."""
+
+
+@dataclass
+class Problem:
+    where: str
+    rule: str
+    message: str
+    unsupported: bool
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.rule}: {self.message}" + (" (unsupported)" if self.unsupported else "")
+
+
+class Problems:
+    """What was found wrong; the exit code follows from it."""
+
+    def __init__(self) -> None:
+        self.found: List[Problem] = []
+        self.notes: List[str] = []
+
+    def add(self, where: object, error: RuleError) -> None:
+        error.reported = True
+        self.found.append(Problem(str(where), error.rule, error.message, error.unsupported))
+
+    @contextmanager
+    def at(self, where: object) -> Iterator[None]:
+        """Takes note of a broken rule and goes on."""
+        try:
+            yield
+        except RuleError as error:
+            self.add(where, error)
+
+    @contextmanager
+    def stops_at(self, where: object) -> Iterator[None]:
+        """Takes note of a broken rule that nothing can go on after."""
+        try:
+            yield
+        except RuleError as error:
+            self.add(where, error)
+            raise
+
+    def exit_code(self) -> int:
+        if any(not p.unsupported and p.rule not in NOT_DAMAGE for p in self.found):
+            return 14
+        if any(p.rule in NOT_DAMAGE for p in self.found):
+            return 12
+        return 1 if self.found else 0
+
+
+@dataclass
+class Frame:
+    """A frame, wherever it lies. `lengths` of its chunks are known once it was opened."""
+    record: Record
+    entry: FrameEntry
+    places: List[Tuple[Name, int]]
+    lengths: Optional[Tuple[int, ...]] = None
+
+
+class Repository:
+    def __init__(self, folder: Path, problems: Problems):
+        self.folder, self.problems = folder, problems
+        self.names: Dict[int, List[Name]] = {kind: [] for kind in range(1, len(names.FOLDERS) + 1)}
+        self.strangers: List[str] = []
+        self._list()
+        self.frames: Dict[FrameId, Frame] = {}
+        self.refs_chunks: Dict[bytes, FrameId] = {}
+        self._secrets: Dict[bytes, Optional[bytes]] = {}
+        self._cache: "OrderedDict[FrameId, List[bytes]]" = OrderedDict()
+        self._cached_bytes = 0
+
+    # Listing and reading
+
+    def _list(self) -> None:
+        for base, folders, files in os.walk(self.folder):
+            relative = os.path.relpath(base, self.folder).replace(os.sep, "/")
+            if relative == ".":
+                folders[:] = sorted(folder for folder in folders if folder != "tmp")
+            prefix = "" if relative == "." else relative + "/"
+            for file in sorted(files) + [f for f in folders if os.path.islink(os.path.join(base, f))]:
+                self._listed(prefix + file)
+
+    def _listed(self, path: str) -> None:
+        name = names.parse(path)
+        if name and stat.S_ISREG(os.lstat(self.folder / path).st_mode):
+            self.names[name.kind].append(name)
+        else:
+            self.strangers.append(path)
+
+    @contextmanager
+    def source(self, name: Name) -> Iterator[Source]:
+        with open(self.folder / str(name), "rb") as file:
+            yield Source(file=file)
+
+    def object(self, name: Name) -> Object:
+        """An object that keeps all rules but those of its body. Of packs the frames are not read."""
+        with self.source(name) as source:
+            return check_object(name, source, self.trust)
+
+    # Opening
+
+    def open(self, secret: bytes, is_key_file: bool) -> None:
+        """Finds our slot, and through it everything that is believed afterwards."""
+        config_names = sorted(self.names[names.CONFIG], key=lambda name: name.number)
+        if not config_names:
+            raise NoRepository(f"{self.folder} holds no config")
+        need(config_names[0].number == 1, "CFG-2", "config generation 1 is missing")
+        with self.problems.stops_at(config_names[0]), self.source(config_names[0]) as source:
+            repository = source.read(32, 16)
+            check_outside(config_names[0], source, repository)
+        self.credential, slot_name = self._find_slot(secret, is_key_file, repository)
+        self.trust = Trust(repository, self.credential.admin, self.credential.structure_keys)
+        with self.problems.stops_at(slot_name), self.source(slot_name) as source:
+            check_writer(check_outside(slot_name, source, repository), self.trust)
+        self.configs = self._read_configs(config_names)
+        self.trust.revoked = revocations(self.configs)
+        self.ids = ChunkIds(self.credential.chunk_id_key, self.credential.token_key)
+
+    def _find_slot(self, secret: bytes, is_key_file: bool, repository: bytes) -> Tuple[Credential, Name]:
+        seen, damage = set(), []
+        for name in sorted(self.names[names.SLOT], key=lambda name: (name.id, -name.number)):
+            if name.id in seen:
+                continue
+            try:
+                with self.source(name) as source:
+                    obj = check_outside(name, source, repository)
+                slot = bodies.decode_slot(obj.body)
+                seen.add(name.id)
+                if slot.state == 1 and slot.kind == (2 if is_key_file else 1):
+                    return bodies.open_slot(obj, slot, self._seed(secret, slot)), name
+            except RuleError as error:
+                if error.rule != "SLOT-6":
+                    damage.append((name, error))
+        for name, error in damage:
+            self.problems.add(name, error)
+        if any(not error.unsupported for _, error in damage):
+            raise damage[0][1]
+        raise NoKey("no key slot opens with this passphrase or key file")
+
+    @staticmethod
+    def _seed(secret: bytes, slot: bodies.Slot) -> bytes:
+        if slot.kind == 1:
+            return bodies.passphrase_seed(bodies.passphrase_of_file(secret), slot)
+        try:
+            return bodies.key_file_seed(secret)
+        except ValueError as error:
+            raise NoKey(str(error)) from None
+
+    def _read_configs(self, config_names: List[Name]) -> List[Config]:
+        configs, before = [], None
+        for number, name in enumerate(config_names, 1):
+            with self.problems.stops_at(name):
+                need(name.number == number, "CFG-2", f"config generation {number} is missing")
+                obj = self.object(name)
+                configs.append(bodies.decode_config(obj.body, number, before, self.trust.admin))
+            before = obj.hash
+        return configs
+
+    def secret_of(self, record: Record) -> Optional[bytes]:
+        if record.data not in self._secrets:
+            self._secrets[record.data] = open_secret(record, self.credential.restore_seeds)
+        return self._secrets[record.data]
+
+    # Packs
+
+    def pack_names(self) -> Iterator[Name]:
+        for kind in names.PACKS:
+            yield from self.names[kind]
+
+    def tables(self, name: Name) -> packs.Tables:
+        with self.source(name) as source:
+            return packs.open_tables(source, check_object(name, source, self.trust), self.trust)
+
+    def load_tables(self) -> None:
+        """Learns which frames there are. Packs that break a rule are left out."""
+        for name in self.pack_names():
+            with self.problems.at(name):
+                self.add_tables(name, self.tables(name))
+
+    def add_tables(self, name: Name, tables: packs.Tables) -> None:
+        for offset, record, entry in tables.placed():
+            ident = (record.session, entry.number)
+            frame = self.frames.setdefault(ident, Frame(record, entry, []))
+            if (frame.entry.hash, frame.entry.chunks) == (entry.hash, entry.chunks):
+                frame.places.append((name, offset))
+            if entry.number >> 30 == packs.REFS:
+                self.refs_chunks.update((chunk, ident) for chunk in entry.chunks)
+
+    def frame_key(self, frame: Frame) -> bytes:
+        frame_class = frame.entry.number >> 30
+        secret = self.secret_of(frame.record) if frame_class != packs.REFS else None
+        key = frame.record.frame_key(frame_class, secret, self.trust.structure_keys)
+        if key is None or (frame_class != packs.REFS and not self.credential.chunk_id_key):
+            raise NoKey(f"our credential does not open frames of session {frame.record.session.hex()}")
+        return key
+
+    def chunks_of(self, ident: FrameId) -> List[bytes]:
+        """The chunks of a frame, from the first of its places where it is sound."""
+        if ident in self._cache:
+            self._cache.move_to_end(ident)
+            return self._cache[ident]
+        frame, failed = self.frames[ident], None
+        for name, offset in frame.places:
+            try:
+                chunks = self._read_frame(frame, name, offset)
+                self._keep(ident, chunks)
+                return chunks
+            except RuleError as error:
+                self.problems.add(name, error)
+                failed = error
+        raise failed or RuleError("REFS-6", f"frame {ident[1]:08x} of session {ident[0].hex()} is nowhere")
+
+    def _read_frame(self, frame: Frame, name: Name, offset: int) -> List[bytes]:
+        with self.source(name) as source:
+            sealed = source.read(offset, frame.entry.sealed_length)
+        chunks = packs.open_frame(sealed, frame.entry, self.frame_key(frame), self.ids)
+        frame.lengths = tuple(map(len, chunks))
+        return chunks
+
+    def _keep(self, ident: FrameId, chunks: List[bytes]) -> None:
+        self._cache[ident] = chunks
+        self._cached_bytes += sum(map(len, chunks))
+        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+            _, dropped = self._cache.popitem(last=False)
+            self._cached_bytes -= sum(map(len, dropped))
+
+    # Snapshots
+
+    def part(self, name: Name, decode: Callable) -> object:
+        """The body of an object that is one sealed part."""
+        obj = self.object(name)
+        return decode(obj.part(0, obj.body, self.trust), obj, self.trust)
+
+    def snapshot(self, name: Name) -> Snapshot:
+        return bodies.decode_snapshot(self.object(name), self.trust, self.credential.token_key, self.secret_of)
+
+    def _companions(self, kind: int, decode: Callable) -> Dict[bytes, Object]:
+        """The objects of `closed/` or `withdrawn/` by the id in their names."""
+        found = {}
+        for name in self.names[kind]:
+            with self.problems.at(name):
+                obj = self.object(name)
+                decode(obj.part(0, obj.body, self.trust))
+                found[name.id] = obj
+        return found
+
+    def _holds(self, companion: Optional[Object], record: Record) -> bool:
+        """Whether there is such a companion, from someone who may write it."""
+        if companion:
+            with self.problems.at(companion.name):
+                written_by(companion, record, True)
+                return True
+        return False
+
+    def snapshots(self) -> List[Tuple[Snapshot, bool]]:
+        """The snapshots that are shown, oldest first, and whether each is suspect. Needs the tables."""
+        closed = self._companions(names.CLOSED, bodies.decode_closed)
+        withdrawn = self._companions(names.WITHDRAWN, bodies.decode_withdrawn)
+        found = []
+        for name in self.names[names.SNAPSHOT]:
+            with self.problems.at(name):
+                snapshot = self.snapshot(name)
+                record = snapshot.header.record
+                if self._holds(withdrawn.get(name.id), record):
+                    continue
+                suspect = not self._holds(closed.get(record.session), record)
+                if suspect and not self._all_there(snapshot):
+                    self.problems.notes.append(f"{name}: suspect, and not all of its frames are there")
+                    continue
+                found.append((snapshot, suspect))
+        return sorted(found, key=lambda pair: (pair[0].header.time, pair[0].id))
+
+    def _all_there(self, snapshot: Snapshot) -> bool:
+        try:
+            return bool(SnapshotFrames(self, snapshot))
+        except RuleError:
+            return False
+
+
+class SnapshotFrames:
+    """The frames that a snapshot's refs name, and the chunks that may be taken from them (REFS-6, REFS-7)."""
+
+    def __init__(self, repository: Repository, snapshot: Snapshot):
+        self.repository = repository
+        self.places: Dict[bytes, Tuple[FrameId, int]] = {}
+        self.count = 0
+        for needed in RefsWalk(snapshot.header.refs_root, self._get_refs):
+            self._add(needed)
+            self.count += 1
+
+    def _get_refs(self, kind: int, ident: bytes) -> bytes:
+        frame = self.repository.refs_chunks.get(ident)
+        need(frame, "REFS-6", f"refs node {ident.hex()} is nowhere")
+        chunks = self.repository.chunks_of(frame)
+        data = chunks[self.repository.frames[frame].entry.chunks.index(ident)]
+        packs.check_chunk(self.repository.ids, kind, data, ident)
+        return data
+
+    def _add(self, needed: RefsFrame) -> None:
+        ident = (needed.session, needed.number)
+        frame = self.repository.frames.get(ident)
+        need(frame, "REFS-6", f"frame {needed.number:08x} of session {needed.session.hex()} is nowhere")
+        chunks, used = frame.entry.chunks, needed.used
+        need(used is None or len(used) == len(chunks), "REFS-6", f"frame {needed.number:08x} has {len(chunks)} chunks")
+        for position, chunk in enumerate(chunks):
+            if used is None or used[position]:
+                self.places.setdefault(chunk, (ident, position))
+
+    def find(self, ident: bytes, frame_class: int) -> Tuple[FrameId, int]:
+        place = self.places.get(ident)
+        need(place and place[0][1] >> 30 == frame_class, "REFS-7", f"the refs name no frame with chunk {ident.hex()}")
+        return place
+
+    def length(self, ident: bytes) -> Optional[int]:
+        """The length of a data chunk, where its frame could be opened."""
+        frame, position = self.find(ident, packs.DATA)
+        lengths = self.repository.frames[frame].lengths
+        return lengths[position] if lengths else None
+
+    def get(self, kind: int, ident: bytes) -> bytes:
+        """The bytes of a chunk, with its id checked."""
+        frame, position = self.find(ident, packs.DATA if kind == packs.KIND_DATA else packs.META)
+        data = self.repository.chunks_of(frame)[position]
+        packs.check_chunk(self.repository.ids, kind, data, ident)
+        return data
+
+
+def written_by(companion: Object, record: Optional[Record], or_maintain: bool) -> None:
+    """SESS-3, where the record of the session is known."""
+    own = record is None or companion.certificate_bytes == record.certificate_bytes
+    allowed = own or (or_maintain and companion.certificate.roles & MAINTAIN)
+    need(allowed, "SESS-3", "certificate is not that of the session")
+
+
+def revocations(configs: List[Config]) -> Dict[bytes, frozenset]:
+    """For each credential that the config in force lists: the structure epochs that began before (CERT-6)."""
+    found = {}
+    for credential in configs[-1].revoked:
+        first = next(number for number, config in enumerate(configs) if credential in config.revoked)
+        found[credential] = frozenset(config.structure_epoch for config in configs[:first])
+    return found
