@@ -1,0 +1,3 @@
+//! Backup: what a source holds becomes a snapshot.
+
+mod stat_cache;
