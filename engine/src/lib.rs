@@ -1,6 +1,7 @@
 //! icecore: a content-addressed, deduplicating, encrypted storage engine for backups.
 
 pub mod backend;
+mod backup;
 pub mod chunker;
 pub mod compress;
 pub mod crypto;
