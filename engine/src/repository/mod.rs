@@ -15,6 +15,8 @@ mod pack_writer;
 mod refs_collector;
 mod session;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use create::CreateOptions;
