@@ -55,7 +55,7 @@ class Config:
     meta_frame_size: int
     cutters: List[Cutter]
     restore_keys: List[RestoreKey]
-    revoked: List[bytes]
+    revoked: List[Tuple[bytes, int]]     # credential, structure epoch
 
 
 def decode_config(body: bytes, number: int, before: Optional[bytes], admin: bytes) -> Config:
@@ -79,8 +79,9 @@ def decode_config(body: bytes, number: int, before: Optional[bytes], admin: byte
     need(sizes[0], "CFG-7", "structure epoch is 0")
     need(counts[2] <= 4096, "CFG-8", f"{counts[2]} revoked credentials")
     cursor.fits(counts[2])
-    revoked = [cursor.take(16) for _ in range(counts[2])]
-    need(ascending(revoked), "CFG-8", "revoked credentials not ascending")
+    revoked = [(cursor.take(16), cursor.u32()) for _ in range(counts[2])]
+    need(ascending([credential for credential, _ in revoked]), "CFG-8", "revoked credentials not ascending")
+    need(all(epoch for _, epoch in revoked), "CFG-8", "a credential revoked from structure epoch 0 on")
     cursor.end()
     return Config(optional, write, created, predecessor, second, key, *sizes, cutters, restore_keys, revoked)
 
@@ -289,7 +290,7 @@ def text(data: bytes, limit: int, rule: str) -> str:
 def decode_session(plain: bytes, obj: Object, trust: Trust) -> Session:
     cursor = Cursor(plain)
     epoch, started = cursor.u32(), cursor.time()
-    record = record_of_blob(cursor.blob(), trust.repository, trust.admin)
+    record = record_of_blob(cursor.blob(), trust)
     need(record.session == obj.name.id, "SESS-1", "record of another session")
     need(record.certificate_bytes == obj.certificate_bytes, "SESS-1", "certificate is not the record's")
     label = text(cursor.blob(), 1024, "SESS-2")
@@ -406,7 +407,7 @@ def decode_snapshot_header(plain: bytes, certificate: bytes, trust: Trust) -> Sn
     cursor.fits(count)
     tokens = [cursor.take(16) for _ in range(count)]
     need(ascending(tokens), "SNAP-6", "tag tokens not ascending")
-    record = record_of_blob(cursor.blob(), trust.repository, trust.admin)
+    record = record_of_blob(cursor.blob(), trust)
     need(record.kind == WRITER and record.certificate_bytes == certificate, "SNAP-7", "not the record of the writer")
     cursor.end()
     return SnapshotHeader(token, sequence, previous, time, source, retention, epoch, refs_root, *totals, tokens, record)

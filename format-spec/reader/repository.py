@@ -148,7 +148,7 @@ class Repository:
         with self.problems.stops_at(slot_name), self.source(slot_name) as source:
             check_writer(check_outside(slot_name, source, repository), self.trust)
         self.configs = self._read_configs(config_names)
-        self.trust.revoked = revocations(self.configs)
+        self.trust.revoked = dict(self.configs[-1].revoked)
         self.ids = ChunkIds(self.credential.chunk_id_key, self.credential.token_key)
 
     def _find_slot(self, secret: bytes, is_key_file: bool, repository: bytes) -> Tuple[Credential, Name]:
@@ -365,12 +365,3 @@ def written_by(companion: Object, record: Optional[Record], or_maintain: bool) -
     own = record is None or companion.certificate_bytes == record.certificate_bytes
     allowed = own or (or_maintain and companion.certificate.roles & MAINTAIN)
     need(allowed, "SESS-3", "certificate is not that of the session")
-
-
-def revocations(configs: List[Config]) -> Dict[bytes, frozenset]:
-    """For each credential that the config in force lists: the structure epochs that began before (CERT-6)."""
-    found = {}
-    for credential in configs[-1].revoked:
-        first = next(number for number, config in enumerate(configs) if credential in config.revoked)
-        found[credential] = frozenset(config.structure_epoch for config in configs[:first])
-    return found

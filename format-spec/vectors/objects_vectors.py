@@ -86,9 +86,11 @@ def certificates(c: Any) -> None:
     wrong("CERT-5", "signed-by-another", w.certificate(7, key, cred, admin_seed=ALL.seed))
     c.invalid("CONV-2", "certificate-short", "certificate", ALL.certificate[:151])
     c.invalid("CONV-3", "certificate-long", "certificate", ALL.certificate + b"\0")
-    revoked = [{"credential": ALL.credential.hex(), "structure_epochs_before": [1]}]
+    revoked = [[ALL.credential.hex(), 2], [BACKUP.credential.hex(), 1]]
     c.valid("beat-revoked-later", "beat", beat(), BEAT, revoked=revoked)
+    c.valid("record-revoked-later", "session record", ONE.record(), restore_epochs=[], revoked=revoked)
     c.invalid("CERT-6", "beat-revoked", "beat", beat(w.header(BEAT, 2)), BEAT, revoked=revoked)
+    c.invalid("CERT-6", "record-revoked", "session record", BACKUP_ONLY.record(), restore_epochs=[], revoked=revoked)
 
 
 def writers(c: Any) -> None:
@@ -122,7 +124,7 @@ def config(c: Any) -> None:
 
     def wrong(rule: str, what: str, unsupported: bool = False, **over: Any) -> None:
         c.invalid(rule, f"config-{what}", "config", make_one(w.config_body(**over)), first, unsupported, before=None)
-    revoked = sorted([ident("revoked 1"), ident("revoked 2")])
+    revoked = list(zip(sorted([ident("revoked 1"), ident("revoked 2")]), (7, 1)))
     keys = [w.restore_key(1), w.restore_key(2)]
     c.valid("config-first", "config", make_one(w.config_body()), first, before=None)
     body = w.config_body(1 << 63, 5, 0, (-1, 5), before, w.fixed("trailer hash of a fork"), structure_epoch=2, restore_epoch=2, pack=65_536,
@@ -155,7 +157,8 @@ def config(c: Any) -> None:
         wrong("CFG-6", what, restore_keys=value)
     wrong("CFG-7", "structure-epoch-0", structure_epoch=0)
     wrong("CFG-8", "revoked-order", revoked=revoked[::-1])
-    wrong("CFG-8", "revoked-twice", revoked=revoked[:1] * 2)
+    wrong("CFG-8", "revoked-twice", revoked=[revoked[0], (revoked[0][0], 9)])
+    wrong("CFG-8", "revoked-from-epoch-0", revoked=[(revoked[0][0], 0)])
     wrong("CONV-4", "reserved", reserved=1)
     wrong("CONV-5", "created", created=(0, 1_000_000_000))
     c.invalid("CONV-2", "config-short", "config", make_one(w.config_body(revoked=revoked)[:-1]), first, before=None)
