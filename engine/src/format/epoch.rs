@@ -57,4 +57,16 @@ impl EpochBody {
         reader.end()?;
         Ok(Self { predecessor, session, now, condemned })
     }
+
+    /// Whether epoch `number` names the right predecessor, where the trailer hash of the epoch before is known (EPOCH-2).
+    ///
+    /// # Errors
+    /// EPOCH-2.
+    pub fn check_predecessor(&self, number: u32, before: Option<&[u8; 32]>) -> Result<()> {
+        let expected = if number == 1 { Some(&[0; 32]) } else { before };
+        match expected.is_none_or(|expected| *expected == self.predecessor) {
+            true => Ok(()),
+            false => Err(Error::rule("EPOCH-2", format!("epoch {number} names another predecessor"))),
+        }
+    }
 }

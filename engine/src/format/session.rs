@@ -258,7 +258,20 @@ impl SessionBody {
         bytes
     }
 
-    /// Reads it. That record and object agree (SESS-1) is checked by whoever has both.
+    /// Whether the record is that of the object in which it stands (SESS-1).
+    ///
+    /// # Errors
+    /// SESS-1.
+    pub fn check_object(&self, session: SessionId, certificate: &Certificate) -> Result<()> {
+        match self.record.id() == session && self.record.certificate() == certificate {
+            true => Ok(()),
+            false => {
+                Err(Error::rule("SESS-1", format!("the record of session {} stands in the object of session {session}", self.record.id())))
+            }
+        }
+    }
+
+    /// Reads it. That record and object agree is checked by [`Self::check_object`].
     ///
     /// # Errors
     /// The rule that is broken.

@@ -1,6 +1,6 @@
 //! Snapshots (`format-spec/snapshot.md`).
 
-use super::certificate::Trust;
+use super::certificate::{Certificate, Trust};
 use super::cursor::{Reader, Write};
 use super::session::{SessionKind, SessionRecord};
 use crate::crypto::{Secret, derive, keyed};
@@ -143,6 +143,17 @@ impl SnapshotHeader {
         bytes
     }
 
+    /// Whether the session record carries the certificate of the object (SNAP-7).
+    ///
+    /// # Errors
+    /// SNAP-7.
+    pub fn check_certificate(&self, certificate: &Certificate) -> Result<()> {
+        match self.record.certificate() == certificate {
+            true => Ok(()),
+            false => Err(Error::rule("SNAP-7", "the session record is another credential's")),
+        }
+    }
+
     /// Reads it (SNAP-3 to SNAP-7, but that the record carries the object's certificate).
     ///
     /// # Errors
@@ -220,6 +231,19 @@ impl SnapshotBody {
         bytes.put_varint(self.tags.len() as u64);
         self.tags.iter().for_each(|tag| bytes.put_blob(tag.as_bytes()));
         bytes
+    }
+
+    /// Whether the tokens of the header are those of series and tags (SNAP-11).
+    ///
+    /// # Errors
+    /// SNAP-11.
+    pub(crate) fn check_tokens(&self, token_key: &Secret, series: &Token, tags: &[Token]) -> Result<()> {
+        let mut own: Vec<_> = self.tags.iter().map(|tag| tag_token(token_key, tag)).collect();
+        own.sort_unstable();
+        match series_token(token_key, &self.series) == *series && own == tags {
+            true => Ok(()),
+            false => Err(Error::rule("SNAP-11", "series or tags are not those of the header")),
+        }
     }
 
     /// Reads it (SNAP-9, SNAP-10).

@@ -21,6 +21,9 @@ pub use create::CreateOptions;
 pub use key::Key;
 pub use snapshots::{Snapshot, SnapshotState};
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use snapshots::SnapshotListing;
+
 pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
 pub(crate) use nodes::{NodeStore, RefsNodes};

@@ -93,7 +93,7 @@ impl<V: Copy + Default> Runs<V> {
     /// Moves to the next entry: its value, and where that is written.
     pub(super) fn next(&mut self, bytes: &[u8]) -> Result<(V, Span)> {
         if self.left == 0 {
-            self.next_run(bytes)?;
+            self.next_run(bytes, u64::MAX)?;
         }
         self.left -= 1;
         Ok((self.value, self.written))
@@ -103,11 +103,8 @@ impl<V: Copy + Default> Runs<V> {
     pub(super) fn check(mut self, bytes: &[u8], count: usize) -> Result<()> {
         let mut left = count as u64;
         while self.rest.at < self.rest.end {
-            self.next_run(bytes)?;
-            left = match left.checked_sub(self.left) {
-                Some(left) => left,
-                None => return Err(Error::rule("TREE-8", format!("runs of more than {count} entries"))),
-            };
+            self.next_run(bytes, left)?;
+            left -= self.left;
         }
         match left {
             0 => Ok(()),
@@ -115,10 +112,11 @@ impl<V: Copy + Default> Runs<V> {
         }
     }
 
-    fn next_run(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Reads a run of at most `length_max` entries.
+    fn next_run(&mut self, bytes: &[u8], length_max: u64) -> Result<()> {
         let length = self.rest.read(bytes, Reader::varint)?;
-        if length == 0 {
-            return Err(Error::rule("TREE-8", "a run of no entries"));
+        if length == 0 || length > length_max {
+            return Err(Error::rule("TREE-8", format!("a run of {length} entries, {length_max} are left")));
         }
         let at = self.rest.at;
         self.value = self.rest.read(bytes, self.read)?;
