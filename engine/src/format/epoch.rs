@@ -44,15 +44,15 @@ impl EpochBody {
         let predecessor = reader.array()?;
         let session = SessionId(reader.array()?);
         let now = reader.time()?;
-        let count = reader.count(17)?;
+        let count = reader.count_at_most(EPOCH_PACKS_MAX, 17, "EPOCH-1")?;
         let mut condemned = Vec::new();
         for _ in 0..count {
             let kind = ObjectKind::from_number(reader.u8()?).filter(|kind| kind.is_pack());
             condemned
                 .push((kind.ok_or_else(|| Error::rule("EPOCH-1", "something else than a pack is condemned"))?, PackId(reader.array()?)));
         }
-        if count > EPOCH_PACKS_MAX || !condemned.is_sorted_by(|a, b| a < b) {
-            return Err(Error::rule("EPOCH-1", "packs are not ascending, or too many"));
+        if !condemned.is_sorted_by(|a, b| a < b) {
+            return Err(Error::rule("EPOCH-1", "packs are not ascending"));
         }
         reader.end()?;
         Ok(Self { predecessor, session, now, condemned })

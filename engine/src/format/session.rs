@@ -321,10 +321,10 @@ impl ClosedBody {
             return Err(Error::rule("CLOSED-1", format!("outcome {outcome}")));
         }
         let now = reader.time()?;
-        let count = reader.count(SnapshotId::LENGTH)?;
+        let count = reader.count_at_most(CLOSED_SNAPSHOTS_MAX, SnapshotId::LENGTH, "CLOSED-2")?;
         let snapshots = (0..count).map(|_| reader.array().map(SnapshotId)).collect::<Result<Vec<_>>>()?;
-        if count > CLOSED_SNAPSHOTS_MAX || !snapshots.is_sorted_by(|a, b| a < b) {
-            return Err(Error::rule("CLOSED-2", "snapshots are not ascending, or too many"));
+        if !snapshots.is_sorted_by(|a, b| a < b) {
+            return Err(Error::rule("CLOSED-2", "snapshots are not ascending"));
         }
         reader.end()?;
         Ok(Self { finished: outcome == 1, now, snapshots })

@@ -262,14 +262,21 @@ pub(super) fn read_device(reader: &mut Reader<'_>) -> Result<(u32, u32)> {
     Ok((read_number(reader)?, read_number(reader)?))
 }
 
-/// What the hard link at `key` links to: TREE-15.
+/// What the hard link at `key` links to: TREE-15, and of the key that it names TREE-5 and TREE-6.
 pub(super) fn read_link<'a>(reader: &mut Reader<'a>, key: &[u8], key_kind: KeyKind) -> Result<&'a [u8]> {
     let link = reader.blob()?;
-    match link < key && link.len() <= KEY_MAX && (key_kind == KeyKind::Objects || is_path_key(link)) {
+    let broken = |rule, what| {
+        let message = format!("`{}` links to `{}`, which {what}", key.escape_ascii(), link.escape_ascii());
+        Err(Error::rule(rule, message))
+    };
+    if link >= key {
+        return broken("TREE-15", "is no key below its own");
+    }
+    if key_kind == KeyKind::Paths && !is_path_key(link) {
+        return broken("TREE-6", "is no path");
+    }
+    match link.len() <= KEY_MAX {
         true => Ok(link),
-        false => Err(Error::rule(
-            "TREE-15",
-            format!("`{}` links to `{}`, which is no key below its own", key.escape_ascii(), link.escape_ascii()),
-        )),
+        false => broken("TREE-5", "is too long"),
     }
 }
