@@ -20,6 +20,7 @@ mod writer;
 
 pub use create::CreateOptions;
 pub use key::Key;
+pub(crate) use snapshots::SnapshotListing;
 pub use snapshots::{Snapshot, SnapshotState};
 
 #[cfg(any(test, feature = "testing"))]
@@ -28,6 +29,7 @@ pub(crate) use snapshots::SnapshotListing;
 pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
 pub(crate) use nodes::{NodeStore, RefsNodes};
+pub(crate) use objects::{ClearTail, PackTail, domains};
 pub(crate) use refs_collector::RefsCollector;
 pub(crate) use session::Session;
 pub(crate) use writer::{ChunkUse, Writer, WriterSummary};
