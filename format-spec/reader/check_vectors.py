@@ -75,6 +75,8 @@ class Given:
         seed = context["seed"]
         credential = bodies.open_slot(obj, slot, bytes.fromhex(seed)) if seed else None
         check_writer(obj, trust)
+        if credential:
+            bodies.check_pin(obj, slot, bytes.fromhex(seed), credential)
         return self._told(obj, _Plain(slot=slot, credential=credential))
 
     def _body(self, structure: str, obj: Object, source: Source, trust: Trust, context: Dict[str, Any]) -> Any:

@@ -251,7 +251,7 @@ def _decode_wraps(cursor: Cursor, count: int) -> Tuple[Wrap, ...]:
     for _ in range(count):
         epoch, kem, reserved = cursor.u32(), cursor.u16(), cursor.u16()
         need(kem == KEM_XWING and reserved == 0, "SES-5", "KEM or reserved field of a wrap")
-        need(not wraps or epoch > wraps[-1].restore_epoch, "SES-5", "restore epochs not ascending")
+        need(epoch > (wraps[-1].restore_epoch if wraps else 0), "SES-5", "restore epochs not ascending")
         wraps.append(Wrap(epoch, cursor.take(ENCAPSULATED), cursor.take(48)))
     return tuple(wraps)
 

@@ -143,15 +143,13 @@ class Repository:
         with self.problems.stops_at(config_names[0]), self.source(config_names[0]) as source:
             repository = source.read(32, 16)
             check_outside(config_names[0], source, repository)
-        self.credential, slot_name = self._find_slot(secret, is_key_file, repository)
+        self.credential = self._find_slot(secret, is_key_file, repository)
         self.trust = Trust(repository, self.credential.admin, self.credential.structure_keys)
-        with self.problems.stops_at(slot_name), self.source(slot_name) as source:
-            check_writer(check_outside(slot_name, source, repository), self.trust)
         self.configs = self._read_configs(config_names)
         self.trust.revoked = dict(self.configs[-1].revoked)
         self.ids = ChunkIds(self.credential.chunk_id_key, self.credential.token_key)
 
-    def _find_slot(self, secret: bytes, is_key_file: bool, repository: bytes) -> Tuple[Credential, Name]:
+    def _find_slot(self, secret: bytes, is_key_file: bool, repository: bytes) -> Credential:
         seen, damage = set(), []
         for name in sorted(self.names[names.SLOT], key=lambda name: (name.id, -name.number)):
             if name.id in seen:
@@ -162,7 +160,7 @@ class Repository:
                 slot = bodies.decode_slot(obj.body)
                 seen.add(name.id)
                 if slot.state == 1 and slot.kind == (2 if is_key_file else 1):
-                    return bodies.open_slot(obj, slot, self._seed(secret, slot)), name
+                    return self._open_slot(obj, slot, self._seed(secret, slot))
             except RuleError as error:
                 if error.rule != "SLOT-6":
                     damage.append((name, error))
@@ -171,6 +169,13 @@ class Repository:
         if any(not error.unsupported for _, error in damage):
             raise damage[0][1]
         raise NoKey("no key slot opens with this passphrase or key file")
+
+    @staticmethod
+    def _open_slot(obj: Object, slot: bodies.Slot, seed: bytes) -> Credential:
+        credential = bodies.open_slot(obj, slot, seed)
+        check_writer(obj, Trust(obj.header[32:48], credential.admin))
+        bodies.check_pin(obj, slot, seed, credential)
+        return credential
 
     @staticmethod
     def _seed(secret: bytes, slot: bodies.Slot) -> bytes:

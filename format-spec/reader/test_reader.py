@@ -147,7 +147,7 @@ class KnownAnswers(unittest.TestCase):
             else:
                 self.assertRaises(ValueError, bodies.key_file_seed, row["text"].encode())
         for row in self.known["passphrases"]:
-            slot = bodies.Slot(1, 1, 7, row["memory"], row["passes"], row["lanes"], b(row["salt"]), b"", b"", b"", b"")
+            slot = bodies.Slot(1, 1, 7, row["memory"], row["passes"], row["lanes"], b(row["salt"]), b"", b"", b"", b"", b"")
             self.assertEqual(bodies.passphrase_seed(bodies.passphrase_of_file(b(row["file"])), slot).hex(), row["seed"])
 
     def test_xwing_and_hpke(self) -> None:

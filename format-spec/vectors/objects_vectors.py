@@ -197,11 +197,17 @@ def slots(c: Any) -> None:
     c.invalid("SLOT-7", "slot-flipped", "slot", w.finish(w.header(name, 0) + flipped(body, -1), ADMIN_SIGNER), name, seed=seed.hex())
     c.invalid("SLOT-7", "slot-of-another-name", "slot", w.finish(w.header(Name(2, ident("slot"), 4), 0) + body, ADMIN_SIGNER),
               Name(2, ident("slot"), 4), seed=seed.hex())
+    wrong("SLOT-11", "pin-of-another-seed", pin=w.slot_pin(w.slot_seed()))
+    wrong("SLOT-11", "pin-of-another-admin", pin=w.slot_pin(seed, admin=ALL.key))
+    wrong("SLOT-11", "pin-of-another-repository", pin=w.slot_pin(seed, repository=ident("other repository")))
+    wrong("SLOT-11", "no-pin", pin=bytes(32))
+    wrong("SLOT-11", "pin-of-a-recipient", kind=3)
+    c.valid("slot-recipient", "slot", w.slot(name, seed, kind=3, pin=bytes(32)), name, seed=seed.hex())
     fields = w.credential_fields(ALL, 15)
     wrong("SLOT-8", "order", plain=w.credential_bytes(fields[::-1]))
     wrong("SLOT-9", "credential-id", credential=ident("other credential"))
     c.invalid("OBJ-9", "slot-by-all", "slot", w.finish(w.header(name, 0) + body, ALL), name, seed=seed.hex())
-    c.invalid("CONV-2", "slot-short", "slot", w.finish(w.header(name, 0) + body[:2403], ADMIN_SIGNER), name, seed=seed.hex())
+    c.invalid("CONV-2", "slot-short", "slot", w.finish(w.header(name, 0) + body[:2435], ADMIN_SIGNER), name, seed=seed.hex())
     credentials(c, fields)
 
 
@@ -229,6 +235,9 @@ def credentials(c: Any, fields: List[Any]) -> None:
     wrong("SLOT-9", "no-restore-key", [f for f in fields if f[0] != 7])
     wrong("SLOT-9", "roles", w.credential_fields(BACKUP, 1), slot_roles=3, credential=BACKUP.credential.hex())
     wrong("SLOT-9", "field-8-without-role", fields, slot_roles=7)
+    wrong("SLOT-9", "role-without-field-8", fields[:-1])
+    wrong("SLOT-9", "signing-seed-of-another", replaced(4, ALL.certificate + BACKUP.seed))
+    wrong("SLOT-9", "admin-seed-of-another", replaced(8, ALL.seed))
     wrong("SLOT-9", "id", fields, credential=BACKUP.credential.hex())
     wrong("CERT-5", "other-admin", replaced(1, ALL.key))
     c.invalid("CONV-2", "credential-short", "credential", w.credential_bytes(fields)[:-1], **context)

@@ -221,13 +221,18 @@ def slot_seed(memory: int = 64, passes: int = 1, lanes: int = 1) -> bytes:
     return hash_secret_raw(PASSPHRASE, SLOT_SALT, passes, memory, lanes, 32, Type.ID, 0x13)
 
 
+def slot_pin(seed: bytes, repository: bytes = REPOSITORY, admin: bytes = ADMIN) -> bytes:
+    return keyed(derive("icecore 1 slot pin", seed), repository + admin)
+
+
 def slot(name: Name, seed: bytes, kind: int = 2, state: int = 1, roles: int = 15, reserved: int = 0, costs: Tuple[int, int, int] = (0, 0, 0),
          salt: bytes = bytes(32), signer: Signer = ALL, credential: Optional[bytes] = None, plain: Optional[bytes] = None,
-         sealed_length: Optional[int] = None, head: Optional[bytes] = None, sealed: Optional[Tuple[bytes, bytes]] = None, **how) -> bytes:
+         sealed_length: Optional[int] = None, head: Optional[bytes] = None, sealed: Optional[Tuple[bytes, bytes]] = None, pin: Optional[bytes] = None,
+         **how) -> bytes:
     head = head or header(name, 0)
     public = xwing_public(seed)
     front = (u8(kind) + u8(state) + u8(roles) + u8(reserved) + b"".join(map(u32, costs)) + salt
-             + (signer.credential if credential is None else credential) + public)
+             + (signer.credential if credential is None else credential) + (slot_pin(seed) if pin is None else pin) + public)
     plain = credential_bytes(credential_fields(signer, roles)) if plain is None else plain
     if state == 1 or sealed:
         encapsulated, ciphertext = sealed or HPKE.seal(public, b"icecore 1 slot" + head + front, plain)

@@ -57,20 +57,18 @@ const LIMITS: [(&str, &str, u64); 42] = [
 ];
 
 /// Rules that no error of the engine names, and why.
-const NAMED_NOWHERE: [(&str, &str); 13] = [
-    ("CLOSED-3", "needs a whole repository"),
+const NAMED_NOWHERE: [(&str, &str); 11] = [
+    ("CLOSED-3", "a snapshot that is gone is told of as missing, not as bytes that break a rule"),
     ("INDEX-3", "points to PACK-5, which is named"),
     ("INDEX-5", "points to rules of packs, which are named"),
-    ("INDEX-6", "needs a whole repository"),
-    ("NAME-1", "strangers are ignored, and listed beside what is icecore's"),
+    ("INDEX-6", "concerns a whole repository"),
     ("OBJ-12", "no damage: the credential is too old, and the error says so"),
     ("OBJ-14", "points to the rules of the pages, which are named"),
-    ("REFS-6", "needs a whole repository"),
-    ("REFS-7", "needs a whole repository"),
-    ("SESS-3", "needs a whole repository"),
-    ("SESS-4", "needs a whole repository"),
+    ("REFS-6", "what is missing is told of as missing, not as bytes that break a rule"),
+    ("REFS-7", "concerns a whole snapshot"),
+    ("SLOT-10", "points to the rules of objects, which are named"),
     ("SLOT-6", "no damage: the passphrase or key file is the wrong one, and the error says so"),
-    ("SNAP-12", "needs a whole repository"),
+    ("SNAP-12", "concerns a whole snapshot"),
 ];
 
 /// A table and the nearest line of text before it.

@@ -60,20 +60,6 @@ impl Footer {
     }
 }
 
-/// Whether each group of a whole frames region has its hash (PACK-4).
-///
-/// # Errors
-/// PACK-4, with the number of the first group that has another one.
-pub fn check_groups(frames: &[u8], hashes: &[u8]) -> Result<()> {
-    let mut hasher = GroupHasher::default();
-    hasher.update(frames);
-    let found = hasher.finish();
-    match found.chunks(32).zip(hashes.chunks(32)).position(|(found, expected)| found != expected) {
-        None if found.len() == hashes.len() => Ok(()),
-        group => Err(Error::rule("PACK-4", format!("group {} does not have its hash", group.unwrap_or(0)))),
-    }
-}
-
 /// Hashes the frames region group by group as it goes by.
 #[derive(Debug, Default)]
 pub(crate) struct GroupHasher {

@@ -255,7 +255,8 @@ impl Credential {
 
     /// Whether it belongs into a slot with these roles and this credential's name (SLOT-9).
     pub(crate) fn check_slot(&self, roles: Roles, credential: &CredentialId) -> Result<()> {
-        match self.author.certificate.credential() == *credential && self.slot_roles() == roles {
+        let has_admin_seed = self.is_admin() == roles.contain(Roles::ADMIN);
+        match self.author.certificate.credential() == *credential && self.slot_roles() == roles && has_admin_seed {
             true => Ok(()),
             false => Err(Error::rule("SLOT-9", "slot and credential disagree")),
         }

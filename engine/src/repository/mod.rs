@@ -16,15 +16,14 @@ mod refs_collector;
 mod select;
 mod session;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use create::CreateOptions;
 pub use key::Key;
 pub(crate) use snapshots::SnapshotListing;
 pub use snapshots::{Snapshot, SnapshotState};
-
-#[cfg(any(test, feature = "testing"))]
-pub(crate) use snapshots::SnapshotListing;
 
 pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};

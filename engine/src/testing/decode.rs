@@ -13,7 +13,7 @@ use crate::format::epoch::EpochBody;
 use crate::format::frame::{self, FramePlaintext};
 use crate::format::index_object::IndexBody;
 use crate::format::object::{HEADER_LENGTH, Header, Opened, check_keyless};
-use crate::format::pack::check_groups;
+use crate::format::pack::GroupHasher;
 use crate::format::session::{BeatBody, ClosedBody, SessionBody, SessionRecord, TombstoneBody, WithdrawnBody};
 use crate::format::slot::{Credential, Slot};
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, Token};
@@ -322,6 +322,9 @@ fn object(keys: &Keys, name: &ObjectName, before: Option<&[u8; 32]>, seed: Optio
             let slot = Slot::decode(body)?;
             let credential = seed.map(|seed| slot.open(&header, seed)).transpose()?;
             let opened = Opened::check(name, bytes, &keys.trust)?;
+            if let (Some(seed), Some(credential)) = (seed, &credential) {
+                slot.check_pin(&header, seed, credential)?;
+            }
             let written = slot.encode();
             return told(Decoded::Slot(slot, credential.map(Into::into)), opened, Some(written));
         }
@@ -407,4 +410,11 @@ impl Keys {
         let backend: Arc<dyn Backend> = Arc::new(backend);
         Ok(Repository::assemble(backend, runtime, self.credential.clone(), config, self.repository, 1, Settings::default()))
     }
+}
+
+/// Whether each group of a whole frames region has its hash (PACK-4).
+fn check_groups(frames: &[u8], hashes: &[u8]) -> Result<()> {
+    let mut hasher = GroupHasher::default();
+    hasher.update(frames);
+    require(hasher.finish() == hashes, "PACK-4", "a group does not have its hash")
 }

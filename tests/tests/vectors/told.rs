@@ -124,6 +124,7 @@ fn slot_told(slot: &Slot) -> Value {
         "lanes": cost.map_or(0, |cost| cost.lanes),
         "salt": to_hex(&salt),
         "credential": to_hex(&slot.credential.0),
+        "pin": to_hex(&slot.pin),
         "public_key": to_hex(&slot.public_key[..]),
         "encapsulated": to_hex(&encapsulated),
         "sealed": to_hex(sealed),
