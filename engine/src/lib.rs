@@ -18,6 +18,8 @@ pub mod restore;
 pub mod runtime;
 pub mod source;
 mod sys;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};

@@ -11,7 +11,7 @@ from argon2.low_level import Type, hash_secret_raw
 
 import names
 from conventions import (ENCAPSULATED, KEM_XWING, PUBLIC_KEY, ZERO_NONCE, Cursor, RuleError, Time, derive, hpke_open,
-                         keyed, need, u32, unseal, unsupported_unless, xwing_public)
+                         keyed, need, public_of, u32, unseal, unsupported_unless, xwing_public)
 from names import NO_ID
 from objects import ADMIN, BACKUP, CERTIFICATE, RESTORE, WRITER, Certificate, Object, Record, Trust, check_certificate, \
     record_of_blob
@@ -55,7 +55,7 @@ class Config:
     meta_frame_size: int
     cutters: List[Cutter]
     restore_keys: List[RestoreKey]
-    revoked: List[bytes]
+    revoked: List[Tuple[bytes, int]]     # credential, structure epoch
 
 
 def decode_config(body: bytes, number: int, before: Optional[bytes], admin: bytes) -> Config:
@@ -79,8 +79,9 @@ def decode_config(body: bytes, number: int, before: Optional[bytes], admin: byte
     need(sizes[0], "CFG-7", "structure epoch is 0")
     need(counts[2] <= 4096, "CFG-8", f"{counts[2]} revoked credentials")
     cursor.fits(counts[2])
-    revoked = [cursor.take(16) for _ in range(counts[2])]
-    need(ascending(revoked), "CFG-8", "revoked credentials not ascending")
+    revoked = [(cursor.take(16), cursor.u32()) for _ in range(counts[2])]
+    need(ascending([credential for credential, _ in revoked]), "CFG-8", "revoked credentials not ascending")
+    need(all(epoch for _, epoch in revoked), "CFG-8", "a credential revoked from structure epoch 0 on")
     cursor.end()
     return Config(optional, write, created, predecessor, second, key, *sizes, cutters, restore_keys, revoked)
 
@@ -131,6 +132,7 @@ class Slot:
     lanes: int
     salt: bytes
     credential: bytes
+    pin: bytes
     public_key: bytes
     encapsulated: bytes
     sealed: bytes
@@ -155,7 +157,8 @@ def decode_slot(body: bytes) -> Slot:
     cursor = Cursor(body)
     kind, state, roles, reserved = cursor.u8(), cursor.u8(), cursor.u8(), cursor.u8()
     memory, passes, lanes, salt = cursor.u32(), cursor.u32(), cursor.u32(), cursor.take(32)
-    credential, public, encapsulated, length = cursor.take(16), cursor.take(PUBLIC_KEY), cursor.take(ENCAPSULATED), cursor.u32()
+    credential, pin, public = cursor.take(16), cursor.take(32), cursor.take(PUBLIC_KEY)
+    encapsulated, length = cursor.take(ENCAPSULATED), cursor.u32()
     unsupported_unless(1 <= kind <= 4, "SLOT-1", f"slot kind {kind}")
     need(1 <= state <= 2, "SLOT-2", f"state {state}")
     need(reserved == 0 and 0 < roles < 16, "SLOT-3", f"roles {roles} or the reserved byte")
@@ -167,7 +170,7 @@ def decode_slot(body: bytes) -> Slot:
     need(length == cursor.left() and length <= 65_536, "SLOT-5", f"sealed length {length}")
     need((length == 0) == (state == 2), "SLOT-5", "sealed credential in a removed slot, or none in an active one")
     need(state == 1 or not any(encapsulated), "SLOT-5", "encapsulated key in a removed slot")
-    return Slot(kind, state, roles, memory, passes, lanes, salt, credential, public, encapsulated, cursor.take(length))
+    return Slot(kind, state, roles, memory, passes, lanes, salt, credential, pin, public, encapsulated, cursor.take(length))
 
 
 def passphrase_seed(passphrase: bytes, slot: Slot) -> bytes:
@@ -193,12 +196,18 @@ def key_file_seed(text: bytes) -> bytes:
 
 
 def open_slot(obj: Object, slot: Slot, seed: bytes) -> Credential:
-    """SLOT-6 to SLOT-9. The caller checks the object against the admin key that comes out (SLOT-10)."""
+    """SLOT-6 to SLOT-9. The caller checks the object against the admin key that comes out (SLOT-10), and the pin (SLOT-11)."""
     need(xwing_public(seed) == slot.public_key, "SLOT-6", "the passphrase or key file is not that of this slot")
-    info = b"icecore 1 slot" + obj.header + obj.body[:1280]
+    info = b"icecore 1 slot" + obj.header + obj.body[:1312]
     plain = hpke_open(seed, info, slot.encapsulated, slot.sealed)
     need(plain is not None, "SLOT-7", "the sealed credential does not open")
     return decode_credential(plain, slot.roles, slot.credential, obj.header[32:48])
+
+
+def check_pin(obj: Object, slot: Slot, seed: bytes, credential: Credential) -> None:
+    """SLOT-11."""
+    expected = bytes(32) if slot.kind == 3 else keyed(derive("icecore 1 slot pin", seed), obj.header[32:48] + credential.admin)
+    need(slot.pin == expected, "SLOT-11", "whoever made the slot did not know the passphrase or key file")
 
 
 FIELDS = {1: 32, 2: 36, 3: 32, 4: 184, 5: 32, 6: 32, 7: 38, 8: 32}
@@ -235,9 +244,11 @@ def decode_credential(data: bytes, slot_roles: int, credential: bytes, repositor
     admin, certificate_bytes, seed = fields[1][0], fields[4][0][:CERTIFICATE], fields[4][0][CERTIFICATE:]
     certificate = check_certificate(certificate_bytes, repository, admin)
     need(certificate.credential == credential, "SLOT-9", "credential id is not the slot's")
-    need(certificate.roles == slot_roles & 7, "SLOT-9", "roles are not the slot's")
+    need(certificate.roles == (ADMIN if slot_roles == ADMIN else slot_roles & 7), "SLOT-9", "roles are not the slot's")
     for tag, roles in ((5, BACKUP | RESTORE), (6, BACKUP), (7, RESTORE), (8, ADMIN)):
         need(bool(fields[tag]) == bool(slot_roles & roles), "SLOT-9", f"field {tag} for roles {slot_roles}")
+    need(public_of(seed) == certificate.verifying_key, "SLOT-9", "the signing seed is not the certificate's")
+    need(not fields[8] or public_of(fields[8][0]) == admin, "SLOT-9", "the admin signing seed is not admin's")
     one = {tag: values[0] if values else None for tag, values in fields.items()}
     return Credential(admin, structure_keys, one[3], certificate, certificate_bytes, seed, one[5], one[6],
                       {epoch: value[2:] for epoch, value in restore.items()}, one[8])
@@ -289,7 +300,7 @@ def text(data: bytes, limit: int, rule: str) -> str:
 def decode_session(plain: bytes, obj: Object, trust: Trust) -> Session:
     cursor = Cursor(plain)
     epoch, started = cursor.u32(), cursor.time()
-    record = record_of_blob(cursor.blob(), trust.repository, trust.admin)
+    record = record_of_blob(cursor.blob(), trust)
     need(record.session == obj.name.id, "SESS-1", "record of another session")
     need(record.certificate_bytes == obj.certificate_bytes, "SESS-1", "certificate is not the record's")
     label = text(cursor.blob(), 1024, "SESS-2")
@@ -406,7 +417,7 @@ def decode_snapshot_header(plain: bytes, certificate: bytes, trust: Trust) -> Sn
     cursor.fits(count)
     tokens = [cursor.take(16) for _ in range(count)]
     need(ascending(tokens), "SNAP-6", "tag tokens not ascending")
-    record = record_of_blob(cursor.blob(), trust.repository, trust.admin)
+    record = record_of_blob(cursor.blob(), trust)
     need(record.kind == WRITER and record.certificate_bytes == certificate, "SNAP-7", "not the record of the writer")
     cursor.end()
     return SnapshotHeader(token, sequence, previous, time, source, retention, epoch, refs_root, *totals, tokens, record)

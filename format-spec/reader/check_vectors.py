@@ -48,8 +48,7 @@ class Given:
 
     def trust(self, context: Dict[str, Any]) -> Trust:
         keys = {epoch: self.structure_keys[epoch] for epoch in context.get("structure_epochs", self.structure_keys)}
-        revoked = {bytes.fromhex(item["credential"]): frozenset(item["structure_epochs_before"])
-                   for item in context.get("revoked", [])}
+        revoked = {bytes.fromhex(credential): epoch for credential, epoch in context.get("revoked", [])}
         return Trust(self.repository, self.admin, keys, revoked)
 
     def decode(self, structure: str, data: bytes, name: "str | None", context: Dict[str, Any]) -> Any:
@@ -76,6 +75,8 @@ class Given:
         seed = context["seed"]
         credential = bodies.open_slot(obj, slot, bytes.fromhex(seed)) if seed else None
         check_writer(obj, trust)
+        if credential:
+            bodies.check_pin(obj, slot, bytes.fromhex(seed), credential)
         return self._told(obj, _Plain(slot=slot, credential=credential))
 
     def _body(self, structure: str, obj: Object, source: Source, trust: Trust, context: Dict[str, Any]) -> Any:
@@ -102,7 +103,7 @@ class Given:
         return check_certificate(data, self.repository, self.admin)
 
     def record(self, data: bytes, context: Dict[str, Any]) -> Any:
-        record = record_of_blob(data, self.repository, self.admin)
+        record = record_of_blob(data, self.trust(context))
         secret = open_secret(record, {epoch: self.restore_seeds[epoch] for epoch in context["restore_epochs"]})
         return _Plain(record=record, secret=secret)
 

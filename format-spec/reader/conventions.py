@@ -12,7 +12,7 @@ from typing import Optional, Tuple
 from blake3 import blake3
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hpke
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
@@ -145,6 +145,11 @@ def unseal(key: bytes, nonce: bytes, sealed: bytes) -> Optional[bytes]:
         return AESGCMSIV(key).decrypt(nonce, sealed, None)
     except (InvalidTag, ValueError):
         return None
+
+
+def public_of(seed: bytes) -> bytes:
+    """The Ed25519 verifying key of a signing seed."""
+    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 def signed(key: bytes, context: str, data: bytes, signature: bytes) -> bool:

@@ -6,7 +6,7 @@ OBJ-9 to OBJ-11), `Object.part` opens a sealed part (OBJ-12, OBJ-13). What a bod
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import BinaryIO, Dict, FrozenSet, List, Optional, Tuple
+from typing import BinaryIO, Dict, List, Optional, Tuple
 
 import names
 from conventions import (KEM_XWING, ENCAPSULATED, ZERO_NONCE, Cursor, derive, hash32, hpke_open, need, signed,
@@ -26,7 +26,6 @@ OTHER_LIMIT = 1 << 24
 ROLES = {names.CONFIG: ADMIN, names.SLOT: ADMIN, names.DATA_PACK: 3, names.META_PACK: 3, names.REFS_PACK: 3,
          names.INDEX: 3, names.SNAPSHOT: BACKUP, names.SESSION: 7, names.BEAT: 7, names.CLOSED: 7, names.WITHDRAWN: 7,
          names.TOMBSTONE: MAINTAIN, names.EPOCH: MAINTAIN}
-KEPT_AFTER_REVOCATION = frozenset(range(names.DATA_PACK, names.EPOCH))
 
 
 class Source:
@@ -57,12 +56,12 @@ class Certificate:
 class Trust:
     """What a reader believes in: the repository, the pinned admin key, who was revoked, and its structure keys.
 
-    `revoked` tells for each revoked credential the structure epochs that began before that.
+    `revoked` tells for each revoked credential from which structure epoch on nothing that it wrote counts.
     """
     repository: bytes
     admin: bytes
     structure_keys: Dict[int, bytes] = field(default_factory=dict)
-    revoked: Dict[bytes, FrozenSet[int]] = field(default_factory=dict)
+    revoked: Dict[bytes, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,12 +157,16 @@ def check_certificate(data: bytes, repository: bytes, admin: bytes) -> Certifica
     return certificate
 
 
+def check_not_revoked(certificate: Certificate, structure_epoch: int, trust: Trust) -> None:
+    """CERT-6, for an object or session record of this structure epoch."""
+    since = trust.revoked.get(certificate.credential)
+    need(since is None or structure_epoch < since, "CERT-6", f"credential {certificate.credential.hex()} was revoked")
+
+
 def check_writer(obj: Object, trust: Trust) -> None:
     """CERT-1 to CERT-6 and OBJ-9 to OBJ-11."""
     certificate = check_certificate(obj.certificate_bytes, trust.repository, trust.admin)
-    before = trust.revoked.get(certificate.credential)
-    kept = before is None or (obj.name.kind in KEPT_AFTER_REVOCATION and obj.structure_epoch in before)
-    need(certificate.roles == ADMIN or kept, "CERT-6", f"credential {certificate.credential.hex()} was revoked")
+    check_not_revoked(certificate, obj.structure_epoch, trust)
     need(certificate.roles & ROLES.get(obj.name.kind, 15), "OBJ-9", f"roles {certificate.roles} may not write this")
     good = signed(certificate.verifying_key, "icecore 1 object", obj.covered, obj.signature)
     need(good, "OBJ-10", "signature is wrong")
@@ -218,7 +221,7 @@ def session_id(verifying_key: bytes, nonce: bytes) -> bytes:
     return derive("icecore 1 session id", verifying_key + nonce)[:16]
 
 
-def decode_record(cursor: Cursor, repository: bytes, admin: bytes) -> Record:
+def decode_record(cursor: Cursor, trust: Trust) -> Record:
     """The session record at the cursor: SES-1 to SES-7."""
     start = cursor.at
     fixed = Cursor(cursor.take(RECORD_FIXED))
@@ -231,7 +234,8 @@ def decode_record(cursor: Cursor, repository: bytes, admin: bytes) -> Record:
     nonce, commitment, certificate_bytes = fixed.take(32), fixed.take(32), fixed.take(CERTIFICATE)
     wraps = _decode_wraps(Cursor(cursor.take(WRAP * count)), count)
     _check_wraps(kind, commitment, wraps)
-    certificate = check_certificate(certificate_bytes, repository, admin)
+    certificate = check_certificate(certificate_bytes, trust.repository, trust.admin)
+    check_not_revoked(certificate, epoch, trust)
     role = {WRITER: BACKUP, READER: RESTORE | MAINTAIN, COLLECTOR: MAINTAIN}[kind]
     need(certificate.roles & role, "SES-6", f"roles {certificate.roles} for a session of kind {kind}")
     end = cursor.at
@@ -247,7 +251,7 @@ def _decode_wraps(cursor: Cursor, count: int) -> Tuple[Wrap, ...]:
     for _ in range(count):
         epoch, kem, reserved = cursor.u32(), cursor.u16(), cursor.u16()
         need(kem == KEM_XWING and reserved == 0, "SES-5", "KEM or reserved field of a wrap")
-        need(not wraps or epoch > wraps[-1].restore_epoch, "SES-5", "restore epochs not ascending")
+        need(epoch > (wraps[-1].restore_epoch if wraps else 0), "SES-5", "restore epochs not ascending")
         wraps.append(Wrap(epoch, cursor.take(ENCAPSULATED), cursor.take(48)))
     return tuple(wraps)
 
@@ -259,9 +263,9 @@ def _check_wraps(kind: int, commitment: bytes, wraps: Tuple[Wrap, ...]) -> None:
         need(wraps, "SES-5", "no wrap")
 
 
-def record_of_blob(blob: bytes, repository: bytes, admin: bytes) -> Record:
+def record_of_blob(blob: bytes, trust: Trust) -> Record:
     cursor = Cursor(blob)
-    record = decode_record(cursor, repository, admin)
+    record = decode_record(cursor, trust)
     cursor.end()
     return record
 

@@ -72,7 +72,7 @@ def _decode_sessions(cursor: Cursor, trust: Trust) -> Tuple[Record, ...]:
     cursor.fits(count)
     records: List[Record] = []
     for _ in range(count):
-        records.append(decode_record(cursor, trust.repository, trust.admin))
+        records.append(decode_record(cursor, trust))
     need(len({record.session for record in records}) == count, "PACK-5", "a session stands twice")
     return tuple(records)
 

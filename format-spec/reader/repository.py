@@ -143,15 +143,13 @@ class Repository:
         with self.problems.stops_at(config_names[0]), self.source(config_names[0]) as source:
             repository = source.read(32, 16)
             check_outside(config_names[0], source, repository)
-        self.credential, slot_name = self._find_slot(secret, is_key_file, repository)
+        self.credential = self._find_slot(secret, is_key_file, repository)
         self.trust = Trust(repository, self.credential.admin, self.credential.structure_keys)
-        with self.problems.stops_at(slot_name), self.source(slot_name) as source:
-            check_writer(check_outside(slot_name, source, repository), self.trust)
         self.configs = self._read_configs(config_names)
-        self.trust.revoked = revocations(self.configs)
+        self.trust.revoked = dict(self.configs[-1].revoked)
         self.ids = ChunkIds(self.credential.chunk_id_key, self.credential.token_key)
 
-    def _find_slot(self, secret: bytes, is_key_file: bool, repository: bytes) -> Tuple[Credential, Name]:
+    def _find_slot(self, secret: bytes, is_key_file: bool, repository: bytes) -> Credential:
         seen, damage = set(), []
         for name in sorted(self.names[names.SLOT], key=lambda name: (name.id, -name.number)):
             if name.id in seen:
@@ -162,7 +160,7 @@ class Repository:
                 slot = bodies.decode_slot(obj.body)
                 seen.add(name.id)
                 if slot.state == 1 and slot.kind == (2 if is_key_file else 1):
-                    return bodies.open_slot(obj, slot, self._seed(secret, slot)), name
+                    return self._open_slot(obj, slot, self._seed(secret, slot))
             except RuleError as error:
                 if error.rule != "SLOT-6":
                     damage.append((name, error))
@@ -171,6 +169,13 @@ class Repository:
         if any(not error.unsupported for _, error in damage):
             raise damage[0][1]
         raise NoKey("no key slot opens with this passphrase or key file")
+
+    @staticmethod
+    def _open_slot(obj: Object, slot: bodies.Slot, seed: bytes) -> Credential:
+        credential = bodies.open_slot(obj, slot, seed)
+        check_writer(obj, Trust(obj.header[32:48], credential.admin))
+        bodies.check_pin(obj, slot, seed, credential)
+        return credential
 
     @staticmethod
     def _seed(secret: bytes, slot: bodies.Slot) -> bytes:
@@ -365,12 +370,3 @@ def written_by(companion: Object, record: Optional[Record], or_maintain: bool) -
     own = record is None or companion.certificate_bytes == record.certificate_bytes
     allowed = own or (or_maintain and companion.certificate.roles & MAINTAIN)
     need(allowed, "SESS-3", "certificate is not that of the session")
-
-
-def revocations(configs: List[Config]) -> Dict[bytes, frozenset]:
-    """For each credential that the config in force lists: the structure epochs that began before (CERT-6)."""
-    found = {}
-    for credential in configs[-1].revoked:
-        first = next(number for number, config in enumerate(configs) if credential in config.revoked)
-        found[credential] = frozenset(config.structure_epoch for config in configs[:first])
-    return found

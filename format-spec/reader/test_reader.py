@@ -127,7 +127,7 @@ class KnownAnswers(unittest.TestCase):
         given, named = Given(context), {session["name"]: session for session in context["sessions"]}
         for row in self.known["sessions"]:
             session = named[row["session"]]
-            record = record_of_blob(b(session["record"]), given.repository, given.admin)
+            record = record_of_blob(b(session["record"]), given.trust({}))
             secret = open_secret(record, given.restore_seeds)
             found = [record.session, record.commitment, *(record.frame_key(n, secret, given.structure_keys) for n in range(3)),
                      record.body_key(secret, b(row["snapshot"]))]
@@ -147,7 +147,7 @@ class KnownAnswers(unittest.TestCase):
             else:
                 self.assertRaises(ValueError, bodies.key_file_seed, row["text"].encode())
         for row in self.known["passphrases"]:
-            slot = bodies.Slot(1, 1, 7, row["memory"], row["passes"], row["lanes"], b(row["salt"]), b"", b"", b"", b"")
+            slot = bodies.Slot(1, 1, 7, row["memory"], row["passes"], row["lanes"], b(row["salt"]), b"", b"", b"", b"", b"")
             self.assertEqual(bodies.passphrase_seed(bodies.passphrase_of_file(b(row["file"])), slot).hex(), row["seed"])
 
     def test_xwing_and_hpke(self) -> None:

@@ -122,15 +122,16 @@ Values = Callable[[Cursor], Any]
 
 
 def _runs(cursor: Cursor, count: int, value: Values) -> Iterator[Any]:
-    """TREE-8."""
+    """TREE-8. Runs go on to the end of their column."""
     done, before = 0, None
-    while done < count:
+    while cursor.left():
         length = cursor.varint()
         need(1 <= length <= count - done, "TREE-8", f"run of {length}, {count - done} entries left")
         item = value(cursor)
         need(done == 0 or item != before, "TREE-8", "neighbouring runs are equal")
         yield from (item for _ in range(length))
         done, before = done + length, item
+    need(done == count, "TREE-8", f"runs of {done} entries, {count} are meant")
 
 
 def _below(limit: int) -> Values:
@@ -209,7 +210,7 @@ def _device(cursor: Cursor) -> Tuple[int, int]:
 
 def _run_column(name: str, value: Values) -> Callable[[Cursor, List[Entry]], None]:
     def column(cursor: Cursor, entries: List[Entry]) -> None:
-        for entry, item in zip(entries, _runs(cursor, len(entries), value)):
+        for entry, item in zip(entries, list(_runs(cursor, len(entries), value))):
             setattr(entry, name, item)
     return column
 

@@ -86,9 +86,11 @@ def certificates(c: Any) -> None:
     wrong("CERT-5", "signed-by-another", w.certificate(7, key, cred, admin_seed=ALL.seed))
     c.invalid("CONV-2", "certificate-short", "certificate", ALL.certificate[:151])
     c.invalid("CONV-3", "certificate-long", "certificate", ALL.certificate + b"\0")
-    revoked = [{"credential": ALL.credential.hex(), "structure_epochs_before": [1]}]
+    revoked = [[ALL.credential.hex(), 2], [BACKUP.credential.hex(), 1]]
     c.valid("beat-revoked-later", "beat", beat(), BEAT, revoked=revoked)
+    c.valid("record-revoked-later", "session record", ONE.record(), restore_epochs=[], revoked=revoked)
     c.invalid("CERT-6", "beat-revoked", "beat", beat(w.header(BEAT, 2)), BEAT, revoked=revoked)
+    c.invalid("CERT-6", "record-revoked", "session record", BACKUP_ONLY.record(), restore_epochs=[], revoked=revoked)
 
 
 def writers(c: Any) -> None:
@@ -122,7 +124,7 @@ def config(c: Any) -> None:
 
     def wrong(rule: str, what: str, unsupported: bool = False, **over: Any) -> None:
         c.invalid(rule, f"config-{what}", "config", make_one(w.config_body(**over)), first, unsupported, before=None)
-    revoked = sorted([ident("revoked 1"), ident("revoked 2")])
+    revoked = list(zip(sorted([ident("revoked 1"), ident("revoked 2")]), (7, 1)))
     keys = [w.restore_key(1), w.restore_key(2)]
     c.valid("config-first", "config", make_one(w.config_body()), first, before=None)
     body = w.config_body(1 << 63, 5, 0, (-1, 5), before, w.fixed("trailer hash of a fork"), structure_epoch=2, restore_epoch=2, pack=65_536,
@@ -155,7 +157,8 @@ def config(c: Any) -> None:
         wrong("CFG-6", what, restore_keys=value)
     wrong("CFG-7", "structure-epoch-0", structure_epoch=0)
     wrong("CFG-8", "revoked-order", revoked=revoked[::-1])
-    wrong("CFG-8", "revoked-twice", revoked=revoked[:1] * 2)
+    wrong("CFG-8", "revoked-twice", revoked=[revoked[0], (revoked[0][0], 9)])
+    wrong("CFG-8", "revoked-from-epoch-0", revoked=[(revoked[0][0], 0)])
     wrong("CONV-4", "reserved", reserved=1)
     wrong("CONV-5", "created", created=(0, 1_000_000_000))
     c.invalid("CONV-2", "config-short", "config", make_one(w.config_body(revoked=revoked)[:-1]), first, before=None)
@@ -194,11 +197,17 @@ def slots(c: Any) -> None:
     c.invalid("SLOT-7", "slot-flipped", "slot", w.finish(w.header(name, 0) + flipped(body, -1), ADMIN_SIGNER), name, seed=seed.hex())
     c.invalid("SLOT-7", "slot-of-another-name", "slot", w.finish(w.header(Name(2, ident("slot"), 4), 0) + body, ADMIN_SIGNER),
               Name(2, ident("slot"), 4), seed=seed.hex())
+    wrong("SLOT-11", "pin-of-another-seed", pin=w.slot_pin(w.slot_seed()))
+    wrong("SLOT-11", "pin-of-another-admin", pin=w.slot_pin(seed, admin=ALL.key))
+    wrong("SLOT-11", "pin-of-another-repository", pin=w.slot_pin(seed, repository=ident("other repository")))
+    wrong("SLOT-11", "no-pin", pin=bytes(32))
+    wrong("SLOT-11", "pin-of-a-recipient", kind=3)
+    c.valid("slot-recipient", "slot", w.slot(name, seed, kind=3, pin=bytes(32)), name, seed=seed.hex())
     fields = w.credential_fields(ALL, 15)
     wrong("SLOT-8", "order", plain=w.credential_bytes(fields[::-1]))
     wrong("SLOT-9", "credential-id", credential=ident("other credential"))
     c.invalid("OBJ-9", "slot-by-all", "slot", w.finish(w.header(name, 0) + body, ALL), name, seed=seed.hex())
-    c.invalid("CONV-2", "slot-short", "slot", w.finish(w.header(name, 0) + body[:2403], ADMIN_SIGNER), name, seed=seed.hex())
+    c.invalid("CONV-2", "slot-short", "slot", w.finish(w.header(name, 0) + body[:2435], ADMIN_SIGNER), name, seed=seed.hex())
     credentials(c, fields)
 
 
@@ -226,6 +235,9 @@ def credentials(c: Any, fields: List[Any]) -> None:
     wrong("SLOT-9", "no-restore-key", [f for f in fields if f[0] != 7])
     wrong("SLOT-9", "roles", w.credential_fields(BACKUP, 1), slot_roles=3, credential=BACKUP.credential.hex())
     wrong("SLOT-9", "field-8-without-role", fields, slot_roles=7)
+    wrong("SLOT-9", "role-without-field-8", fields[:-1])
+    wrong("SLOT-9", "signing-seed-of-another", replaced(4, ALL.certificate + BACKUP.seed))
+    wrong("SLOT-9", "admin-seed-of-another", replaced(8, ALL.seed))
     wrong("SLOT-9", "id", fields, credential=BACKUP.credential.hex())
     wrong("CERT-5", "other-admin", replaced(1, ALL.key))
     c.invalid("CONV-2", "credential-short", "credential", w.credential_bytes(fields)[:-1], **context)

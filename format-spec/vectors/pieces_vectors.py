@@ -283,8 +283,10 @@ def columns(c: Any) -> None:
         wrong("TREE-8", f"run-0-column-{number}", **{f"c{number}": v(0) + value + v(2) + value})
         wrong("TREE-8", f"run-too-long-column-{number}", **{f"c{number}": v(3) + value})
         wrong("TREE-8", f"equal-neighbours-column-{number}", **{f"c{number}": (v(1) + value) * 2})
-        wrong("CONV-2", f"runs-short-column-{number}", **{f"c{number}": v(1) + value})
-        wrong("CONV-3", f"runs-long-column-{number}", **{f"c{number}": v(2) + value + v(1) + value})
+        wrong("TREE-8", f"runs-too-few-column-{number}", **{f"c{number}": v(1) + value})
+        wrong("TREE-8", f"no-runs-column-{number}", **{f"c{number}": b""})
+        wrong("CONV-2", f"run-cut-off-column-{number}", **{f"c{number}": v(2)})
+        wrong("TREE-8", f"runs-too-many-column-{number}", **{f"c{number}": v(2) + value + v(1) + value})
     wrong("TREE-9", "mode", c3=v(2) + v(0o10000))
     for number, name in ((4, "owner"), (5, "group"), (9, "flags"), (13, "cutter")):
         wrong("TREE-9", name, **{f"c{number}": v(2) + v(1 << 32)})

@@ -107,7 +107,7 @@ def build(devices: bool = False) -> Tiny:
 def _config_and_slots(tiny: Tiny) -> None:
     one = w.finish(w.header(number(1, 1), 0) + w.config_body(), w.ADMIN_SIGNER)
     body = w.config_body(predecessor=one[-32:], structure_epoch=2, restore_epoch=2, restore_keys=[w.restore_key(1), w.restore_key(2)],
-                         revoked=[w.fixed("credential revoked", 16)])
+                         revoked=[(w.fixed("credential revoked", 16), 2)])
     tiny.add(number(1, 1), one)
     tiny.add(number(1, 2), w.finish(w.header(number(1, 2), 0) + body, w.ADMIN_SIGNER))
     name = number(2, 1, SLOT_PASSPHRASE)

@@ -192,11 +192,12 @@ CUTTERS = (cutter(1, 1, 16_384, 32_768, 131_072), cutter(2, 2, 4096, 4096, 4096)
 def config_body(optional: int = 0, write: int = 0, required: int = 0, created: Tuple[int, int] = NOW, predecessor: bytes = bytes(32),
                 second: bytes = bytes(32), admin: bytes = ADMIN, structure_epoch: int = 1, restore_epoch: int = 1, pack: int = 1 << 24,
                 data_frame: int = 1 << 20, meta_frame: int = 1 << 18, cutters: Sequence[bytes] = CUTTERS,
-                restore_keys: Optional[Sequence[bytes]] = None, revoked: Sequence[bytes] = (), reserved: int = 0) -> bytes:
+                restore_keys: Optional[Sequence[bytes]] = None, revoked: Sequence[Tuple[bytes, int]] = (), reserved: int = 0) -> bytes:
     keys = [restore_key(1)] if restore_keys is None else restore_keys
     return (u64(optional) + u64(write) + u64(required) + time(created) + predecessor + second + admin + u32(structure_epoch)
             + u32(restore_epoch) + u32(pack) + u32(data_frame) + u32(meta_frame) + u16(len(cutters)) + u16(len(keys))
-            + u16(len(revoked)) + u16(reserved) + b"".join(cutters) + b"".join(keys) + b"".join(revoked))
+            + u16(len(revoked)) + u16(reserved) + b"".join(cutters) + b"".join(keys)
+            + b"".join(credential + u32(epoch) for credential, epoch in revoked))
 
 
 def credential_fields(signer: Signer, roles: int) -> List[Tuple[int, bytes]]:
@@ -220,13 +221,18 @@ def slot_seed(memory: int = 64, passes: int = 1, lanes: int = 1) -> bytes:
     return hash_secret_raw(PASSPHRASE, SLOT_SALT, passes, memory, lanes, 32, Type.ID, 0x13)
 
 
+def slot_pin(seed: bytes, repository: bytes = REPOSITORY, admin: bytes = ADMIN) -> bytes:
+    return keyed(derive("icecore 1 slot pin", seed), repository + admin)
+
+
 def slot(name: Name, seed: bytes, kind: int = 2, state: int = 1, roles: int = 15, reserved: int = 0, costs: Tuple[int, int, int] = (0, 0, 0),
          salt: bytes = bytes(32), signer: Signer = ALL, credential: Optional[bytes] = None, plain: Optional[bytes] = None,
-         sealed_length: Optional[int] = None, head: Optional[bytes] = None, sealed: Optional[Tuple[bytes, bytes]] = None, **how) -> bytes:
+         sealed_length: Optional[int] = None, head: Optional[bytes] = None, sealed: Optional[Tuple[bytes, bytes]] = None, pin: Optional[bytes] = None,
+         **how) -> bytes:
     head = head or header(name, 0)
     public = xwing_public(seed)
     front = (u8(kind) + u8(state) + u8(roles) + u8(reserved) + b"".join(map(u32, costs)) + salt
-             + (signer.credential if credential is None else credential) + public)
+             + (signer.credential if credential is None else credential) + (slot_pin(seed) if pin is None else pin) + public)
     plain = credential_bytes(credential_fields(signer, roles)) if plain is None else plain
     if state == 1 or sealed:
         encapsulated, ciphertext = sealed or HPKE.seal(public, b"icecore 1 slot" + head + front, plain)
@@ -583,12 +589,11 @@ def _next_cut(data: bytes, at: int, gear: Sequence[int], low: int, average: int,
     left = len(data) - at
     if left <= low:
         return left
-    end = min(left, high)
-    center, h = min(average, end) & ~1, 0
-    for i in range(low, end & ~1):
+    end, h = min(left, high), 0
+    for i in range(low, end):
         h = ((h << 1) + gear[data[at + i]]) & 0xFFFFFFFFFFFFFFFF
-        if h & (small if i < center else large) == 0:
-            return i
+        if h & (small if i < average else large) == 0:
+            return i + 1
     return end
 
 

@@ -1,4 +1,7 @@
-//! What tests of the whole share: folders full of odd things, and how to compare two of them.
+//! What tests of the whole share: the specification's vectors, the second reader, folders full of odd things.
 
 pub mod folders;
 pub mod reader;
+mod specification;
+
+pub use specification::*;

@@ -253,7 +253,8 @@ impl ObjectName {
         let kind = ObjectKind::ALL.into_iter().find(|kind| kind.folder() == folder)?;
         let hex = |text: &str| -> Option<[u8; 16]> { from_hex(text)?.try_into().ok() };
         let decimal = |text: &str| -> Option<u32> {
-            (text.len() == 10 && text.bytes().all(|c| c.is_ascii_digit())).then(|| text.parse().ok()).flatten()
+            let number = (text.len() == 10 && text.bytes().all(|c| c.is_ascii_digit())).then(|| text.parse().ok()).flatten();
+            number.filter(|number| *number != 0)
         };
         let (id, number) = match kind.shape() {
             Shape::Numbered => ([0; 16], decimal(rest)?),
@@ -317,6 +318,7 @@ mod tests {
             "config/00000000001",
             "config/+000000001",
             "config/9999999999",
+            "config/0000000000",
             "packs/abababababababababababababababab",
             "packs/ac/abababababababababababababababab",
             "packs/ab/ABABABABABABABABABABABABABABABAB",

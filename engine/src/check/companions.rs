@@ -49,10 +49,8 @@ pub(super) fn check_sessions(reading: &Reading<'_>, repository: &Repository, lis
         let Some(part) = read_part(reading, repository, object)? else { continue };
         let decode = || {
             let body = SessionBody::decode(&part.plaintext, &repository.id, &repository.trust)?;
-            match body.record.id().0 == object.name.id() && *body.record.certificate() == part.certificate {
-                true => Ok(body),
-                false => Err(Error::rule("SESS-1", "id or certificate are not those of the session record")),
-            }
+            body.check_object(SessionId(object.name.id()), &part.certificate)?;
+            Ok(body)
         };
         let body = reading.judge(&object.name, decode().map_err(|error| named(error, &object.name)))?;
         if let Some(body) = body {
@@ -152,12 +150,7 @@ pub(super) fn check_epochs(reading: &Reading<'_>, repository: &Repository, listi
         let number = object.name.number();
         let decode = || {
             let body = EpochBody::decode(&part.plaintext)?;
-            match before {
-                Some((last, hash)) if last + 1 == number && hash != body.predecessor => {
-                    Err(Error::rule("EPOCH-2", "it names another predecessor than the one that is here"))
-                }
-                _ => Ok(()),
-            }
+            body.check_predecessor(number, before.filter(|(last, _)| last + 1 == number).as_ref().map(|(_, hash)| hash))
         };
         reading.judge(&object.name, decode().map_err(|error| named(error, &object.name)))?;
         before = Some((number, part.hash));

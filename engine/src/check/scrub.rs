@@ -166,20 +166,10 @@ impl Keyed<'_> {
 
     /// FRAME-7. A meta chunk is a tree node or a recipe node, which its type byte tells and its id must agree with.
     fn check_chunks(&self, record: &FrameRecord, frame: &Frame) -> Result<()> {
-        let kinds: &[ChunkKind] = match record.id.class() {
-            Some(FrameClass::Data) => &[ChunkKind::Data],
-            Some(FrameClass::Meta) => &[ChunkKind::Tree, ChunkKind::Recipe],
-            _ => &[ChunkKind::Refs],
-        };
+        let class = record.id.class().ok_or_else(|| Error::rule("PACK-7", format!("frame {} has no class", record.id)))?;
         for (position, id) in record.chunks.iter().enumerate() {
             let bytes = frame.chunk(position as u32).unwrap_or_default();
-            let mut is_right = false;
-            for kind in kinds {
-                is_right |= self.reader.ids().id_of(*kind, bytes)? == *id;
-            }
-            if !is_right {
-                return Err(Error::rule("FRAME-7", format!("chunk {position} of frame {} is not the one that its id names", record.id)));
-            }
+            self.reader.ids().check_in_frame(class, id, bytes).map_err(|error| error.context(format!("frame {}", record.id)))?;
         }
         Ok(())
     }

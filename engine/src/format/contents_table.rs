@@ -102,7 +102,7 @@ impl Tables {
         trust: &Trust,
     ) -> Result<Self> {
         let mut reader = Reader::new(bytes);
-        let sessions = decode_sessions(&mut reader, "PACK-5", repository, trust)?;
+        let sessions = decode_sessions(&mut reader, repository, trust)?;
         let mut used = 0;
         let contents = decode_frames(&mut reader, kind, &sessions, &mut used)?;
         reader.end()?;
@@ -135,22 +135,18 @@ pub(crate) fn encode_sessions(sessions: &[SessionRecord], bytes: &mut Vec<u8>) {
     sessions.iter().for_each(|session| bytes.put_bytes(session.bytes()));
 }
 
-pub(crate) fn decode_sessions(
-    reader: &mut Reader<'_>,
-    rule: &'static str,
-    repository: &RepositoryId,
-    trust: &Trust,
-) -> Result<Vec<SessionRecord>> {
+/// Reads a sessions table (PACK-5, but for what the frames show).
+pub(crate) fn decode_sessions(reader: &mut Reader<'_>, repository: &RepositoryId, trust: &Trust) -> Result<Vec<SessionRecord>> {
     let count = reader.varint()?;
     if count == 0 || count > PACK_SESSIONS_MAX as u64 {
-        return Err(Error::rule(rule, format!("{count} session records")));
+        return Err(Error::rule("PACK-5", format!("{count} session records")));
     }
     let mut sessions = Vec::new();
     let mut seen = HashSet::new();
     for _ in 0..count {
         let session = SessionRecord::decode(reader, repository, trust)?;
         if !seen.insert(session.id()) {
-            return Err(Error::rule(rule, format!("session {} stands twice", session.id())));
+            return Err(Error::rule("PACK-5", format!("session {} stands twice", session.id())));
         }
         sessions.push(session);
     }

@@ -103,6 +103,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// As [`Self::count`], of at most `count_max` items; `rule` is what is broken otherwise, and comes first.
+    pub(crate) fn count_at_most(&mut self, count_max: usize, item_size_min: usize, rule: &'static str) -> Result<usize> {
+        let count = self.clone().varint()?;
+        match count > count_max as u64 {
+            true => Err(Error::rule(rule, format!("{count} items, at most {count_max} are allowed"))),
+            false => self.count(item_size_min),
+        }
+    }
+
     /// A varint length and that many bytes.
     pub(crate) fn blob(&mut self) -> Result<&'a [u8]> {
         let length = self.count(1)?;

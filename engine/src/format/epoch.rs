@@ -44,17 +44,29 @@ impl EpochBody {
         let predecessor = reader.array()?;
         let session = SessionId(reader.array()?);
         let now = reader.time()?;
-        let count = reader.count(17)?;
+        let count = reader.count_at_most(EPOCH_PACKS_MAX, 17, "EPOCH-1")?;
         let mut condemned = Vec::new();
         for _ in 0..count {
             let kind = ObjectKind::from_number(reader.u8()?).filter(|kind| kind.is_pack());
             condemned
                 .push((kind.ok_or_else(|| Error::rule("EPOCH-1", "something else than a pack is condemned"))?, PackId(reader.array()?)));
         }
-        if count > EPOCH_PACKS_MAX || !condemned.is_sorted_by(|a, b| a < b) {
-            return Err(Error::rule("EPOCH-1", "packs are not ascending, or too many"));
+        if !condemned.is_sorted_by(|a, b| a < b) {
+            return Err(Error::rule("EPOCH-1", "packs are not ascending"));
         }
         reader.end()?;
         Ok(Self { predecessor, session, now, condemned })
+    }
+
+    /// Whether epoch `number` names the right predecessor, where the trailer hash of the epoch before is known (EPOCH-2).
+    ///
+    /// # Errors
+    /// EPOCH-2.
+    pub fn check_predecessor(&self, number: u32, before: Option<&[u8; 32]>) -> Result<()> {
+        let expected = if number == 1 { Some(&[0; 32]) } else { before };
+        match expected.is_none_or(|expected| *expected == self.predecessor) {
+            true => Ok(()),
+            false => Err(Error::rule("EPOCH-2", format!("epoch {number} names another predecessor"))),
+        }
     }
 }

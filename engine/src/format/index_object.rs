@@ -50,7 +50,7 @@ impl IndexBody {
         if reader.array()? != [0; ChunkId::LENGTH] || reader.array()? != [0xff; ChunkId::LENGTH] {
             return Err(Error::rule("INDEX-2", "the range of a level 0 index object is not everything"));
         }
-        let sessions = decode_sessions(&mut reader, "INDEX-3", repository, trust)?;
+        let sessions = decode_sessions(&mut reader, repository, trust)?;
         let count = reader.varint()?;
         if count == 0 || count > INDEX_PACKS_MAX as u64 {
             return Err(Error::rule("INDEX-4", format!("{count} packs")));
@@ -67,7 +67,7 @@ impl IndexBody {
         reader.end()?;
         match used == sessions.len() {
             true => Ok(Self { sessions, packs }),
-            false => Err(Error::rule("INDEX-3", "a session record is used by no frame")),
+            false => Err(Error::rule("PACK-5", "a session record is used by no frame")),
         }
     }
 }

@@ -6,7 +6,7 @@
 pub mod certificate;
 pub mod config;
 mod contents_table;
-mod cursor;
+pub(crate) mod cursor;
 pub mod epoch;
 pub mod frame;
 pub mod index_object;

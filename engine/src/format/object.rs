@@ -117,16 +117,7 @@ impl<'a> Opened<'a> {
     /// The rule that is broken.
     pub(crate) fn check_tail(header: Header, tail: &'a [u8], trust: &Trust) -> Result<Self> {
         trust.check_repository(&header)?;
-        let short = || Error::rule("OBJ-1", "the object is shorter than its trailer");
-        let (before_hash, hash) = tail.split_last_chunk::<32>().ok_or_else(short)?;
-        let (covered, signature) = before_hash.split_last_chunk::<SIGNATURE_LENGTH>().ok_or_else(short)?;
-        let (body, certificate) = covered.split_last_chunk::<{ Certificate::LENGTH }>().ok_or_else(short)?;
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&header.encode()).update(covered);
-        let covered_hash = *hasher.finalize().as_bytes();
-        if hasher.update(signature).finalize().as_bytes() != hash {
-            return Err(Error::rule("OBJ-8", "the bytes do not have the hash at their end"));
-        }
+        let Tail { body, certificate, signature, covered_hash, hash } = Tail::check(&header, tail)?;
         let certificate = Certificate::decode(certificate, &header.repository, header.structure_epoch, trust)?;
         if !certificate.roles().intersect(header.name.kind().writers()) {
             return Err(Error::rule("OBJ-9", format!("a credential for {} may not write this", certificate.roles())));
@@ -147,6 +138,43 @@ impl<'a> Opened<'a> {
     /// [`ErrorKind::Unauthorized`] where the credential lacks the structure key (OBJ-12), OBJ-13 where the part does not open.
     pub(crate) fn open_part(&self, keys: &dyn StructureKeys, part: u32, sealed: &[u8]) -> Result<Vec<u8>> {
         open_part(&self.header, keys, part, sealed)
+    }
+}
+
+/// What can be said of an object that is no pack without any key (OBJ-1 to OBJ-8): its header and its body.
+///
+/// # Errors
+/// The rule that is broken.
+pub(crate) fn check_keyless<'a>(name: &ObjectName, bytes: &'a [u8], repository: &RepositoryId) -> Result<(Header, &'a [u8])> {
+    let header = Header::decode(name, bytes.len() as u64, bytes)?;
+    Trust { repository: Some(*repository), ..Trust::default() }.check_repository(&header)?;
+    let tail = Tail::check(&header, bytes.get(HEADER_LENGTH..).unwrap_or_default())?;
+    Ok((header, tail.body))
+}
+
+/// What follows the header, with the right hash at its end.
+struct Tail<'a> {
+    body: &'a [u8],
+    certificate: &'a [u8; Certificate::LENGTH],
+    signature: &'a [u8; SIGNATURE_LENGTH],
+    covered_hash: [u8; 32],
+    hash: &'a [u8; 32],
+}
+
+impl<'a> Tail<'a> {
+    /// OBJ-8.
+    fn check(header: &Header, tail: &'a [u8]) -> Result<Self> {
+        let short = || Error::rule("OBJ-1", "the object is shorter than its trailer");
+        let (before_hash, hash) = tail.split_last_chunk::<32>().ok_or_else(short)?;
+        let (covered, signature) = before_hash.split_last_chunk::<SIGNATURE_LENGTH>().ok_or_else(short)?;
+        let (body, certificate) = covered.split_last_chunk::<{ Certificate::LENGTH }>().ok_or_else(short)?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&header.encode()).update(covered);
+        let covered_hash = *hasher.finalize().as_bytes();
+        match hasher.update(signature).finalize().as_bytes() == hash {
+            true => Ok(Self { body, certificate, signature, covered_hash, hash }),
+            false => Err(Error::rule("OBJ-8", "the bytes do not have the hash at their end")),
+        }
     }
 }
 

@@ -258,7 +258,20 @@ impl SessionBody {
         bytes
     }
 
-    /// Reads it. That record and object agree (SESS-1) is checked by whoever has both.
+    /// Whether the record is that of the object in which it stands (SESS-1).
+    ///
+    /// # Errors
+    /// SESS-1.
+    pub fn check_object(&self, session: SessionId, certificate: &Certificate) -> Result<()> {
+        match self.record.id() == session && self.record.certificate() == certificate {
+            true => Ok(()),
+            false => {
+                Err(Error::rule("SESS-1", format!("the record of session {} stands in the object of session {session}", self.record.id())))
+            }
+        }
+    }
+
+    /// Reads it. That record and object agree is checked by [`Self::check_object`].
     ///
     /// # Errors
     /// The rule that is broken.
@@ -308,10 +321,10 @@ impl ClosedBody {
             return Err(Error::rule("CLOSED-1", format!("outcome {outcome}")));
         }
         let now = reader.time()?;
-        let count = reader.count(SnapshotId::LENGTH)?;
+        let count = reader.count_at_most(CLOSED_SNAPSHOTS_MAX, SnapshotId::LENGTH, "CLOSED-2")?;
         let snapshots = (0..count).map(|_| reader.array().map(SnapshotId)).collect::<Result<Vec<_>>>()?;
-        if count > CLOSED_SNAPSHOTS_MAX || !snapshots.is_sorted_by(|a, b| a < b) {
-            return Err(Error::rule("CLOSED-2", "snapshots are not ascending, or too many"));
+        if !snapshots.is_sorted_by(|a, b| a < b) {
+            return Err(Error::rule("CLOSED-2", "snapshots are not ascending"));
         }
         reader.end()?;
         Ok(Self { finished: outcome == 1, now, snapshots })

@@ -140,6 +140,9 @@ impl Slot {
         if length != ciphertext.len() || length > SLOT_SEALED_MAX || (length == 0) != (state == 2) {
             return Err(Error::rule("SLOT-5", format!("{length} sealed bytes where {} follow", ciphertext.len())));
         }
+        if state == 2 && encapsulated[..] != [0; ENCAPSULATED_LENGTH] {
+            return Err(Error::rule("SLOT-5", "a removed slot holds an encapsulated key"));
+        }
         let kind = match kind {
             1 => SlotKind::Passphrase { salt, cost },
             2 => SlotKind::KeyFile,
@@ -166,9 +169,7 @@ impl Slot {
             .map(Zeroizing::new)
             .ok_or_else(|| Error::rule("SLOT-7", "the sealed credential does not open"))?;
         let credential = Credential::decode(&header.repository, &plaintext)?;
-        if credential.author.certificate.credential() != self.credential || credential.slot_roles() != self.roles {
-            return Err(Error::rule("SLOT-9", "slot and credential disagree"));
-        }
+        credential.check_slot(self.roles, &self.credential)?;
         Ok(credential)
     }
 }
@@ -252,7 +253,16 @@ impl Credential {
         if self.is_admin() { self.roles().and(Roles::ADMIN) } else { self.roles() }
     }
 
-    fn encode(&self) -> Zeroizing<Vec<u8>> {
+    /// Whether it belongs into a slot with these roles and this credential's name (SLOT-9).
+    pub(crate) fn check_slot(&self, roles: Roles, credential: &CredentialId) -> Result<()> {
+        let has_admin_seed = self.is_admin() == roles.contain(Roles::ADMIN);
+        match self.author.certificate.credential() == *credential && self.slot_roles() == roles && has_admin_seed {
+            true => Ok(()),
+            false => Err(Error::rule("SLOT-9", "slot and credential disagree")),
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         // Reserved up front, so that growing leaves no copies of secrets behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(SLOT_SEALED_MAX));
         let mut field = |tag: u8, pieces: &[&[u8]]| {

@@ -1,6 +1,6 @@
 //! Snapshots (`format-spec/snapshot.md`).
 
-use super::certificate::Trust;
+use super::certificate::{Certificate, Trust};
 use super::cursor::{Reader, Write};
 use super::session::{SessionKind, SessionRecord};
 use crate::crypto::{Secret, derive, keyed};
@@ -143,6 +143,17 @@ impl SnapshotHeader {
         bytes
     }
 
+    /// Whether the session record carries the certificate of the object (SNAP-7).
+    ///
+    /// # Errors
+    /// SNAP-7.
+    pub fn check_certificate(&self, certificate: &Certificate) -> Result<()> {
+        match self.record.certificate() == certificate {
+            true => Ok(()),
+            false => Err(Error::rule("SNAP-7", "the session record is another credential's")),
+        }
+    }
+
     /// Reads it (SNAP-3 to SNAP-7, but that the record carries the object's certificate).
     ///
     /// # Errors
@@ -168,10 +179,7 @@ impl SnapshotHeader {
         let epoch = reader.u32()?;
         let refs_root = ChunkId(reader.array()?);
         let (entries, file_bytes, frames, new_bytes) = (reader.u64()?, reader.u64()?, reader.u64()?, reader.u64()?);
-        let count = reader.varint()?;
-        if count > TAGS_MAX as u64 {
-            return Err(Error::rule("SNAP-6", format!("{count} tags")));
-        }
+        let count = reader.count_at_most(TAGS_MAX, 16, "SNAP-6")?;
         let tags = (0..count).map(|_| reader.array()).collect::<Result<Vec<Token>>>()?;
         if !tags.is_sorted_by(|a, b| a < b) {
             return Err(Error::rule("SNAP-6", "tag tokens are not ascending"));
@@ -222,6 +230,19 @@ impl SnapshotBody {
         bytes
     }
 
+    /// Whether the tokens of the header are those of series and tags (SNAP-11).
+    ///
+    /// # Errors
+    /// SNAP-11.
+    pub(crate) fn check_tokens(&self, token_key: &Secret, series: &Token, tags: &[Token]) -> Result<()> {
+        let mut own: Vec<_> = self.tags.iter().map(|tag| tag_token(token_key, tag)).collect();
+        own.sort_unstable();
+        match series_token(token_key, &self.series) == *series && own == tags {
+            true => Ok(()),
+            false => Err(Error::rule("SNAP-11", "series or tags are not those of the header")),
+        }
+    }
+
     /// Reads it (SNAP-9, SNAP-10).
     ///
     /// # Errors
@@ -239,15 +260,12 @@ impl SnapshotBody {
         }
         let (started, ended) = (reader.time()?, reader.time()?);
         let (series, host, program) = (text(&mut reader)?, text(&mut reader)?, text(&mut reader)?);
-        let path_count = reader.count(1)?;
-        if path_count > PATHS_MAX {
-            return Err(Error::rule("SNAP-10", format!("{path_count} paths")));
-        }
+        let path_count = reader.count_at_most(PATHS_MAX, 1, "SNAP-10")?;
         let paths = (0..path_count).map(|_| reader.blob().map(<[u8]>::to_vec)).collect::<Result<Vec<_>>>()?;
-        let tag_count = reader.count(1)?;
-        if tag_count > TAGS_MAX || paths.iter().any(|path| path.len() > KEY_MAX) {
-            return Err(Error::rule("SNAP-10", format!("{tag_count} tags, or a path that is too long")));
+        if paths.iter().any(|path| path.len() > KEY_MAX) {
+            return Err(Error::rule("SNAP-10", "a path is too long"));
         }
+        let tag_count = reader.count_at_most(TAGS_MAX, 1, "SNAP-10")?;
         let tags = (0..tag_count).map(|_| text(&mut reader)).collect::<Result<Vec<_>>>()?;
         if !tags.is_sorted_by(|a, b| a < b) || tags.iter().any(String::is_empty) {
             return Err(Error::rule("SNAP-10", "tags are not ascending, or empty"));

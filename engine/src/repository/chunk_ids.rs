@@ -4,6 +4,7 @@ use crate::crypto::{Secret, derive, keyed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::slot::Credential;
 use crate::id::{ChunkId, FrameClass};
+use crate::limits::CHUNK_SIZE_MAX;
 
 /// What a chunk is; bound into its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,5 +58,37 @@ impl ChunkIds {
             }
         };
         Ok(ChunkId(keyed(key.bytes(), bytes)))
+    }
+
+    /// Whether these bytes are the chunk with this id (CHUNK-1, CHUNK-2).
+    ///
+    /// # Errors
+    /// The rule that is broken, or as [`Self::id_of`].
+    pub(crate) fn check(&self, kind: ChunkKind, id: &ChunkId, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() || bytes.len() > CHUNK_SIZE_MAX {
+            return Err(Error::rule("CHUNK-1", format!("chunk {id} has {} bytes", bytes.len())));
+        }
+        match self.id_of(kind, bytes)? == *id {
+            true => Ok(()),
+            false => Err(Error::rule("CHUNK-2", format!("the bytes stored for chunk {id} are not that chunk"))),
+        }
+    }
+
+    /// Whether a chunk in a frame of `class` has the id that the contents table gives (FRAME-7).
+    ///
+    /// # Errors
+    /// FRAME-7, or as [`Self::id_of`].
+    pub(crate) fn check_in_frame(&self, class: FrameClass, id: &ChunkId, bytes: &[u8]) -> Result<()> {
+        let kinds: &[ChunkKind] = match class {
+            FrameClass::Data => &[ChunkKind::Data],
+            FrameClass::Meta => &[ChunkKind::Tree, ChunkKind::Recipe],
+            FrameClass::Refs => &[ChunkKind::Refs],
+        };
+        for kind in kinds {
+            if self.id_of(*kind, bytes)? == *id {
+                return Ok(());
+            }
+        }
+        Err(Error::rule("FRAME-7", format!("chunk {id} has other bytes than its id says")))
     }
 }

@@ -129,10 +129,9 @@ impl FrameReader {
 
     /// The bytes of a chunk at a place, checked against its id (CHUNK-2).
     pub(crate) fn verified<'a>(&self, frame: &'a Frame, kind: ChunkKind, id: &ChunkId, position: u32) -> Result<&'a [u8]> {
-        match frame.chunk(position) {
-            Some(bytes) if self.ids.id_of(kind, bytes)? == *id => Ok(bytes),
-            _ => Err(Error::rule("CHUNK-2", format!("the bytes stored for chunk {id} are not that chunk"))),
-        }
+        let bytes = frame.chunk(position).unwrap_or_default();
+        self.ids.check(kind, id, bytes)?;
+        Ok(bytes)
     }
 
     /// Reads a chunk from any place that `allowed` lets pass; a damaged copy gives way to a good one.

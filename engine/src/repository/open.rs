@@ -5,7 +5,7 @@ use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Trust;
 use crate::format::config::Config;
-use crate::format::object::{HEADER_LENGTH, Header, Opened, TRAILER_LENGTH};
+use crate::format::object::{Header, Opened, check_keyless};
 use crate::format::slot::{Credential, Slot};
 use crate::runtime::Runtime;
 use std::collections::BTreeMap;
@@ -60,8 +60,7 @@ fn open_slot(backend: &dyn Backend, key: &Key, config_header: &Header) -> Result
     for name in newest.into_values() {
         let try_slot = || -> Result<Option<Credential>> {
             let bytes = backend.get(&name, name.kind().size_max())?;
-            let header = Header::decode(&name, bytes.len() as u64, &bytes)?;
-            let body = bytes.get(HEADER_LENGTH..bytes.len() - TRAILER_LENGTH).unwrap_or_default();
+            let (header, body) = check_keyless(&name, &bytes, &config_header.repository)?;
             let slot = Slot::decode(body)?;
             let Some(seed) = key.seed_for(&slot.kind)? else { return Ok(None) };
             let credential = slot.open(&header, &seed)?;

@@ -6,7 +6,7 @@ use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::object::Opened;
 use crate::format::session::{ClosedBody, WithdrawnBody, snapshot_sealer};
-use crate::format::snapshot::{SnapshotBody, SnapshotHeader, series_token, split, tag_token};
+use crate::format::snapshot::{SnapshotBody, SnapshotHeader, split};
 use crate::format::{Certificate, Roles};
 use crate::id::{SessionId, SnapshotId};
 use std::collections::hash_map::Entry;
@@ -175,10 +175,8 @@ impl Repository {
                 None => error,
             })?;
             let header = SnapshotHeader::decode(&plaintext, &self.id, &self.trust)?;
-            match header.record.certificate() == &opened.certificate {
-                true => Ok((header, sealed_body.to_vec())),
-                false => Err(Error::rule("SNAP-7", "the session record is another credential's")),
-            }
+            header.check_certificate(&opened.certificate)?;
+            Ok((header, sealed_body.to_vec()))
         };
         decode().map_err(|error: Error| error.context(name))
     }
@@ -195,12 +193,7 @@ impl Repository {
             true => SnapshotBody::decode(&sealed_body).map_err(|error| error.context(name))?,
             false => return Err(Error::rule("SNAP-8", "the sealed body does not open").context(name)),
         };
-        let token_key = &self.credential.token_key;
-        let mut tags: Vec<_> = body.tags.iter().map(|tag| tag_token(token_key, tag)).collect();
-        tags.sort_unstable();
-        if series_token(token_key, &body.series) != header.series || tags != header.tags {
-            return Err(Error::rule("SNAP-11", "series or tags are not those of the header").context(name));
-        }
+        body.check_tokens(&self.credential.token_key, &header.series, &header.tags).map_err(|error| error.context(name))?;
         let closed = listing.closed.get(&header.record.id()).is_some_and(|closed| closed.snapshots.contains(&id));
         Ok(Snapshot { id, state: if closed { SnapshotState::Closed } else { SnapshotState::Suspect }, header, body })
     }

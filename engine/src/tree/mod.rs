@@ -11,6 +11,7 @@ mod entries;
 mod family;
 mod frames;
 mod levels;
+mod links;
 mod range;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -20,6 +21,7 @@ mod tests;
 pub use chunks::{RecipeBuilder, RecipeRoot, RecipeWalk};
 pub use entries::{TreeBuilder, TreeRoot, TreeWalk, check_entry, find_entry};
 pub use frames::{RefsBuilder, RefsRoot, RefsWalk};
+pub use links::check_link;
 pub use range::KeyRange;
 
 use crate::error::Result;

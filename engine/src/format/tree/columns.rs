@@ -93,7 +93,7 @@ impl<V: Copy + Default> Runs<V> {
     /// Moves to the next entry: its value, and where that is written.
     pub(super) fn next(&mut self, bytes: &[u8]) -> Result<(V, Span)> {
         if self.left == 0 {
-            self.next_run(bytes)?;
+            self.next_run(bytes, u64::MAX)?;
         }
         self.left -= 1;
         Ok((self.value, self.written))
@@ -103,11 +103,8 @@ impl<V: Copy + Default> Runs<V> {
     pub(super) fn check(mut self, bytes: &[u8], count: usize) -> Result<()> {
         let mut left = count as u64;
         while self.rest.at < self.rest.end {
-            self.next_run(bytes)?;
-            left = match left.checked_sub(self.left) {
-                Some(left) => left,
-                None => return Err(Error::rule("TREE-8", format!("runs of more than {count} entries"))),
-            };
+            self.next_run(bytes, left)?;
+            left -= self.left;
         }
         match left {
             0 => Ok(()),
@@ -115,10 +112,11 @@ impl<V: Copy + Default> Runs<V> {
         }
     }
 
-    fn next_run(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Reads a run of at most `length_max` entries.
+    fn next_run(&mut self, bytes: &[u8], length_max: u64) -> Result<()> {
         let length = self.rest.read(bytes, Reader::varint)?;
-        if length == 0 {
-            return Err(Error::rule("TREE-8", "a run of no entries"));
+        if length == 0 || length > length_max {
+            return Err(Error::rule("TREE-8", format!("a run of {length} entries, {length_max} are left")));
         }
         let at = self.rest.at;
         self.value = self.rest.read(bytes, self.read)?;
@@ -264,14 +262,21 @@ pub(super) fn read_device(reader: &mut Reader<'_>) -> Result<(u32, u32)> {
     Ok((read_number(reader)?, read_number(reader)?))
 }
 
-/// What the hard link at `key` links to: TREE-15.
+/// What the hard link at `key` links to: TREE-15, and of the key that it names TREE-5 and TREE-6.
 pub(super) fn read_link<'a>(reader: &mut Reader<'a>, key: &[u8], key_kind: KeyKind) -> Result<&'a [u8]> {
     let link = reader.blob()?;
-    match link < key && link.len() <= KEY_MAX && (key_kind == KeyKind::Objects || is_path_key(link)) {
+    let broken = |rule, what| {
+        let message = format!("`{}` links to `{}`, which {what}", key.escape_ascii(), link.escape_ascii());
+        Err(Error::rule(rule, message))
+    };
+    if link >= key {
+        return broken("TREE-15", "is no key below its own");
+    }
+    if key_kind == KeyKind::Paths && !is_path_key(link) {
+        return broken("TREE-6", "is no path");
+    }
+    match link.len() <= KEY_MAX {
         true => Ok(link),
-        false => Err(Error::rule(
-            "TREE-15",
-            format!("`{}` links to `{}`, which is no key below its own", key.escape_ascii(), link.escape_ascii()),
-        )),
+        false => broken("TREE-5", "is too long"),
     }
 }
