@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 const PLANNED_MAX: usize = 16_384;
 /// Frames that no planned chunk needs and that are kept all the same.
 const IDLE_MAX: usize = 8;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Writes the content of `entry`, a file, to `out`.
 pub(super) fn write(
