@@ -91,8 +91,8 @@ pub(super) fn check_sessions(reading: &Reading<'_>, repository: &Repository, lis
         let Some(part) = read_part(reading, repository, object)? else { continue };
         let decode = || {
             let body = WithdrawnBody::decode(&part.plaintext)?;
-            let own = sessions.certificates.get(&body.session).is_some_and(|certificate| *certificate == part.certificate);
-            match own || part.certificate.roles().contain(Roles::MAINTAIN) {
+            let snapshot = SnapshotId(object.name.id());
+            match repository.may_withdraw(snapshot, &body, &part.certificate, &sessions.snapshots.closed)? {
                 true => Ok(()),
                 false => Err(Error::rule("OBJ-9", "a withdrawal of another session's snapshot, not written by maintain")),
             }

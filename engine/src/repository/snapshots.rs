@@ -4,10 +4,10 @@ use super::Repository;
 use super::frame_reader::{FrameReader, SnapshotChunks};
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Roles;
 use crate::format::object::Opened;
 use crate::format::session::{ClosedBody, WithdrawnBody, snapshot_sealer};
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, series_token, split, tag_token};
+use crate::format::{Certificate, Roles};
 use crate::id::{SessionId, SnapshotId};
 use std::collections::{HashMap, HashSet};
 
@@ -61,14 +61,11 @@ impl Repository {
         // Snapshots first: one that is published meanwhile is then missing from the list, not from the world.
         let snapshots = self.backend.list_sorted(ObjectKind::Snapshot)?;
         listing.snapshots = snapshots.iter().map(|object| SnapshotId(object.name.id())).collect();
-        let mut signers = HashMap::new();
         for object in self.backend.list_sorted(ObjectKind::Closed)? {
-            let read =
-                self.read_sealed(&object.name).and_then(|unsealed| Ok((ClosedBody::decode(&unsealed.plaintext)?, unsealed.certificate)));
+            let read = self.read_sealed(&object.name).and_then(|unsealed| ClosedBody::decode(&unsealed.plaintext));
             match read {
-                Ok((body, certificate)) => {
+                Ok(body) => {
                     let session = SessionId(object.name.id());
-                    signers.insert(session, certificate);
                     listing.closed.insert(session, body);
                 }
                 Err(error) if error.broken_rule().is_some() => listing.problems.push((object.name, error)),
@@ -79,9 +76,9 @@ impl Repository {
         for object in self.backend.list_sorted(ObjectKind::Withdrawn)? {
             let read = self.read_sealed(&object.name).and_then(|unsealed| {
                 let body = WithdrawnBody::decode(&unsealed.plaintext)?;
-                // Somebody else's snapshot may only be withdrawn by maintain.
-                let own = signers.get(&body.session).is_some_and(|signer| signer.verifying_key() == unsealed.certificate.verifying_key());
-                match own || unsealed.certificate.roles().contain(Roles::MAINTAIN) {
+                let snapshot = SnapshotId(object.name.id());
+                let is_allowed = self.may_withdraw(snapshot, &body, &unsealed.certificate, &listing.closed)?;
+                match is_allowed {
                     true => Ok(()),
                     false => Err(Error::rule("OBJ-9", "a withdrawal of another session's snapshot")),
                 }
@@ -94,6 +91,32 @@ impl Repository {
             }
         }
         Ok(listing)
+    }
+
+    /// Whether whoever has this certificate may withdraw a snapshot: maintain, or the session that made it, which need not be closed yet.
+    pub(crate) fn may_withdraw(
+        &self,
+        snapshot: SnapshotId,
+        body: &WithdrawnBody,
+        certificate: &Certificate,
+        closed: &HashMap<SessionId, ClosedBody>,
+    ) -> Result<bool> {
+        if certificate.roles().contain(Roles::MAINTAIN) {
+            return Ok(true);
+        }
+        let decide = || match self.read_snapshot_header(snapshot) {
+            Ok(header) => Ok(header.record.id() == body.session && header.record.certificate() == certificate),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // The body alone proves nothing: it could name a session of its writer for another's snapshot.
+                let is_of_other = closed.iter().any(|(session, closed)| *session != body.session && closed.snapshots.contains(&snapshot));
+                Ok(!is_of_other && self.read_sealed(&ObjectName::session(body.session))?.certificate == *certificate)
+            }
+            Err(error) => Err(error),
+        };
+        match decide() {
+            Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => Ok(false),
+            decided => decided,
+        }
     }
 
     /// Reads a snapshot's header, which every credential may.
