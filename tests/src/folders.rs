@@ -98,7 +98,9 @@ pub fn assert_same(expected: &Path, found: &Path) {
     for (name, text) in &expected {
         match found.remove(name) {
             Some(other) if other == *text => {}
-            other => differences.push(format!("{}\n  expected {text}\n  found    {}", String::from_utf8_lossy(name), other.unwrap_or_default())),
+            other => {
+                differences.push(format!("{}\n  expected {text}\n  found    {}", String::from_utf8_lossy(name), other.unwrap_or_default()))
+            }
         }
     }
     differences.extend(found.keys().map(|name| format!("{} should not be there", String::from_utf8_lossy(name))));

@@ -89,10 +89,10 @@ pub(super) fn check_sessions(reading: &Reading<'_>, repository: &Repository, lis
         let Some(part) = read_part(reading, repository, object)? else { continue };
         let decode = || {
             let body = WithdrawnBody::decode(&part.plaintext)?;
-            let own = sessions.certificates.get(&body.session).is_some_and(|certificate| *certificate == part.certificate);
-            match own || part.certificate.roles().contain(Roles::MAINTAIN) {
+            let snapshot = SnapshotId(object.name.id());
+            match repository.may_withdraw(snapshot, &body, &part.certificate, &sessions.snapshots.closed)? {
                 true => Ok(()),
-                false => Err(Error::rule("OBJ-9", "a withdrawal of another session's snapshot, not written by maintain")),
+                false => Err(Error::rule("SESS-3", "a withdrawal of another session's snapshot, not written by maintain")),
             }
         };
         if reading.judge(&object.name, decode().map_err(|error: Error| named(error, &object.name)))?.is_some() {
@@ -145,7 +145,7 @@ impl Sessions {
         let is_other = other.is_some_and(|roles| certificate.roles().contain(roles));
         match own.is_none_or(|own| own == certificate) || is_other {
             true => Ok(()),
-            false => Err(Error::rule("OBJ-9", "it carries another certificate than its session")),
+            false => Err(Error::rule("SESS-3", "it carries another certificate than its session")),
         }
     }
 }
