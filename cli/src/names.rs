@@ -1,0 +1,78 @@
+//! Names and paths, which are bytes, for people and for JSON; and back.
+
+use crate::exit::usage;
+use icecore::entry::{Key, join_key, key_components};
+use icecore::id::to_hex;
+use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+/// A path on one line. Control characters are escaped, so that a hostile name can neither end the line nor drive the terminal.
+pub(crate) fn shown(path: &[u8]) -> String {
+    let mut text = String::new();
+    for character in String::from_utf8_lossy(path).chars() {
+        match character.is_control() {
+            true => text.extend(character.escape_default()),
+            false => text.push(character),
+        }
+    }
+    text
+}
+
+/// The path of an entry within its snapshot; `.` for the root.
+pub(crate) fn path_of(key: &[u8]) -> Vec<u8> {
+    match key {
+        b"" => b".".to_vec(),
+        key => key_components(key).collect::<Vec<_>>().join(&b'/'),
+    }
+}
+
+/// The key of a path that was typed, with or without a slash before it.
+pub(crate) fn parse_path(path: &OsStr) -> anyhow::Result<Key> {
+    let components: Vec<&[u8]> =
+        path.as_bytes().split(|byte| *byte == b'/').filter(|component| !matches!(*component, b"" | b".")).collect();
+    match components.contains(&&b".."[..]) {
+        true => Err(usage(format!("`{}`: write the path as `icecore ls` shows it, without `..`", shown(path.as_bytes())))),
+        false => Ok(join_key(components)),
+    }
+}
+
+/// Adds `path` to a JSON object, and `path_hex` where it is not UTF-8.
+pub(crate) fn put_path(object: &mut Value, path: &[u8]) {
+    object["path"] = String::from_utf8_lossy(path).into();
+    if std::str::from_utf8(path).is_err() {
+        object["path_hex"] = to_hex(path).into();
+    }
+}
+
+/// Adds `paths` to a JSON object, and `paths_hex` where one is not UTF-8.
+pub(crate) fn put_paths(object: &mut Value, paths: &[Vec<u8>]) {
+    object["paths"] = json!(paths.iter().map(|path| String::from_utf8_lossy(path)).collect::<Vec<_>>());
+    if paths.iter().any(|path| std::str::from_utf8(path).is_err()) {
+        object["paths_hex"] = json!(paths.iter().map(|path| to_hex(path)).collect::<Vec<_>>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_typed_with_or_without_a_slash() {
+        for path in ["/home/a", "home/a", "home//a/", "./home/./a"] {
+            assert_eq!(parse_path(OsStr::new(path)).unwrap(), b"home\0a", "{path}");
+        }
+        assert_eq!(parse_path(OsStr::new("/")).unwrap(), b"");
+        assert!(parse_path(OsStr::new("home/../etc")).is_err());
+        assert_eq!((path_of(b""), path_of(b"home\0a")), (b".".to_vec(), b"home/a".to_vec()));
+    }
+
+    #[test]
+    fn names_that_are_no_text_keep_their_bytes_in_json_and_do_not_reach_the_terminal() {
+        assert_eq!(shown(b"a\n\x1b[2Jb\xff"), "a\\n\\u{1b}[2Jb\u{fffd}");
+        let mut object = json!({});
+        put_path(&mut object, b"a\xff");
+        put_paths(&mut object, &[b"b".to_vec()]);
+        assert_eq!(object, json!({"path": "a\u{fffd}", "path_hex": "61ff", "paths": ["b"]}));
+    }
+}
