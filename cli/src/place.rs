@@ -41,8 +41,7 @@ impl Place {
     }
 
     fn parse(name: &OsStr) -> anyhow::Result<Self> {
-        let is_address = |scheme: &&str| name.as_bytes().starts_with(scheme.as_bytes());
-        if let Some(scheme) = SCHEMES.iter().find(is_address) {
+        if let Some(scheme) = SCHEMES.into_iter().find(|scheme| name.as_bytes().starts_with(scheme.as_bytes())) {
             let name = name.display();
             let message =
                 format!("{name}: a repository must be a folder; `{scheme}` is not supported yet (a folder of that name: `./{name}`)");

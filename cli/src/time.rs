@@ -25,7 +25,7 @@ fn parse_in(text: &str, zone: TimeZone) -> Result<Typed, String> {
     let first = match text.parse::<jiff::Timestamp>() {
         Ok(time) => time,
         Err(_) if text.contains(['Z', 'z', '[']) => return Err(invalid()),
-        Err(_) => text.parse::<DateTime>().ok().and_then(|time| time.to_zoned(zone).ok()).ok_or_else(invalid)?.timestamp(),
+        Err(_) => text.parse::<DateTime>().ok().and_then(|time| time.to_zoned_datetime(zone).ok()).ok_or_else(invalid)?.timestamp(),
     };
     let length = match text.len() {
         10 => 86_400 * NANOSECONDS,
@@ -44,7 +44,7 @@ fn from_nanoseconds(time: i128) -> Timestamp {
 /// Local time to the second.
 pub(crate) fn local(time: Timestamp) -> String {
     match to_jiff(time) {
-        Some(time) => time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Some(time) => time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         None => format!("@{}", time.seconds),
     }
 }
