@@ -13,6 +13,7 @@ pub mod id;
 pub mod limits;
 pub mod progress;
 pub mod repository;
+pub mod restore;
 pub mod runtime;
 pub mod source;
 mod sys;

@@ -17,6 +17,9 @@
 //! 4. [`Folder::finish_flags`], deepest first, for the inode flags that forbid every later step.
 //! 5. [`Folder::sync`].
 //!
+//! A caller that has not all entries at hand may do 1 to 3 for some of them before the next ones, if a folder's metadata waits for
+//! everything below it.
+//!
 //! What stands in the way of an entry is handled so:
 //!
 //! | in the target | entry | what happens |
@@ -60,6 +63,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many files written lately stay open. Together with the cached folders well below the usual limit of 1024.
 const FILES_OPEN_MAX: usize = 128;
+
+/// What [`Folder::write_small`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmallFile {
+    /// The file was there with this content; nothing of it was written.
+    pub is_unchanged: bool,
+    /// What only in part could be restored.
+    pub problems: Vec<ItemProblem>,
+}
 
 /// A folder that entries are restored into, shared by all threads of a restore.
 #[derive(Debug)]
@@ -167,11 +179,11 @@ impl Folder {
     ///
     /// # Errors
     /// As [`Folder::prepare`]; [`ErrorKind::Invalid`] where the entry is no file without holes of the length of `bytes`.
-    pub fn write_small(&self, entry: &Entry, bytes: &[u8]) -> Result<Vec<ItemProblem>> {
+    pub fn write_small(&self, entry: &Entry, bytes: &[u8]) -> Result<SmallFile> {
         self.write_small_item(entry, bytes).map_err(|e| e.context(path::shown(&entry.key)))
     }
 
-    fn write_small_item(&self, entry: &Entry, bytes: &[u8]) -> Result<Vec<ItemProblem>> {
+    fn write_small_item(&self, entry: &Entry, bytes: &[u8]) -> Result<SmallFile> {
         let whole =
             matches!(&entry.kind, EntryKind::File(FileContent { size, holes, .. }) if holes.is_empty() && *size == bytes.len() as u64);
         if !whole {
@@ -182,15 +194,36 @@ impl Folder {
         };
         let (file, prepared) = prepare::file(&place, &entry.metadata, self.user)?;
         let file = OutputFile::new(file);
-        match prepared {
-            Prepared::Existing { length } if length == bytes.len() as u64 && file.matches(0, bytes)? => {}
-            Prepared::Existing { .. } => {
+        let is_unchanged = match prepared {
+            Prepared::Existing { length } => length == bytes.len() as u64 && file.matches(0, bytes)?,
+            Prepared::New => false,
+        };
+        if !is_unchanged {
+            if prepared != Prepared::New {
                 rustix::fs::ftruncate(file.descriptor(), bytes.len() as u64).map_err(|e| Error::io("set length", e.into()))?;
-                file.write_at(0, bytes)?;
             }
-            Prepared::New => file.write_at(0, bytes)?,
+            file.write_at(0, bytes)?;
         }
-        Ok(self.restore_metadata(&Handle::Open(file.descriptor()), entry))
+        Ok(SmallFile { is_unchanged, problems: self.restore_metadata(&Handle::Open(file.descriptor()), entry) })
+    }
+
+    /// Removes a prepared file whose content could not be restored: half a file must not look like a whole one.
+    /// What is no regular file is left alone.
+    ///
+    /// # Errors
+    /// As the file system says; nothing there is no error.
+    pub fn remove_file(&self, key: &Key) -> Result<()> {
+        self.files.take(key);
+        let remove = || {
+            let Some(place) = self.resolver.place(key, Missing::Fail)? else { return Ok(()) };
+            prepare::remove_file(&place).map_err(|e| Error::io("remove what was restored of it", e.into()))
+        };
+        remove().map_err(|e: Error| e.context(path::shown(key)))
+    }
+
+    /// Whether this process is root, which has the right to restore owners.
+    pub fn is_root(&self) -> bool {
+        self.user == 0
     }
 
     /// Restores owner, attributes, mode, times and inode flags of a prepared entry, in an order in which none undoes

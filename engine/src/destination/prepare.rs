@@ -253,6 +253,18 @@ pub(super) fn proc_path(node: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", node.as_raw_fd())
 }
 
+/// Removes a regular file; nothing there, or something else, is left as it is.
+pub(super) fn remove_file(place: &Place<'_>) -> rustix::io::Result<()> {
+    match rustix::fs::statat(&place.folder, place.name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if is(&stat, FileType::RegularFile) => match rustix::fs::unlinkat(&place.folder, place.name, AtFlags::empty()) {
+            Err(Errno::NOENT) => Ok(()),
+            removed => removed,
+        },
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
 /// Removes what stands in the way: anything but a folder that is not empty. Links are removed, not followed.
 fn clear_way(place: &Place<'_>) -> Result<()> {
     let flags = match look(place)? {

@@ -13,6 +13,7 @@ mod objects;
 mod open;
 mod pack_writer;
 mod refs_collector;
+mod select;
 mod session;
 mod snapshots;
 mod writer;

@@ -168,6 +168,12 @@ impl<'a> TreeWalk<'a> {
         self.descent.counters
     }
 
+    /// After an error, goes on behind the node that is damaged or missing: what lies below it is left out. The walk still ends,
+    /// since every error uses up a node or an entry.
+    pub fn skip_damage(&mut self) {
+        self.is_done = false;
+    }
+
     fn read_next(&mut self) -> Result<Option<Entry>> {
         let range = &self.range;
         loop {

@@ -40,7 +40,7 @@ fn reading_and_comparing_stop_at_the_end() {
     let (_dir, target) = scratch();
     let folder = Folder::open(&target).unwrap();
     let content: Vec<u8> = (0..40_000_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
-    assert_eq!(folder.write_small(&file_entry("file", 40_000, &[]), &content).unwrap(), []);
+    assert_eq!(folder.write_small(&file_entry("file", 40_000, &[]), &content).unwrap().problems, []);
     let file = folder.file(&key("file")).unwrap();
     let mut found = vec![0; 50_000];
     assert_eq!(file.read_at(100, &mut found).unwrap(), 39_900);
@@ -59,16 +59,16 @@ fn small_files_are_written_only_where_they_differ() {
     let folder = Folder::open(&target).unwrap();
     let entry = file_entry("file", 4, &[]);
     let path = target.join("file");
-    assert_eq!(folder.write_small(&entry, b"same").unwrap(), []);
+    assert_eq!(folder.write_small(&entry, b"same").unwrap().problems, []);
     // An inode number stays, and so does a hole that a write would have filled.
     let zeros = file_entry("zeros", 1 << 16, &[]);
     folder.prepare(&zeros).unwrap();
-    assert_eq!(folder.write_small(&zeros, &[0; 1 << 16]).unwrap(), []);
+    assert_eq!(folder.write_small(&zeros, &[0; 1 << 16]).unwrap().problems, []);
     assert_eq!(stat(&target.join("zeros")).st_blocks, 0);
     let before = stat(&path).st_ino;
     for old in ["same", "diff", "longer than that", "s", ""] {
         std::fs::write(&path, old).unwrap();
-        assert_eq!(folder.write_small(&entry, b"same").unwrap(), []);
+        assert_eq!(folder.write_small(&entry, b"same").unwrap().problems, []);
         assert_eq!(std::fs::read(&path).unwrap(), b"same");
         assert_eq!((stat(&path).st_ino, stat(&path).st_mtime), (before, 1_000_000_007));
     }
@@ -169,7 +169,7 @@ fn read_only_files_and_folders_of_ones_own_are_no_obstacle() {
         }
         prepare_all(&folder, &entries);
         assert!(folder.file(&key("a/b/file")).unwrap().matches(0, b"old content").unwrap());
-        assert_eq!(folder.write_small(&file_entry("a/b/small", 3, &[]), b"new").unwrap(), []);
+        assert_eq!(folder.write_small(&file_entry("a/b/small", 3, &[]), b"new").unwrap().problems, []);
         assert_eq!(finish(&folder, &entries), []);
         assert_eq!((mode(&target), mode(&target.join("a"))), (0o500, 0o111));
         assert_eq!((mode(&target.join("a/b")), mode(&target.join("a/b/file"))), (0o555, 0o444));

@@ -204,7 +204,7 @@ fn a_file_with_a_name_outside_is_replaced_not_written() {
         std::fs::hard_link(outside.join("file"), target.join(name)).unwrap();
     }
     let folder = Folder::open(&target).unwrap();
-    assert_eq!(folder.write_small(&file_entry("small", 4, &[]), b"good").unwrap(), []);
+    assert_eq!(folder.write_small(&file_entry("small", 4, &[]), b"good").unwrap().problems, []);
     assert_eq!(folder.prepare(&file_entry("large", 4, &[])).unwrap(), Prepared::New);
     folder.file(&key("large")).unwrap().write_at(0, b"good").unwrap();
     assert_eq!(std::fs::read(target.join("small")).unwrap(), b"good");
@@ -222,7 +222,7 @@ fn nonsense_in_metadata_is_reported_and_harms_nothing() {
     hostile.metadata.mode = 0xffff_f000 | 0o600;
     hostile.metadata.inode_flags = 0x0008_0000;
     hostile.metadata.xattrs = vec![(b"".to_vec(), vec![]), (b"a\0b".to_vec(), vec![]), (vec![b'x'; 300], vec![0; 1 << 20])];
-    let aspects: Vec<_> = folder.write_small(&hostile, b"").unwrap().into_iter().map(|problem| problem.aspect).collect();
+    let aspects: Vec<_> = folder.write_small(&hostile, b"").unwrap().problems.into_iter().map(|problem| problem.aspect).collect();
     assert_eq!(aspects, [Aspect::Owner, Aspect::Attribute, Aspect::Attribute, Aspect::Attribute, Aspect::Times]);
     assert_eq!(mode(&target.join("a")), 0o600);
     let mut huge = file_entry("b", u64::MAX, &[(0, u64::MAX)]);

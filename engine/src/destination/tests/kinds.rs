@@ -119,7 +119,7 @@ fn paths_longer_than_the_system_limit_work() {
         let content = vec![7; 100];
         let deep = file_entry(&format!("{at}/{name}"), 100, &[]);
         prepare_all(&folder, &entries);
-        assert_eq!(folder.write_small(&deep, &content).unwrap(), []);
+        assert_eq!(folder.write_small(&deep, &content).unwrap().problems, []);
         assert_eq!(finish(&folder, &entries), []);
 
         // Afresh, so that nothing is open yet.
@@ -138,7 +138,7 @@ fn names_are_bytes_of_any_length_that_the_system_takes() {
     for name in [vec![0xff; 255], b"a\nb\\".to_vec(), b"...".to_vec(), b"\x01".to_vec()] {
         let mut named = file_entry("", 3, &[]);
         named.key.clone_from(&name);
-        assert_eq!(folder.write_small(&named, b"abc").unwrap(), []);
+        assert_eq!(folder.write_small(&named, b"abc").unwrap().problems, []);
         assert_eq!(std::fs::read(target.join(std::ffi::OsStr::from_bytes(&name))).unwrap(), b"abc");
     }
     let mut long = file_entry("", 0, &[]);
@@ -150,7 +150,7 @@ fn names_are_bytes_of_any_length_that_the_system_takes() {
 fn folders_that_the_snapshot_left_out_are_made() {
     let (_dir, target) = scratch();
     let folder = Folder::open(&target.join("not/there/yet")).unwrap();
-    assert_eq!(folder.write_small(&file_entry("a/b/c/file", 1, &[]), b"x").unwrap(), []);
+    assert_eq!(folder.write_small(&file_entry("a/b/c/file", 1, &[]), b"x").unwrap().problems, []);
     folder.prepare(&file_entry("a/b/d/e/file", 9, &[])).unwrap();
     assert_eq!(std::fs::read(target.join("not/there/yet/a/b/c/file")).unwrap(), b"x");
     for made in ["not", "not/there/yet", "not/there/yet/a", "not/there/yet/a/b/d/e"] {

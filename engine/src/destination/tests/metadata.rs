@@ -42,7 +42,7 @@ fn attributes(of: &[(&str, &[u8])]) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Restores a small file both ways: with one open, and step by step.
 fn both_ways(folder: &Folder, entry: &Entry, mut check: impl FnMut(Vec<ItemProblem>)) {
-    check(folder.write_small(entry, b"abc").unwrap());
+    check(folder.write_small(entry, b"abc").unwrap().problems);
     folder.prepare(entry).unwrap();
     folder.file(&entry.key).unwrap().write_at(0, b"abc").unwrap();
     check(folder.finish_metadata(entry).unwrap());
@@ -252,7 +252,7 @@ fn inode_flags_come_last_and_forbid_nothing_before() {
         entries[2].metadata.inode_flags = IFlags::APPEND.bits();
     }
     folder.prepare(&entries[0]).unwrap();
-    assert_eq!(folder.write_small(&entries[1], b"abc").unwrap(), []);
+    assert_eq!(folder.write_small(&entries[1], b"abc").unwrap().problems, []);
     prepare_all(&folder, &entries[2..]);
     let problems = finish(&folder, &entries);
     let flags = |name: &str| {

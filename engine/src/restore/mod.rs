@@ -1,0 +1,259 @@
+//! Restore: what a snapshot holds comes back.
+//!
+//! ```text
+//! calling thread                                                   worker pool
+//! walk the tree, prepare, plan a window ─▶ fetch packs in order ─▶ decode each frame once, verify, write its chunks to their places
+//!        ▲                                                                                                │
+//!        └─────────────── finish metadata, hard links, folders that are done ◀────────────────────────────┘
+//! ```
+//! Invariants:
+//! - Bytes reach a file only after their chunk id was checked, and only from frames that the snapshot's refs name.
+//! - A file whose content is damaged is reported and not left in the target as if it were good; everything else is restored.
+//! - The plan takes bounded memory ([`window`]), whatever the snapshot's size.
+
+mod folders;
+mod layout;
+mod reading;
+mod run;
+mod scatter;
+mod stream;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use crate::destination::Folder;
+use crate::entry::{Entry, EntryKind, Key, KeyKind, Metadata, join_key};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::SnapshotId;
+use crate::progress::{Progress, Silent};
+use crate::repository::{Repository, Snapshot, SnapshotChunks};
+use crate::tree::{KeyRange, TreeWalk, find_entry};
+use std::io::Write;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use tally::{Tally, shown};
+use window::Limits;
+
+/// What is restored, and whether.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct RestoreOptions {
+    /// Only this entry and what is below it, at the same path below the target. Components are parted by slashes or zero bytes.
+    pub path: Option<Key>,
+    /// Only plans: the numbers are filled, and nothing is written.
+    pub dry_run: bool,
+}
+
+/// What a restore did.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RestoreSummary {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Entries that were to be restored.
+    pub entries: u64,
+    /// Regular files among them, other names of the same file not counted.
+    pub files: u64,
+    /// Entries that were not restored, or only in part; each was reported.
+    pub items_failed: u64,
+    /// Something is missing because the repository is damaged (exit code 14), not because of the target.
+    pub damaged: bool,
+    /// Sizes of these files, holes included.
+    pub bytes_total: u64,
+    /// Bytes of content that were written, or in a dry run would be written into an empty target.
+    pub bytes_written: u64,
+    /// Bytes of content that the target had already.
+    pub bytes_unchanged: u64,
+    /// Frames that were decoded; a frame that was decoded twice counts twice.
+    pub frames_decoded: u64,
+    /// Data packs that were read.
+    pub packs_read: u64,
+    /// Bytes of data packs that were fetched.
+    pub bytes_fetched: u64,
+    /// How long it took, in nanoseconds of the caller's monotonic clock.
+    pub duration_ns: u64,
+}
+
+impl RestoreSummary {
+    fn new(snapshot: SnapshotId) -> Self {
+        Self {
+            snapshot,
+            entries: 0,
+            files: 0,
+            items_failed: 0,
+            damaged: false,
+            bytes_total: 0,
+            bytes_written: 0,
+            bytes_unchanged: 0,
+            frames_decoded: 0,
+            packs_read: 0,
+            bytes_fetched: 0,
+            duration_ns: 0,
+        }
+    }
+
+    fn take(&mut self, tally: &Tally<'_>) {
+        self.items_failed = tally.items_failed.load(Ordering::Relaxed);
+        self.damaged |= tally.damaged.load(Ordering::Relaxed);
+        self.bytes_written = tally.bytes_written.load(Ordering::Relaxed);
+        self.bytes_unchanged = tally.bytes_unchanged.load(Ordering::Relaxed);
+        self.frames_decoded = tally.frames_decoded.load(Ordering::Relaxed);
+        self.bytes_fetched = tally.bytes_fetched.load(Ordering::Relaxed);
+    }
+}
+
+impl Repository {
+    /// Restores a snapshot into the folder `target`, which is made where it does not exist.
+    ///
+    /// Files that are there already are compared, and only what differs is written; what the snapshot does not have stays. Items that
+    /// cannot be restored are reported to `progress` and counted ([`RestoreSummary::items_failed`], [`RestoreSummary::damaged`]). A file
+    /// with damaged content is not left in the target, except an old version of a small file, which is not touched.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthorized`] without the role restore, [`ErrorKind::NotFound`] where the snapshot is gone or has no such path,
+    /// [`ErrorKind::Damaged`] where nothing of it can be read, [`ErrorKind::Cancelled`] when `progress` says so,
+    /// [`ErrorKind::Unavailable`] where the backend fails or the target is full.
+    pub fn restore(&self, snapshot: &Snapshot, target: &Path, options: &RestoreOptions, progress: &dyn Progress) -> Result<RestoreSummary> {
+        self.restore_within(snapshot, target, options, progress, Limits::DEFAULT)
+    }
+
+    fn restore_within(
+        &self,
+        snapshot: &Snapshot,
+        target: &Path,
+        options: &RestoreOptions,
+        progress: &dyn Progress,
+        limits: Limits,
+    ) -> Result<RestoreSummary> {
+        let began_ns = self.runtime.clock.monotonic_ns();
+        if !snapshot.body.keys_are_paths {
+            let message = "this snapshot's keys are names of objects, not paths; it cannot be restored into a folder";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks, missing| {
+            let options = RestoreOptions { path: options.path.as_deref().map(path_key).transpose()?, ..*options };
+            let tally = Tally::new(progress);
+            if let Some(path) = &options.path {
+                // A wrong path makes no target folder.
+                find_path(chunks, snapshot, path)?;
+            }
+            let folder = if options.dry_run { None } else { Some(Folder::open(target)?) };
+            let mut summary = run::Restore::new(self, snapshot, chunks, folder.as_ref(), &tally, limits).run(&options)?;
+            summary.damaged |= missing > 0 && options.path.is_none();
+            summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
+            Ok(summary)
+        })
+    }
+
+    /// Writes the content of one file to `out`, in order, holes as zeros. `path` names it, with components parted by slashes or zero bytes;
+    /// `None` where the snapshot has exactly one file, as that of a stream has.
+    ///
+    /// # Errors
+    /// As [`Repository::restore`]; [`ErrorKind::Invalid`] where the path is no file, or none is given and there are several;
+    /// [`ErrorKind::Damaged`] at the first chunk that cannot be read: what came before was written. [`ErrorKind::Unavailable`] with the
+    /// [`std::io::Error`] as its source where `out` fails, for example as a broken pipe.
+    pub fn restore_to_writer(
+        &self,
+        snapshot: &Snapshot,
+        path: Option<&[u8]>,
+        out: &mut dyn Write,
+        progress: &dyn Progress,
+    ) -> Result<RestoreSummary> {
+        let began_ns = self.runtime.clock.monotonic_ns();
+        reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks, _| {
+            let entry = match path {
+                Some(path) => find_file(chunks, snapshot, &key_of(snapshot, path)?)?,
+                None => only_file(chunks, snapshot)?,
+            };
+            let mut summary = stream::write(chunks, snapshot, &entry, out, progress)?;
+            summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
+            Ok(summary)
+        })
+    }
+
+    /// Calls `visit` with the entries of a snapshot in key order: all, or that at `path` and those below it. Components of `path` are parted
+    /// by slashes or zero bytes.
+    ///
+    /// # Errors
+    /// As [`Repository::restore`], and what `visit` returns. Damage ends the listing.
+    pub fn for_each_entry(&self, snapshot: &Snapshot, path: Option<&[u8]>, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
+        reading::with_snapshot(self, snapshot.id, &Silent, |snapshot, chunks, _| {
+            let range = match path {
+                Some(path) => KeyRange::folder(&find_path(chunks, snapshot, &key_of(snapshot, path)?)?.key),
+                None => KeyRange::all(),
+            };
+            TreeWalk::new(chunks, &snapshot.body.tree_root, key_kind(snapshot), range)?.try_for_each(|entry| visit(entry?))
+        })
+    }
+}
+
+fn key_kind(snapshot: &Snapshot) -> KeyKind {
+    if snapshot.body.keys_are_paths { KeyKind::Paths } else { KeyKind::Objects }
+}
+
+fn key_of(snapshot: &Snapshot, path: &[u8]) -> Result<Key> {
+    if snapshot.body.keys_are_paths { path_key(path) } else { Ok(path.to_vec()) }
+}
+
+/// The key that a person's path means. Neither slashes nor zero bytes can stand in a component.
+fn path_key(path: &[u8]) -> Result<Key> {
+    let components: Vec<_> = path.split(|byte| matches!(byte, 0 | b'/')).filter(|name| !matches!(*name, b"" | b".")).collect();
+    match components.contains(&&b".."[..]) {
+        true => Err(Error::new(ErrorKind::Invalid, format!("`{}`: a path in a snapshot has no `..`", String::from_utf8_lossy(path)))),
+        false => Ok(join_key(components)),
+    }
+}
+
+/// The entry at a path.
+fn find_path(chunks: &SnapshotChunks<'_>, snapshot: &Snapshot, key: &Key) -> Result<Entry> {
+    let find = |key: &[u8]| find_entry(chunks, &snapshot.body.tree_root, key_kind(snapshot), key);
+    if let Some(entry) = find(key)? {
+        return Ok(entry);
+    }
+    if key.is_empty() {
+        // The snapshot of a stream has no entry for its root; it can be named all the same.
+        return Ok(Entry { key: Key::new(), kind: EntryKind::Folder, metadata: Metadata::default() });
+    }
+    let mut above = key.as_slice();
+    while let Some(end) = above.iter().rposition(|byte| *byte == 0) {
+        above = &above[..end];
+        if let Some(entry) = find(above)? {
+            let what = if entry.kind == EntryKind::Folder { "the folder" } else { "something that is no folder," };
+            let message = format!("`{}` is not in the snapshot; the nearest that is: {what} `{}`", shown(key), shown(above));
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
+    }
+    let message = format!("`{}` is not in the snapshot, nor anything above it; the nearest that is: its root", shown(key));
+    Err(Error::new(ErrorKind::NotFound, message))
+}
+
+/// The file at a path, under its first name.
+fn find_file(chunks: &SnapshotChunks<'_>, snapshot: &Snapshot, key: &Key) -> Result<Entry> {
+    let mut entry = find_path(chunks, snapshot, key)?;
+    if let EntryKind::HardLink(earlier) = &entry.kind {
+        entry = find_path(chunks, snapshot, earlier)?;
+    }
+    match entry.kind {
+        EntryKind::File(_) => Ok(entry),
+        _ => Err(Error::new(ErrorKind::Invalid, format!("`{}` is no regular file", shown(key)))),
+    }
+}
+
+/// The file of a snapshot that has no other.
+fn only_file(chunks: &SnapshotChunks<'_>, snapshot: &Snapshot) -> Result<Entry> {
+    let mut found: Option<Entry> = None;
+    for entry in TreeWalk::new(chunks, &snapshot.body.tree_root, key_kind(snapshot), KeyRange::all())? {
+        let entry = entry?;
+        if !matches!(entry.kind, EntryKind::File(_)) {
+            continue;
+        }
+        if let Some(first) = found {
+            let message =
+                format!("the snapshot has several files, for example `{}` and `{}`: name one", shown(&first.key), shown(&entry.key));
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        found = Some(entry);
+    }
+    found.ok_or_else(|| Error::new(ErrorKind::NotFound, "the snapshot has no file"))
+}

@@ -1,0 +1,451 @@
+//! A restore on its way: entries come in key order, are prepared and planned, and done window by window.
+
+use super::folders::OpenFolders;
+use super::layout::{Layout, data_bytes};
+use super::scatter::{Failure, Scatter};
+use super::tally::{Tally, shown};
+use super::window::{Item, Limits, Use, Way, Window, for_each_read};
+use super::{RestoreOptions, RestoreSummary};
+use crate::destination::{Folder, Prepared};
+use crate::entry::{ChunkList, Entry, EntryKind, FileContent, Key, KeyKind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::PackId;
+use crate::progress::Event;
+use crate::repository::{Repository, Snapshot, SnapshotChunks};
+use crate::tree::{KeyRange, TreeWalk, find_entry};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
+
+/// Items that are finished by one task.
+const FINISHED_AT_ONCE: usize = 256;
+
+/// Whether all content of the item kept last is planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    IsWhole,
+    GoesOn,
+}
+
+/// Restores a snapshot, or a part of it.
+pub(super) struct Restore<'a> {
+    repository: &'a Repository,
+    snapshot: &'a Snapshot,
+    chunks: &'a SnapshotChunks<'a>,
+    /// `None` writes nothing.
+    folder: Option<&'a Folder>,
+    tally: &'a Tally<'a>,
+    limits: Limits,
+    range: KeyRange,
+    window: Window,
+    folders: OpenFolders,
+    /// Keys of entries that could not be restored: what is linked to them cannot either.
+    failed: HashSet<Key>,
+    /// Of entries outside the range that have another name in it, the first such name.
+    linked_from_outside: HashMap<Key, Key>,
+    has_flags: bool,
+    packs: HashSet<PackId>,
+    summary: RestoreSummary,
+}
+
+impl<'a> Restore<'a> {
+    pub(super) fn new(
+        repository: &'a Repository,
+        snapshot: &'a Snapshot,
+        chunks: &'a SnapshotChunks<'a>,
+        folder: Option<&'a Folder>,
+        tally: &'a Tally<'a>,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            repository,
+            snapshot,
+            chunks,
+            folder,
+            tally,
+            limits,
+            range: KeyRange::all(),
+            window: Window::default(),
+            folders: OpenFolders::default(),
+            failed: HashSet::new(),
+            linked_from_outside: HashMap::new(),
+            has_flags: false,
+            packs: HashSet::new(),
+            summary: RestoreSummary::new(snapshot.id),
+        }
+    }
+
+    /// Restores everything, or what `options` name.
+    pub(super) fn run(mut self, options: &RestoreOptions) -> Result<RestoreSummary> {
+        if let Some(path) = &options.path {
+            self.range = super::find_path(self.chunks, self.snapshot, path).map(|entry| KeyRange::folder(&entry.key))?;
+        }
+        let header = &self.snapshot.header;
+        let (bytes_total, items_total) = match options.path {
+            Some(_) => (None, None),
+            None => (Some(header.file_bytes), Some(header.entries)),
+        };
+        self.tally.progress.event(Event::Phase { name: "restore", bytes_total, items_total });
+        self.take_entries()?;
+        while let Some(folder) = self.folders.leave(None) {
+            self.keep_folder(folder)?;
+        }
+        self.flush(Last::IsWhole)?;
+        if let Some(folder) = self.folder {
+            if self.has_flags {
+                self.finish_flags(folder)?;
+            }
+            self.report_owners(folder);
+            folder.sync()?;
+        }
+        Ok(self.into_summary())
+    }
+
+    fn walk(&self) -> Result<TreeWalk<'a>> {
+        TreeWalk::new(self.chunks, &self.snapshot.body.tree_root, KeyKind::Paths, self.range.clone())
+    }
+
+    fn take_entries(&mut self) -> Result<()> {
+        let mut walk = self.walk()?;
+        let mut last = Key::new();
+        while let Some(entry) = walk.next() {
+            self.tally.check_cancelled()?;
+            match entry {
+                Ok(entry) => {
+                    last.clone_from(&entry.key);
+                    self.take(entry)?;
+                }
+                Err(error) => {
+                    let error = self.tally.damage(error)?;
+                    let message = format!("a part of the list of files is damaged; what stood in it after this entry is left out: {error}");
+                    self.tally.item_failed(&last, &message);
+                    walk.skip_damage();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, entry: Entry) -> Result<()> {
+        while let Some(folder) = self.folders.leave(Some(&entry.key)) {
+            self.keep_folder(folder)?;
+        }
+        self.summary.entries += 1;
+        self.tally.progress.event(Event::Advance { bytes: 0, items: 1 });
+        self.has_flags |= entry.metadata.inode_flags != 0;
+        match &entry.kind {
+            EntryKind::Folder => {
+                if self.prepare(&entry)?.is_some() {
+                    self.folders.enter(&entry);
+                }
+                Ok(())
+            }
+            EntryKind::HardLink(_) => self.take_link(entry),
+            _ => self.take_first_name(entry),
+        }
+    }
+
+    fn take_first_name(&mut self, mut entry: Entry) -> Result<()> {
+        if let EntryKind::File(content) = &mut entry.kind {
+            let content = std::mem::take(content);
+            return self.take_file(entry, &content);
+        }
+        if self.prepare(&entry)?.is_some() {
+            self.keep(Item::new(entry, Way::Bare));
+        }
+        self.flush_if_full()
+    }
+
+    fn take_link(&mut self, mut entry: Entry) -> Result<()> {
+        let EntryKind::HardLink(earlier) = &mut entry.kind else { return Ok(()) };
+        if !self.range.contains(earlier) {
+            match self.linked_from_outside.get(earlier) {
+                Some(name) => earlier.clone_from(name),
+                None => {
+                    let earlier = std::mem::take(earlier);
+                    return self.take_outside(entry.key, earlier);
+                }
+            }
+        }
+        self.window.weigh(&entry);
+        self.window.links.push(entry);
+        self.flush_if_full()
+    }
+
+    /// The first name of an entry stands outside of what is restored: this name becomes the first one.
+    fn take_outside(&mut self, key: Key, earlier: Key) -> Result<()> {
+        let found = find_entry(self.chunks, &self.snapshot.body.tree_root, KeyKind::Paths, &earlier);
+        let first = match found {
+            Ok(Some(first)) if !matches!(first.kind, EntryKind::Folder | EntryKind::HardLink(_)) => first,
+            Ok(_) => {
+                let error = Error::new(ErrorKind::Damaged, format!("is another name of {}, which is no file", shown(&earlier)));
+                return self.damaged(key, error);
+            }
+            Err(error) => return self.damaged(key, error),
+        };
+        self.linked_from_outside.insert(earlier, key.clone());
+        self.take_first_name(Entry { key, ..first })
+    }
+
+    /// Plans a file: small ones wait for their frame, others are prepared now.
+    fn take_file(&mut self, mut entry: Entry, content: &FileContent) -> Result<()> {
+        self.summary.files += 1;
+        self.summary.bytes_total = self.summary.bytes_total.wrapping_add(content.size);
+        let chunks = self.chunks;
+        let opened = data_bytes(content).and_then(|bytes| Ok((content.size - bytes, Layout::new(chunks, content)?)));
+        let (hole_bytes, mut layout) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.damaged(entry.key, error),
+        };
+        if hole_bytes > 0 {
+            self.tally.progress.event(Event::Advance { bytes: hole_bytes, items: 0 });
+        }
+        // What destinations need to know of the content.
+        entry.kind = EntryKind::File(FileContent { size: content.size, holes: content.holes.clone(), ..FileContent::default() });
+        let first_use = self.window.uses.len();
+        if matches!(content.chunks, ChunkList::Inline(_)) {
+            // Found before anything is written.
+            let item = self.window.items.len();
+            while let Some(used) = layout.next().transpose() {
+                if let Err(error) = used.and_then(|(offset, chunk)| self.plan(item, offset, chunk)) {
+                    self.window.uses.truncate(first_use);
+                    return self.damaged(entry.key, error);
+                }
+            }
+            let planned = &self.window.uses[first_use..];
+            let one_frame = planned.first().is_some_and(|first| planned.iter().all(|used| used.ordinal == first.ordinal));
+            if one_frame && content.holes.is_empty() {
+                self.keep(Item::new(entry, Way::Small));
+                return self.flush_if_full();
+            }
+        }
+        let Some(prepared) = self.prepare(&entry)? else {
+            self.window.uses.truncate(first_use);
+            return Ok(());
+        };
+        let old = if let Prepared::Existing { length } = prepared { length } else { 0 };
+        self.keep(Item::new(entry, Way::Prepared { old }));
+        if matches!(content.chunks, ChunkList::Recipe(_)) {
+            self.take_long_content(&mut layout)?;
+        }
+        self.flush_if_full()
+    }
+
+    /// Plans the content of the item kept last, through as many windows as it takes.
+    fn take_long_content(&mut self, layout: &mut Layout<'_>) -> Result<()> {
+        loop {
+            self.tally.check_cancelled()?;
+            let item = self.window.items.len() - 1;
+            let planned = layout.next().and_then(|next| next.map(|(offset, chunk)| self.plan(item, offset, chunk)).transpose());
+            match planned {
+                Ok(Some(())) => {}
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    let error = self.tally.damage(error)?;
+                    if let Some(item) = self.window.items.last().filter(|item| item.fail()) {
+                        self.tally.item_failed(&item.entry.key, &format!("its content is damaged, so it was not restored: {error}"));
+                    }
+                    return Ok(());
+                }
+            }
+            if self.window.is_full(&self.limits) {
+                self.flush(Last::GoesOn)?;
+            }
+            if self.window.items.last().is_none_or(Item::has_failed) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Notes where a chunk of an item comes from.
+    fn plan(&mut self, item: usize, offset: u64, chunk: crate::entry::ChunkRef) -> Result<()> {
+        let place = self.chunks.find(&chunk.id)?;
+        // Bound: a window has at most `entries_max` items.
+        let item = item as u32;
+        self.window.uses.push(Use { ordinal: place.ordinal, position: place.position, item, length: chunk.length, offset, id: chunk.id });
+        Ok(())
+    }
+
+    fn keep(&mut self, item: Item) {
+        self.window.weigh(&item.entry);
+        self.window.items.push(item);
+    }
+
+    fn keep_folder(&mut self, folder: Entry) -> Result<()> {
+        self.window.weigh(&folder);
+        self.window.folders.push(folder);
+        self.flush_if_full()
+    }
+
+    /// Makes what the entry is; `None` where that failed, which is reported.
+    fn prepare(&mut self, entry: &Entry) -> Result<Option<Prepared>> {
+        let Some(folder) = self.folder else { return Ok(Some(Prepared::New)) };
+        match folder.prepare(entry) {
+            Ok(prepared) => Ok(Some(prepared)),
+            Err(error) => self.refused(&entry.key, error).map(|()| None),
+        }
+    }
+
+    fn refused(&mut self, key: &Key, error: Error) -> Result<()> {
+        let error = self.tally.refusal(error)?;
+        self.tally.item_failed(key, &error.to_string());
+        self.failed.insert(key.clone());
+        Ok(())
+    }
+
+    fn damaged(&mut self, key: Key, error: Error) -> Result<()> {
+        let error = self.tally.damage(error)?;
+        self.tally.item_failed(&key, &format!("it is damaged and was not restored: {error}"));
+        self.failed.insert(key);
+        Ok(())
+    }
+
+    fn flush_if_full(&mut self) -> Result<()> {
+        match self.window.is_full(&self.limits) {
+            true => self.flush(Last::IsWhole),
+            false => Ok(()),
+        }
+    }
+
+    /// Does what was planned and finishes what is whole.
+    fn flush(&mut self, last: Last) -> Result<()> {
+        let mut window = std::mem::take(&mut self.window);
+        window.sort();
+        let Some(folder) = self.folder else {
+            self.count(&window)?;
+            return Ok(());
+        };
+        let pool = self.repository.pool()?;
+        let packs = &mut self.packs;
+        let scatter = Scatter::new(self.chunks, folder, self.tally, &window.items);
+        let done = scatter.run(&window.uses, &pool, &self.limits, |read| drop(packs.insert(read.pack)));
+        let current = if last == Last::GoesOn && done.is_ok() { window.items.pop() } else { None };
+        let finished = finish_items(&window.items, folder, self.tally, &pool, done.is_ok());
+        self.failed.extend(window.items.iter().filter(|item| item.has_failed()).map(|item| item.entry.key.clone()));
+        done.and(finished)?;
+        for link in &window.links {
+            self.make_link(folder, link)?;
+        }
+        for entry in &window.folders {
+            match folder.finish_metadata(entry) {
+                Ok(problems) => self.tally.problems(&entry.key, &problems),
+                Err(error) => self.refused(&entry.key, error)?,
+            }
+        }
+        current.into_iter().for_each(|item| self.keep(item));
+        Ok(())
+    }
+
+    fn make_link(&mut self, folder: &Folder, link: &Entry) -> Result<()> {
+        let EntryKind::HardLink(earlier) = &link.kind else { return Ok(()) };
+        let made = match self.failed.contains(earlier) {
+            true => Err(Error::new(ErrorKind::NotFound, format!("{}, of which it is another name, was not restored", shown(earlier)))),
+            false => folder.prepare(link).map(drop),
+        };
+        made.or_else(|error| self.refused(&link.key, error))
+    }
+
+    /// What a dry run does instead.
+    fn count(&mut self, window: &Window) -> Result<()> {
+        let bytes = window.uses.iter().map(|used| u64::from(used.length)).sum();
+        self.tally.bytes_written.fetch_add(bytes, Ordering::Relaxed);
+        for_each_read(&window.uses, self.chunks.reader, &self.limits, |read| {
+            self.packs.insert(read.pack);
+            self.tally.bytes_fetched.fetch_add(read.length, Ordering::Relaxed);
+            self.tally.frames_decoded.fetch_add(read.frames.len() as u64, Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    /// Inode flags that forbid every later step come last.
+    fn finish_flags(&self, folder: &Folder) -> Result<()> {
+        let mut folders = OpenFolders::default();
+        let finish = |entry: &Entry| -> Result<()> {
+            self.tally.check_cancelled()?;
+            if self.failed.contains(&entry.key) {
+                return Ok(());
+            }
+            match folder.finish_flags(entry) {
+                Ok(problems) => self.tally.problems(&entry.key, &problems),
+                Err(error) => self.tally.item_failed(&entry.key, &self.tally.refusal(error)?.to_string()),
+            }
+            Ok(())
+        };
+        let mut walk = self.walk()?;
+        while let Some(entry) = walk.next() {
+            let Ok(entry) = entry else {
+                // Reported before.
+                walk.skip_damage();
+                continue;
+            };
+            while let Some(left) = folders.leave(Some(&entry.key)) {
+                finish(&left)?;
+            }
+            match entry.kind {
+                EntryKind::Folder => folders.enter(&entry),
+                _ => finish(&entry)?,
+            }
+        }
+        while let Some(left) = folders.leave(None) {
+            finish(&left)?;
+        }
+        Ok(())
+    }
+
+    fn report_owners(&self, folder: &Folder) {
+        let count = folder.owners_left();
+        if count == 0 {
+            return;
+        }
+        let message = format!("this process had no right to restore the owner or group of {count} entries");
+        if folder.is_root() {
+            self.tally.items_failed.fetch_add(count, Ordering::Relaxed);
+            self.tally.progress.event(Event::ItemFailed { item: ".", message: &message });
+        } else {
+            self.tally.progress.event(Event::Notice { message: &message });
+        }
+    }
+
+    fn into_summary(self) -> RestoreSummary {
+        let mut summary = self.summary;
+        summary.packs_read = self.packs.len() as u64;
+        summary.take(self.tally);
+        summary
+    }
+}
+
+/// Restores the metadata of what is whole, and removes what is not.
+fn finish_items(items: &[Item], folder: &Folder, tally: &Tally<'_>, pool: &rayon::ThreadPool, goes_on: bool) -> Result<()> {
+    let failure = Failure::default();
+    let finish = |item: &Item| -> Result<()> {
+        match item.way {
+            Way::Prepared { .. } if item.has_failed() => {
+                if let Err(error) = folder.remove_file(&item.entry.key) {
+                    let message = format!("only a part of it was restored, and that part could not be removed: {error}");
+                    tally.progress.event(Event::Notice { message: &format!("{}: {message}", shown(&item.entry.key)) });
+                }
+            }
+            Way::Prepared { .. } | Way::Bare if goes_on && !item.has_failed() => match folder.finish_metadata(&item.entry) {
+                Ok(problems) => tally.problems(&item.entry.key, &problems),
+                Err(error) => {
+                    let error = tally.refusal(error)?;
+                    if item.fail() {
+                        tally.item_failed(&item.entry.key, &error.to_string());
+                    }
+                }
+            },
+            _ => {}
+        }
+        Ok(())
+    };
+    pool.in_place_scope(|scope| {
+        for some in items.chunks(FINISHED_AT_ONCE) {
+            let (finish, failure) = (&finish, &failure);
+            scope.spawn(move |_| {
+                if let Err(error) = some.iter().try_for_each(finish) {
+                    failure.set(error);
+                }
+            });
+        }
+    });
+    failure.into_result()
+}

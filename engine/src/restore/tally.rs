@@ -1,0 +1,89 @@
+//! What was done and what failed, counted from several threads.
+
+use crate::destination::ItemProblem;
+use crate::entry::key_components;
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::{Event, Progress};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Numbers of a restore, and who hears of them.
+#[derive(Debug)]
+pub(super) struct Tally<'a> {
+    pub(super) progress: &'a dyn Progress,
+    pub(super) items_failed: AtomicU64,
+    pub(super) damaged: AtomicBool,
+    pub(super) bytes_written: AtomicU64,
+    pub(super) bytes_unchanged: AtomicU64,
+    pub(super) bytes_fetched: AtomicU64,
+    pub(super) frames_decoded: AtomicU64,
+}
+
+impl<'a> Tally<'a> {
+    pub(super) fn new(progress: &'a dyn Progress) -> Self {
+        Self {
+            progress,
+            items_failed: AtomicU64::default(),
+            damaged: AtomicBool::default(),
+            bytes_written: AtomicU64::default(),
+            bytes_unchanged: AtomicU64::default(),
+            bytes_fetched: AtomicU64::default(),
+            frames_decoded: AtomicU64::default(),
+        }
+    }
+
+    /// Fails with [`ErrorKind::Cancelled`] where the caller wants to stop.
+    pub(super) fn check_cancelled(&self) -> Result<()> {
+        match self.progress.is_cancelled() {
+            true => Err(Error::new(ErrorKind::Cancelled, "interrupted; restoring again into the same place goes on from there")),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts and reports an item that could not be restored, or only in part.
+    pub(super) fn item_failed(&self, key: &[u8], message: &str) {
+        self.items_failed.fetch_add(1, Ordering::Relaxed);
+        self.progress.event(Event::ItemFailed { item: &shown(key), message });
+    }
+
+    /// As [`Tally::item_failed`] for what of an item could not be restored.
+    pub(super) fn problems(&self, key: &[u8], problems: &[ItemProblem]) {
+        if !problems.is_empty() {
+            let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+            self.item_failed(key, &messages.join("; "));
+        }
+    }
+
+    /// Takes an error of the repository: damage is an item's, everything else ends the restore.
+    pub(super) fn damage(&self, error: Error) -> Result<Error> {
+        match error.kind() {
+            ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Unsupported => {
+                self.damaged.store(true, Ordering::Relaxed);
+                Ok(error)
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Takes an error of the destination: a full or read-only file system ends the restore, everything else is the item's.
+    pub(super) fn refusal(&self, error: Error) -> Result<Error> {
+        use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
+        if matches!(source.map(std::io::Error::kind), Some(StorageFull | QuotaExceeded | ReadOnlyFilesystem)) {
+            return Err(error);
+        }
+        if error.kind() == ErrorKind::Damaged {
+            // The entry itself makes no sense, for example a key that leads out of the target.
+            self.damaged.store(true, Ordering::Relaxed);
+        }
+        Ok(error)
+    }
+}
+
+/// A key as people read it.
+pub(super) fn shown(key: &[u8]) -> String {
+    let components: Vec<_> = key_components(key).map(String::from_utf8_lossy).collect();
+    match components.is_empty() {
+        true => ".".to_owned(),
+        false => components.join("/"),
+    }
+}

@@ -1,0 +1,167 @@
+//! A window: entries that are restored together, and the plan of which frame's chunks go where.
+//!
+//! A restore of any size goes through windows, so that its plan takes bounded memory. Within a window every frame is read once, in the
+//! order of packs and offsets; a frame whose chunks are used in two windows is read twice.
+
+use crate::backend::ObjectKind;
+use crate::entry::{Entry, EntryKind};
+use crate::error::Result;
+use crate::id::{ChunkId, PackId};
+use crate::repository::FrameReader;
+use crate::repository::index::{FrameOrdinal, FramePlace};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How much a window holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Entries of all kinds.
+    pub(super) entries_max: usize,
+    /// Bytes of entries and of the plan.
+    pub(super) bytes_max: usize,
+    /// Bytes that one request to the backend brings.
+    pub(super) read_bytes_max: u64,
+}
+
+impl Limits {
+    /// What a restore uses: about 64 MiB, which are a million chunks.
+    pub(super) const DEFAULT: Self = Self { entries_max: 64_000, bytes_max: 64 << 20, read_bytes_max: 4 << 20 };
+}
+
+/// Frames that lie so near to each other are read together, with what lies between them.
+const GAP_MAX: u64 = 64 << 10;
+
+/// How an item is restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Made, written and finished in one go, by whoever decodes its frame.
+    Small,
+    /// A prepared file; the first `old` bytes are worth comparing.
+    Prepared { old: u64 },
+    /// Prepared, and has no content.
+    Bare,
+}
+
+/// An entry on its way, without its chunk list.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) entry: Entry,
+    pub(super) way: Way,
+    failed: AtomicBool,
+}
+
+impl Item {
+    pub(super) fn new(entry: Entry, way: Way) -> Self {
+        Self { entry, way, failed: AtomicBool::new(false) }
+    }
+
+    /// Whether it could not be restored.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it could not be restored; whether that is new.
+    pub(super) fn fail(&self) -> bool {
+        !self.failed.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// One chunk on its way to one place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Use {
+    pub(super) ordinal: FrameOrdinal,
+    pub(super) position: u32,
+    pub(super) item: u32,
+    pub(super) length: u32,
+    pub(super) offset: u64,
+    pub(super) id: ChunkId,
+}
+
+/// Frames that are read with one request.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) kind: ObjectKind,
+    pub(super) pack: PackId,
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    /// The frames, with what of the plan they are for.
+    pub(super) frames: Vec<(FramePlace, Range<usize>)>,
+}
+
+/// What is collected.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    /// Everything but folders and hard links.
+    pub(super) items: Vec<Item>,
+    pub(super) uses: Vec<Use>,
+    /// Other names of earlier entries, in key order.
+    pub(super) links: Vec<Entry>,
+    /// Folders below which nothing comes any more, those below others first.
+    pub(super) folders: Vec<Entry>,
+    bytes: usize,
+}
+
+impl Window {
+    /// Notes that an entry is kept.
+    pub(super) fn weigh(&mut self, entry: &Entry) {
+        let attributes: usize = entry.metadata.xattrs.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+        let of_kind = match &entry.kind {
+            EntryKind::Symlink(target) => target.len(),
+            EntryKind::HardLink(earlier) => earlier.len(),
+            EntryKind::File(content) => 16 * content.holes.len(),
+            _ => 0,
+        };
+        self.bytes += size_of::<Item>() + entry.key.len() + attributes + of_kind;
+    }
+
+    /// Whether it has to be restored before more is collected.
+    pub(super) fn is_full(&self, limits: &Limits) -> bool {
+        let entries = self.items.len() + self.links.len() + self.folders.len();
+        entries >= limits.entries_max || self.bytes + self.uses.len() * size_of::<Use>() >= limits.bytes_max
+    }
+
+    /// Puts the plan into the order of reading: the frames of a pack have ascending ordinals.
+    pub(super) fn sort(&mut self) {
+        self.uses.sort_unstable_by_key(|used| (used.ordinal, used.item, used.offset));
+    }
+}
+
+/// Calls `visit` with every read of a plan that is in the order of reading.
+pub(super) fn for_each_read(plan: &[Use], reader: &FrameReader, limits: &Limits, mut visit: impl FnMut(Read) -> Result<()>) -> Result<()> {
+    let mut open: Option<Read> = None;
+    let mut start = 0;
+    for of_frame in plan.chunk_by(|one, other| one.ordinal == other.ordinal) {
+        let range = start..start + of_frame.len();
+        start = range.end;
+        let Some(first) = of_frame.first() else { continue };
+        let place = reader.place(first.ordinal)?;
+        match &mut open {
+            Some(read) if read.takes(&place, limits) => read.push(place, range),
+            _ => {
+                if let Some(read) = open.replace(Read::new(place, range)) {
+                    visit(read)?;
+                }
+            }
+        }
+    }
+    open.map_or(Ok(()), visit)
+}
+
+impl Read {
+    fn new(place: FramePlace, range: Range<usize>) -> Self {
+        let (kind, pack, offset) = (place.kind, place.pack, place.offset);
+        Self { kind, pack, offset, length: u64::from(place.sealed_length), frames: vec![(place, range)] }
+    }
+
+    fn takes(&self, place: &FramePlace, limits: &Limits) -> bool {
+        let end = self.offset + self.length;
+        (self.kind, self.pack) == (place.kind, place.pack)
+            && (end..=end + GAP_MAX).contains(&place.offset)
+            && place.offset + u64::from(place.sealed_length) - self.offset <= limits.read_bytes_max
+    }
+
+    fn push(&mut self, place: FramePlace, range: Range<usize>) {
+        self.length = place.offset + u64::from(place.sealed_length) - self.offset;
+        self.frames.push((place, range));
+    }
+}
