@@ -20,11 +20,13 @@ mod writer;
 
 pub use create::CreateOptions;
 pub use key::Key;
+pub(crate) use snapshots::SnapshotListing;
 pub use snapshots::{Snapshot, SnapshotState};
 
 pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
 pub(crate) use nodes::{NodeStore, RefsNodes};
+pub(crate) use objects::{ClearTail, PackTail, domains};
 pub(crate) use refs_collector::RefsCollector;
 pub(crate) use session::Session;
 pub(crate) use writer::{ChunkUse, Writer, WriterSummary};

@@ -2,13 +2,13 @@
 
 use super::Repository;
 use super::index::LookupIndex;
-use crate::backend::{BackendExt, ObjectInfo, ObjectKind, ObjectName};
+use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::epoch::EpochBody;
 use crate::format::index_object::IndexBody;
 use crate::format::object::{HEADER_LENGTH, Header, Opened, TRAILER_LENGTH};
 use crate::format::pack::{FOOTER_LENGTH, Footer};
-use crate::format::{Certificate, ContentsTable, Tables};
+use crate::format::{Certificate, ContentsTable, Tables, Trust};
 use crate::id::{DomainId, PackId, SessionId};
 use std::collections::{HashMap, HashSet};
 
@@ -30,6 +30,47 @@ pub(crate) struct PackTail {
     pub(crate) tables: Tables,
     /// The group hashes, one after the other.
     pub(crate) groups: Vec<u8>,
+}
+
+/// The end of a pack as it can be read without any key.
+#[derive(Debug)]
+pub(crate) struct ClearTail {
+    pub(crate) header: Header,
+    pub(crate) footer: Footer,
+    /// Everything after the frames region.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl ClearTail {
+    /// Reads header and tail of a pack of `size` bytes (OBJ-1 to OBJ-7, PACK-1 to PACK-3).
+    pub(crate) fn read(backend: &dyn Backend, trust: &Trust, name: &ObjectName, size: u64) -> Result<Self> {
+        let range = |offset: u64, length: u64| backend.get_range(name, offset, usize::try_from(length).unwrap_or(usize::MAX));
+        let header_bytes = range(0, size.min(HEADER_LENGTH as u64))?;
+        let header = Header::decode(name, size, &header_bytes)?;
+        trust.check_repository(&header)?;
+        let guess = TAIL_GUESS.min(size - HEADER_LENGTH as u64);
+        let mut bytes = range(size - guess, guess)?;
+        let footer_bytes =
+            bytes.len().checked_sub(TRAILER_LENGTH + FOOTER_LENGTH).and_then(|at| bytes[at..].first_chunk::<FOOTER_LENGTH>());
+        let footer = Footer::decode(footer_bytes.ok_or_else(|| Error::rule("OBJ-1", "no room for a footer"))?, size)?;
+        let tail_length = footer.tail_length();
+        match bytes.len().checked_sub(tail_length) {
+            Some(excess) => drop(bytes.drain(..excess)),
+            None => bytes = range(size - tail_length as u64, tail_length as u64)?,
+        }
+        Ok(Self { header, footer, bytes })
+    }
+
+    /// Checks hash, certificate and signature (OBJ-8 to OBJ-11).
+    pub(crate) fn check(&self, trust: &Trust) -> Result<Opened<'_>> {
+        Opened::check_tail(self.header, &self.bytes, trust)
+    }
+
+    /// The group hashes, one after the other.
+    pub(crate) fn groups(&self) -> &[u8] {
+        let start = self.footer.tables_length as usize;
+        self.bytes.get(start..start + 32 * self.footer.group_count()).unwrap_or_default()
+    }
 }
 
 /// The dedup domain of each session in a table.
@@ -66,27 +107,14 @@ impl Repository {
     }
 
     fn read_pack_tail_inner(&self, name: &ObjectName, size: u64) -> Result<PackTail> {
-        let range = |offset: u64, length: u64| self.backend.get_range(name, offset, usize::try_from(length).unwrap_or(usize::MAX));
-        let header_bytes = range(0, size.min(HEADER_LENGTH as u64))?;
-        let header = Header::decode(name, size, &header_bytes)?;
-        self.trust.check_repository(&header)?;
-        let guess = TAIL_GUESS.min(size - HEADER_LENGTH as u64);
-        let mut tail = range(size - guess, guess)?;
-        let footer_at = tail.len() - TRAILER_LENGTH - FOOTER_LENGTH;
-        let footer_bytes = tail[footer_at..].first_chunk::<FOOTER_LENGTH>();
-        let footer = Footer::decode(footer_bytes.ok_or_else(|| Error::rule("OBJ-1", "no room for a footer"))?, size)?;
-        let tail_length = footer.tail_length();
-        match tail.len().checked_sub(tail_length) {
-            Some(excess) => drop(tail.drain(..excess)),
-            None => tail = range(size - tail_length as u64, tail_length as u64)?,
-        }
-        let opened = Opened::check_tail(header, &tail, &self.trust)?;
-        let (sealed, rest) = opened.body.split_at(footer.tables_length as usize);
+        let clear = ClearTail::read(&*self.backend, &self.trust, name, size)?;
+        let opened = clear.check(&self.trust)?;
+        let (sealed, rest) = opened.body.split_at(clear.footer.tables_length as usize);
         let plaintext = opened.open_part(&*self.credential, 0, sealed)?;
         let writer = (opened.certificate.verifying_key(), opened.certificate.roles());
-        let frames_length = u64::from(footer.frames_length);
+        let frames_length = u64::from(clear.footer.frames_length);
         let tables = Tables::decode(&plaintext, name.kind(), frames_length, writer, &self.id, &self.trust)?;
-        Ok(PackTail { footer, tables, groups: rest[..32 * footer.group_count()].to_vec() })
+        Ok(PackTail { footer: clear.footer, tables, groups: rest[..32 * clear.footer.group_count()].to_vec() })
     }
 
     /// All packs that are listed, sorted by kind and id.
@@ -200,6 +228,6 @@ impl Repository {
 /// Contents tables held in memory at once while the index is filled.
 const TABLES_AT_ONCE: usize = 64;
 
-fn domains(sessions: &[crate::format::session::SessionRecord]) -> Domains {
+pub(crate) fn domains(sessions: &[crate::format::session::SessionRecord]) -> Domains {
     sessions.iter().map(|session| (session.id(), session.certificate().domain())).collect()
 }

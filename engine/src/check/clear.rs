@@ -1,0 +1,84 @@
+//! Config generations and key slots: objects whose body is clear, so that every check can read them.
+
+use super::reading::{Listing, Reading};
+use crate::backend::{ObjectInfo, ObjectKind, ObjectName};
+use crate::error::{Error, Result};
+use crate::format::Trust;
+use crate::format::config::Config;
+use crate::format::slot::Slot;
+use crate::id::CredentialId;
+use std::collections::BTreeMap;
+
+/// Objects of a kind.
+pub(super) fn of_kind(listing: &Listing, kind: ObjectKind) -> &[ObjectInfo] {
+    listing.get(&kind).map_or(&[], Vec::as_slice)
+}
+
+/// Checks all generations up to `newest` or the newest listed one, each against the one before; the newest that is right is returned.
+pub(super) fn check_configs(reading: &Reading<'_>, listing: &Listing, trust: &Trust, newest: u32) -> Result<Option<Config>> {
+    let configs = of_kind(listing, ObjectKind::Config);
+    let newest = configs.last().map_or(newest, |object| object.name.number().max(newest));
+    let mut by_number: BTreeMap<u32, &ObjectInfo> = configs.iter().map(|object| (object.name.number(), object)).collect();
+    if let Some(object) = by_number.remove(&0) {
+        reading.findings.say(Some(object.name), Some("NAME-1"), format!("{}: generations count from 1", object.name));
+    }
+    report_missing(reading, &by_number, newest);
+    let mut before: Option<(u32, [u8; 32])> = None;
+    let mut last = None;
+    for (generation, object) in by_number {
+        let Some(bytes) = reading.read_small(object)? else { continue };
+        let Some(opened) = reading.open(&object.name, &bytes, trust)? else { continue };
+        let decoded = Config::decode(generation, opened.body, trust.admin_key.as_ref()).map_err(|error| error.context(object.name));
+        let Some(config) = reading.judge(&object.name, decoded)? else { continue };
+        match before {
+            Some((number, hash)) if number + 1 == generation && hash != config.predecessor => {
+                let error = Error::rule("CFG-2", format!("{}: it names another predecessor than the one that is here", object.name));
+                reading.findings.add(object.name, &error);
+            }
+            _ => {}
+        }
+        before = Some((generation, opened.hash));
+        last = Some(config);
+    }
+    Ok(last)
+}
+
+fn report_missing(reading: &Reading<'_>, there: &BTreeMap<u32, &ObjectInfo>, newest: u32) {
+    // A hostile number must not make this run for hours: gaps are told as ranges.
+    let mut expected = 1_u32;
+    for number in there.keys().copied().chain([newest.saturating_add(1)]) {
+        if number > expected {
+            let name = ObjectName::config(expected);
+            let message = match number - 1 {
+                last if last == expected => format!("{name} is missing"),
+                last => format!("{name} to {} are missing", ObjectName::config(last)),
+            };
+            reading.findings.say(Some(name), Some("CFG-2"), message);
+        }
+        expected = number.saturating_add(1);
+    }
+}
+
+/// Checks all key slots as far as possible without what opens them (SLOT-1 to SLOT-5, SLOT-10). One of them must hold `credential`.
+pub(super) fn check_slots(reading: &Reading<'_>, listing: &Listing, trust: &Trust, credential: Option<CredentialId>) -> Result<()> {
+    let (mut has_active, mut has_own) = (false, credential.is_none());
+    for object in of_kind(listing, ObjectKind::Slot) {
+        let Some(bytes) = reading.read_small(object)? else { continue };
+        let Some(opened) = reading.open(&object.name, &bytes, trust)? else { continue };
+        let Some(slot) = reading.judge(&object.name, Slot::decode(opened.body).map_err(|error| error.context(object.name)))? else {
+            continue;
+        };
+        has_active |= slot.sealed.is_some();
+        has_own |= Some(slot.credential) == credential;
+    }
+    if !has_active {
+        reading.findings.say(
+            None,
+            None,
+            "no key slot is left that can be opened: keep the one in hand alive and add another before it ends",
+        );
+    } else if !has_own {
+        reading.findings.say(None, None, "the key slot that this credential came from is missing; it cannot be opened again");
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! Sessions and what accompanies them, epochs, and objects whose kind is reserved.
+
+use super::clear::of_kind;
+use super::reading::{Listing, Reading};
+use crate::backend::{ObjectInfo, ObjectKind, ObjectName};
+use crate::error::{Error, Result};
+use crate::format::epoch::EpochBody;
+use crate::format::session::{BeatBody, ClosedBody, SessionBody, TombstoneBody, WithdrawnBody};
+use crate::format::{Certificate, Roles};
+use crate::id::{SessionId, SnapshotId};
+use crate::repository::{Repository, SnapshotListing};
+use std::collections::HashMap;
+
+/// A small object whose sealed part was opened.
+pub(super) struct Part {
+    pub(super) plaintext: Vec<u8>,
+    pub(super) certificate: Certificate,
+    pub(super) hash: [u8; 32],
+}
+
+/// Reads an object whose body is one sealed part and opens it; what is wrong becomes a finding.
+pub(super) fn read_part(reading: &Reading<'_>, repository: &Repository, object: &ObjectInfo) -> Result<Option<Part>> {
+    let Some(bytes) = reading.read_small(object)? else { return Ok(None) };
+    let Some(opened) = reading.open(&object.name, &bytes, &repository.trust)? else { return Ok(None) };
+    let plaintext = opened.open_part(&*repository.credential, 0, opened.body).map_err(|error| named(error, &object.name));
+    let plaintext = reading.judge(&object.name, plaintext)?;
+    Ok(plaintext.map(|plaintext| Part { plaintext, certificate: opened.certificate.clone(), hash: opened.hash }))
+}
+
+/// Puts the object's name before a message about its content.
+pub(super) fn named(error: Error, name: &ObjectName) -> Error {
+    if error.broken_rule().is_some() { error.context(name) } else { error }
+}
+
+/// What is known of the sessions.
+#[derive(Default)]
+pub(super) struct Sessions {
+    certificates: HashMap<SessionId, Certificate>,
+    /// Closed sessions and withdrawn snapshots, as far as they are believed.
+    pub(super) snapshots: SnapshotListing,
+}
+
+/// Checks `sessions/ beats/ closed/ tombstones/ withdrawn/`.
+pub(super) fn check_sessions(reading: &Reading<'_>, repository: &Repository, listing: &Listing) -> Result<Sessions> {
+    let mut sessions = Sessions::default();
+    let mut open = HashMap::new();
+    sessions.snapshots.snapshots = of_kind(listing, ObjectKind::Snapshot).iter().map(|object| SnapshotId(object.name.id())).collect();
+    for object in of_kind(listing, ObjectKind::Session) {
+        let Some(part) = read_part(reading, repository, object)? else { continue };
+        let decode = || {
+            let body = SessionBody::decode(&part.plaintext, &repository.id, &repository.trust)?;
+            match body.record.id().0 == object.name.id() && *body.record.certificate() == part.certificate {
+                true => Ok(body),
+                false => Err(Error::rule("SESS-1", "id or certificate are not those of the session record")),
+            }
+        };
+        let body = reading.judge(&object.name, decode().map_err(|error| named(error, &object.name)))?;
+        if let Some(body) = body {
+            sessions.certificates.insert(body.record.id(), part.certificate);
+            open.insert(body.record.id(), body.label);
+        }
+    }
+    for object in of_kind(listing, ObjectKind::Beat) {
+        let Some(part) = read_part(reading, repository, object)? else { continue };
+        let decoded = BeatBody::decode(&part.plaintext).and_then(|_| sessions.check_own(object, &part.certificate, None));
+        reading.judge(&object.name, decoded.map_err(|error| named(error, &object.name)))?;
+    }
+    for object in of_kind(listing, ObjectKind::Closed) {
+        let Some(part) = read_part(reading, repository, object)? else { continue };
+        let decode = || {
+            let body = ClosedBody::decode(&part.plaintext)?;
+            sessions.check_own(object, &part.certificate, Some(Roles::MAINTAIN))?;
+            Ok(body)
+        };
+        let body = reading.judge(&object.name, decode().map_err(|error| named(error, &object.name)))?;
+        let session = SessionId(object.name.id());
+        // A closed object that breaks a rule still says that somebody meant to close the session: no notice beside the finding.
+        open.remove(&session);
+        if let Some(body) = body {
+            sessions.snapshots.closed.insert(session, body);
+        }
+    }
+    for object in of_kind(listing, ObjectKind::Tombstone) {
+        let Some(part) = read_part(reading, repository, object)? else { continue };
+        reading.judge(&object.name, TombstoneBody::decode(&part.plaintext).map_err(|error| named(error, &object.name)))?;
+    }
+    for object in of_kind(listing, ObjectKind::Withdrawn) {
+        let Some(part) = read_part(reading, repository, object)? else { continue };
+        let decode = || {
+            let body = WithdrawnBody::decode(&part.plaintext)?;
+            let own = sessions.certificates.get(&body.session).is_some_and(|certificate| *certificate == part.certificate);
+            match own || part.certificate.roles().contain(Roles::MAINTAIN) {
+                true => Ok(()),
+                false => Err(Error::rule("OBJ-9", "a withdrawal of another session's snapshot, not written by maintain")),
+            }
+        };
+        if reading.judge(&object.name, decode().map_err(|error: Error| named(error, &object.name)))?.is_some() {
+            sessions.snapshots.withdrawn.insert(SnapshotId(object.name.id()));
+        }
+    }
+    let mut open: Vec<_> = open.into_iter().collect();
+    open.sort_unstable();
+    for (session, label) in open {
+        reading.findings.notice(format!("session {session} ({}) is not closed: it is at work, or was interrupted", label.escape_debug()));
+    }
+    report_missing(reading, &sessions, listing);
+    Ok(sessions)
+}
+
+/// Tells of snapshots and sessions that ought to be there.
+fn report_missing(reading: &Reading<'_>, sessions: &Sessions, listing: &Listing) {
+    for id in sessions.snapshots.missing() {
+        let name = ObjectName::snapshot(id);
+        // Forgotten meanwhile, or published after the snapshots were listed: look again.
+        let closed = sessions.snapshots.closed.iter().find(|(_, closed)| closed.snapshots.contains(&id));
+        let is_settled = closed.is_none_or(|(session, _)| reading.is_gone(&ObjectName::closed(*session)));
+        if is_settled || !reading.is_gone(&name) || !reading.is_gone(&ObjectName::withdrawn(id)) {
+            continue;
+        }
+        let message = format!("{name} was published and is gone without having been forgotten: somebody or something removed it");
+        let finding = reading.findings.say(Some(name), None, message);
+        reading.findings.blame(finding, id);
+    }
+    let listed = of_kind(listing, ObjectKind::Session);
+    for (session, closed) in &sessions.snapshots.closed {
+        let name = ObjectName::session(*session);
+        let publishes = closed.snapshots.iter().any(|id| sessions.snapshots.snapshots.contains(id));
+        let is_listed = listed.binary_search_by(|object| object.name.cmp(&name)).is_ok();
+        if publishes && !is_listed && reading.is_gone(&name) && !reading.is_gone(&ObjectName::closed(*session)) {
+            reading.findings.say(Some(name), None, format!("{name} is gone, while the snapshots that it published are there"));
+        }
+    }
+}
+
+impl Sessions {
+    /// The companion of a session must carry the session's certificate, or one with the role that `other` names.
+    fn check_own(&self, object: &ObjectInfo, certificate: &Certificate, other: Option<Roles>) -> Result<()> {
+        let own = self.certificates.get(&SessionId(object.name.id()));
+        let is_other = other.is_some_and(|roles| certificate.roles().contain(roles));
+        match own.is_none_or(|own| own == certificate) || is_other {
+            true => Ok(()),
+            false => Err(Error::rule("OBJ-9", "it carries another certificate than its session")),
+        }
+    }
+}
+
+/// Checks `epochs/`. An epoch whose predecessor is not there stands alone: old ones are removed after their sweep.
+pub(super) fn check_epochs(reading: &Reading<'_>, repository: &Repository, listing: &Listing) -> Result<()> {
+    let mut before: Option<(u32, [u8; 32])> = Some((0, [0; 32]));
+    for object in of_kind(listing, ObjectKind::Epoch) {
+        let Some(part) = read_part(reading, repository, object)? else { continue };
+        let number = object.name.number();
+        let decode = || {
+            let body = EpochBody::decode(&part.plaintext)?;
+            match before {
+                Some((last, hash)) if last + 1 == number && hash != body.predecessor => {
+                    Err(Error::rule("EPOCH-2", "it names another predecessor than the one that is here"))
+                }
+                _ => Ok(()),
+            }
+        };
+        reading.judge(&object.name, decode().map_err(|error| named(error, &object.name)))?;
+        before = Some((number, part.hash));
+    }
+    Ok(())
+}
+
+/// Checks objects whose kind nothing writes yet, as far as every object is alike.
+pub(super) fn check_reserved(reading: &Reading<'_>, repository: &Repository, listing: &Listing) -> Result<()> {
+    for object in listing.iter().filter(|(kind, _)| **kind >= ObjectKind::Relocation).flat_map(|(_, objects)| objects) {
+        if let Some(bytes) = reading.read_small(object)? {
+            reading.open(&object.name, &bytes, &repository.trust)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Check and scrub: is everything there and as it should be, and if not, whose files suffer?
+//!
+//! `check` reads small objects wholly and of packs all but the frames, then walks refs, trees and recipes of every snapshot: each
+//! frame and chunk that a snapshot needs must lie where it should. `scrub` reads every byte of the frames too: with the role
+//! restore it opens every frame and compares every chunk with its id, otherwise it compares hashes. [`scrub_keyless`] needs no credential.
+//!
+//! ```text
+//! list all ─▶ config, slots, sessions, epochs ─▶ packs (tails; scrub: all bytes) ─▶ index objects ─▶ snapshots: refs, tree, recipes
+//!                                                  │                                   │              │
+//!                                                  └──▶ index of what is right         └▶ what was lost ◀┘ whom it hurts
+//! ```
+//! A damaged object is a finding and never stops the check of the others; only a backend that cannot be listed or read any more does. What
+//! vanishes meanwhile was deleted by others: it is looked up again before it counts. Nothing is believed of a pack but its own table;
+//! index objects only help to say who suffers from a pack that is lost.
+//!
+//! # What cannot be seen
+//! Every changed byte of any object is found. Of removed objects these are not missed, because they may go for good reasons:
+//! beats; tombstones; markers of withdrawn snapshots and epochs below the newest; the newest epoch; index objects; packs that no snapshot needs;
+//! key slots other than the last one of the credential in hand; session objects that published no snapshot; `closed/`, whose snapshot then is suspect, which is a notice; `closed/`
+//! together with its snapshots; the newest config generation where nobody has opened it (an older state of the whole store is
+//! noticed by clients that saw a newer one). Without the role restore, trees are not walked: what the refs do not name is not missed.
+
+mod clear;
+mod companions;
+mod damage;
+mod findings;
+mod keyless;
+mod packs;
+mod reading;
+mod recipes;
+mod scrub;
+mod snapshots;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use keyless::scrub_keyless;
+pub use stats::Stats;
+
+use crate::backend::ObjectName;
+use crate::error::Result;
+use crate::id::SnapshotId;
+use crate::progress::{Event, Progress};
+use crate::repository::index::LookupIndex;
+use crate::repository::{FrameReader, Repository};
+use damage::Damage;
+use reading::Reading;
+use std::sync::Arc;
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The object that it is about; `None` where it is about several or about none.
+    pub object: Option<ObjectName>,
+    /// The rule of the format that is broken, where it is one.
+    pub rule: Option<&'static str>,
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// Snapshots that suffer.
+    pub snapshots: Vec<SnapshotId>,
+    /// Keys of entries that suffer, ascending, at most 1,000. Where a whole range of a tree is lost, the key of its last entry.
+    pub paths: Vec<Vec<u8>>,
+    /// How many entries suffer, over all snapshots; an entry counts once for each snapshot.
+    pub paths_total: u64,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// What is damaged, missing or not allowed. Empty: all is well.
+    pub findings: Vec<Finding>,
+    /// What a person should know and what is no damage.
+    pub notices: Vec<String>,
+    /// Objects checked, packs among them.
+    pub objects: u64,
+    /// Packs checked.
+    pub packs: u64,
+    /// Snapshots checked.
+    pub snapshots: u64,
+    /// Frames in the packs that are right.
+    pub frames: u64,
+    /// Chunks in these frames.
+    pub chunks: u64,
+    /// Bytes read from the backend, except by walks.
+    pub bytes_read: u64,
+    /// How long it took, in nanoseconds of the caller's monotonic clock.
+    pub duration_ns: u64,
+}
+
+/// One check with a credential.
+#[derive(Debug)]
+struct Keyed<'a> {
+    repository: &'a Repository,
+    reading: Reading<'a>,
+    /// Reads frames of packs whose tables are right.
+    reader: FrameReader,
+    damage: Damage,
+}
+
+impl Repository {
+    /// Checks the structure: everything but the content of data frames and of nodes that no snapshot uses.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) where the backend cannot be listed or read any more,
+    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) when `progress` says so. Damage is no error but a finding.
+    pub fn check(&self, progress: &dyn Progress) -> Result<CheckReport> {
+        self.run_check(progress, false)
+    }
+
+    /// Checks the structure and every byte, as far as the credential can.
+    ///
+    /// # Errors
+    /// As [`Repository::check`].
+    pub fn scrub(&self, progress: &dyn Progress) -> Result<CheckReport> {
+        self.run_check(progress, true)
+    }
+
+    fn run_check(&self, progress: &dyn Progress, scrub: bool) -> Result<CheckReport> {
+        let started = self.runtime.clock.monotonic_ns();
+        let reading = Reading::new(&*self.backend, progress);
+        let reader = FrameReader::new(self, Arc::new(LookupIndex::open(None, self.id)?));
+        let keyed = Keyed { repository: self, reading, reader, damage: Damage::new(self.id)? };
+        keyed.run(scrub)?;
+        Ok(keyed.reading.finish(self.runtime.clock.monotonic_ns().saturating_sub(started)))
+    }
+}
+
+impl Keyed<'_> {
+    fn run(&self, scrub: bool) -> Result<()> {
+        let (reading, repository) = (&self.reading, self.repository);
+        let listing = reading.list()?;
+        reading.progress.event(Event::Phase { name: "check objects", bytes_total: None, items_total: None });
+        // Admin's objects are checked as whoever opens the repository does: nothing that admin signed is revoked.
+        clear::check_configs(reading, &listing, &repository.trust, repository.generation())?;
+        let credential = repository.credential.author.certificate.credential();
+        clear::check_slots(reading, &listing, &repository.trust, Some(credential))?;
+        let sessions = companions::check_sessions(reading, repository, &listing)?;
+        companions::check_epochs(reading, repository, &listing)?;
+        companions::check_reserved(reading, repository, &listing)?;
+        let digests = self.check_packs(&listing, scrub)?;
+        self.check_index_objects(&listing, &digests)?;
+        self.check_snapshots(&listing, &sessions)
+    }
+}

@@ -1,0 +1,136 @@
+//! Packs and index objects: what lies where, checked, and an index of it that believes nothing else.
+
+use super::Keyed;
+use super::clear::of_kind;
+use super::companions::{named, read_part};
+use super::reading::Listing;
+use crate::backend::{ObjectInfo, ObjectKind};
+use crate::error::{Error, Result};
+use crate::format::index_object::IndexBody;
+use crate::format::object::open_part;
+use crate::format::{ContentsTable, Roles, Tables, check_writer};
+use crate::id::{DomainId, PackId, SessionId};
+use crate::progress::Event;
+use crate::repository::{ClearTail, PackTail, domains};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
+
+/// A digest of the contents table of each pack that is right.
+pub(super) type Digests = HashMap<(ObjectKind, PackId), [u8; 32]>;
+
+impl Keyed<'_> {
+    /// Checks header, tail and tables of every pack and fills the index; with `scrub` also every byte.
+    pub(super) fn check_packs(&self, listing: &Listing, scrub: bool) -> Result<Digests> {
+        let packs: Vec<_> = listing.iter().filter(|(kind, _)| kind.is_pack()).flat_map(|(_, objects)| objects).collect();
+        let bytes = packs.iter().map(|object| object.size).sum();
+        let phase = if scrub { "scrub packs" } else { "check packs" };
+        self.reading.progress.event(Event::Phase {
+            name: phase,
+            bytes_total: scrub.then_some(bytes),
+            items_total: Some(packs.len() as u64),
+        });
+        let mut digests = Digests::new();
+        for object in packs {
+            self.reading.go_on()?;
+            self.reading.counts.objects.fetch_add(1, Ordering::Relaxed);
+            self.reading.counts.packs.fetch_add(1, Ordering::Relaxed);
+            if let Some(tail) = self.check_pack(object)? {
+                digests.insert((object.name.kind(), PackId(object.name.id())), digest(&tail.tables.contents));
+                if scrub {
+                    self.scrub_pack(object, &tail)?;
+                }
+            }
+            self.reading.progress.event(Event::Advance { bytes: 0, items: 1 });
+        }
+        self.reader.index().save()?;
+        Ok(digests)
+    }
+
+    /// Checks a pack but for its frames and adds it to the index.
+    pub(super) fn check_pack(&self, object: &ObjectInfo) -> Result<Option<PackTail>> {
+        let pack = (object.name.kind(), PackId(object.name.id()));
+        let tail = match self.repository.read_pack_tail(&object.name, object.size) {
+            Ok(tail) => tail,
+            Err(error) if error.kind() == crate::ErrorKind::Damaged || error.kind() == crate::ErrorKind::Unsupported => {
+                if !self.reading.is_gone(&object.name) {
+                    let finding = self.reading.findings.add(object.name, &named_once(error, object));
+                    self.damage.lose_pack(pack, finding, self.salvage(object).as_ref())?;
+                }
+                return Ok(None);
+            }
+            // Said or let pass as for any other object.
+            Err(error) => return self.reading.judge(&object.name, Err(error)),
+        };
+        let tail_length = crate::format::object::HEADER_LENGTH + tail.footer.tail_length();
+        self.reading.counts.bytes_read.fetch_add(tail_length as u64, Ordering::Relaxed);
+        let domains = domains(&tail.tables.sessions);
+        let domain = |session: SessionId| domains.get(&session).copied().unwrap_or(DomainId([0xff; 16]));
+        self.reader.index().add_pack(pack.0, pack.1, &tail.tables.contents, domain)?;
+        let frames = &tail.tables.contents.frames;
+        self.reading.counts.frames.fetch_add(frames.len() as u64, Ordering::Relaxed);
+        self.reading.counts.chunks.fetch_add(frames.iter().map(|frame| frame.chunks.len() as u64).sum(), Ordering::Relaxed);
+        Ok(Some(tail))
+    }
+
+    /// What a damaged pack held, where its sealed tables are whole. Only to say who suffers: nothing is read by it.
+    fn salvage(&self, object: &ObjectInfo) -> Option<ContentsTable> {
+        let repository = self.repository;
+        let clear = ClearTail::read(self.reading.backend, &repository.trust, &object.name, object.size).ok()?;
+        let sealed = clear.bytes.get(..clear.footer.tables_length as usize)?;
+        let plaintext = open_part(&clear.header, &*repository.credential, 0, sealed).ok()?;
+        let frames_length = u64::from(clear.footer.frames_length);
+        let anybody = (&[0; 32], Roles::MAINTAIN);
+        Tables::decode(&plaintext, object.name.kind(), frames_length, anybody, &repository.id, &repository.trust)
+            .ok()
+            .map(|tables| tables.contents)
+    }
+
+    /// Checks index objects against the packs' own tables; learns from them what lay in packs that are damaged or gone.
+    pub(super) fn check_index_objects(&self, listing: &Listing, digests: &Digests) -> Result<()> {
+        let mut listed: HashSet<(ObjectKind, PackId)> = HashSet::new();
+        for objects in listing.iter().filter(|(kind, _)| kind.is_pack()).map(|(_, objects)| objects) {
+            listed.extend(objects.iter().map(|object| (object.name.kind(), PackId(object.name.id()))));
+        }
+        for object in of_kind(listing, ObjectKind::Index) {
+            let Some(part) = read_part(&self.reading, self.repository, object)? else { continue };
+            let decode = || {
+                let body = IndexBody::decode(&part.plaintext, &self.repository.id, &self.repository.trust)?;
+                check_writer(&body.sessions, (part.certificate.verifying_key(), part.certificate.roles()))?;
+                Ok(body)
+            };
+            let Some(body) = self.reading.judge(&object.name, decode().map_err(|error| named(error, &object.name)))? else { continue };
+            for (kind, pack, table) in body.packs {
+                let key = (kind, pack);
+                match digests.get(&key) {
+                    Some(own) if *own == digest(&table) => {}
+                    Some(_) => {
+                        let pack = crate::backend::ObjectName::pack(kind, pack);
+                        let message = format!("{}: what it says of {pack} is not what that pack's own table says", object.name);
+                        self.reading.findings.say(Some(object.name), None, message);
+                    }
+                    None if listed.contains(&key) => self.damage.tell(key, &table)?,
+                    None => self.damage.lose_ghost(&self.reading.findings, key, &table)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Errors of packs carry the pack's name already where they name a rule.
+fn named_once(error: Error, object: &ObjectInfo) -> Error {
+    if error.broken_rule().is_none() { error.context(object.name) } else { error }
+}
+
+fn digest(table: &ContentsTable) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for frame in &table.frames {
+        hasher.update(&frame.id.session.0).update(&frame.id.number.to_le_bytes());
+        hasher.update(&frame.sealed_length.to_le_bytes()).update(&frame.plaintext_length.to_le_bytes()).update(&frame.hash);
+        hasher.update(&(frame.chunks.len() as u64).to_le_bytes());
+        for id in &frame.chunks {
+            hasher.update(&id.0);
+        }
+    }
+    *hasher.finalize().as_bytes()
+}

@@ -1,0 +1,193 @@
+//! Every byte of a pack's frames: read in order in big pieces by one thread, checked by the workers meanwhile.
+//!
+//! A piece ends at the end of a group. Frames do not, so the bytes of a frame that goes on are given to the next piece too.
+//! Tokens bound the pieces in memory.
+
+use super::Keyed;
+use super::findings::FindingId;
+use crate::backend::{ObjectInfo, ObjectKind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::object::HEADER_LENGTH;
+use crate::format::{FrameRecord, Roles};
+use crate::id::{FrameClass, PackId};
+use crate::limits::GROUP_SIZE;
+use crate::progress::Event;
+use crate::repository::index::FramePlace;
+use crate::repository::{ChunkKind, Frame, PackTail};
+use crossbeam_channel::bounded;
+use parking_lot::Mutex;
+use std::sync::atomic::Ordering;
+
+/// Bytes read at once.
+pub(super) const PIECE_LENGTH: usize = 4 * GROUP_SIZE;
+
+/// Bytes of a frames region that belong together.
+struct Piece<'t> {
+    /// From `start` in the region on: what is left of a frame, and what was read.
+    bytes: Vec<u8>,
+    start: usize,
+    /// Where in `bytes` the groups begin.
+    fresh: usize,
+    /// Frames that end in this piece, each with its place in the region.
+    frames: &'t [(usize, &'t FrameRecord)],
+}
+
+impl Keyed<'_> {
+    /// Reads and checks all frames of a pack whose tail is right.
+    pub(super) fn scrub_pack(&self, object: &ObjectInfo, tail: &PackTail) -> Result<()> {
+        let pool = self.repository.pool()?;
+        let length = tail.footer.frames_length as usize;
+        let mut at = 0;
+        let frames: Vec<(usize, &FrameRecord)> = tail.tables.contents.frames.iter().map(|frame| (step(&mut at, frame), frame)).collect();
+        let failed = Mutex::new(None);
+        let (give_back, tokens) = bounded(pool.current_num_threads() + 1);
+        for _ in 0..=pool.current_num_threads() {
+            give_back.send(()).map_err(|_| Error::new(ErrorKind::Internal, "tokens of the scrub"))?;
+        }
+        pool.in_place_scope(|scope| {
+            let mut rest = &frames[..];
+            let (mut carry, mut end) = (Vec::new(), 0);
+            while end < length && failed.lock().is_none() {
+                self.reading.go_on()?;
+                let piece_length = PIECE_LENGTH.min(length - end);
+                let read = self.reading.backend.get_range(&object.name, (HEADER_LENGTH + end) as u64, piece_length);
+                let fresh = read.and_then(|fresh| match fresh.len() == piece_length {
+                    true => Ok(fresh),
+                    false => Err(Error::new(ErrorKind::Damaged, format!("{}: the store gives fewer bytes than it has", object.name))),
+                });
+                let Some(fresh) = self.read_piece(object, tail, fresh, end)? else { return Ok(()) };
+                let start = end - carry.len();
+                end += fresh.len();
+                self.reading.counts.bytes_read.fetch_add(fresh.len() as u64, Ordering::Relaxed);
+                self.reading.progress.event(Event::Advance { bytes: fresh.len() as u64, items: 0 });
+                let done = rest.partition_point(|(at, frame)| at + frame.sealed_length as usize <= end);
+                let (ended, later) = rest.split_at(done);
+                rest = later;
+                let fresh_at = carry.len();
+                let mut bytes = std::mem::take(&mut carry);
+                bytes.extend_from_slice(&fresh);
+                drop(fresh);
+                if let Some((next, _)) = later.first() {
+                    carry = bytes.get(next.saturating_sub(start)..).unwrap_or_default().to_vec();
+                }
+                let piece = Piece { bytes, start, fresh: fresh_at, frames: ended };
+                tokens.recv().map_err(|_| Error::new(ErrorKind::Internal, "tokens of the scrub"))?;
+                let (give_back, failed) = (give_back.clone(), &failed);
+                scope.spawn(move |_| {
+                    if let Err(error) = self.check_piece(object, tail, &piece) {
+                        failed.lock().get_or_insert(error);
+                    }
+                    // Nobody waits for tokens after a failure.
+                    let _ = give_back.send(());
+                });
+            }
+            Ok(())
+        })?;
+        failed.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// What cannot be read is as good as damaged: the frames from `end` on.
+    fn read_piece(&self, object: &ObjectInfo, tail: &PackTail, fresh: Result<Vec<u8>>, end: usize) -> Result<Option<Vec<u8>>> {
+        let error = match fresh {
+            Ok(fresh) => return Ok(Some(fresh)),
+            Err(error) if self.reading.is_gone(&object.name) => return self.reading.judge(&object.name, Err(error)),
+            Err(error) => error,
+        };
+        let pack = (object.name.kind(), PackId(object.name.id()));
+        let finding = self.reading.findings.add(object.name, &error);
+        let mut at = 0;
+        for frame in &tail.tables.contents.frames {
+            if step(&mut at, frame) + frame.sealed_length as usize > end {
+                self.damage.lose_frame(pack, frame.id, || finding);
+            }
+        }
+        Ok(None)
+    }
+
+    fn check_piece(&self, object: &ObjectInfo, tail: &PackTail, piece: &Piece<'_>) -> Result<()> {
+        let pack = (object.name.kind(), PackId(object.name.id()));
+        let first_group = (piece.start + piece.fresh) / GROUP_SIZE;
+        let mut said: Option<FindingId> = None;
+        let groups = piece.bytes.get(piece.fresh..).unwrap_or_default().chunks(GROUP_SIZE);
+        for (number, bytes) in groups.enumerate() {
+            let number = first_group + number;
+            let expected = tail.groups.get(32 * number..32 * (number + 1)).unwrap_or_default();
+            if blake3::hash(bytes).as_bytes() != expected {
+                let message = format!("{}: group {number} of 1 MiB does not have its hash", object.name);
+                said = Some(self.reading.findings.add(object.name, &Error::rule("PACK-4", message)));
+            }
+        }
+        for (at, record) in piece.frames {
+            let sealed = at.checked_sub(piece.start).and_then(|at| piece.bytes.get(at..at + record.sealed_length as usize));
+            let result = match sealed {
+                Some(sealed) => self.check_frame(pack, *at, record, sealed),
+                None => Err(Error::rule("PACK-9", format!("frame {} is not where it should be", record.id))),
+            };
+            match result {
+                Ok(()) => {}
+                Err(error) if error.broken_rule().is_some() => {
+                    // One finding for each damaged pack carries whom it hurts; a group that is damaged says it already.
+                    let name = object.name;
+                    let add = || said.unwrap_or_else(|| self.reading.findings.add(name, &error.context(name)));
+                    self.damage.lose_frame(pack, record.id, add);
+                }
+                Err(error) => drop(self.reading.judge::<()>(&object.name, Err(error))?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks a sealed frame as far as the credential can (FRAME-1 to FRAME-7).
+    fn check_frame(&self, pack: (ObjectKind, PackId), at: usize, record: &FrameRecord, sealed: &[u8]) -> Result<()> {
+        let is_refs = record.id.class() == Some(FrameClass::Refs);
+        if !is_refs && !self.repository.roles().contain(Roles::RESTORE) {
+            return match blake3::hash(sealed).as_bytes() == &record.hash {
+                true => Ok(()),
+                false => Err(Error::rule("FRAME-1", format!("frame {} does not have the hash of its contents table", record.id))),
+            };
+        }
+        // The index knows the pack; only the number by which it would cache the frame is taken from it.
+        let ordinal = self.reader.index().ordinal_of(record.id)?.ok_or_else(|| Error::new(ErrorKind::Internal, "a pack is not indexed"))?;
+        let place = FramePlace {
+            ordinal,
+            id: record.id,
+            domain: crate::id::DomainId([0; 16]),
+            kind: pack.0,
+            pack: pack.1,
+            offset: (HEADER_LENGTH + at) as u64,
+            sealed_length: record.sealed_length,
+            plaintext_length: record.plaintext_length,
+            chunk_count: record.chunks.len() as u32,
+            hash: record.hash,
+        };
+        let frame = self.reader.decode(self.repository, &place, &mut sealed.to_vec())?;
+        self.check_chunks(record, &frame)
+    }
+
+    /// FRAME-7. A meta chunk is a tree node or a recipe node, which its type byte tells and its id must agree with.
+    fn check_chunks(&self, record: &FrameRecord, frame: &Frame) -> Result<()> {
+        let kinds: &[ChunkKind] = match record.id.class() {
+            Some(FrameClass::Data) => &[ChunkKind::Data],
+            Some(FrameClass::Meta) => &[ChunkKind::Tree, ChunkKind::Recipe],
+            _ => &[ChunkKind::Refs],
+        };
+        for (position, id) in record.chunks.iter().enumerate() {
+            let bytes = frame.chunk(position as u32).unwrap_or_default();
+            let mut is_right = false;
+            for kind in kinds {
+                is_right |= self.reader.ids().id_of(*kind, bytes)? == *id;
+            }
+            if !is_right {
+                return Err(Error::rule("FRAME-7", format!("chunk {position} of frame {} is not the one that its id names", record.id)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a frame begins; moves on to the next.
+fn step(at: &mut usize, frame: &FrameRecord) -> usize {
+    let begin = *at;
+    *at += frame.sealed_length as usize;
+    begin
+}

@@ -1,0 +1,378 @@
+//! Snapshots: header, body, and that every frame of their refs is where it can be read.
+
+use super::Keyed;
+use super::clear::of_kind;
+use super::companions::Sessions;
+use super::findings::FindingId;
+use super::reading::Listing;
+use super::tree::Memo;
+use crate::backend::{BackendExt, ObjectInfo, ObjectKind, ObjectName};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::recipe::RecipeChild;
+use crate::format::snapshot::{SnapshotBody, SnapshotHeader};
+use crate::format::{FrameUse, Roles, Usage};
+use crate::id::{ChunkId, FrameClass, PackId, SnapshotId};
+use crate::progress::Event;
+use crate::repository::SnapshotState;
+use crate::repository::index::ChunkPlace;
+use crate::tree::{NodeKind, NodeSource, RefsWalk};
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A set of frames by their numbers in the index.
+#[derive(Debug, Default)]
+pub(super) struct FrameSet(Vec<u64>);
+
+impl FrameSet {
+    pub(super) fn insert(&mut self, ordinal: u32) {
+        let word = ordinal as usize / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (ordinal % 64);
+    }
+
+    pub(super) fn contains(&self, ordinal: u32) -> bool {
+        self.0.get(ordinal as usize / 64).is_some_and(|word| word >> (ordinal % 64) & 1 == 1)
+    }
+}
+
+/// The check of one snapshot.
+#[derive(Debug)]
+pub(super) struct SnapshotCheck<'a> {
+    pub(super) keyed: &'a Keyed<'a>,
+    pub(super) id: SnapshotId,
+    /// The frames that its refs name and that are in a readable pack.
+    pub(super) allowed: FrameSet,
+    /// What is missing and nobody knows why.
+    missing: Option<FindingId>,
+    /// Packs were listed again after the first problem.
+    is_refreshed: bool,
+    /// The snapshot was deleted meanwhile: nothing that it misses counts.
+    is_gone: bool,
+    /// Recipe nodes of the file at hand that are not remembered otherwise; one may stand very often in a recipe.
+    pub(super) forgotten: HashMap<ChunkId, Option<RecipeChild>>,
+}
+
+impl Keyed<'_> {
+    /// Checks all snapshots and what they need.
+    pub(super) fn check_snapshots(&self, listing: &Listing, sessions: &Sessions) -> Result<()> {
+        let snapshots = of_kind(listing, ObjectKind::Snapshot);
+        self.reading.progress.event(Event::Phase { name: "check snapshots", bytes_total: None, items_total: Some(snapshots.len() as u64) });
+        let mut memo = Memo::default();
+        for object in snapshots {
+            self.reading.go_on()?;
+            self.reading.counts.objects.fetch_add(1, Ordering::Relaxed);
+            self.reading.counts.snapshots.fetch_add(1, Ordering::Relaxed);
+            self.reading.counts.bytes_read.fetch_add(object.size, Ordering::Relaxed);
+            self.check_snapshot(object, sessions, &mut memo)?;
+            self.reading.progress.event(Event::Advance { bytes: 0, items: 1 });
+        }
+        Ok(())
+    }
+
+    fn check_snapshot(&self, object: &ObjectInfo, sessions: &Sessions, memo: &mut Memo) -> Result<()> {
+        let id = SnapshotId(object.name.id());
+        let Some((header, body)) = self.read_header_and_body(object, id, sessions)? else { return Ok(()) };
+        if sessions.snapshots.withdrawn.contains(&id) {
+            self.reading.findings.notice(format!("{} was withdrawn and is still there; it does not count", object.name));
+            return Ok(());
+        }
+        let closed = sessions.snapshots.closed.get(&header.record.id()).is_some_and(|closed| closed.snapshots.contains(&id));
+        let state = if closed { SnapshotState::Closed } else { SnapshotState::Suspect };
+        let mut check = SnapshotCheck {
+            keyed: self,
+            id,
+            allowed: FrameSet::default(),
+            missing: None,
+            is_refreshed: false,
+            is_gone: false,
+            forgotten: HashMap::new(),
+        };
+        if state == SnapshotState::Suspect {
+            self.reading.findings.notice(format!("{} is suspect: its session is not closed", object.name));
+            if !check.has_all_frames(&header)? {
+                self.reading.findings.notice(format!("{} does not count: frames that it needs are not there", object.name));
+                return Ok(());
+            }
+        }
+        if check.check_refs(&header)?
+            && let Some(body) = body
+        {
+            check.check_tree(&header, &body, memo)?;
+        }
+        Ok(())
+    }
+
+    /// Header and, with the role restore, body; what is wrong with them becomes a finding.
+    fn read_header_and_body(
+        &self,
+        object: &ObjectInfo,
+        id: SnapshotId,
+        sessions: &Sessions,
+    ) -> Result<Option<(SnapshotHeader, Option<SnapshotBody>)>> {
+        let read = match self.repository.roles().contain(Roles::RESTORE) {
+            true => self.repository.read_snapshot(id, &sessions.snapshots).map(|snapshot| (snapshot.header, Some(snapshot.body))),
+            false => self.repository.read_snapshot_header(id).map(|header| (header, None)),
+        };
+        match read {
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported) => {
+                if !self.reading.is_gone(&object.name) {
+                    self.reading.findings.blame(self.reading.findings.add(object.name, &error), id);
+                }
+                Ok(None)
+            }
+            read => self.reading.judge(&object.name, read),
+        }
+    }
+
+    /// Lists packs again and takes in those that are new: gc may have moved what is missing.
+    fn refresh(&self) -> Result<()> {
+        let index = self.reader.index();
+        let known: HashSet<_> = index.packs().into_iter().collect();
+        let mut listed = HashSet::new();
+        for kind in ObjectKind::ALL.into_iter().filter(|kind| kind.is_pack()) {
+            for object in self.reading.backend.list_sorted(kind)? {
+                let pack = (kind, PackId(object.name.id()));
+                listed.insert(pack);
+                if !known.contains(&pack) && !self.damage.knows(pack) {
+                    self.check_pack(&object)?;
+                }
+            }
+        }
+        index.remove_packs(&known.difference(&listed).copied().collect());
+        Ok(())
+    }
+}
+
+/// Refs nodes, remembering the one that could not be had.
+#[derive(Debug)]
+struct RefsSource<'a> {
+    keyed: &'a Keyed<'a>,
+    failed: Mutex<Option<ChunkId>>,
+}
+
+impl NodeSource for RefsSource<'_> {
+    fn load(&self, kind: NodeKind, id: &ChunkId) -> Result<Arc<[u8]>> {
+        let loaded = self.keyed.reader.chunk(self.keyed.repository, kind.into(), id, |_| Ok(true));
+        loaded.map(Arc::from).inspect_err(|_| *self.failed.lock() = Some(*id))
+    }
+}
+
+impl SnapshotCheck<'_> {
+    fn walk_refs(
+        &self,
+        header: &SnapshotHeader,
+        visit: &mut dyn FnMut(FrameUse) -> Result<()>,
+    ) -> Result<std::result::Result<u64, (Error, Option<ChunkId>)>> {
+        let source = RefsSource { keyed: self.keyed, failed: Mutex::default() };
+        let mut frames = 0;
+        let walk = match RefsWalk::new(&source, &header.refs_root) {
+            Ok(walk) => walk,
+            Err(error) => return Ok(Err((error, *source.failed.lock()))),
+        };
+        for used in walk {
+            match used {
+                Ok(used) => visit(used)?,
+                Err(error) => return Ok(Err((error, *source.failed.lock()))),
+            }
+            frames += 1;
+        }
+        Ok(Ok(frames))
+    }
+
+    fn has_all_frames(&mut self, header: &SnapshotHeader) -> Result<bool> {
+        let index = self.keyed.reader.index();
+        let mut is_complete = true;
+        let walked = self.walk_refs(header, &mut |used| {
+            is_complete &= index.ordinal_of(used.frame)?.is_some();
+            Ok(())
+        })?;
+        Ok(walked.is_ok() && is_complete)
+    }
+
+    /// Walks the refs; every frame that they name must be in a pack that can be read. False where the walk came to no end.
+    fn check_refs(&mut self, header: &SnapshotHeader) -> Result<bool> {
+        let mut absent = Vec::new();
+        let mut walked = self.allow_frames(header, &mut absent)?;
+        if (walked.is_err() || !absent.is_empty()) && self.look_again()? {
+            absent.clear();
+            walked = self.allow_frames(header, &mut absent)?;
+        }
+        if self.is_gone {
+            return Ok(false);
+        }
+        let findings = &self.keyed.reading.findings;
+        let name = ObjectName::snapshot(self.id);
+        match walked {
+            Ok(frames) if frames != header.frames => {
+                let message = format!("{name}: its header tells of {} frames, its refs of {frames}", header.frames);
+                findings.blame(findings.say(Some(name), None, message), self.id);
+            }
+            Ok(_) => {}
+            Err((error, node)) => {
+                let finding = match node {
+                    Some(node) => self.explain(&node, FrameClass::Refs, Some(&error))?,
+                    None => findings.add(name, &error.context(name)),
+                };
+                // Without its refs nothing of it can be restored.
+                findings.blame_entries(finding, self.id, b"", header.entries);
+                return Ok(false);
+            }
+        }
+        for frame in absent {
+            let finding = match self.keyed.damage.of_frame(frame)? {
+                Some(finding) => finding,
+                None => self.missing(),
+            };
+            findings.blame(finding, self.id);
+        }
+        Ok(true)
+    }
+
+    fn allow_frames(
+        &mut self,
+        header: &SnapshotHeader,
+        absent: &mut Vec<crate::id::FrameId>,
+    ) -> Result<std::result::Result<u64, (Error, Option<ChunkId>)>> {
+        /// So many frames are enough to find out which packs are missing.
+        const ABSENT_MAX: usize = 100_000;
+        let index = self.keyed.reader.index();
+        let (mut allowed, mut wrong) = (FrameSet::default(), None);
+        let walked = self.walk_refs(header, &mut |used| {
+            match index.ordinal_of(used.frame)?.map(|ordinal| index.frame(ordinal)).transpose()?.flatten() {
+                Some(place) => {
+                    allowed.insert(place.ordinal.get());
+                    if let Usage::Part { chunks, .. } = used.usage
+                        && u32::from(chunks) != place.chunk_count
+                    {
+                        wrong = Some(used.frame);
+                    }
+                    let finding = if self.keyed.damage.is_empty() { None } else { self.keyed.damage.of_place(&place) };
+                    finding.into_iter().for_each(|finding| self.keyed.reading.findings.blame(finding, self.id));
+                }
+                None if absent.len() < ABSENT_MAX => absent.push(used.frame),
+                None => {}
+            }
+            Ok(())
+        })?;
+        self.allowed = allowed;
+        if let Some(frame) = wrong {
+            let name = ObjectName::snapshot(self.id);
+            let message = format!("{name}: its refs say that frame {frame} has another number of chunks than its pack says");
+            self.keyed.reading.findings.blame(self.keyed.reading.findings.say(Some(name), None, message), self.id);
+        }
+        Ok(walked)
+    }
+
+    /// After the first problem: is the snapshot still there, and did what it needs move? True where it pays to try again.
+    pub(super) fn look_again(&mut self) -> Result<bool> {
+        if std::mem::replace(&mut self.is_refreshed, true) {
+            return Ok(false);
+        }
+        let reading = &self.keyed.reading;
+        self.is_gone = reading.is_gone(&ObjectName::snapshot(self.id)) || !reading.is_gone(&ObjectName::withdrawn(self.id));
+        self.keyed.refresh()?;
+        Ok(!self.is_gone)
+    }
+
+    /// The finding for what is missing without a reason that is known.
+    fn missing(&mut self) -> FindingId {
+        let name = ObjectName::snapshot(self.id);
+        let say = || {
+            let message = format!("{name}: frames or chunks that it needs are in no pack that can be read and that its refs name");
+            self.keyed.reading.findings.say(Some(name), None, message)
+        };
+        *self.missing.get_or_insert_with(say)
+    }
+
+    /// The finding that explains why a chunk could not be had; `error` is what reading it said.
+    pub(super) fn explain(&mut self, id: &ChunkId, class: FrameClass, error: Option<&Error>) -> Result<FindingId> {
+        let keyed = self.keyed;
+        if let Some(finding) = keyed.damage.of_chunk(keyed.reader.index(), id, class)? {
+            return Ok(finding);
+        }
+        // A frame that turned out to be damaged only now.
+        if let Some(error) = error
+            && let Some(place) = self.place_of(id, class, |_| true)?
+            && let Some(place) = keyed.reader.index().frame(place.ordinal)?
+        {
+            let name = ObjectName::pack(place.kind, place.pack);
+            let add = || keyed.reading.findings.add(name, error);
+            return Ok(keyed.damage.lose_frame((place.kind, place.pack), place.id, add));
+        }
+        Ok(self.missing())
+    }
+
+    /// A place of the chunk in a frame that the refs name (any frame, for refs nodes) and that `fits`.
+    fn place_of(&self, id: &ChunkId, class: FrameClass, fits: impl Fn(&ChunkPlace) -> bool) -> Result<Option<ChunkPlace>> {
+        let index = self.keyed.reader.index();
+        let mut places = Vec::new();
+        index.for_each_place(id, |place| places.push(place))?;
+        for place in places.into_iter().filter(|place| place.frame.class() == Some(class)) {
+            if (class == FrameClass::Refs || self.allows(&place)?.is_some()) && fits(&place) {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The number of the place's frame where the refs name it. Of a frame that was copied each place has the same.
+    pub(super) fn allows(&self, place: &ChunkPlace) -> Result<Option<u32>> {
+        let ordinal = self.keyed.reader.index().ordinal_of(place.frame)?;
+        Ok(ordinal.map(|ordinal| ordinal.get()).filter(|ordinal| self.allowed.contains(*ordinal)))
+    }
+
+    /// The frame in which a chunk stands, where the refs name it and nothing is wrong with it.
+    pub(super) fn find(&self, id: &ChunkId, class: FrameClass) -> Result<Option<u32>> {
+        let index = self.keyed.reader.index();
+        let mut found = None;
+        let mut places = Vec::new();
+        index.for_each_place(id, |place| places.push(place))?;
+        for place in places.into_iter().filter(|place| place.frame.class() == Some(class)) {
+            let is_bad = !self.keyed.damage.is_empty()
+                && index.frame(place.ordinal)?.is_none_or(|place| self.keyed.damage.of_place(&place).is_some());
+            if !is_bad && let Some(ordinal) = self.allows(&place)? {
+                found = Some(ordinal);
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Loads a node from a frame that the refs name, and says in which; `Err` holds the finding that explains why it cannot be had.
+    pub(super) fn load(&mut self, kind: NodeKind, id: &ChunkId) -> Result<std::result::Result<(u32, Arc<[u8]>), FindingId>> {
+        loop {
+            self.keyed.reading.go_on()?;
+            let loaded = self.keyed.reader.chunk(self.keyed.repository, kind.into(), id, |place| Ok(self.allows(place)?.is_some()));
+            let error = match (loaded, self.find(id, FrameClass::Meta)?) {
+                (Ok(bytes), Some(frame)) => return Ok(Ok((frame, Arc::from(bytes)))),
+                (Ok(_), None) => None,
+                (Err(error), _) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                (Err(error), _) => Some(error),
+            };
+            if !self.look_again()? {
+                return self.explain(id, FrameClass::Meta, error.as_ref()).map(Err);
+            }
+        }
+    }
+
+    /// Entries suffer from a finding.
+    pub(super) fn hurt(&self, finding: FindingId, key: &[u8], entries: u64) {
+        if !self.is_gone {
+            self.keyed.reading.findings.blame_entries(finding, self.id, key, entries);
+        }
+    }
+
+    /// The snapshot itself says something that is not true.
+    pub(super) fn accuse(&self, error: &Error, key: &[u8], entries: u64) {
+        if !self.is_gone {
+            let name = ObjectName::snapshot(self.id);
+            let findings = &self.keyed.reading.findings;
+            let finding = findings.say(Some(name), error.broken_rule(), format!("{name}: {error}"));
+            findings.blame_entries(finding, self.id, key, entries);
+        }
+    }
+}

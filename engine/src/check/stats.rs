@@ -1,0 +1,172 @@
+//! How much there is: what people put in, what of it is unique, what is stored.
+
+use super::snapshots::FrameSet;
+use crate::backend::{BackendExt, ObjectKind};
+use crate::entry::{EntryKind, KeyKind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Roles, Usage};
+use crate::id::FrameClass;
+use crate::progress::{Event, Progress};
+use crate::repository::index::FrameOrdinal;
+use crate::repository::{FrameReader, RefsNodes, Repository, Snapshot};
+use crate::tree::{KeyRange, RefsWalk, TreeWalk};
+use std::collections::HashMap;
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Snapshots counted.
+    pub snapshots: u64,
+    /// Entries of all of them.
+    pub entries: u64,
+    /// Files of all of them.
+    pub files: u64,
+    /// Sizes of these files in bytes, holes included.
+    pub logical_bytes: u64,
+    /// Data chunks used, each frame's once.
+    pub unique_chunks: u64,
+    /// Plaintext bytes of the data and meta frames used. Of a frame used in part the share of its chunks that are used counts, an estimate.
+    pub unique_bytes: u64,
+    /// Bytes of all packs; for one snapshot the sealed bytes of the frames that it uses, shared out likewise.
+    pub stored_bytes: u64,
+    /// Packs; for one snapshot those in which its frames lie.
+    pub packs: u64,
+    /// Objects of all kinds.
+    pub objects: u64,
+}
+
+/// The frames that some snapshots use.
+#[derive(Default)]
+struct FramesUsed {
+    whole: FrameSet,
+    /// Bitmaps of the chunks used, of frames that nobody uses whole.
+    parts: HashMap<u32, Vec<u8>>,
+    frames: Vec<FrameOrdinal>,
+}
+
+impl Repository {
+    /// Counts what one snapshot, or all that count, hold.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthorized`] without the role restore, [`ErrorKind::Damaged`] where what is needed is (run check), otherwise what the
+    /// backend says.
+    pub fn stats(&self, snapshot: Option<&Snapshot>, progress: &dyn Progress) -> Result<Stats> {
+        self.require(Roles::RESTORE, "counting what snapshots hold")?;
+        let all;
+        let snapshots = match snapshot {
+            Some(snapshot) => std::slice::from_ref(snapshot),
+            None => {
+                all = self.snapshots()?;
+                &all
+            }
+        };
+        progress.event(Event::Phase { name: "stats", bytes_total: None, items_total: Some(snapshots.len() as u64) });
+        let reader = FrameReader::new(self, self.open_index()?);
+        let mut stats = Stats { snapshots: snapshots.len() as u64, ..Stats::default() };
+        let mut used = FramesUsed::default();
+        for snapshot in snapshots {
+            stats.entries += snapshot.header.entries;
+            stats.logical_bytes = stats.logical_bytes.wrapping_add(snapshot.header.file_bytes);
+            stats.files += self.count_files(&reader, snapshot, progress)?;
+            self.mark_used(&reader, snapshot, &mut used)?;
+            progress.event(Event::Advance { bytes: 0, items: 1 });
+        }
+        used.count(&reader, &mut stats)?;
+        for kind in ObjectKind::ALL {
+            let objects = self.backend.list_sorted(kind)?;
+            stats.objects += objects.len() as u64;
+            if kind.is_pack() && snapshot.is_none() {
+                stats.packs += objects.len() as u64;
+                stats.stored_bytes += objects.iter().map(|object| object.size).sum::<u64>();
+            }
+        }
+        if snapshot.is_none() {
+            return Ok(stats);
+        }
+        let (packs, bytes) = used.stored(&reader)?;
+        Ok(Stats { packs, stored_bytes: bytes, ..stats })
+    }
+
+    fn count_files(&self, reader: &FrameReader, snapshot: &Snapshot, progress: &dyn Progress) -> Result<u64> {
+        let chunks = self.snapshot_chunks(reader, &snapshot.header)?;
+        let key_kind = if snapshot.body.keys_are_paths { KeyKind::Paths } else { KeyKind::Objects };
+        let mut files = 0;
+        for entry in TreeWalk::new(&chunks, &snapshot.body.tree_root, key_kind, KeyRange::all())? {
+            files += u64::from(matches!(entry?.kind, EntryKind::File(_)));
+            if progress.is_cancelled() {
+                return Err(Error::new(ErrorKind::Cancelled, "stopped"));
+            }
+        }
+        Ok(files)
+    }
+
+    fn mark_used(&self, reader: &FrameReader, snapshot: &Snapshot, used: &mut FramesUsed) -> Result<()> {
+        let nodes = RefsNodes { repository: self, reader };
+        for frame in RefsWalk::new(&nodes, &snapshot.header.refs_root)? {
+            let frame = frame?;
+            let ordinal = reader.index().ordinal_of(frame.frame)?;
+            let gone = || Error::new(ErrorKind::Damaged, format!("frame {} is in no pack; run check", frame.frame));
+            used.mark(ordinal.ok_or_else(gone)?, frame.usage);
+        }
+        Ok(())
+    }
+}
+
+impl FramesUsed {
+    fn mark(&mut self, frame: FrameOrdinal, usage: Usage) {
+        let ordinal = frame.get();
+        if self.whole.contains(ordinal) {
+            return;
+        }
+        let known = self.parts.contains_key(&ordinal);
+        match usage {
+            Usage::Whole => {
+                self.parts.remove(&ordinal);
+                self.whole.insert(ordinal);
+            }
+            Usage::Part { bitmap, .. } => {
+                let part = self.parts.entry(ordinal).or_default();
+                part.resize(part.len().max(bitmap.len()), 0);
+                part.iter_mut().zip(bitmap).for_each(|(all, one)| *all |= one);
+            }
+        }
+        if !known {
+            self.frames.push(frame);
+        }
+    }
+
+    /// Calls `visit` for every frame with the number of its chunks that are used.
+    fn for_each(&self, reader: &FrameReader, mut visit: impl FnMut(&crate::repository::index::FramePlace, u64)) -> Result<()> {
+        for frame in &self.frames {
+            let Some(place) = reader.index().frame(*frame)? else { continue };
+            let bits = self.parts.get(&frame.get()).map(|part| part.iter().map(|byte| u64::from(byte.count_ones())).sum());
+            visit(&place, bits.unwrap_or(u64::from(place.chunk_count)));
+        }
+        Ok(())
+    }
+
+    fn count(&self, reader: &FrameReader, stats: &mut Stats) -> Result<()> {
+        self.for_each(reader, |place, chunks| {
+            if place.id.class() == Some(FrameClass::Data) {
+                stats.unique_chunks += chunks;
+            }
+            stats.unique_bytes += share(place.plaintext_length, chunks, place.chunk_count);
+        })
+    }
+
+    /// Packs, and sealed bytes in them.
+    fn stored(&self, reader: &FrameReader) -> Result<(u64, u64)> {
+        let mut packs = std::collections::HashSet::new();
+        let mut bytes = 0;
+        self.for_each(reader, |place, chunks| {
+            packs.insert((place.kind, place.pack));
+            bytes += share(place.sealed_length, chunks, place.chunk_count);
+        })?;
+        Ok((packs.len() as u64, bytes))
+    }
+}
+
+fn share(bytes: u32, part: u64, whole: u32) -> u64 {
+    u64::from(bytes) * part.min(u64::from(whole)) / u64::from(whole.max(1))
+}
