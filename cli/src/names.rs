@@ -1,11 +1,8 @@
-//! Names and paths, which are bytes, for people and for JSON; and back.
+//! Names and paths, which are bytes, for people and for JSON.
 
-use crate::exit::usage;
-use icecore::entry::{Key, join_key, key_components};
+use icecore::entry::key_components;
 use icecore::id::to_hex;
 use serde_json::{Value, json};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 
 /// A path on one line. Control characters are escaped, so that a hostile name can neither end the line nor drive the terminal.
 pub(crate) fn shown(path: &[u8]) -> String {
@@ -24,16 +21,6 @@ pub(crate) fn path_of(key: &[u8]) -> Vec<u8> {
     match key {
         b"" => b".".to_vec(),
         key => key_components(key).collect::<Vec<_>>().join(&b'/'),
-    }
-}
-
-/// The key of a path that was typed, with or without a slash before it.
-pub(crate) fn parse_path(path: &OsStr) -> anyhow::Result<Key> {
-    let components: Vec<&[u8]> =
-        path.as_bytes().split(|byte| *byte == b'/').filter(|component| !matches!(*component, b"" | b".")).collect();
-    match components.contains(&&b".."[..]) {
-        true => Err(usage(format!("`{}`: write the path as `icecore ls` shows it, without `..`", shown(path.as_bytes())))),
-        false => Ok(join_key(components)),
     }
 }
 
@@ -56,16 +43,6 @@ pub(crate) fn put_paths(object: &mut Value, paths: &[Vec<u8>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_typed_with_or_without_a_slash() {
-        for path in ["/home/a", "home/a", "home//a/", "./home/./a"] {
-            assert_eq!(parse_path(OsStr::new(path)).unwrap(), b"home\0a", "{path}");
-        }
-        assert_eq!(parse_path(OsStr::new("/")).unwrap(), b"");
-        assert!(parse_path(OsStr::new("home/../etc")).is_err());
-        assert_eq!((path_of(b""), path_of(b"home\0a")), (b".".to_vec(), b"home/a".to_vec()));
-    }
 
     #[test]
     fn names_that_are_no_text_keep_their_bytes_in_json_and_do_not_reach_the_terminal() {

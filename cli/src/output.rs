@@ -46,7 +46,8 @@ impl Output {
 
     /// Whether a person watches who wants to see progress.
     pub(crate) fn shows_progress(&self) -> bool {
-        !self.is_json && !self.is_quiet && io::stderr().is_terminal()
+        let shows_data = self.has_data.load(Ordering::Relaxed) && io::stdout().is_terminal();
+        !self.is_json && !self.is_quiet && !shows_data && io::stderr().is_terminal()
     }
 
     /// Writes a line of the result. Nothing with `--json`.
@@ -111,28 +112,28 @@ impl Output {
         ExitCode::from(match result {
             Ok(outcome) => outcome.code(),
             Err(_) if self.is_broken.load(Ordering::Relaxed) => 0,
-            Err(_) if interrupt::is_interrupted() => {
-                self.exit_error(exit::INTERRUPTED, "cancelled", "interrupted");
-                exit::INTERRUPTED
-            }
+            Err(_) if interrupt::is_interrupted() => self.fail(exit::INTERRUPTED, "cancelled", "interrupted", None),
             Err(error) => {
                 let (code, kind, advice) = exit::of_error(&error);
-                // The engine's messages contain their causes; the others are chains.
+                // The engine's messages contain their causes; those of others are chains.
                 let message = if error.is::<icecore::Error>() { error.to_string() } else { format!("{error:#}") };
-                self.exit_error(code, kind, &message);
-                if let Some(advice) = advice.filter(|_| !self.is_json) {
-                    let _ = writeln!(io::stderr(), "{advice}");
-                }
-                code
+                self.fail(code, kind, &message, advice)
             }
         })
     }
 
-    /// Says why the command ends without having done what it should.
-    pub(crate) fn exit_error(&self, code: u8, kind: &str, message: &str) {
-        if !(self.is_json && self.has_data.load(Ordering::Relaxed)) && kind != "usage" || !self.is_json {
+    fn fail(&self, code: u8, kind: &str, message: &str, advice: Option<&str>) -> u8 {
+        // People are told too, unless standard error carries the JSON lines. Nothing is left to do where that fails.
+        if !(self.is_json && self.has_data.load(Ordering::Relaxed)) {
             let _ = writeln!(io::stderr(), "error: {message}");
+            let _ = advice.map_or(Ok(()), |advice| writeln!(io::stderr(), "{advice}"));
         }
+        self.exit_error(code, kind, message);
+        code
+    }
+
+    /// Writes the JSON line of a command that failed.
+    pub(crate) fn exit_error(&self, code: u8, kind: &str, message: &str) {
         let _ = self.json("exit_error", json!({"code": code, "kind": kind, "message": message}));
         let _ = self.flush();
     }

@@ -1,9 +1,16 @@
 //! The commands: one file each, with its arguments and what it does.
 
 mod backup;
+mod cat;
+mod check;
 mod completions;
 mod init;
+mod ls;
+mod restore;
+mod scrub;
+mod selection;
 mod snapshots;
+mod stats;
 mod version;
 
 use crate::context::{Context, GlobalOptions};
@@ -36,7 +43,13 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Init(init::Args),
     Backup(Box<backup::Args>),
+    Restore(restore::Args),
     Snapshots(snapshots::Args),
+    Ls(ls::Args),
+    Cat(cat::Args),
+    Stats(stats::Args),
+    Check(check::Args),
+    Scrub(scrub::Args),
     Completions(completions::Args),
     Version(version::Args),
 }
@@ -47,7 +60,13 @@ impl Command {
         match self {
             Self::Init(args) => init::run(args, context),
             Self::Backup(args) => backup::run(args, context),
+            Self::Restore(args) => restore::run(args, context),
             Self::Snapshots(args) => snapshots::run(args, context),
+            Self::Ls(args) => ls::run(args, context),
+            Self::Cat(args) => cat::run(args, context),
+            Self::Stats(args) => stats::run(args, context),
+            Self::Check(args) => check::run(args, context),
+            Self::Scrub(args) => scrub::run(args, context),
             Self::Completions(args) => completions::run(args, context),
             Self::Version(args) => version::run(args, context),
         }
