@@ -169,14 +169,15 @@ impl<'a> Assembler<'a> {
         self.push_entry(entry)
     }
 
-    /// Tells the next backup what this entry looked like, with its whole chunk list.
+    /// Tells the next backup what this entry looked like, with its whole chunk list. Seen, for certain, not before the backup
+    /// began: what changed after that may change again within the same timestamp.
     fn remember(&mut self, stat: &StatKey, entry: &Entry, chunks: Vec<ChunkRef>) {
         let Some(cache) = &mut self.next_cache else { return };
         let mut entry = entry.clone();
         if let EntryKind::File(content) = &mut entry.kind {
             content.chunks = ChunkList::Inline(chunks);
         }
-        if cache.push(stat, &entry, self.repository.runtime.clock.now()).is_err() {
+        if cache.push(stat, &entry, self.started).is_err() {
             self.next_cache = None;
         }
     }

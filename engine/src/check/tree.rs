@@ -158,7 +158,7 @@ impl Walk<'_, '_> {
                 let mut used = Used::default();
                 used.add(frame);
                 for entry in leaf {
-                    self.entry(&entry, &mut used)?;
+                    self.entry(&entry?, &mut used)?;
                 }
                 let last_is_folder = self.before.as_ref().is_some_and(|(_, is_folder)| *is_folder);
                 let found = Found { last_key: facts.last_key.clone(), entries: facts.entries, file_bytes: facts.file_bytes };

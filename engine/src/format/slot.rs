@@ -3,7 +3,9 @@
 use super::certificate::{Certificate, Roles, Trust};
 use super::cursor::{Reader, Write};
 use super::object::{Author, Header, StructureKeys};
-use crate::crypto::{ENCAPSULATED_LENGTH, KEM_X_WING, PUBLIC_KEY_LENGTH, PassphraseCost, Secret, Signer, public_key_of, unwrap, wrap};
+use crate::crypto::{
+    ENCAPSULATED_LENGTH, KEM_X_WING, PUBLIC_KEY_LENGTH, PassphraseCost, Secret, Signer, derive, keyed, public_key_of, unwrap, wrap,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CredentialId, RepositoryId};
 use crate::limits::{ARGON2_LANES_MAX, ARGON2_MEMORY_KIB_MAX, ARGON2_PASSES_MAX, SLOT_SEALED_MAX};
@@ -11,7 +13,7 @@ use crate::runtime::Entropy;
 use zeroize::Zeroizing;
 
 const INFO: &[u8] = b"icecore 1 slot";
-const CLEAR_LENGTH: usize = 1280;
+const CLEAR_LENGTH: usize = 1312;
 
 /// How whoever opens a slot comes by its seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct Slot {
     pub roles: Roles,
     /// The credential inside.
     pub credential: CredentialId,
+    /// Shows that whoever knew the seed made the slot for this repository and admin key; zeros for a recipient's.
+    pub pin: [u8; 32],
     /// X-Wing public key of the seed.
     pub public_key: Box<[u8; PUBLIC_KEY_LENGTH]>,
     /// The sealed credential; `None` where the slot was removed.
@@ -53,6 +57,7 @@ impl Slot {
             kind,
             roles: credential.slot_roles(),
             credential: credential.author.certificate.credential(),
+            pin: pin(seed, &header.repository, &credential.admin_key),
             public_key: public_key_of(seed),
             sealed: None,
         };
@@ -92,6 +97,7 @@ impl Slot {
         bytes.put_u32(cost.lanes);
         bytes.put_bytes(&salt);
         bytes.put_bytes(&self.credential.0);
+        bytes.put_bytes(&self.pin);
         bytes.put_bytes(&self.public_key[..]);
         bytes
     }
@@ -126,6 +132,7 @@ impl Slot {
             return Err(Error::rule("SLOT-4", format!("the slot asks for {cost:?}")));
         }
         let credential = CredentialId(reader.array()?);
+        let pin = reader.array()?;
         let public_key = Box::new(reader.array()?);
         let encapsulated: Box<[u8; ENCAPSULATED_LENGTH]> = Box::new(reader.array()?);
         let length = reader.u32()? as usize;
@@ -140,10 +147,11 @@ impl Slot {
             _ => SlotKind::Command,
         };
         let sealed = (state == 1).then(|| (encapsulated, ciphertext.to_vec()));
-        Ok(Self { kind, roles, credential, public_key, sealed })
+        Ok(Self { kind, roles, credential, pin, public_key, sealed })
     }
 
-    /// Opens the slot with its seed (SLOT-6 to SLOT-9). `header` is that of the slot object. The caller then checks the object (SLOT-10).
+    /// Opens the slot with its seed (SLOT-6 to SLOT-9). `header` is that of the slot object. The caller then checks the object (SLOT-10)
+    /// and the pin ([`Slot::check_pin`]).
     ///
     /// # Errors
     /// [`ErrorKind::Unauthorized`] where the seed is not that of this slot or the slot was removed; otherwise the rule that is broken.
@@ -163,6 +171,30 @@ impl Slot {
         }
         Ok(credential)
     }
+}
+
+impl Slot {
+    /// Whether the admin key inside is the one that was there when the slot was made (SLOT-11).
+    ///
+    /// # Errors
+    /// SLOT-11 where it is not: somebody else made this slot, or the whole repository.
+    pub(crate) fn check_pin(&self, header: &Header, seed: &Secret, credential: &Credential) -> Result<()> {
+        let expected = match self.kind {
+            SlotKind::Recipient => [0; 32],
+            _ => pin(seed, &header.repository, &credential.admin_key),
+        };
+        match self.pin == expected {
+            true => Ok(()),
+            false => Err(Error::rule(
+                "SLOT-11",
+                "this slot was not made by somebody who knew the passphrase or key file: the store may be serving a forgery",
+            )),
+        }
+    }
+}
+
+fn pin(seed: &Secret, repository: &RepositoryId, admin_key: &[u8; 32]) -> [u8; 32] {
+    keyed(derive("icecore 1 slot pin", &[seed.bytes()]).bytes(), &[&repository.0[..], admin_key].concat())
 }
 
 const NO_COST: PassphraseCost = PassphraseCost { memory_kib: 0, passes: 0, lanes: 0 };
@@ -332,5 +364,53 @@ impl Fields {
             _ => self.admin_seed = Some(secret(field)?),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::ObjectName;
+    use crate::id::{DomainId, SlotId};
+    use crate::runtime::SeededEntropy;
+
+    const REPOSITORY: RepositoryId = RepositoryId([1; 16]);
+
+    fn credential(n: u8) -> Credential {
+        let (admin_seed, signing_seed) = (Secret::new([n; 32]), Secret::new([n + 1; 32]));
+        let (admin, signer) = (Signer::new(&admin_seed), Signer::new(&signing_seed));
+        let name = CredentialId([n; 16]);
+        let certificate = Certificate::sign(&admin, &REPOSITORY, 1, Roles::ALL, DomainId([0; 16]), name, signer.verifying_key());
+        let key = || Secret::new([n + 2; 32]);
+        Credential {
+            admin_key: admin.verifying_key(),
+            structure_keys: vec![(1, key())],
+            token_key: key(),
+            author: Author { certificate, signer },
+            signing_seed,
+            chunk_id_key: Some(key()),
+            cutting_key: Some(key()),
+            restore_keys: vec![(1, key())],
+            admin_seed: Some(admin_seed),
+        }
+    }
+
+    #[test]
+    fn a_slot_that_a_store_sealed_to_our_public_key_is_refused() {
+        let entropy = SeededEntropy::new(1);
+        let header = Header { name: ObjectName::slot(SlotId([2; 16]), 1), repository: REPOSITORY, structure_epoch: 0 };
+        let seed = Secret::new([9; 32]);
+        let honest = Slot::seal(&header, SlotKind::KeyFile, &seed, &credential(10), &entropy).unwrap();
+        let opened = honest.open(&header, &seed).unwrap();
+        honest.check_pin(&header, &seed, &opened).unwrap();
+
+        // Whoever sees the slot knows its public key and pin, and can seal a credential of his own to it.
+        let theirs = credential(20);
+        let mut forged = Slot { credential: theirs.author.certificate.credential(), sealed: None, ..honest };
+        let sealed = wrap(&forged.public_key, &forged.info(&header), &theirs.encode(), &entropy).unwrap();
+        forged.sealed = Some(sealed);
+        let forged = Slot::decode(&forged.encode()).unwrap();
+        let opened = forged.open(&header, &seed).unwrap();
+        assert_eq!(forged.check_pin(&header, &seed, &opened).unwrap_err().broken_rule(), Some("SLOT-11"));
     }
 }

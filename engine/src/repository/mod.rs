@@ -16,6 +16,8 @@ mod refs_collector;
 mod select;
 mod session;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use create::CreateOptions;

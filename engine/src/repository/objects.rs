@@ -8,6 +8,7 @@ use crate::format::epoch::EpochBody;
 use crate::format::index_object::IndexBody;
 use crate::format::object::{HEADER_LENGTH, Header, Opened, TRAILER_LENGTH};
 use crate::format::pack::{FOOTER_LENGTH, Footer};
+use crate::format::session::SessionBody;
 use crate::format::{Certificate, ContentsTable, Tables, Trust};
 use crate::id::{DomainId, PackId, SessionId};
 use std::collections::{HashMap, HashSet};
@@ -83,6 +84,17 @@ impl Repository {
         let opened = Opened::check(name, &bytes, &self.trust)?;
         let plaintext = opened.open_part(&*self.credential, 0, opened.body).map_err(|error| error.context(name))?;
         Ok(Unsealed { plaintext, certificate: opened.certificate, hash: opened.hash })
+    }
+
+    /// Reads a session object (SESS-1, SESS-2).
+    pub(crate) fn read_session(&self, id: SessionId) -> Result<SessionBody> {
+        let name = ObjectName::session(id);
+        let unsealed = self.read_sealed(&name)?;
+        let body = SessionBody::decode(&unsealed.plaintext, &self.id, &self.trust).map_err(|error| error.context(name))?;
+        match body.record.id() == id && body.record.certificate() == &unsealed.certificate {
+            true => Ok(body),
+            false => Err(Error::rule("SESS-1", "the record is that of another session").context(name)),
+        }
     }
 
     /// Writes an object whose body is one sealed part, as this credential.

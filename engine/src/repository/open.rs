@@ -66,7 +66,8 @@ fn open_slot(backend: &dyn Backend, key: &Key, config_header: &Header) -> Result
             let Some(seed) = key.seed_for(&slot.kind)? else { return Ok(None) };
             let credential = slot.open(&header, &seed)?;
             let trust = Trust { repository: Some(config_header.repository), admin_key: Some(credential.admin_key), revoked: Vec::new() };
-            Opened::check(&name, &bytes, &trust).map_err(|error| error.context("SLOT-10"))?;
+            Opened::check(&name, &bytes, &trust)?;
+            slot.check_pin(&header, &seed, &credential)?;
             Ok(Some(credential))
         };
         match try_slot() {

@@ -4,11 +4,12 @@ use super::Repository;
 use super::frame_reader::{FrameReader, SnapshotChunks};
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Roles;
 use crate::format::object::Opened;
 use crate::format::session::{ClosedBody, WithdrawnBody, snapshot_sealer};
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, series_token, split, tag_token};
+use crate::format::{Certificate, Roles};
 use crate::id::{SessionId, SnapshotId};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 /// Whether a snapshot counts.
@@ -37,13 +38,57 @@ pub struct Snapshot {
 #[derive(Debug, Default)]
 pub(crate) struct SnapshotListing {
     pub(crate) snapshots: Vec<SnapshotId>,
+    /// Header and sealed body of each of them that could be read.
+    pieces: HashMap<SnapshotId, (SnapshotHeader, Vec<u8>)>,
     pub(crate) closed: HashMap<SessionId, ClosedBody>,
     pub(crate) withdrawn: HashSet<SnapshotId>,
     /// Objects that break a rule: the name, and how.
     pub(crate) problems: Vec<(ObjectName, Error)>,
 }
 
+/// Whose certificate a session has: from its snapshots, or from the session object.
+struct Signers(HashMap<SessionId, Option<Certificate>>);
+
+impl Signers {
+    fn of(pieces: &HashMap<SnapshotId, (SnapshotHeader, Vec<u8>)>) -> Self {
+        Self(pieces.values().map(|(header, _)| (header.record.id(), Some(header.record.certificate().clone()))).collect())
+    }
+
+    /// Whether `certificate` may speak for `session`. Where nothing is left that tells, it may: what it says is then at most an alarm.
+    fn allow(&mut self, repository: &Repository, session: SessionId, certificate: &Certificate) -> Result<bool> {
+        if certificate.roles().contain(Roles::MAINTAIN) {
+            return Ok(true);
+        }
+        let own = match self.0.entry(session) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let read = repository.read_session(session);
+                let known = match read {
+                    Ok(body) => Some(body.record.certificate().clone()),
+                    Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => None,
+                    Err(error) => return Err(error),
+                };
+                unknown.insert(known)
+            }
+        };
+        Ok(own.as_ref().is_none_or(|own| own == certificate))
+    }
+}
+
 impl SnapshotListing {
+    /// The value; or nothing, with a note where a rule was broken. Objects that vanish meanwhile are nothing either.
+    fn keep_or_note<T>(&mut self, name: ObjectName, read: Result<T>) -> Result<Option<T>> {
+        match read {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.broken_rule().is_some() => {
+                self.problems.push((name, error));
+                Ok(None)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Snapshots that a closed session published and that are neither there nor withdrawn: damage.
     pub(crate) fn missing(&self) -> Vec<SnapshotId> {
         let there: HashSet<_> = self.snapshots.iter().collect();
@@ -59,41 +104,59 @@ impl Repository {
     pub(crate) fn list_snapshots(&self) -> Result<SnapshotListing> {
         let mut listing = SnapshotListing::default();
         // Snapshots first: one that is published meanwhile is then missing from the list, not from the world.
-        let snapshots = self.backend.list_sorted(ObjectKind::Snapshot)?;
-        listing.snapshots = snapshots.iter().map(|object| SnapshotId(object.name.id())).collect();
-        let mut signers = HashMap::new();
+        for object in self.backend.list_sorted(ObjectKind::Snapshot)? {
+            let id = SnapshotId(object.name.id());
+            listing.snapshots.push(id);
+            if let Some(pieces) = listing.keep_or_note(object.name, self.read_snapshot_pieces(id))? {
+                listing.pieces.insert(id, pieces);
+            }
+        }
+        let mut signers = Signers::of(&listing.pieces);
         for object in self.backend.list_sorted(ObjectKind::Closed)? {
-            let read =
-                self.read_sealed(&object.name).and_then(|unsealed| Ok((ClosedBody::decode(&unsealed.plaintext)?, unsealed.certificate)));
-            match read {
-                Ok((body, certificate)) => {
-                    let session = SessionId(object.name.id());
-                    signers.insert(session, certificate);
-                    listing.closed.insert(session, body);
-                }
-                Err(error) if error.broken_rule().is_some() => listing.problems.push((object.name, error)),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            let session = SessionId(object.name.id());
+            let read = self.read_closed(session, &mut signers);
+            if let Some(body) = listing.keep_or_note(object.name, read)? {
+                listing.closed.insert(session, body);
             }
         }
         for object in self.backend.list_sorted(ObjectKind::Withdrawn)? {
-            let read = self.read_sealed(&object.name).and_then(|unsealed| {
-                let body = WithdrawnBody::decode(&unsealed.plaintext)?;
-                // Somebody else's snapshot may only be withdrawn by maintain.
-                let own = signers.get(&body.session).is_some_and(|signer| signer.verifying_key() == unsealed.certificate.verifying_key());
-                match own || unsealed.certificate.roles().contain(Roles::MAINTAIN) {
-                    true => Ok(()),
-                    false => Err(Error::rule("OBJ-9", "a withdrawal of another session's snapshot")),
-                }
-            });
-            match read {
-                Ok(()) => drop(listing.withdrawn.insert(SnapshotId(object.name.id()))),
-                Err(error) if error.broken_rule().is_some() => listing.problems.push((object.name, error)),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            let snapshot = SnapshotId(object.name.id());
+            let read = self.read_withdrawn(snapshot, &listing, &mut signers);
+            if listing.keep_or_note(object.name, read)?.is_some() {
+                listing.withdrawn.insert(snapshot);
             }
         }
         Ok(listing)
+    }
+
+    /// What `closed/` says, if the session itself or maintain says it (SESS-3). Who closes a session without a snapshot does not matter.
+    fn read_closed(&self, session: SessionId, signers: &mut Signers) -> Result<ClosedBody> {
+        let unsealed = self.read_sealed(&ObjectName::closed(session))?;
+        let body = ClosedBody::decode(&unsealed.plaintext)?;
+        match body.snapshots.is_empty() || signers.allow(self, session, &unsealed.certificate)? {
+            true => Ok(body),
+            false => Err(Error::rule("SESS-3", "somebody else's session may only be closed by maintain")),
+        }
+    }
+
+    /// What `withdrawn/` says, if the snapshot's own session or maintain says it (SESS-3, SESS-4).
+    fn read_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing, signers: &mut Signers) -> Result<WithdrawnBody> {
+        let unsealed = self.read_sealed(&ObjectName::withdrawn(snapshot))?;
+        let body = WithdrawnBody::decode(&unsealed.plaintext)?;
+        let is_its_session = match listing.pieces.get(&snapshot) {
+            Some((header, _)) => header.record.id() == body.session,
+            // The snapshot is gone; what its session said at the end is all there is.
+            None => listing.closed.get(&body.session).is_none_or(|closed| closed.snapshots.contains(&snapshot)),
+        };
+        let named_elsewhere =
+            || listing.closed.iter().any(|(session, closed)| *session != body.session && closed.snapshots.contains(&snapshot));
+        if !is_its_session || !listing.pieces.contains_key(&snapshot) && named_elsewhere() {
+            return Err(Error::rule("SESS-4", "the withdrawal names another session than the snapshot's"));
+        }
+        match signers.allow(self, body.session, &unsealed.certificate)? {
+            true => Ok(body),
+            false => Err(Error::rule("SESS-3", "somebody else's snapshot may only be withdrawn by maintain")),
+        }
     }
 
     /// Reads a snapshot's header, which every credential may.
@@ -122,7 +185,10 @@ impl Repository {
 
     /// Reads a snapshot (SNAP-1 to SNAP-11). `listing` decides whether it counts.
     pub(crate) fn read_snapshot(&self, id: SnapshotId, listing: &SnapshotListing) -> Result<Snapshot> {
-        let (header, mut sealed_body) = self.read_snapshot_pieces(id)?;
+        let (header, mut sealed_body) = match listing.pieces.get(&id) {
+            Some(pieces) => pieces.clone(),
+            None => self.read_snapshot_pieces(id)?,
+        };
         let name = ObjectName::snapshot(id);
         let secret = header.record.open_secret(&self.credential.restore_keys).map_err(|error| error.context(name))?;
         let body = match snapshot_sealer(&secret, &header.record.id(), &id).open(0, &mut sealed_body) {
@@ -159,7 +225,8 @@ impl Repository {
         let mut problems: Vec<Error> = listing.missing().into_iter().map(missing_snapshot).collect();
         let mut snapshots = Vec::new();
         let mut suspects = Vec::new();
-        for id in listing.snapshots.iter().filter(|id| !listing.withdrawn.contains(id)) {
+        let readable = |id: &&SnapshotId| listing.pieces.contains_key(id) && !listing.withdrawn.contains(id);
+        for id in listing.snapshots.iter().filter(readable) {
             match self.read_snapshot(*id, &listing) {
                 Ok(snapshot) if snapshot.state == SnapshotState::Suspect => suspects.push(snapshot),
                 Ok(snapshot) => snapshots.push(snapshot),

@@ -1,0 +1,133 @@
+//! What other credentials of a repository can and cannot make readers believe.
+
+use super::*;
+use crate::backend::{BackendExt, MemoryBackend, ObjectKind, ObjectName};
+use crate::backup::BackupOptions;
+use crate::crypto::{PassphraseCost, Secret, Signer};
+use crate::format::Certificate;
+use crate::format::object::Author;
+use crate::format::session::{ClosedBody, SessionKind, WithdrawnBody, WithdrawnReason};
+use crate::id::{CredentialId, DomainId, SnapshotId};
+use crate::progress::Silent;
+use crate::runtime::Timestamp;
+
+const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
+
+fn repository(backend: &MemoryBackend) -> Repository {
+    let options = CreateOptions { passphrase_cost: PassphraseCost::TEST, ..CreateOptions::default() };
+    let key = Key::passphrase("correct horse").unwrap();
+    Repository::create(Arc::new(backend.clone()), Runtime::seeded(7, NOW, 2), &key, &options, Settings::default()).unwrap()
+}
+
+/// The same repository, opened by another client whose credential has only `roles`.
+fn other_client(repository: &Repository, roles: Roles) -> Repository {
+    let mut credential = (*repository.credential).clone();
+    let admin = Signer::new(credential.admin_seed.as_ref().unwrap());
+    credential.signing_seed = Secret::new([77; 32]);
+    let signer = Signer::new(&credential.signing_seed);
+    let name = CredentialId([77; 16]);
+    let certificate = Certificate::sign(&admin, &repository.id, 1, roles, DomainId([0; 16]), name, signer.verifying_key());
+    credential.author = Author { certificate, signer };
+    credential.admin_seed = None;
+    if !roles.contain(Roles::RESTORE) {
+        credential.restore_keys.clear();
+    }
+    let (backend, runtime) = (Arc::clone(&repository.backend), Runtime::seeded(8, NOW, 2));
+    Repository::assemble(backend, runtime, credential, repository.config.clone(), repository.id, 1, Settings::default())
+}
+
+fn back_up(repository: &Repository, content: &'static [u8]) -> SnapshotId {
+    repository.backup_stream("name", Box::new(content), &BackupOptions::new("series"), &Silent).unwrap().snapshot.unwrap()
+}
+
+#[test]
+fn a_backup_credential_cannot_read_back_what_it_stored() {
+    let backend = MemoryBackend::new();
+    let client = other_client(&repository(&backend), Roles::BACKUP);
+    let snapshot = back_up(&client, b"layers of ice");
+    let header = client.read_snapshot_header(snapshot).unwrap();
+    assert_eq!(client.snapshots().unwrap_err().kind(), ErrorKind::Unauthorized);
+    let reader = FrameReader::new(&client, client.open_index().unwrap());
+    let chunks = client.snapshot_chunks(&reader, &header).unwrap();
+    let id = ChunkIds::new(&client.credential).id_of(ChunkKind::Data, b"layers of ice").unwrap();
+    assert_eq!(chunks.chunk(ChunkKind::Data, &id).unwrap_err().kind(), ErrorKind::Unauthorized);
+}
+
+#[test]
+fn clients_of_one_domain_deduplicate_against_each_other() {
+    let backend = MemoryBackend::new();
+    let first = repository(&backend);
+    back_up(&first, b"layers of ice");
+    let client = other_client(&first, Roles::BACKUP);
+    let summary = client.backup_stream("name", Box::new(&b"layers of ice"[..]), &BackupOptions::new("theirs"), &Silent).unwrap();
+    assert_eq!(summary.bytes_unique, 0);
+    assert_eq!(first.snapshots().unwrap().len(), 2);
+}
+
+#[test]
+fn nobody_but_maintain_withdraws_or_closes_for_others() {
+    let backend = MemoryBackend::new();
+    let owner = repository(&backend);
+    let snapshot = back_up(&owner, b"layers of ice");
+    let session = owner.read_snapshot_header(snapshot).unwrap().record.id();
+    let thief = other_client(&owner, Roles::BACKUP);
+    let own_session = Session::begin(&thief, SessionKind::Writer).unwrap();
+
+    let withdraw = |client: &Repository, of, session| {
+        let body = WithdrawnBody { session, reason: WithdrawnReason::Forgotten, now: NOW };
+        client.write_sealed(ObjectName::withdrawn(of), body.encode()).unwrap();
+    };
+    // In the name of the snapshot's session, and in that of its own.
+    for session in [session, own_session.id()] {
+        withdraw(&thief, snapshot, session);
+        let (snapshots, problems) = owner.snapshots_and_problems().unwrap();
+        assert_eq!((snapshots.len(), problems.len()), (1, 1), "{problems:?}");
+        backend.delete(&ObjectName::withdrawn(snapshot)).unwrap();
+    }
+
+    // A session of the owner's that is still open, closed by the thief with a snapshot that never was.
+    let open = Session::begin(&owner, SessionKind::Writer).unwrap();
+    let ghost = SnapshotId([3; 16]);
+    let body = ClosedBody { finished: true, now: NOW, snapshots: vec![ghost] };
+    thief.write_sealed(ObjectName::closed(open.id()), body.encode()).unwrap();
+    let (snapshots, problems) = owner.snapshots_and_problems().unwrap();
+    assert_eq!(snapshots.len(), 1);
+    assert_eq!(problems.iter().map(Error::broken_rule).collect::<Vec<_>>(), [Some("SESS-3")]);
+
+    // Maintain may.
+    backend.delete(&ObjectName::closed(open.id())).unwrap();
+    withdraw(&other_client(&owner, Roles::MAINTAIN), snapshot, session);
+    let (snapshots, problems) = owner.snapshots_and_problems().unwrap();
+    assert_eq!((snapshots.len(), problems.len()), (0, 0), "{problems:?}");
+}
+
+#[test]
+fn a_removed_snapshot_is_missed_even_when_a_thief_says_that_it_was_withdrawn() {
+    let backend = MemoryBackend::new();
+    let owner = repository(&backend);
+    let snapshot = back_up(&owner, b"layers of ice");
+    let session = owner.read_snapshot_header(snapshot).unwrap().record.id();
+    backend.delete(&ObjectName::snapshot(snapshot)).unwrap();
+    assert_eq!(owner.snapshots().unwrap_err().kind(), ErrorKind::Damaged);
+    let thief = other_client(&owner, Roles::BACKUP);
+    let own_session = Session::begin(&thief, SessionKind::Writer).unwrap();
+    for session in [session, own_session.id()] {
+        let body = WithdrawnBody { session, reason: WithdrawnReason::Forgotten, now: NOW };
+        thief.write_sealed(ObjectName::withdrawn(snapshot), body.encode()).unwrap();
+        assert_eq!(owner.snapshots_and_problems().unwrap().1.len(), 2);
+        backend.delete(&ObjectName::withdrawn(snapshot)).unwrap();
+    }
+}
+
+#[test]
+fn an_open_session_makes_its_snapshot_suspect_and_its_frames_prove_it() {
+    let backend = MemoryBackend::new();
+    let owner = repository(&backend);
+    let snapshot = back_up(&owner, b"layers of ice");
+    let session = owner.read_snapshot_header(snapshot).unwrap().record.id();
+    backend.delete(&ObjectName::closed(session)).unwrap();
+    assert_eq!(owner.snapshots().unwrap()[0].state, SnapshotState::Suspect);
+    let pack = backend.list_sorted(ObjectKind::DataPack).unwrap()[0].name;
+    backend.delete(&pack).unwrap();
+    assert!(owner.snapshots().unwrap().is_empty());
+}
