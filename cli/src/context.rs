@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct GlobalOptions {
     /// Folder of the repository; without it the default one in your data folder
-    #[arg(short, long, global = true, value_name = "REPO", env = "ICECORE_REPOSITORY")]
+    #[arg(short, long, alias = "repo", global = true, value_name = "REPO", env = "ICECORE_REPOSITORY")]
     repository: Option<OsString>,
     #[command(flatten)]
     secrets: SecretOptions,
@@ -121,7 +121,7 @@ impl Context {
         match self.place()? {
             Place::Default(default) if default.is_absent() => {
                 if self.named_secret()?.is_some() {
-                    return Err(usage("a password or key was given but no repository; name it with -r REPO or ICECORE_REPOSITORY"));
+                    return Err(usage("a passphrase or key was given but no repository; name it with -r REPO or ICECORE_REPOSITORY"));
                 }
                 default.make_folder()?;
                 if !default.key_file.exists() {

@@ -77,7 +77,7 @@ impl Output {
 
     /// Says something that a person should know.
     pub(crate) fn note(&self, message: impl Display) {
-        self.say(self.is_quiet, "", message);
+        self.say(self.is_quiet && !self.is_json, "", message);
     }
 
     /// Says what only those want to know who ask for it.
@@ -92,10 +92,13 @@ impl Output {
 
     fn say(&self, is_silent: bool, prefix: &str, message: impl Display) {
         // A message that cannot be written must not end a backup.
+        if is_silent {
+            return;
+        }
         if self.is_json {
             let _ = self.json(if prefix.is_empty() { "notice" } else { "warning" }, json!({"message": message.to_string()}));
             let _ = self.flush();
-        } else if !is_silent {
+        } else {
             let _ = writeln!(io::stderr(), "{prefix}{message}");
         }
     }

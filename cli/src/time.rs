@@ -63,7 +63,8 @@ fn to_jiff(time: Timestamp) -> Option<jiff::Timestamp> {
 pub(crate) fn duration(nanoseconds: u64) -> String {
     let seconds = nanoseconds / 1_000_000_000;
     match seconds {
-        0..60 => format!("{:.1} s", nanoseconds as f64 / 1e9),
+        0 => format!("{:.2} s", nanoseconds as f64 / 1e9),
+        1..60 => format!("{:.1} s", nanoseconds as f64 / 1e9),
         60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
         _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
     }

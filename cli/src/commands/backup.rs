@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
     icecore backup ~/Documents                                     into the default repository\n  \
     icecore backup -r /mnt/disk/backups /home /etc --exclude '*.tmp' --exclude-caches\n  \
     pg_dump shop | icecore backup -r /mnt/disk/backups --stdin --name shop.sql\n\n\
-    `backup .` stores what is in the folder, so that it is restored right into the target; `backup X` and `backup /a/X` are\n\
+    `backup .` stores what is in the folder, so that it is restored right into the target; `backup X` and `backup /a/X` are \
     restored as TARGET/X. Paths of the same name are kept apart by their full path, which the output then says.")]
 pub(crate) struct Args {
     /// Files and folders

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 /// Makes a repository in a folder that is missing or empty
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    icecore init -r /mnt/disk/backups                                  asks for a password\n  \
+    icecore init -r /mnt/disk/backups                                  asks for a passphrase\n  \
     icecore init -r /mnt/disk/backups --password-file ~/.backup-password\n  \
-    icecore init -r /mnt/disk/backups --new-key-file ~/icecore.key     a key file instead of a password\n\n\
-    Without the password or the key file nobody can read the repository, its owner included: keep a copy elsewhere.")]
+    icecore init -r /mnt/disk/backups --new-key-file ~/icecore.key     a key file instead of a passphrase\n\n\
+    Without the passphrase or the key file nobody can read the repository, its owner included: keep a copy elsewhere.")]
 pub(crate) struct Args {
-    /// Writes a new key file, which opens the repository instead of a password
+    /// Writes a new key file, which opens the repository instead of a passphrase
     #[arg(long, value_name = "FILE")]
     new_key_file: Option<PathBuf>,
 }
@@ -25,9 +25,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let folder = context.place_of_new()?;
     if args.new_key_file.is_some() && context.named_secret()?.is_some() {
-        return Err(usage("--new-key-file makes the key that opens the repository; leave the other password or key out"));
+        return Err(usage("--new-key-file makes the key that opens the repository; leave the other passphrase or key out"));
     }
-    // Fails where anything is there, before a password is typed or a key written.
+    // Fails where anything is there, before a passphrase is typed or a key written.
     LocalBackend::create(&folder)?;
     let key = match &args.new_key_file {
         None => context.secret(None)?.key(true)?,
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     output.report(format_args!("made repository {} in {}", &repository.id().to_string()[..8], repository.describe()))?;
     let opens = match &args.new_key_file {
         Some(path) => format!("the key file {}", path.display()),
-        None => "the password or key".to_owned(),
+        None => "the passphrase or key".to_owned(),
     };
     output.note(format_args!("Keep a copy of {opens} in another place: without it nobody can read the backups, you included."));
     let key_file = args.new_key_file.as_ref().map(|path| path.display().to_string());

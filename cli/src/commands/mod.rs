@@ -28,8 +28,8 @@ use clap::{Parser, Subcommand};
         icecore backup ~/Documents                    into a default repository, made on first use\n  \
         icecore snapshots                             what there is\n  \
         icecore restore latest --target ~/restored    all of it back\n\n\
-        Exit codes: 0 all of it worked, 1 failed, 2 usage, 3 finished but items were skipped or failed, 10 no repository,\n\
-        12 wrong password or key, 14 damage found, 130 interrupted."
+        Exit codes: 0 all of it worked, 1 failed, 2 usage, 3 finished but items were skipped or failed, 10 no repository, \
+        12 wrong passphrase or key, 14 damage found, 130 interrupted."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

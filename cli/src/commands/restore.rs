@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
     icecore restore latest --series web:/var/www --at 2026-10-03 --target /tmp/restored\n  \
     icecore restore 3f2a9c1d --path home/ann/letter.txt --target /tmp/restored    as /tmp/restored/home/ann/letter.txt\n  \
     icecore restore latest --series db:shop.sql --stdout | psql shop\n\n\
-    Of files that are in the target already only what differs is written; what the snapshot does not have stays. A restore\n\
+    Of files that are in the target already only what differs is written; what the snapshot does not have stays. A restore \
     that was interrupted goes on when it is run again."
 )]
 pub(crate) struct Args {
@@ -84,7 +84,7 @@ pub(super) fn to_stdout(selection: &Selection, path: Option<OsString>, context: 
 
 fn report(summary: &RestoreSummary, snapshot: &Snapshot, target: &Path, is_dry_run: bool, context: &Context) -> anyhow::Result<()> {
     let output = &context.output;
-    let (did, written) = if is_dry_run { ("would restore", "would be written") } else { ("restored", "written") };
+    let (did, written) = if is_dry_run { ("would restore", "would be written into an empty folder") } else { ("restored", "written") };
     output.report(format_args!(
         "{did} snapshot {} of {} ({}) into {}",
         short_id(&snapshot.id),

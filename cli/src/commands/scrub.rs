@@ -12,7 +12,7 @@ use icecore::check::scrub_keyless;
     icecore scrub -r /mnt/disk/backups --keyless    on a machine that must not have the key\n\n\
     Exit code 14 says that damage was found.")]
 pub(crate) struct Args {
-    /// Checks what can be checked without password or key: that every object is as it was written
+    /// Checks what can be checked without passphrase or key: that every object is as it was written
     #[arg(long)]
     keyless: bool,
 }
