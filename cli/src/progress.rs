@@ -2,19 +2,21 @@
 
 use crate::names::shown;
 use crate::output::Output;
-use crate::{interrupt, size};
+use crate::{interrupt, size, time};
 use icecore::progress::{Event, Progress};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
+use std::fmt::Write;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 const REDRAW_EVERY: Duration = Duration::from_millis(200);
 
-const UNKNOWN_TOTAL: &str = "{spinner} {prefix}: {bytes} {msg} in {elapsed}, {binary_bytes_per_sec}";
-const BYTES_TOTAL: &str = "{prefix}: {bytes} of {total_bytes} {msg} [{bar:30}] {percent}%, {binary_bytes_per_sec}, {eta} left";
-const ITEMS_TOTAL: &str = "{prefix}: {human_pos} of {human_len} [{bar:30}] {percent}%, {per_sec}, {eta} left";
+const STARTING: &str = "{spinner} starting";
+const UNKNOWN_TOTAL: &str = "{spinner} {prefix}: {done} {msg} in {elapsed}, {rate}/s";
+const BYTES_TOTAL: &str = "{prefix}: {done} of {total} {msg} [{bar:25}] {percent}%, {rate}/s{left}";
+const ITEMS_TOTAL: &str = "{prefix}: {human_pos} of {human_len} [{bar:25}] {percent}%{left}";
 
 /// What the bar counts.
 const COUNTS_BYTES: u64 = 0;
@@ -35,6 +37,7 @@ impl<'a> Display<'a> {
         interrupt::catch()?;
         let bar = output.shows_progress().then(|| {
             let bar = ProgressBar::new_spinner();
+            set_template(&bar, STARTING);
             bar.enable_steady_tick(REDRAW_EVERY);
             bar
         });
@@ -48,9 +51,6 @@ impl<'a> Display<'a> {
             (None, Some(_)) => (ITEMS_TOTAL, COUNTS_ITEMS),
             (None, None) => (UNKNOWN_TOTAL, COUNTS_BYTES),
         };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
         self.counts.store(counts, Ordering::Relaxed);
         self.items.store(0, Ordering::Relaxed);
         match bytes_total.or(items_total) {
@@ -58,6 +58,7 @@ impl<'a> Display<'a> {
             None => bar.unset_length(),
         }
         bar.set_prefix(name.to_owned());
+        set_template(bar, template);
         bar.set_message("");
         bar.reset();
     }
@@ -113,6 +114,28 @@ impl Drop for Display<'_> {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Sizes, rates and durations are shown as everywhere else.
+fn set_template(bar: &ProgressBar, template: &str) {
+    let done = |state: &ProgressState, out: &mut dyn Write| put(out, &size::bytes(state.pos()));
+    let total = |state: &ProgressState, out: &mut dyn Write| put(out, &size::bytes(state.len().unwrap_or(0)));
+    let rate = |state: &ProgressState, out: &mut dyn Write| put(out, &size::bytes(state.per_sec() as u64));
+    let left = |state: &ProgressState, out: &mut dyn Write| {
+        let left = state.eta().as_secs();
+        if state.pos() > 0 && left > 0 {
+            put(out, &format!(", {} left", time::duration(left * 1_000_000_000)));
+        }
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        let style = style.with_key("done", done).with_key("total", total).with_key("rate", rate).with_key("left", left);
+        bar.set_style(style.progress_chars("=> "));
+    }
+}
+
+fn put(out: &mut dyn Write, text: &str) {
+    // What cannot be written cannot be shown; the operation goes on.
+    let _ = out.write_str(text);
 }
 
 /// One line; some messages of the engine begin with the item.

@@ -59,7 +59,7 @@ fn to_jiff(time: Timestamp) -> Option<jiff::Timestamp> {
     jiff::Timestamp::from_nanosecond(nanoseconds).ok()
 }
 
-/// Seconds as people read them.
+/// A duration as people read it.
 pub(crate) fn duration(nanoseconds: u64) -> String {
     let seconds = nanoseconds / 1_000_000_000;
     match seconds {

@@ -124,7 +124,7 @@ fn the_default_repository_is_made_on_first_use_and_used_from_then_on() {
         assert!(first.stderr.contains(said), "{said}: {}", first.stderr);
     }
     let second = home.run(0, &["backup", "docs"]);
-    assert!(second.stdout.contains("1 unchanged") && second.stderr.is_empty(), "{}{}", second.stdout, second.stderr);
+    assert!(second.stdout.contains("new      0 B") && second.stderr.is_empty(), "{}{}", second.stdout, second.stderr);
     home.run(0, &["restore", "latest", "--target", "back"]);
     assert_eq!(fs::read(home.path("back/docs/a/letter")).unwrap(), b"Dear Ann");
     fs::remove_file(key).unwrap();
@@ -264,7 +264,7 @@ fn what_cannot_be_read_gives_three_and_the_rest_is_stored() {
     let home = Home::new();
     home.write("data/secret", "x");
     home.write("data/plain", "y");
-    fs::set_permissions(home.path("data/secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(home.path("data/secret"), fs::Permissions::from_mode(0o000)).unwrap();
     let program = home.path("icecore");
     fs::copy(PROGRAM, &program).unwrap();
     let run = |code, arguments: &[&str]| {
