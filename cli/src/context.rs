@@ -18,12 +18,12 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct GlobalOptions {
     /// Folder of the repository; without it the default one in your data folder
-    #[arg(short, long, alias = "repo", global = true, value_name = "REPO", env = "ICECORE_REPOSITORY")]
+    #[arg(short, long, alias = "repo", global = true, value_name = "REPO", env = "ICECORE_REPOSITORY", hide_env_values = true)]
     repository: Option<OsString>,
     #[command(flatten)]
     secrets: SecretOptions,
     /// Folder for caches, which make the next backup faster and can be deleted at any time
-    #[arg(long, global = true, value_name = "FOLDER", env = "ICECORE_CACHE_DIR", help_heading = "Machine")]
+    #[arg(long, global = true, value_name = "FOLDER", env = "ICECORE_CACHE_DIR", hide_env_values = true, help_heading = "Machine")]
     cache_dir: Option<PathBuf>,
     /// Keeps no caches
     #[arg(long, global = true, conflicts_with = "cache_dir", help_heading = "Machine")]
