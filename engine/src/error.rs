@@ -91,6 +91,11 @@ impl Error {
         self.kind
     }
 
+    /// Whether an object was refused for who wrote it, although its bytes are whole: it is ignored as if it were not there.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.rule.is_some_and(|rule| rule.starts_with("CERT-") || matches!(rule, "OBJ-9" | "OBJ-10"))
+    }
+
     /// The rule of the format specification that the bytes break, for example `PACK-3`.
     pub fn broken_rule(&self) -> Option<&'static str> {
         self.rule

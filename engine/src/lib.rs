@@ -10,6 +10,7 @@ pub mod destination;
 pub mod entry;
 mod error;
 pub mod format;
+pub mod gc;
 pub mod id;
 pub mod limits;
 pub mod progress;

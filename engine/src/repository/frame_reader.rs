@@ -81,6 +81,11 @@ impl FrameReader {
         &self.index
     }
 
+    /// The same, to be shared.
+    pub(crate) fn shared_index(&self) -> Arc<LookupIndex> {
+        Arc::clone(&self.index)
+    }
+
     /// How chunks are named.
     pub(crate) fn ids(&self) -> &ChunkIds {
         &self.ids

@@ -29,6 +29,7 @@ pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
 pub(crate) use nodes::{NodeStore, RefsNodes};
 pub(crate) use objects::{ClearTail, PackTail, domains};
+pub(crate) use pack_writer::{PackObject, WrittenPack};
 pub(crate) use refs_collector::RefsCollector;
 pub(crate) use session::Session;
 pub(crate) use writer::{ChunkUse, Writer, WriterSummary};

@@ -97,6 +97,15 @@ impl Repository {
         }
     }
 
+    /// Whether an object is there.
+    pub(crate) fn has(&self, name: &ObjectName) -> Result<bool> {
+        match self.backend.size(name) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes an object whose body is one sealed part, as this credential.
     pub(crate) fn write_sealed(&self, name: ObjectName, plaintext: Vec<u8>) -> Result<()> {
         let header = self.header(name);

@@ -1,9 +1,9 @@
 //! Writing packs: frames in, one durable object out.
 
-use crate::backend::{Backend, ObjectKind, ObjectName};
+use crate::backend::{Backend, ObjectKind, ObjectName, ObjectWriter};
 use crate::crypto::Secret;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::object::{Author, Header};
+use crate::format::object::{Author, HEADER_LENGTH, Header};
 use crate::format::pack::{Footer, GroupHasher};
 use crate::format::session::SessionRecord;
 use crate::format::{ContentsTable, FrameRecord, Tables};
@@ -51,36 +51,70 @@ impl PackMaker {
     }
 
     fn write_frames(&self, kind: ObjectKind, id: PackId, frames: &Receiver<SealedFrame>, tokens: &Sender<()>) -> Result<WrittenPack> {
-        let header = Header { name: ObjectName::pack(kind, id), ..self.template };
-        let mut writer = self.backend.create(&header.name)?;
-        writer.write(&header.encode())?;
-        let mut groups = GroupHasher::default();
-        let mut contents = ContentsTable::default();
-        let mut frames_length = 0_u64;
+        let mut pack = PackObject::create(&*self.backend, Header { name: ObjectName::pack(kind, id), ..self.template })?;
         for frame in frames {
-            groups.update(&frame.bytes);
-            frames_length += frame.bytes.len() as u64;
-            let result = writer.write(&frame.bytes);
+            let result = pack.push(frame.record, &frame.bytes);
             give_back(tokens);
             result?;
-            contents.frames.push(frame.record);
         }
-        let tables = Tables { sessions: vec![(*self.session).clone()], contents };
+        pack.finish(&self.author, &self.structure_key, vec![(*self.session).clone()])
+    }
+}
+
+/// A pack on its way into the backend.
+pub(crate) struct PackObject<'a> {
+    header: Header,
+    writer: Box<dyn ObjectWriter + 'a>,
+    groups: GroupHasher,
+    contents: ContentsTable,
+    frames_length: u64,
+}
+
+impl<'a> PackObject<'a> {
+    /// Begins the pack that `header` names.
+    pub(crate) fn create(backend: &'a dyn Backend, header: Header) -> Result<Self> {
+        let mut writer = backend.create(&header.name)?;
+        writer.write(&header.encode())?;
+        Ok(Self { header, writer, groups: GroupHasher::default(), contents: ContentsTable::default(), frames_length: 0 })
+    }
+
+    /// Adds a sealed frame, and to the contents table what is said of it.
+    pub(crate) fn push(&mut self, record: FrameRecord, bytes: &[u8]) -> Result<()> {
+        self.groups.update(bytes);
+        self.frames_length += bytes.len() as u64;
+        self.writer.write(bytes)?;
+        self.contents.frames.push(record);
+        Ok(())
+    }
+
+    /// Bytes of the frames so far.
+    pub(crate) fn frames_length(&self) -> u64 {
+        self.frames_length
+    }
+
+    /// Frames so far.
+    pub(crate) fn frame_count(&self) -> usize {
+        self.contents.frames.len()
+    }
+
+    /// Ends it; when this returns the pack is durable. `sessions` are the records of all sessions whose frames are in it, in the order of first use.
+    pub(crate) fn finish(mut self, author: &Author, structure_key: &Secret, sessions: Vec<SessionRecord>) -> Result<WrittenPack> {
+        let tables = Tables { sessions, contents: self.contents };
         let mut tail = tables.encode();
-        header.part_sealer(&self.structure_key, 0).seal(0, &mut tail);
+        self.header.part_sealer(structure_key, 0).seal(0, &mut tail);
         let too_large = |_| Error::new(ErrorKind::Internal, "a pack outgrew its limits");
         let footer = Footer {
-            frames_length: u32::try_from(frames_length).map_err(too_large)?,
+            frames_length: u32::try_from(self.frames_length).map_err(too_large)?,
             tables_length: u32::try_from(tail.len()).map_err(too_large)?,
         };
-        tail.extend_from_slice(&groups.finish());
+        tail.extend_from_slice(&self.groups.finish());
         tail.extend_from_slice(&footer.encode());
-        let trailer = self.author.trailer(&header, &tail);
+        let trailer = author.trailer(&self.header, &tail);
         tail.extend_from_slice(&trailer);
-        writer.write(&tail)?;
-        writer.finish()?;
-        let size = header.encode().len() as u64 + frames_length + tail.len() as u64;
-        Ok(WrittenPack { kind, id, contents: tables.contents, size })
+        self.writer.write(&tail)?;
+        self.writer.finish()?;
+        let (kind, id) = (self.header.name.kind(), PackId(self.header.name.id()));
+        Ok(WrittenPack { kind, id, contents: tables.contents, size: HEADER_LENGTH as u64 + self.frames_length + tail.len() as u64 })
     }
 }
 

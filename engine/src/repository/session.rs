@@ -35,7 +35,7 @@ impl<'a> Session<'a> {
     pub(crate) fn begin(repository: &'a Repository, kind: SessionKind) -> Result<Self> {
         for _ in 0..STARTS_MAX {
             let epoch = repository.newest_epoch()?;
-            let session = Self::publish(repository, kind, epoch)?;
+            let Some(session) = Self::publish(repository, kind, epoch)? else { continue };
             if repository.newest_epoch()? == epoch {
                 return Ok(session);
             }
@@ -44,7 +44,8 @@ impl<'a> Session<'a> {
         Err(Error::new(ErrorKind::Busy, "garbage collection keeps beginning new rounds; try again later"))
     }
 
-    fn publish(repository: &'a Repository, kind: SessionKind, epoch: u32) -> Result<Self> {
+    /// `None` where a collector took the session for dead before it was held, in which case a new epoch has begun.
+    fn publish(repository: &'a Repository, kind: SessionKind, epoch: u32) -> Result<Option<Self>> {
         let config = &repository.config;
         let restore_key = config.restore_keys.iter().find(|key| key.epoch == config.restore_epoch);
         let restore_key = restore_key.ok_or_else(|| Error::rule("CFG-6", "the restore key in force is missing"))?;
@@ -56,9 +57,12 @@ impl<'a> Session<'a> {
         let body = SessionBody { epoch, started, record: record.clone(), label };
         let name = ObjectName::session(record.id());
         repository.write_sealed(name, body.encode())?;
-        let hold = repository.backend.hold(&name)?;
+        let hold = match repository.backend.hold(&name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            hold => hold?,
+        };
         let beats = start_beats(repository, record.id())?;
-        Ok(Self { repository, record: Arc::new(record), secret, epoch, _beats: beats, _hold: hold })
+        Ok(Some(Self { repository, record: Arc::new(record), secret, epoch, _beats: beats, _hold: hold }))
     }
 
     /// Its name.
@@ -89,28 +93,34 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`ErrorKind::Busy`] where that happened.
     pub(crate) fn withdraw_if_given_up(&self, snapshot: SnapshotId) -> Result<()> {
-        match self.repository.backend.size(&ObjectName::tombstone(self.id())) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => {
-                let now = self.repository.runtime.clock.now();
-                let body = WithdrawnBody { session: self.id(), reason: WithdrawnReason::Tombstone, now };
-                match self.repository.write_sealed(ObjectName::withdrawn(snapshot), body.encode()) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                    Err(error) => return Err(error),
-                }
-                let message = "garbage collection took this backup for dead (it did not beat for 15 minutes), so its snapshot was taken back; \
-                               run the backup again: what it stored is found again where it is still there";
-                Err(Error::new(ErrorKind::Busy, message))
-            }
+        // In this order: a collector that cleans up after the session deletes its object before the tombstone.
+        let has_tombstone = self.repository.has(&ObjectName::tombstone(self.id()))?;
+        if !has_tombstone && self.repository.has(&ObjectName::session(self.id()))? {
+            return Ok(());
         }
+        let now = self.repository.runtime.clock.now();
+        let body = WithdrawnBody { session: self.id(), reason: WithdrawnReason::Tombstone, now };
+        match self.repository.write_sealed(ObjectName::withdrawn(snapshot), body.encode()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        let message = "garbage collection took this backup for dead (it did not beat for 15 minutes), so its snapshot was taken back; \
+                       run the backup again: what it stored is found again where it is still there";
+        Err(Error::new(ErrorKind::Busy, message))
     }
 
-    /// Ends it, naming the snapshots that it published.
+    /// Ends it, naming the snapshots that it published. A collector may have done so already.
     pub(crate) fn close(self, finished: bool, snapshots: Vec<SnapshotId>) -> Result<()> {
+        let name = ObjectName::closed(self.id());
         let body = ClosedBody { finished, now: self.repository.runtime.clock.now(), snapshots };
-        self.repository.write_sealed(ObjectName::closed(self.id()), body.encode())
+        match self.repository.write_sealed(name, body.encode()) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let there = ClosedBody::decode(&self.repository.read_sealed(&name)?.plaintext)?;
+                if there.snapshots == body.snapshots { Ok(()) } else { Err(error) }
+            }
+            closed => closed,
+        }
     }
 }
 

@@ -89,6 +89,16 @@ impl SnapshotListing {
         }
     }
 
+    /// What maintenance may know of a snapshot, where it could be read.
+    pub(crate) fn header(&self, id: &SnapshotId) -> Option<&SnapshotHeader> {
+        self.pieces.get(id).map(|(header, _)| header)
+    }
+
+    /// Whether the snapshot counts: its session was closed and names it.
+    pub(crate) fn is_closed(&self, id: &SnapshotId, session: SessionId) -> bool {
+        self.closed.get(&session).is_some_and(|closed| closed.snapshots.contains(id))
+    }
+
     /// Snapshots that a closed session published and that are neither there nor withdrawn: damage.
     pub(crate) fn missing(&self) -> Vec<SnapshotId> {
         let there: HashSet<_> = self.snapshots.iter().collect();
@@ -210,7 +220,7 @@ impl Repository {
             false => return Err(Error::rule("SNAP-8", "the sealed body does not open").context(name)),
         };
         body.check_tokens(&self.credential.token_key, &header.series, &header.tags).map_err(|error| error.context(name))?;
-        let closed = listing.closed.get(&header.record.id()).is_some_and(|closed| closed.snapshots.contains(&id));
+        let closed = listing.is_closed(&id, header.record.id());
         Ok(Snapshot { id, state: if closed { SnapshotState::Closed } else { SnapshotState::Suspect }, header, body })
     }
 

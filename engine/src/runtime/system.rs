@@ -1,6 +1,7 @@
 //! Time, randomness and threads of the operating system.
 
 use super::{Clock, Entropy, Executor, Timestamp};
+use crate::id::from_hex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The operating system's clocks.
@@ -27,6 +28,17 @@ impl Clock for SystemClock {
     fn monotonic_ns(&self) -> u64 {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+    }
+
+    fn origin(&self) -> [u8; 16] {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let id = from_hex(&boot.trim().replace('-', "")).and_then(|id| id.try_into().ok());
+        // Without a name nothing that was seen earlier can be used.
+        id.unwrap_or_else(|| {
+            let mut id = [0; 16];
+            SystemEntropy.fill(&mut id);
+            id
+        })
     }
 }
 

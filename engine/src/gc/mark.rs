@@ -1,0 +1,228 @@
+//! Mark: which frames are needed, and in which packs they stand.
+//!
+//! Frames are found in two indexes: *standing* holds the packs that are listed and that no epoch condemns, *doomed* those that are condemned
+//! and still there. A needed frame that stands only in doomed packs has to be rescued by a copy. Of a frame that stands in several packs one copy
+//! is marked, always the same: the others are dead weight.
+//!
+//! Memory: a bit for each frame, a few words for each pack, 16 bytes for each refs node.
+
+use super::epochs::{Epochs, Pack};
+use crate::backend::{Backend, ObjectName};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::refs::{RefsNode, decode_refs_node};
+use crate::format::snapshot::SnapshotHeader;
+use crate::id::{ChunkId, FrameClass, FrameId, PackId};
+use crate::progress::Progress;
+use crate::repository::index::{FramePlace, LookupIndex};
+use crate::repository::{ChunkKind, FrameReader, Repository, domains};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// What of a pack is needed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Live {
+    pub(super) frames: u64,
+    /// Sealed bytes of these frames.
+    pub(super) bytes: u64,
+}
+
+/// What a snapshot lacks: a frame that is in no pack, or a refs node that cannot be read.
+pub(super) type Lack = Error;
+
+/// Frames that are needed.
+#[derive(Debug)]
+pub(super) struct Mark<'a> {
+    repository: &'a Repository,
+    progress: &'a dyn Progress,
+    standing: FrameReader,
+    doomed: FrameReader,
+    /// One bit for each ordinal of `standing`.
+    bits: Vec<u64>,
+    live: HashMap<Pack, Live>,
+    /// Needed frames that stand only in doomed packs, by the pack where they are to be read.
+    rescue: HashMap<Pack, HashSet<FrameId>>,
+    /// Refs nodes below which nothing is lacking, by the first half of their ids.
+    seen: HashSet<[u8; 16]>,
+}
+
+impl<'a> Mark<'a> {
+    /// Nothing is marked yet. Packs are listed now.
+    pub(super) fn new(repository: &'a Repository, epochs: &Epochs, progress: &'a dyn Progress) -> Result<Self> {
+        let index = repository.open_index()?;
+        let doomed = take_condemned(repository, &index, epochs)?;
+        Ok(Self {
+            repository,
+            progress,
+            standing: FrameReader::new(repository, index),
+            doomed: FrameReader::new(repository, Arc::new(doomed)),
+            bits: Vec::new(),
+            live: HashMap::new(),
+            rescue: HashMap::new(),
+            seen: HashSet::new(),
+        })
+    }
+
+    /// Lists packs and epochs' packs again: only [`Mark::mark`] and [`Mark::rescue`] mean anything afterwards. What was found below nodes
+    /// that were seen stands outside the packs that are condemned by now: it was copied before they were.
+    pub(super) fn look_again(&mut self, epochs: &Epochs) -> Result<()> {
+        let index = self.standing.shared_index();
+        self.repository.sync_index(&index)?;
+        let doomed = take_condemned(self.repository, &index, epochs)?;
+        self.standing = FrameReader::new(self.repository, index);
+        self.doomed = FrameReader::new(self.repository, Arc::new(doomed));
+        self.bits.clear();
+        self.live.clear();
+        self.rescue.clear();
+        Ok(())
+    }
+
+    /// Marks everything that a snapshot needs; gives what it lacks.
+    pub(super) fn mark(&mut self, header: &SnapshotHeader) -> Result<Option<Lack>> {
+        let mut lack = None;
+        let mut open: Vec<(ChunkId, Option<u8>)> = vec![(header.refs_root, None)];
+        while let Some((id, level)) = open.pop() {
+            if !self.seen.insert(short(&id)) {
+                continue;
+            }
+            if self.progress.is_cancelled() {
+                return Err(Error::new(ErrorKind::Cancelled, "garbage collection was stopped; the next run goes on"));
+            }
+            let node = match self.load(&id)? {
+                Ok(bytes) => decode_refs_node(&bytes, level).map_err(|error| error.context(format!("refs node {id}"))),
+                Err(error) => Err(error),
+            };
+            match node {
+                Ok(RefsNode::Inner(level, children)) => open.extend(children.iter().map(|child| (child.id, Some(level - 1)))),
+                Ok(RefsNode::Leaf(frames)) => {
+                    for used in frames {
+                        if !self.mark_frame(used.frame)? {
+                            let message = format!("frame {}, which is needed, is in no pack", used.frame);
+                            lack = lack.or(Some(Error::new(ErrorKind::Damaged, message)));
+                        }
+                    }
+                }
+                Err(error) => lack = lack.or(Some(error)),
+            }
+        }
+        if lack.is_some() {
+            // Other snapshots may share the nodes below which something is lacking, and must hear of it.
+            self.seen.clear();
+        }
+        Ok(lack)
+    }
+
+    /// Reads a refs node and marks the frame where it stands.
+    fn load(&mut self, id: &ChunkId) -> Result<std::result::Result<Vec<u8>, Lack>> {
+        let mut problem = None;
+        for is_standing in [true, false] {
+            let reader = if is_standing { &self.standing } else { &self.doomed };
+            let mut places = Vec::new();
+            reader.index().for_each_place(id, |place| places.push(place))?;
+            let mut found = None;
+            for place in places.into_iter().filter(|place| place.frame.class() == Some(FrameClass::Refs)) {
+                let read = reader.read_cached(self.repository, place.ordinal);
+                match read.and_then(|frame| reader.verified(&frame, ChunkKind::Refs, id, place.position).map(<[u8]>::to_vec)) {
+                    Ok(bytes) => {
+                        found = Some((place.frame, bytes));
+                        break;
+                    }
+                    Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => problem = problem.or(Some(error)),
+                    Err(error) => return Err(error),
+                }
+            }
+            if let Some((frame, bytes)) = found {
+                self.mark_frame(frame)?;
+                return Ok(Ok(bytes));
+            }
+        }
+        let missing = || Error::new(ErrorKind::Damaged, format!("refs node {id} is in no pack"));
+        Ok(Err(problem.unwrap_or_else(missing).with_kind(ErrorKind::Damaged)))
+    }
+
+    /// Marks a frame; false where it is in no pack.
+    fn mark_frame(&mut self, frame: FrameId) -> Result<bool> {
+        if let Some(ordinal) = self.standing.index().ordinal_of(frame)? {
+            let (word, bit) = (ordinal.get() as usize / 64, ordinal.get() % 64);
+            if self.bits.len() <= word {
+                self.bits.resize(word + 1, 0);
+            }
+            if self.bits[word] >> bit & 1 == 0 {
+                self.bits[word] |= 1 << bit;
+                let place = self.standing.place(ordinal)?;
+                let live = self.live.entry((place.kind, place.pack)).or_default();
+                live.frames += 1;
+                live.bytes += u64::from(place.sealed_length);
+            }
+            return Ok(true);
+        }
+        let Some(ordinal) = self.doomed.index().ordinal_of(frame)? else { return Ok(false) };
+        let place = self.doomed.place(ordinal)?;
+        self.rescue.entry((place.kind, place.pack)).or_default().insert(frame);
+        Ok(true)
+    }
+
+    /// What of a standing pack is needed.
+    pub(super) fn live(&self, pack: &Pack) -> Live {
+        self.live.get(pack).copied().unwrap_or_default()
+    }
+
+    /// What is needed of all standing packs together.
+    pub(super) fn live_total(&self) -> Live {
+        self.live.values().fold(Live::default(), |sum, live| Live { frames: sum.frames + live.frames, bytes: sum.bytes + live.bytes })
+    }
+
+    /// Where the marked copy of a frame stands; `None` where the frame is not needed, or stands only in doomed packs.
+    pub(super) fn place_of(&self, frame: FrameId) -> Result<Option<FramePlace>> {
+        let Some(ordinal) = self.standing.index().ordinal_of(frame)? else { return Ok(None) };
+        let is_marked = self.bits.get(ordinal.get() as usize / 64).is_some_and(|word| word >> (ordinal.get() % 64) & 1 == 1);
+        if is_marked { self.standing.place(ordinal).map(Some) } else { Ok(None) }
+    }
+
+    /// Standing packs whose contents are known.
+    pub(super) fn packs(&self) -> HashSet<Pack> {
+        self.standing.index().packs().into_iter().collect()
+    }
+
+    /// Bytes of the frames to rescue.
+    pub(super) fn rescue_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for frame in self.rescue.values().flatten() {
+            if let Some(ordinal) = self.doomed.index().ordinal_of(*frame)? {
+                bytes += u64::from(self.doomed.place(ordinal)?.sealed_length);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Frames to rescue, by the doomed pack where they are to be read.
+    pub(super) fn rescue(&self) -> &HashMap<Pack, HashSet<FrameId>> {
+        &self.rescue
+    }
+}
+
+/// Takes condemned packs out of the index and gives another one with what is left of them. Damaged ones are in neither.
+fn take_condemned(repository: &Repository, index: &LookupIndex, epochs: &Epochs) -> Result<LookupIndex> {
+    let doomed = LookupIndex::open(None, repository.id)?;
+    let listed: Vec<Pack> = index.packs().into_iter().filter(|pack| epochs.condemned.contains_key(pack)).collect();
+    for (kind, pack) in &listed {
+        let name = ObjectName::pack(*kind, *pack);
+        let read = repository.backend.size(&name).and_then(|size| repository.read_pack_tail(&name, size));
+        match read {
+            Ok(tail) => {
+                let domains = domains(&tail.tables.sessions);
+                doomed
+                    .add_pack(*kind, *pack, &tail.tables.contents, |session| domains.get(&session).copied().unwrap_or(super::NO_DOMAIN))?;
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    index.remove_packs(&listed.into_iter().collect::<HashSet<(_, PackId)>>());
+    Ok(doomed)
+}
+
+fn short(id: &ChunkId) -> [u8; 16] {
+    let mut short = [0; 16];
+    short.copy_from_slice(&id.0[..16]);
+    short
+}

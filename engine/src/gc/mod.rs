@@ -1,0 +1,344 @@
+//! Garbage collection: space comes back beside running backups and restores, and no clock is trusted.
+//!
+//! ```text
+//! session ─▶ epochs ─▶ packs, then sessions, then snapshots ─▶ mark ─▶ plan ─▶ copies, durable and read back
+//!    ─▶ epoch (create-if-absent): condemned for ever ─▶ gate ─▶ snapshots again ─▶ rescue by copy ─▶ delete ─▶ clean up
+//! ```
+//! Who may rely on what:
+//! - A writer that began in the newest epoch uses no condemned pack. Who began earlier may, so nothing is deleted before all sessions older than the
+//!   condemning epoch are closed, or dead and given up by a tombstone (the gate). A writer that finds its tombstone, or its session gone, withdraws.
+//! - What such a session published is seen after the gate, because snapshots are listed again, and what it needs is copied.
+//! - Decisions are taken one after the other: an epoch that another collector published first makes this one start over.
+//! - Condemned is for ever, so any collector may finish the sweep of any epoch, or stop anywhere.
+//!
+//! Nobody waits: where the gate is closed, the sweep is left to a later run, and the summary names who is waited for. Damage comes first: while a
+//! snapshot that counts cannot be read or lacks frames, nothing is condemned or deleted, since what is lost now might be found in what would go.
+//! Only the role maintain is needed; neither names nor content are seen.
+
+mod epochs;
+mod mark;
+mod observations;
+mod plan;
+mod repack;
+mod sessions;
+mod settle;
+mod snapshots;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+pub use plan::{GcPlan, PackGroup};
+pub use sessions::OpenSession;
+
+use crate::backend::{Backend, ObjectName};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Roles;
+use crate::format::session::SessionKind;
+use crate::id::{DomainId, SessionId, SnapshotId};
+use crate::progress::{Event, Progress};
+use crate::repository::{Repository, Session};
+use epochs::{Epochs, Pack};
+use mark::Mark;
+use observations::Observations;
+use repack::Copier;
+use sessions::Sessions;
+use snapshots::Snapshots;
+use std::collections::HashSet;
+
+/// How often a collector starts over because another one was faster.
+const STARTS_MAX: u32 = 4;
+/// A dedup domain that no writer has.
+const NO_DOMAIN: DomainId = DomainId([0xff; 16]);
+
+/// How garbage is collected.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct GcOptions {
+    /// Packs are repacked until the frames that nobody needs, in packs that hold others that are needed, are at most this share of the
+    /// bytes that are needed, in percent. Less frees more and copies more.
+    pub dead_percent_max: u8,
+}
+
+impl Default for GcOptions {
+    fn default() -> Self {
+        Self { dead_percent_max: 10 }
+    }
+}
+
+/// What a garbage collection did.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct GcSummary {
+    /// What it had planned.
+    pub plan: GcPlan,
+    /// The epoch that it published; `None` where there was nothing to condemn.
+    pub epoch: Option<u32>,
+    /// Packs that this epoch condemns.
+    pub condemned: PackGroup,
+    /// Packs that were written with copies.
+    pub written: PackGroup,
+    /// Bytes of frames that were copied.
+    pub bytes_copied: u64,
+    /// Packs that were deleted.
+    pub deleted: PackGroup,
+    /// Condemned packs that are left for a later run.
+    pub left: PackGroup,
+    /// Sessions that are waited for; empty where the sweep was done.
+    pub waits_for: Vec<OpenSession>,
+    /// Dead sessions that were given up.
+    pub sessions_given_up: Vec<SessionId>,
+    /// Snapshots of dead sessions that were found to be whole and count from now on.
+    pub snapshots_settled: Vec<SnapshotId>,
+    /// Snapshots of dead sessions that lack frames and were withdrawn.
+    pub snapshots_withdrawn: Vec<SnapshotId>,
+    /// Other objects that were removed: of sessions that have ended, of snapshots that were withdrawn, index objects that were replaced.
+    pub objects_removed: u64,
+    /// How long it took, in nanoseconds of the caller's monotonic clock.
+    pub duration_ns: u64,
+}
+
+impl Repository {
+    /// Collects garbage.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthorized`] without the role maintain, [`ErrorKind::Damaged`] where a snapshot that counts cannot be read or lacks frames
+    /// (nothing was condemned then), [`ErrorKind::Busy`] where other collectors keep being faster, [`ErrorKind::Cancelled`] when `progress` says so,
+    /// otherwise what the backend says. After any of them the repository is whole, and the next run goes on.
+    pub fn gc(&self, options: &GcOptions, progress: &dyn Progress) -> Result<GcSummary> {
+        self.require(Roles::MAINTAIN, "garbage collection")?;
+        self.require_writable()?;
+        let began_ns = self.runtime.clock.monotonic_ns();
+        for _ in 0..STARTS_MAX {
+            let session = Session::begin(self, SessionKind::Collector)?;
+            let own = session.id();
+            let run = Run {
+                repository: self,
+                options,
+                progress,
+                own: Some(own),
+                observations: Observations::load(self),
+                summary: GcSummary::default(),
+            };
+            let result = run.collect(own);
+            let closed = session.close(matches!(result, Ok(Some(_))), Vec::new());
+            if let Some(mut summary) = result? {
+                closed?;
+                settle::remove_own(self, own)?;
+                summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
+                return Ok(summary);
+            }
+        }
+        Err(Error::new(ErrorKind::Busy, "other collectors keep beginning rounds of garbage collection; one of them does the work"))
+    }
+
+    /// What [`Repository::gc`] would do now. Writes nothing to the repository.
+    ///
+    /// # Errors
+    /// As [`Repository::gc`].
+    pub fn gc_plan(&self, options: &GcOptions, progress: &dyn Progress) -> Result<GcPlan> {
+        self.require(Roles::MAINTAIN, "planning garbage collection")?;
+        let observations = Observations::load(self);
+        let mut run = Run { repository: self, options, progress, own: None, observations, summary: GcSummary::default() };
+        let epochs = Epochs::read(self)?;
+        let (_, dead) = Sessions::observe(self, None, &mut run.observations)?;
+        run.observations.save();
+        Ok(run.plan(&epochs, &dead)?.plan)
+    }
+}
+
+/// One run.
+struct Run<'a> {
+    repository: &'a Repository,
+    options: &'a GcOptions,
+    progress: &'a dyn Progress,
+    own: Option<SessionId>,
+    observations: Observations,
+    summary: GcSummary,
+}
+
+/// What marking and planning found.
+struct Planned<'a> {
+    mark: Mark<'a>,
+    snapshots: Snapshots,
+    plan: GcPlan,
+}
+
+impl<'a> Run<'a> {
+    /// All of it; `None` where another collector published an epoch first.
+    fn collect(mut self, own: SessionId) -> Result<Option<GcSummary>> {
+        let repository = self.repository;
+        let mut epochs = Epochs::read(repository)?;
+        if !self.give_up_dead(own, &mut epochs)? {
+            return Ok(None);
+        }
+        self.observations.see_markers(&snapshots::settled_markers(repository)?, epochs.newest);
+        let mut planned = self.plan(&epochs, &HashSet::new())?;
+        let mut copier = Copier::new(repository, self.progress);
+        let (condemned, mut unsaved) = self.copy(&planned, &mut copier)?;
+        if !condemned.is_empty() {
+            self.summary.condemned = condemned_sizes(&planned.plan, &condemned);
+            if !epochs.publish(repository, own, condemned.into_iter().collect())? {
+                return Ok(None);
+            }
+            self.summary.epoch = Some(epochs.newest);
+        }
+        let gate = self.pass_gate(&epochs)?;
+        unsaved.extend(self.rescue_new(&mut planned, &epochs, &mut copier)?);
+        self.sweep(&epochs, &gate, &unsaved)?;
+        self.summary.bytes_copied = copier.bytes_copied;
+        copier.written.iter().for_each(|(_, size)| self.summary.written.add(*size));
+        let copies: Vec<Pack> = copier.written.iter().map(|(pack, _)| *pack).collect();
+        self.summary.objects_removed += sweep::refresh_index_objects(repository, &copies)?;
+        self.settle(&planned.snapshots, unsaved.is_empty())?;
+        self.summary.objects_removed += settle::clean_up(repository, own, &mut self.observations, swept_up_to(&epochs, &gate))?;
+        self.observations.save();
+        self.summary.plan = planned.plan;
+        Ok(Some(self.summary))
+    }
+
+    /// Gives up sessions that are dead by now; false where another collector published an epoch first.
+    fn give_up_dead(&mut self, own: SessionId, epochs: &mut Epochs) -> Result<bool> {
+        let (mut sessions, dead) = Sessions::observe(self.repository, Some(own), &mut self.observations)?;
+        // Kept at once: a run that is interrupted has seen what it saw.
+        self.observations.save();
+        let begins_round = sessions.open.iter().any(|open| dead.contains(&open.session) && open.epoch >= epochs.newest);
+        if begins_round && !epochs.publish(self.repository, own, Vec::new())? {
+            return Ok(false);
+        }
+        sessions.give_up(self.repository, &dead, epochs.newest)?;
+        self.summary.sessions_given_up.extend(dead);
+        Ok(true)
+    }
+
+    /// Lists packs, then sessions, then snapshots; marks; chooses. `dead` sessions count as if they had been given up.
+    fn plan(&mut self, epochs: &Epochs, dead: &HashSet<SessionId>) -> Result<Planned<'a>> {
+        let repository = self.repository;
+        self.progress.event(Event::Phase { name: "mark", bytes_total: None, items_total: None });
+        let listed = repository.list_packs()?;
+        let mut mark = Mark::new(repository, epochs, self.progress)?;
+        let mut sessions = Sessions::list(repository, self.own)?;
+        sessions.open.retain(|open| !dead.contains(&open.session));
+        let mut snapshots = Snapshots::list(repository, self.progress)?;
+        snapshots.mark(&mut mark, self.progress)?;
+        let mut plan = GcPlan::choose(repository, self.options, &listed, epochs, &sessions, &mark)?;
+        plan.bytes_to_copy += mark.rescue_bytes()?;
+        plan.snapshots = snapshots.kept.len() as u64;
+        plan.snapshots_suspect = snapshots.kept.iter().filter(|snapshot| !snapshot.is_closed).count() as u64;
+        plan.unsettled = snapshots.unsettled(&sessions).map(|snapshot| snapshot.id).collect();
+        let epoch_last = if plan.condemn.is_empty() { epochs.newest } else { epochs.newest.saturating_add(1) };
+        plan.waits_for = sessions.open.iter().filter(|open| open.epoch < epoch_last).cloned().collect();
+        for name in &plan.unreadable {
+            self.progress.event(Event::Notice { message: &format!("{name} cannot be read and is left alone; run check") });
+        }
+        Ok(Planned { mark, snapshots, plan })
+    }
+
+    /// Copies what is needed of the packs that are to be condemned, and of those that are. Gives the packs that may be condemned, and the doomed
+    /// ones that hold something that could not be copied.
+    fn copy(&self, planned: &Planned<'_>, copier: &mut Copier<'_>) -> Result<(HashSet<Pack>, HashSet<Pack>)> {
+        let (plan, mark) = (&planned.plan, &planned.mark);
+        self.progress.event(Event::Phase { name: "copy", bytes_total: Some(plan.bytes_to_copy), items_total: None });
+        let unsaved = self.rescue(mark, copier)?;
+        let mut condemned = HashSet::new();
+        for candidate in &plan.condemn {
+            if !candidate.needs_copy || copier.copy_marked(candidate, mark)? {
+                condemned.insert(candidate.pack);
+            } else {
+                self.say_unsaved(&candidate.pack);
+            }
+        }
+        copier.finish()?;
+        Ok((condemned, unsaved))
+    }
+
+    /// Copies marked frames that stand in doomed packs only; gives the packs from which that was not possible.
+    fn rescue(&self, mark: &Mark<'_>, copier: &mut Copier<'_>) -> Result<HashSet<Pack>> {
+        let mut unsaved = HashSet::new();
+        for (pack, frames) in mark.rescue() {
+            if !copier.rescue(*pack, frames)? {
+                self.say_unsaved(pack);
+                unsaved.insert(*pack);
+            }
+        }
+        copier.finish()?;
+        Ok(unsaved)
+    }
+
+    fn say_unsaved(&self, (kind, pack): &Pack) {
+        let name = ObjectName::pack(*kind, *pack);
+        self.progress
+            .event(Event::Notice { message: &format!("{name} holds frames that are needed and cannot be copied; it stays; run scrub") });
+    }
+
+    /// Gives up older sessions that are dead and notes for whom the sweep has to wait.
+    fn pass_gate(&mut self, epochs: &Epochs) -> Result<Sessions> {
+        let (mut sessions, mut dead) = Sessions::observe(self.repository, self.own, &mut self.observations)?;
+        let young = |sessions: &Sessions, id| sessions.open.iter().any(|open| open.session == id && open.epoch >= epochs.newest);
+        dead.retain(|id| !young(&sessions, *id));
+        sessions.give_up(self.repository, &dead, epochs.newest)?;
+        self.summary.sessions_given_up.extend(dead);
+        Ok(sessions)
+    }
+
+    /// After the gate: lists snapshots again and copies what the new ones need out of doomed packs.
+    fn rescue_new(&self, planned: &mut Planned<'a>, epochs: &Epochs, copier: &mut Copier<'_>) -> Result<HashSet<Pack>> {
+        let mut fresh = Snapshots::list(self.repository, self.progress)?;
+        fresh.kept.retain(|snapshot| !planned.snapshots.contains(snapshot.id));
+        if fresh.kept.is_empty() {
+            return Ok(HashSet::new());
+        }
+        planned.mark.look_again(epochs)?;
+        fresh.mark(&mut planned.mark, self.progress)?;
+        self.rescue(&planned.mark, copier)
+    }
+
+    /// Deletes what epochs condemn whose gate is open.
+    fn sweep(&mut self, epochs: &Epochs, gate: &Sessions, unsaved: &HashSet<Pack>) -> Result<()> {
+        let mut sweepable = Vec::new();
+        let mut newest_left = 0;
+        for object in self.repository.list_packs()? {
+            let pack = (object.name.kind(), crate::id::PackId(object.name.id()));
+            let Some(epoch) = epochs.condemned.get(&pack) else { continue };
+            if gate.is_gate_open(*epoch) && !unsaved.contains(&pack) {
+                sweepable.push(object);
+            } else {
+                self.summary.left.add(object.size);
+                newest_left = newest_left.max(*epoch);
+            }
+        }
+        self.summary.waits_for = gate.open.iter().filter(|open| open.epoch < newest_left).cloned().collect();
+        let bytes = sweepable.iter().map(|object| object.size).sum();
+        self.progress.event(Event::Phase { name: "sweep", bytes_total: Some(bytes), items_total: Some(sweepable.len() as u64) });
+        for object in sweepable {
+            if self.progress.is_cancelled() {
+                return Err(Error::new(ErrorKind::Cancelled, "garbage collection was stopped; the next run goes on"));
+            }
+            if sweep::delete(self.repository, &object.name)? {
+                self.summary.deleted.add(object.size);
+            }
+            self.progress.event(Event::Advance { bytes: object.size, items: 1 });
+        }
+        Ok(())
+    }
+
+    /// Decides about snapshots of dead sessions. With `all_saved` all that the whole ones need stands in packs that nobody condemned.
+    fn settle(&mut self, snapshots: &Snapshots, all_saved: bool) -> Result<()> {
+        let sessions = Sessions::list(self.repository, self.own)?;
+        let settled = settle::settle(self.repository, snapshots.unsettled(&sessions), all_saved)?;
+        self.summary.snapshots_settled = settled.closed;
+        self.summary.snapshots_withdrawn = settled.withdrawn;
+        Ok(())
+    }
+}
+
+/// Sizes of the packs that are condemned, of those that were planned.
+fn condemned_sizes(plan: &GcPlan, condemned: &HashSet<Pack>) -> PackGroup {
+    let mut sizes = PackGroup::default();
+    plan.condemn.iter().filter(|candidate| condemned.contains(&candidate.pack)).for_each(|candidate| sizes.add(candidate.size));
+    sizes
+}
+
+/// The newest epoch whose gate is open, 0 for none.
+fn swept_up_to(epochs: &Epochs, gate: &Sessions) -> u32 {
+    gate.open.iter().map(|open| open.epoch).fold(epochs.newest, u32::min)
+}

@@ -1,0 +1,179 @@
+//! Repack: frames that are needed are copied, sealed as they are, into packs under new names.
+//!
+//! A copy counts when it is durable and was read back. A pack of which any needed frame cannot be copied is left alone.
+
+use super::epochs::Pack;
+use super::mark::Mark;
+use super::plan::Candidate;
+use crate::backend::{Backend, ObjectKind, ObjectName};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::FrameRecord;
+use crate::format::object::HEADER_LENGTH;
+use crate::format::session::SessionRecord;
+use crate::id::{ChunkId, FrameId, PackId, SessionId};
+use crate::limits::{FRAMES_LENGTH_MAX, PACK_FRAMES_MAX, PACK_SESSIONS_MAX, TABLES_LENGTH_MAX};
+use crate::progress::{Event, Progress};
+use crate::repository::{PackObject, Repository, WrittenPack};
+use std::collections::{HashMap, HashSet};
+
+const KINDS: [ObjectKind; 3] = [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack];
+/// A pack also ends when its tables would reach a quarter of what they may have.
+const TABLES_LENGTH_END: usize = TABLES_LENGTH_MAX / 4;
+
+/// Copies frames.
+pub(super) struct Copier<'a> {
+    repository: &'a Repository,
+    progress: &'a dyn Progress,
+    open: [Option<OpenCopy<'a>>; KINDS.len()],
+    /// Packs that were written and read back, with their sizes.
+    pub(super) written: Vec<(Pack, u64)>,
+    /// Bytes of frames that were copied.
+    pub(super) bytes_copied: u64,
+}
+
+/// A pack of copies on its way.
+struct OpenCopy<'a> {
+    pack: PackObject<'a>,
+    sessions: Vec<SessionRecord>,
+    frames: HashSet<FrameId>,
+    tables_length: usize,
+}
+
+/// Frames of one pack, with the records of their sessions.
+struct Source<'a> {
+    name: ObjectName,
+    sessions: HashMap<SessionId, &'a SessionRecord>,
+}
+
+impl<'a> Copier<'a> {
+    pub(super) fn new(repository: &'a Repository, progress: &'a dyn Progress) -> Self {
+        Self { repository, progress, open: Default::default(), written: Vec::new(), bytes_copied: 0 }
+    }
+
+    /// Copies what is marked of a standing pack; false where the pack has to stay, because something of it cannot be copied.
+    pub(super) fn copy_marked(&mut self, candidate: &Candidate, mark: &Mark<'_>) -> Result<bool> {
+        self.copy(candidate.pack, |frame, copier| match mark.place_of(frame.id)? {
+            None => Ok(false),
+            Some(place) if (place.kind, place.pack) == candidate.pack => Ok(true),
+            // Another copy stands for it, if that one can be read.
+            Some(place) => {
+                let name = ObjectName::pack(place.kind, place.pack);
+                Ok(copier.read(&name, place.offset, &place.hash, place.sealed_length)?.is_none())
+            }
+        })
+    }
+
+    /// Copies frames out of a doomed pack; false where any of them cannot be copied.
+    pub(super) fn rescue(&mut self, pack: Pack, frames: &HashSet<FrameId>) -> Result<bool> {
+        self.copy(pack, |frame, _| Ok(frames.contains(&frame.id)))
+    }
+
+    fn copy(&mut self, pack: Pack, is_wanted: impl Fn(&FrameRecord, &Self) -> Result<bool>) -> Result<bool> {
+        let name = ObjectName::pack(pack.0, pack.1);
+        let read = self.repository.backend.size(&name).and_then(|size| self.repository.read_pack_tail(&name, size));
+        let tail = match read {
+            Ok(tail) => tail,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let sessions = tail.tables.sessions.iter().map(|session| (session.id(), session)).collect();
+        let source = Source { name, sessions };
+        let mut offset = HEADER_LENGTH as u64;
+        let mut is_complete = true;
+        for frame in &tail.tables.contents.frames {
+            if is_wanted(frame, self)? {
+                is_complete &= self.copy_frame(&source, frame, offset)?;
+            }
+            offset += u64::from(frame.sealed_length);
+        }
+        Ok(is_complete)
+    }
+
+    fn copy_frame(&mut self, source: &Source<'_>, frame: &FrameRecord, offset: u64) -> Result<bool> {
+        if self.progress.is_cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "garbage collection was stopped; nothing was condemned"));
+        }
+        let Some(bytes) = self.read(&source.name, offset, &frame.hash, frame.sealed_length)? else { return Ok(false) };
+        let Some(record) = source.sessions.get(&frame.id.session) else { return Ok(false) };
+        let Some(lane) = KINDS.iter().position(|kind| *kind == source.name.kind()) else { return Ok(false) };
+        if self.open[lane].as_ref().is_some_and(|open| !open.has_room_for(frame, record)) {
+            self.end(lane)?;
+        }
+        let open = match &mut self.open[lane] {
+            Some(open) => open,
+            closed => {
+                let name = ObjectName::pack(KINDS[lane], PackId(self.repository.runtime.random()));
+                let pack = PackObject::create(&*self.repository.backend, self.repository.header(name))?;
+                closed.insert(OpenCopy { pack, sessions: Vec::new(), frames: HashSet::new(), tables_length: 0 })
+            }
+        };
+        open.push(frame, record, &bytes)?;
+        self.bytes_copied += bytes.len() as u64;
+        self.progress.event(Event::Advance { bytes: bytes.len() as u64, items: 1 });
+        if open.pack.frames_length() >= u64::from(self.repository.config.pack_size) {
+            self.end(lane)?;
+        }
+        Ok(true)
+    }
+
+    /// A frame's sealed bytes; `None` where they cannot be read or do not have the hash that its contents table says.
+    fn read(&self, name: &ObjectName, offset: u64, hash: &[u8; 32], length: u32) -> Result<Option<Vec<u8>>> {
+        match self.repository.backend.get_range(name, offset, length as usize) {
+            Ok(bytes) => Ok(Some(bytes).filter(|bytes| blake3::hash(bytes).as_bytes() == hash)),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn end(&mut self, lane: usize) -> Result<()> {
+        let Some(open) = self.open[lane].take() else { return Ok(()) };
+        let written = open.pack.finish(&self.repository.credential.author, self.repository.structure_key()?, open.sessions)?;
+        self.verify(&written)?;
+        self.written.push(((written.kind, written.id), written.size));
+        Ok(())
+    }
+
+    /// Reads a pack back: what is about to be condemned must stand in it.
+    fn verify(&self, written: &WrittenPack) -> Result<()> {
+        let name = ObjectName::pack(written.kind, written.id);
+        let tail = self.repository.read_pack_tail(&name, written.size)?;
+        let mut offset = HEADER_LENGTH as u64;
+        let mut is_right = tail.tables.contents == written.contents;
+        for frame in &written.contents.frames {
+            is_right = is_right && self.read(&name, offset, &frame.hash, frame.sealed_length)?.is_some();
+            offset += u64::from(frame.sealed_length);
+        }
+        match is_right {
+            true => Ok(()),
+            false => {
+                Err(Error::new(ErrorKind::Damaged, format!("{name}: was just written and reads back otherwise; nothing was condemned")))
+            }
+        }
+    }
+
+    /// Ends all packs; everything that was copied is durable and was read back when this returns.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        (0..KINDS.len()).try_for_each(|lane| self.end(lane))
+    }
+}
+
+impl OpenCopy<'_> {
+    fn has_room_for(&self, frame: &FrameRecord, session: &SessionRecord) -> bool {
+        let knows_session = self.sessions.iter().any(|known| known.id() == session.id());
+        !self.frames.contains(&frame.id)
+            && self.pack.frames_length() + u64::from(frame.sealed_length) <= FRAMES_LENGTH_MAX as u64
+            && self.pack.frame_count() < PACK_FRAMES_MAX
+            && (knows_session || self.sessions.len() < PACK_SESSIONS_MAX)
+            && self.tables_length < TABLES_LENGTH_END
+    }
+
+    fn push(&mut self, frame: &FrameRecord, session: &SessionRecord, bytes: &[u8]) -> Result<()> {
+        if !self.sessions.iter().any(|known| known.id() == session.id()) {
+            self.tables_length += session.bytes().len();
+            self.sessions.push(session.clone());
+        }
+        self.frames.insert(frame.id);
+        self.tables_length += 64 + ChunkId::LENGTH * frame.chunks.len();
+        self.pack.push(frame.clone(), bytes)
+    }
+}

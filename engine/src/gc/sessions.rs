@@ -1,0 +1,173 @@
+//! Who else is in the repository, and who of them is dead.
+//!
+//! No wall clock decides. A session is dead when this machine sees that no process holds it, twice with a fresh listing in between; or
+//! when it did not beat for a full lease on this collector's own monotonic clock. What was seen is remembered between runs. Being wrong
+//! costs the session its work, never data: it gets a tombstone before anything is deleted, and withdraws its snapshot when it finds it.
+
+use super::observations::Observations;
+use crate::backend::{BackendExt, ObjectKind, ObjectName};
+use crate::error::{ErrorKind, Result};
+use crate::format::session::{ClosedBody, SessionBody, TombstoneBody};
+use crate::format::{Certificate, Roles};
+use crate::id::SessionId;
+use crate::repository::Repository;
+use crate::runtime::Timestamp;
+use std::collections::{HashMap, HashSet};
+
+/// A session without a beat for so long is dead.
+const LEASE_NS: u64 = 900 * 1_000_000_000;
+
+/// A session that is neither closed nor given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenSession {
+    /// Its name.
+    pub session: SessionId,
+    /// The newest epoch when it began.
+    pub epoch: u32,
+    /// When it began, by its own clock; `None` where its object cannot be read.
+    pub started: Option<Timestamp>,
+    /// Host and process, as it says.
+    pub label: String,
+    /// The number of its last beat, 0 before the first.
+    pub last_beat: u32,
+}
+
+/// All sessions that are listed.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    pub(super) open: Vec<OpenSession>,
+    /// Given up by a collector.
+    pub(super) tombstoned: HashSet<SessionId>,
+    /// Closed by themselves or by maintain.
+    pub(super) closed: HashSet<SessionId>,
+}
+
+impl Sessions {
+    /// Lists all sessions but `own`.
+    pub(super) fn list(repository: &Repository, own: Option<SessionId>) -> Result<Self> {
+        let mut bodies: HashMap<SessionId, Option<SessionBody>> = HashMap::new();
+        for object in repository.backend.list_sorted(ObjectKind::Session)? {
+            let id = SessionId(object.name.id());
+            match repository.read_session(id) {
+                Ok(body) => drop(bodies.insert(id, Some(body))),
+                Err(error) if error.kind() == ErrorKind::NotFound || error.is_refusal() => {}
+                // Damaged: somebody may be at work all the same.
+                Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::Unsupported => drop(bodies.insert(id, None)),
+                Err(error) => return Err(error),
+            }
+        }
+        let mut beats: HashMap<SessionId, u32> = HashMap::new();
+        for object in repository.backend.list_sorted(ObjectKind::Beat)? {
+            let beat = beats.entry(SessionId(object.name.id())).or_default();
+            *beat = object.name.number().max(*beat);
+        }
+        let mut sessions = Self::default();
+        for object in repository.backend.list_sorted(ObjectKind::Closed)? {
+            let id = SessionId(object.name.id());
+            let certificate = bodies.get(&id).and_then(|body| body.as_ref().map(|body| body.record.certificate()));
+            if is_closed(repository, id, certificate)? {
+                sessions.closed.insert(id);
+            }
+        }
+        for object in repository.backend.list_sorted(ObjectKind::Tombstone)? {
+            if has_tombstone(repository, &object.name)? {
+                sessions.tombstoned.insert(SessionId(object.name.id()));
+            }
+        }
+        let ended = |id: &SessionId| sessions.closed.contains(id) || sessions.tombstoned.contains(id) || own == Some(*id);
+        let open = bodies.into_iter().filter(|(id, _)| !ended(id)).map(|(id, body)| OpenSession {
+            session: id,
+            epoch: body.as_ref().map_or(0, |body| body.epoch),
+            started: body.as_ref().map(|body| body.started),
+            label: body.map_or_else(|| "its object is damaged".to_owned(), |body| body.label),
+            last_beat: beats.get(&id).copied().unwrap_or(0),
+        });
+        sessions.open = open.collect();
+        sessions.open.sort_unstable_by_key(|open| open.session);
+        Ok(sessions)
+    }
+
+    /// Lists sessions, looks who of them is dead, and gives `(sessions, the dead among them)`.
+    pub(super) fn observe(
+        repository: &Repository,
+        own: Option<SessionId>,
+        observations: &mut Observations,
+    ) -> Result<(Self, HashSet<SessionId>)> {
+        let first = Self::list(repository, own)?;
+        let mut unheld = HashSet::new();
+        for open in &first.open {
+            if is_unheld(repository, open)? {
+                unheld.insert(open.session);
+            }
+        }
+        // Again: who published itself a moment ago holds its session by now, and who closed it is no longer open.
+        let sessions = if first.open.is_empty() { first } else { Self::list(repository, own)? };
+        let mut dead = HashSet::new();
+        for open in &sessions.open {
+            let silent_ns = observations.see(open);
+            if silent_ns >= LEASE_NS || (unheld.contains(&open.session) && is_unheld(repository, open)?) {
+                dead.insert(open.session);
+            }
+        }
+        observations.keep_only(&sessions.open);
+        Ok((sessions, dead))
+    }
+
+    /// Gives sessions up. All of them must be older than epoch `newest`, which is published.
+    pub(super) fn give_up(&mut self, repository: &Repository, dead: &HashSet<SessionId>, newest: u32) -> Result<()> {
+        for id in dead {
+            let body = TombstoneBody { epoch: newest, now: repository.runtime.clock.now() };
+            match repository.write_sealed(ObjectName::tombstone(*id), body.encode()) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => drop(self.tombstoned.insert(*id)),
+            }
+        }
+        self.open.retain(|open| !dead.contains(&open.session));
+        Ok(())
+    }
+
+    /// Whether no session is older than `epoch`: what that epoch condemns may then be swept.
+    pub(super) fn is_gate_open(&self, epoch: u32) -> bool {
+        self.open.iter().all(|open| open.epoch >= epoch)
+    }
+}
+
+/// Whether the session was closed by itself or by maintain. Of one whose object is gone, whoever says so is believed: nothing depends on it.
+fn is_closed(repository: &Repository, id: SessionId, own: Option<&Certificate>) -> Result<bool> {
+    let read = repository.read_sealed(&ObjectName::closed(id)).and_then(|closed| {
+        ClosedBody::decode(&closed.plaintext)?;
+        Ok(closed.certificate)
+    });
+    match read {
+        Ok(certificate) => Ok(own.is_none_or(|own| *own == certificate) || certificate.roles().contain(Roles::MAINTAIN)),
+        Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a tombstone is one: readable and written by maintain.
+fn has_tombstone(repository: &Repository, name: &ObjectName) -> Result<bool> {
+    match repository.read_sealed(name).and_then(|tombstone| TombstoneBody::decode(&tombstone.plaintext)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a session of this machine has no process behind it.
+fn is_unheld(repository: &Repository, open: &OpenSession) -> Result<bool> {
+    if machine(&open.label) != machine(&repository.settings.label) {
+        return Ok(false);
+    }
+    match repository.backend.is_held(&ObjectName::session(open.session)) {
+        Ok(held) => Ok(held == Some(false)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The machine that a label names.
+fn machine(label: &str) -> &str {
+    label.split_once(" process ").map_or(label, |(host, _)| host)
+}

@@ -1,0 +1,122 @@
+//! Snapshots of dead sessions, and what is left of sessions that have ended.
+//!
+//! Order: a snapshot before `closed/` that names it; of a session the object before `closed/` and before the tombstone, so that a writer that
+//! wakes finds its tombstone or finds its session gone. Each step may be the last one of an interrupted run.
+
+use super::observations::Observations;
+use super::sessions::Sessions;
+use super::snapshots::Kept;
+use super::sweep::delete;
+use crate::backend::{BackendExt, ObjectKind, ObjectName};
+use crate::error::{ErrorKind, Result};
+use crate::format::session::{ClosedBody, WithdrawnBody, WithdrawnReason};
+use crate::id::{SessionId, SnapshotId};
+use crate::repository::{Repository, SnapshotListing};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// What became of snapshots of dead sessions.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    pub(super) closed: Vec<SnapshotId>,
+    pub(super) withdrawn: Vec<SnapshotId>,
+}
+
+/// Settles snapshots whose session was given up or is gone: those that are whole count from now on, unless not all could be saved; the others are withdrawn.
+pub(super) fn settle<'a>(repository: &Repository, unsettled: impl Iterator<Item = &'a Kept>, all_saved: bool) -> Result<Settled> {
+    let mut settled = Settled::default();
+    let mut whole: BTreeMap<SessionId, BTreeSet<SnapshotId>> = BTreeMap::new();
+    let now = repository.runtime.clock.now();
+    for kept in unsettled {
+        if kept.is_whole {
+            whole.entry(kept.session).or_default().insert(kept.id);
+            continue;
+        }
+        let body = WithdrawnBody { session: kept.session, reason: WithdrawnReason::Settled, now };
+        if publish(repository, ObjectName::withdrawn(kept.id), body.encode())? {
+            settled.withdrawn.push(kept.id);
+        }
+    }
+    for (session, snapshots) in whole.into_iter().filter(|_| all_saved) {
+        let body = ClosedBody { finished: true, now, snapshots: snapshots.iter().copied().collect() };
+        if publish(repository, ObjectName::closed(session), body.encode())? {
+            settled.closed.extend(snapshots);
+        }
+    }
+    Ok(settled)
+}
+
+/// Writes an object; false where somebody else has.
+fn publish(repository: &Repository, name: ObjectName, plaintext: Vec<u8>) -> Result<bool> {
+    match repository.write_sealed(name, plaintext) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes what the collector's own session leaves, after it was closed.
+pub(super) fn remove_own(repository: &Repository, own: SessionId) -> Result<()> {
+    let beats: Vec<_> = repository.backend.list_sorted(ObjectKind::Beat)?.into_iter().map(|object| object.name).collect();
+    for name in beats.into_iter().filter(|name| name.id() == own.0) {
+        delete(repository, &name)?;
+    }
+    delete(repository, &ObjectName::session(own))?;
+    delete(repository, &ObjectName::closed(own)).map(drop)
+}
+
+/// Removes withdrawn snapshots, what sessions have left that ended and that no listed snapshot needs, and markers whose time is over: those that
+/// were seen before epoch `swept`, whose gate is open. Gives how many objects.
+pub(super) fn clean_up(repository: &Repository, own: SessionId, observations: &mut Observations, swept: u32) -> Result<u64> {
+    let mut removed = 0;
+    let mut listing = repository.list_snapshots()?;
+    for id in listing.snapshots.iter().filter(|id| listing.withdrawn.contains(id)) {
+        removed += u64::from(delete(repository, &ObjectName::snapshot(*id))?);
+    }
+    listing.snapshots.retain(|id| !listing.withdrawn.contains(id));
+    removed += remove_sessions(repository, own, &listing)?;
+    for id in &listing.withdrawn {
+        if observations.markers.get(id).is_some_and(|seen| *seen < swept) {
+            removed += u64::from(delete(repository, &ObjectName::withdrawn(*id))?);
+        }
+    }
+    observations.markers.retain(|id, _| listing.withdrawn.contains(id));
+    Ok(removed)
+}
+
+fn remove_sessions(repository: &Repository, own: SessionId, listing: &SnapshotListing) -> Result<u64> {
+    let needed = needed_sessions(listing);
+    let mut beats: HashMap<SessionId, Vec<ObjectName>> = HashMap::new();
+    for object in repository.backend.list_sorted(ObjectKind::Beat)? {
+        beats.entry(SessionId(object.name.id())).or_default().push(object.name);
+    }
+    let companions = |kind| -> Result<Vec<SessionId>> {
+        Ok(repository.backend.list_sorted(kind)?.iter().map(|object| SessionId(object.name.id())).collect())
+    };
+    let tombstones = companions(ObjectKind::Tombstone)?;
+    let closed = companions(ObjectKind::Closed)?;
+    let objects = companions(ObjectKind::Session)?;
+    // Listed last: who is open in it had published its session before.
+    let sessions = Sessions::list(repository, Some(own))?;
+    let open: HashSet<_> = sessions.open.iter().map(|open| open.session).chain([own]).collect();
+    let all: BTreeSet<_> = beats.keys().copied().chain(tombstones).chain(closed).chain(objects).collect();
+    let mut removed = 0;
+    for session in all.into_iter().filter(|session| !open.contains(session)) {
+        for beat in beats.get(&session).into_iter().flatten() {
+            removed += u64::from(delete(repository, beat)?);
+        }
+        if !needed.contains(&session) {
+            for name in [ObjectName::session(session), ObjectName::closed(session), ObjectName::tombstone(session)] {
+                removed += u64::from(delete(repository, &name)?);
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// Sessions of listed snapshots, and those whose `closed/` names snapshots that are there or that are missing for no reason.
+fn needed_sessions(listing: &SnapshotListing) -> HashSet<SessionId> {
+    let mut needed: HashSet<_> = listing.snapshots.iter().filter_map(|id| listing.header(id)).map(|header| header.record.id()).collect();
+    let is_needed = |id: &SnapshotId| !listing.withdrawn.contains(id);
+    needed.extend(listing.closed.iter().filter(|(_, closed)| closed.snapshots.iter().any(is_needed)).map(|(session, _)| *session));
+    needed
+}

@@ -1,0 +1,113 @@
+//! Snapshots as a collector sees them.
+
+use super::mark::Mark;
+use super::sessions::Sessions;
+use crate::backend::{Backend, ObjectKind, ObjectName};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::snapshot::SnapshotHeader;
+use crate::id::{SessionId, SnapshotId};
+use crate::progress::{Event, Progress};
+use crate::repository::Repository;
+use std::collections::HashSet;
+
+/// A snapshot that is not withdrawn.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) id: SnapshotId,
+    pub(super) session: SessionId,
+    /// Its session was closed and names it.
+    pub(super) is_closed: bool,
+    /// All that it needs is there.
+    pub(super) is_whole: bool,
+    header: SnapshotHeader,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    pub(super) kept: Vec<Kept>,
+    listed: HashSet<SnapshotId>,
+}
+
+impl Snapshots {
+    /// Lists snapshots.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] where one that may count cannot be read or is gone: what it needs is then unknown.
+    pub(super) fn list(repository: &Repository, progress: &dyn Progress) -> Result<Self> {
+        let listing = repository.list_snapshots()?;
+        for (name, error) in &listing.problems {
+            if name.kind() != ObjectKind::Snapshot || error.is_refusal() {
+                progress.event(Event::Notice { message: &format!("{error}; it is ignored, run check") });
+            } else if !listing.withdrawn.contains(&SnapshotId(name.id())) && repository.has(name)? {
+                return Err(blocked(&SnapshotId(name.id()), error));
+            }
+        }
+        for id in listing.missing() {
+            if is_missing(repository, id)? {
+                return Err(blocked(&id, "it was published and is gone"));
+            }
+        }
+        let mut kept = Vec::new();
+        for id in listing.snapshots.iter().filter(|id| !listing.withdrawn.contains(id)) {
+            if let Some(header) = listing.header(id) {
+                let session = header.record.id();
+                let is_closed = listing.is_closed(id, session);
+                kept.push(Kept { id: *id, session, is_closed, is_whole: false, header: header.clone() });
+            }
+        }
+        Ok(Self { kept, listed: listing.snapshots.into_iter().collect() })
+    }
+
+    /// Marks what they need.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] where one that counts lacks something.
+    pub(super) fn mark(&mut self, mark: &mut Mark<'_>, progress: &dyn Progress) -> Result<()> {
+        for snapshot in &mut self.kept {
+            match mark.mark(&snapshot.header)? {
+                None => snapshot.is_whole = true,
+                Some(lack) if snapshot.is_closed => return Err(blocked(&snapshot.id, lack)),
+                // It may be a dead session's; it counts once it is whole.
+                Some(_) => {}
+            }
+            progress.event(Event::Advance { bytes: 0, items: 1 });
+        }
+        Ok(())
+    }
+
+    /// Whether the snapshot was listed.
+    pub(super) fn contains(&self, id: SnapshotId) -> bool {
+        self.listed.contains(&id)
+    }
+
+    /// Snapshots whose session has neither closed nor is at work.
+    pub(super) fn unsettled<'b>(&'b self, sessions: &'b Sessions) -> impl Iterator<Item = &'b Kept> {
+        let is_open = |session| sessions.open.iter().any(|open| open.session == session);
+        self.kept.iter().filter(move |kept| !kept.is_closed && !sessions.closed.contains(&kept.session) && !is_open(kept.session))
+    }
+}
+
+/// Whether a snapshot that a closed session names is gone for no reason, after a second look.
+fn is_missing(repository: &Repository, id: SnapshotId) -> Result<bool> {
+    if repository.has(&ObjectName::snapshot(id))? {
+        return Ok(false);
+    }
+    // Forgotten since: the marker came first, `closed/` goes last.
+    let listing = repository.list_snapshots()?;
+    Ok(listing.missing().contains(&id))
+}
+
+/// Markers of withdrawn snapshots that nothing stands for any more: neither the snapshot nor `closed/` that names it.
+pub(super) fn settled_markers(repository: &Repository) -> Result<Vec<SnapshotId>> {
+    let listing = repository.list_snapshots()?;
+    let named: HashSet<_> = listing.snapshots.iter().chain(listing.closed.values().flat_map(|closed| &closed.snapshots)).collect();
+    Ok(listing.withdrawn.iter().filter(|id| !named.contains(id)).copied().collect())
+}
+
+fn blocked(id: &SnapshotId, why: impl std::fmt::Display) -> Error {
+    let message = format!(
+        "snapshot {id} is damaged ({why}), so nothing is condemned or deleted: what is needed to mend it might go. Run check, then mend or forget it"
+    );
+    Error::new(ErrorKind::Damaged, message)
+}

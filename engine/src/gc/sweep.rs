@@ -1,0 +1,117 @@
+//! Sweep: deleting, and index objects that agree with what is left.
+
+use super::epochs::Pack;
+use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
+use crate::error::{ErrorKind, Result};
+use crate::format::index_object::IndexBody;
+use crate::format::session::SessionRecord;
+use crate::format::{ContentsTable, check_writer};
+use crate::id::{ChunkId, IndexId, PackId, SessionId};
+use crate::limits::{INDEX_PACKS_MAX, PACK_SESSIONS_MAX};
+use crate::repository::{PackTail, Repository};
+use std::collections::{BTreeSet, HashSet};
+
+/// So many packs without an index object get one.
+const INDEXED_PACKS_MIN: usize = 8;
+/// Bytes after which an index object ends.
+const INDEX_LENGTH_END: usize = 32 << 20;
+
+/// Deletes an object; false where it was gone already.
+pub(super) fn delete(repository: &Repository, name: &ObjectName) -> Result<bool> {
+    match repository.backend.delete(name) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes anew what index objects say that name packs which are gone, adds `copies`, and deletes the stale ones; gives how many.
+pub(super) fn refresh_index_objects(repository: &Repository, copies: &[Pack]) -> Result<u64> {
+    let listed: HashSet<Pack> = repository.list_packs()?.into_iter().map(|object| (object.name.kind(), PackId(object.name.id()))).collect();
+    let mut stale = Vec::new();
+    let mut wanted: BTreeSet<Pack> = copies.iter().filter(|pack| listed.contains(pack)).copied().collect();
+    for object in repository.backend.list_sorted(ObjectKind::Index)? {
+        match read(repository, &object.name) {
+            Ok(packs) if packs.iter().all(|pack| listed.contains(pack)) => {}
+            Ok(packs) => {
+                wanted.extend(packs.into_iter().filter(|pack| listed.contains(pack)));
+                stale.push(object.name);
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if wanted.len() >= INDEXED_PACKS_MIN {
+        write(repository, &wanted)?;
+    }
+    let mut removed = 0;
+    for name in stale {
+        removed += u64::from(delete(repository, &name)?);
+    }
+    Ok(removed)
+}
+
+/// The packs that an index object names.
+fn read(repository: &Repository, name: &ObjectName) -> Result<Vec<Pack>> {
+    let unsealed = repository.read_sealed(name)?;
+    let body = IndexBody::decode(&unsealed.plaintext, &repository.id, &repository.trust)?;
+    check_writer(&body.sessions, (unsealed.certificate.verifying_key(), unsealed.certificate.roles()))?;
+    Ok(body.packs.into_iter().map(|(kind, pack, _)| (kind, pack)).collect())
+}
+
+/// Index objects of these packs, from the packs' own tables.
+fn write(repository: &Repository, packs: &BTreeSet<Pack>) -> Result<()> {
+    let mut next = Next::default();
+    for (kind, pack) in packs {
+        let name = ObjectName::pack(*kind, *pack);
+        let read = repository.backend.size(&name).and_then(|size| repository.read_pack_tail(&name, size));
+        match read {
+            Ok(tail) => {
+                if !next.has_room_for(&tail) {
+                    std::mem::take(&mut next).publish(repository)?;
+                }
+                next.push((*kind, *pack), tail);
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    next.publish(repository)
+}
+
+/// An index object in the making.
+#[derive(Default)]
+struct Next {
+    sessions: Vec<SessionRecord>,
+    known: HashSet<SessionId>,
+    packs: Vec<(ObjectKind, PackId, ContentsTable)>,
+    length: usize,
+}
+
+impl Next {
+    fn has_room_for(&self, tail: &PackTail) -> bool {
+        self.length < INDEX_LENGTH_END
+            && self.packs.len() < INDEX_PACKS_MAX
+            && self.sessions.len() + tail.tables.sessions.len() <= PACK_SESSIONS_MAX
+    }
+
+    fn push(&mut self, (kind, pack): Pack, tail: PackTail) {
+        // A pack's own table has them in the order of first use, too.
+        for session in tail.tables.sessions {
+            if self.known.insert(session.id()) {
+                self.length += session.bytes().len();
+                self.sessions.push(session);
+            }
+        }
+        self.length += tail.tables.contents.frames.iter().map(|frame| 64 + ChunkId::LENGTH * frame.chunks.len()).sum::<usize>();
+        self.packs.push((kind, pack, tail.tables.contents));
+    }
+
+    fn publish(self, repository: &Repository) -> Result<()> {
+        if self.packs.is_empty() {
+            return Ok(());
+        }
+        let name = ObjectName::index(IndexId(repository.runtime.random()));
+        repository.write_sealed(name, IndexBody { sessions: self.sessions, packs: self.packs }.encode())
+    }
+}
