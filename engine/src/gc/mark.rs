@@ -7,7 +7,7 @@
 //! Memory: a bit for each frame, a few words for each pack, 16 bytes for each refs node.
 
 use super::epochs::{Epochs, Pack};
-use crate::backend::{Backend, ObjectName};
+use crate::backend::ObjectName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::refs::{RefsNode, decode_refs_node};
 use crate::format::snapshot::SnapshotHeader;
@@ -62,6 +62,19 @@ impl<'a> Mark<'a> {
         })
     }
 
+    /// Lists packs once more, after the snapshots: what these need may have been written since packs were listed first.
+    pub(super) fn take_late(&mut self) -> Result<()> {
+        let index = self.standing.shared_index();
+        let known: HashSet<Pack> = index.packs().into_iter().chain(self.doomed.index().packs()).collect();
+        for object in self.repository.list_packs()? {
+            let pack = (object.name.kind(), PackId(object.name.id()));
+            if !known.contains(&pack) {
+                add_pack(self.repository, &index, &pack)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Lists packs and epochs' packs again: only [`Mark::mark`] and [`Mark::rescue`] mean anything afterwards. What was found below nodes
     /// that were seen stands outside the packs that are condemned by now: it was copied before they were.
     pub(super) fn look_again(&mut self, epochs: &Epochs) -> Result<()> {
@@ -111,28 +124,59 @@ impl<'a> Mark<'a> {
         Ok(lack)
     }
 
+    /// The doomed packs in which a withdrawn snapshot needs something that stands nowhere else.
+    pub(super) fn doomed_packs_of(&mut self, header: &SnapshotHeader) -> Result<HashSet<Pack>> {
+        let mut packs = HashSet::new();
+        if self.doomed.index().packs().is_empty() {
+            return Ok(packs);
+        }
+        let mut open: Vec<(ChunkId, Option<u8>)> = vec![(header.refs_root, None)];
+        let mut frames = Vec::new();
+        while let Some((id, level)) = open.pop() {
+            // What it lacks anyway cannot be taken from it.
+            let Ok((frame, bytes)) = self.find(&id)? else { continue };
+            frames.push(frame);
+            match decode_refs_node(&bytes, level) {
+                Ok(RefsNode::Inner(level, children)) => open.extend(children.iter().map(|child| (child.id, Some(level - 1)))),
+                Ok(RefsNode::Leaf(used)) => frames.extend(used.into_iter().map(|used| used.frame)),
+                Err(_) => {}
+            }
+            for frame in frames.drain(..) {
+                if self.standing.index().ordinal_of(frame)?.is_none()
+                    && let Some(ordinal) = self.doomed.index().ordinal_of(frame)?
+                {
+                    let place = self.doomed.place(ordinal)?;
+                    packs.insert((place.kind, place.pack));
+                }
+            }
+        }
+        Ok(packs)
+    }
+
     /// Reads a refs node and marks the frame where it stands.
     fn load(&mut self, id: &ChunkId) -> Result<std::result::Result<Vec<u8>, Lack>> {
+        match self.find(id)? {
+            Ok((frame, bytes)) => {
+                self.mark_frame(frame)?;
+                Ok(Ok(bytes))
+            }
+            Err(lack) => Ok(Err(lack)),
+        }
+    }
+
+    /// Reads a refs node, from a pack that is not condemned where it can be, and says in which frame it stands.
+    fn find(&self, id: &ChunkId) -> Result<std::result::Result<(FrameId, Vec<u8>), Lack>> {
         let mut problem = None;
-        for is_standing in [true, false] {
-            let reader = if is_standing { &self.standing } else { &self.doomed };
+        for reader in [&self.standing, &self.doomed] {
             let mut places = Vec::new();
             reader.index().for_each_place(id, |place| places.push(place))?;
-            let mut found = None;
             for place in places.into_iter().filter(|place| place.frame.class() == Some(FrameClass::Refs)) {
                 let read = reader.read_cached(self.repository, place.ordinal);
                 match read.and_then(|frame| reader.verified(&frame, ChunkKind::Refs, id, place.position).map(<[u8]>::to_vec)) {
-                    Ok(bytes) => {
-                        found = Some((place.frame, bytes));
-                        break;
-                    }
+                    Ok(bytes) => return Ok(Ok((place.frame, bytes))),
                     Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => problem = problem.or(Some(error)),
                     Err(error) => return Err(error),
                 }
-            }
-            if let Some((frame, bytes)) = found {
-                self.mark_frame(frame)?;
-                return Ok(Ok(bytes));
             }
         }
         let missing = || Error::new(ErrorKind::Damaged, format!("refs node {id} is in no pack"));
@@ -204,21 +248,26 @@ impl<'a> Mark<'a> {
 fn take_condemned(repository: &Repository, index: &LookupIndex, epochs: &Epochs) -> Result<LookupIndex> {
     let doomed = LookupIndex::open(None, repository.id)?;
     let listed: Vec<Pack> = index.packs().into_iter().filter(|pack| epochs.condemned.contains_key(pack)).collect();
-    for (kind, pack) in &listed {
-        let name = ObjectName::pack(*kind, *pack);
-        let read = repository.backend.size(&name).and_then(|size| repository.read_pack_tail(&name, size));
-        match read {
-            Ok(tail) => {
-                let domains = domains(&tail.tables.sessions);
-                doomed
-                    .add_pack(*kind, *pack, &tail.tables.contents, |session| domains.get(&session).copied().unwrap_or(super::NO_DOMAIN))?;
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => {}
-            Err(error) => return Err(error),
-        }
+    for pack in &listed {
+        add_pack(repository, &doomed, pack)?;
     }
     index.remove_packs(&listed.into_iter().collect::<HashSet<(_, PackId)>>());
     Ok(doomed)
+}
+
+/// Adds a pack by its own table, unless it is gone or damaged.
+fn add_pack(repository: &Repository, index: &LookupIndex, (kind, pack): &Pack) -> Result<()> {
+    let name = ObjectName::pack(*kind, *pack);
+    let read = repository.backend.size(&name).and_then(|size| repository.read_pack_tail(&name, size));
+    match read {
+        Ok(tail) => {
+            let domains = domains(&tail.tables.sessions);
+            let domain = |session| domains.get(&session).copied().unwrap_or(super::NO_DOMAIN);
+            index.add_pack(*kind, *pack, &tail.tables.contents, domain)
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn short(id: &ChunkId) -> [u8; 16] {

@@ -30,7 +30,7 @@ mod tests;
 pub use plan::{GcPlan, PackGroup};
 pub use sessions::OpenSession;
 
-use crate::backend::{Backend, ObjectName};
+use crate::backend::ObjectName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::format::session::SessionKind;
@@ -108,6 +108,7 @@ impl Repository {
         self.require(Roles::MAINTAIN, "garbage collection")?;
         self.require_writable()?;
         let began_ns = self.runtime.clock.monotonic_ns();
+        let mut has_looked_again = false;
         for _ in 0..STARTS_MAX {
             let session = Session::begin(self, SessionKind::Collector)?;
             let own = session.id();
@@ -121,11 +122,17 @@ impl Repository {
             };
             let result = run.collect(own);
             let closed = session.close(matches!(result, Ok(Some(_))), Vec::new());
-            if let Some(mut summary) = result? {
-                closed?;
-                settle::remove_own(self, own)?;
-                summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
-                return Ok(summary);
+            match result {
+                Ok(Some(mut summary)) => {
+                    closed?;
+                    settle::remove_own(self, own)?;
+                    summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
+                    return Ok(summary);
+                }
+                Ok(None) => {}
+                // Another collector may have moved what was missed.
+                Err(error) if error.kind() == ErrorKind::Damaged && !std::mem::replace(&mut has_looked_again, true) => {}
+                Err(error) => return Err(error),
             }
         }
         Err(Error::new(ErrorKind::Busy, "other collectors keep beginning rounds of garbage collection; one of them does the work"))
@@ -171,8 +178,13 @@ impl<'a> Run<'a> {
         if !self.give_up_dead(own, &mut epochs)? {
             return Ok(None);
         }
-        self.observations.see_markers(&snapshots::settled_markers(repository)?, epochs.newest);
+        let markers = settle::Markers::list(repository)?;
+        self.observations.see_markers(markers.all(), epochs.newest);
         let mut planned = self.plan(&epochs, &HashSet::new())?;
+        if repository.newest_epoch()? != epochs.newest {
+            // What was found to stand may be condemned by now.
+            return Ok(None);
+        }
         let mut copier = Copier::new(repository, self.progress);
         let (condemned, mut unsaved) = self.copy(&planned, &mut copier)?;
         if !condemned.is_empty() {
@@ -183,14 +195,17 @@ impl<'a> Run<'a> {
             self.summary.epoch = Some(epochs.newest);
         }
         let gate = self.pass_gate(&epochs)?;
+        let spared = self.spare(&mut planned, &gate)?;
         unsaved.extend(self.rescue_new(&mut planned, &epochs, &mut copier)?);
-        self.sweep(&epochs, &gate, &unsaved)?;
+        self.sweep(&epochs, &gate, &unsaved.union(&spared).copied().collect())?;
         self.summary.bytes_copied = copier.bytes_copied;
         copier.written.iter().for_each(|(_, size)| self.summary.written.add(*size));
         let copies: Vec<Pack> = copier.written.iter().map(|(pack, _)| *pack).collect();
         self.summary.objects_removed += sweep::refresh_index_objects(repository, &copies)?;
         self.settle(&planned.snapshots, unsaved.is_empty())?;
-        self.summary.objects_removed += settle::clean_up(repository, own, &mut self.observations, swept_up_to(&epochs, &gate))?;
+        // Who is not open any more, and who begins now and looks for the marker, relies on nothing that was withdrawn.
+        let swept = if gate.open.is_empty() { u32::MAX } else { swept_up_to(&epochs, &gate) };
+        self.summary.objects_removed += settle::clean_up(repository, own, &mut self.observations, &markers, swept)?;
         self.observations.save();
         self.summary.plan = planned.plan;
         Ok(Some(self.summary))
@@ -219,6 +234,7 @@ impl<'a> Run<'a> {
         let mut sessions = Sessions::list(repository, self.own)?;
         sessions.open.retain(|open| !dead.contains(&open.session));
         let mut snapshots = Snapshots::list(repository, self.progress)?;
+        mark.take_late()?;
         snapshots.mark(&mut mark, self.progress)?;
         let mut plan = GcPlan::choose(repository, self.options, &listed, epochs, &sessions, &mark)?;
         plan.bytes_to_copy += mark.rescue_bytes()?;
@@ -280,10 +296,20 @@ impl<'a> Run<'a> {
         Ok(sessions)
     }
 
+    /// Doomed packs that a withdrawn snapshot needs, which somebody may be reading who began before it was withdrawn.
+    fn spare(&self, planned: &mut Planned<'a>, gate: &Sessions) -> Result<HashSet<Pack>> {
+        let mut spared = HashSet::new();
+        if !gate.open.is_empty() {
+            for snapshot in &planned.snapshots.withdrawn {
+                spared.extend(planned.mark.doomed_packs_of(&snapshot.header)?);
+            }
+        }
+        Ok(spared)
+    }
+
     /// After the gate: lists snapshots again and copies what the new ones need out of doomed packs.
     fn rescue_new(&self, planned: &mut Planned<'a>, epochs: &Epochs, copier: &mut Copier<'_>) -> Result<HashSet<Pack>> {
-        let mut fresh = Snapshots::list(self.repository, self.progress)?;
-        fresh.kept.retain(|snapshot| !planned.snapshots.contains(snapshot.id));
+        let mut fresh = Snapshots::list(self.repository, self.progress)?.since(&planned.snapshots);
         if fresh.kept.is_empty() {
             return Ok(HashSet::new());
         }

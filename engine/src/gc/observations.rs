@@ -71,10 +71,10 @@ impl Observations {
         self.sessions.retain(|id, _| open.iter().any(|open| open.session == *id));
     }
 
-    /// Notes markers that nothing stands for any more; the newest epoch is `newest`.
-    pub(super) fn see_markers(&mut self, markers: &[SnapshotId], newest: u32) {
+    /// Notes markers that are there while the newest epoch is `newest`.
+    pub(super) fn see_markers(&mut self, markers: impl Iterator<Item = SnapshotId>, newest: u32) {
         for id in markers {
-            self.markers.entry(*id).or_insert(newest);
+            self.markers.entry(id).or_insert(newest);
         }
     }
 

@@ -4,7 +4,7 @@ use super::GcOptions;
 use super::epochs::{Epochs, Pack};
 use super::mark::Mark;
 use super::sessions::{OpenSession, Sessions};
-use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName};
+use crate::backend::{ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::object::TRAILER_LENGTH;
 use crate::format::pack::{FOOTER_LENGTH, Footer};

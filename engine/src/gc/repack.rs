@@ -5,7 +5,7 @@
 use super::epochs::Pack;
 use super::mark::Mark;
 use super::plan::Candidate;
-use crate::backend::{Backend, ObjectKind, ObjectName};
+use crate::backend::{ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FrameRecord;
 use crate::format::object::HEADER_LENGTH;

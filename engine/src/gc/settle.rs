@@ -1,7 +1,8 @@
 //! Snapshots of dead sessions, and what is left of sessions that have ended.
 //!
 //! Order: a snapshot before `closed/` that names it; of a session the object before `closed/` and before the tombstone, so that a writer that
-//! wakes finds its tombstone or finds its session gone. Each step may be the last one of an interrupted run.
+//! wakes finds its tombstone or finds its session gone. What says how a session with a tombstone ended stays for ever: a writer that wakes
+//! just before it closes must not say anew what was forgotten since. Each step may be the last one of an interrupted run.
 
 use super::observations::Observations;
 use super::sessions::Sessions;
@@ -64,53 +65,96 @@ pub(super) fn remove_own(repository: &Repository, own: SessionId) -> Result<()> 
     delete(repository, &ObjectName::closed(own)).map(drop)
 }
 
-/// Removes withdrawn snapshots, what sessions have left that ended and that no listed snapshot needs, and markers whose time is over: those that
-/// were seen before epoch `swept`, whose gate is open. Gives how many objects.
-pub(super) fn clean_up(repository: &Repository, own: SessionId, observations: &mut Observations, swept: u32) -> Result<u64> {
+/// Markers of withdrawn snapshots, as they were listed when the run began.
+#[derive(Debug)]
+pub(super) struct Markers {
+    /// Each with whether the snapshot, or `closed/` that names it, was still there.
+    markers: HashMap<SnapshotId, bool>,
+}
+
+impl Markers {
+    pub(super) fn list(repository: &Repository) -> Result<Self> {
+        let listing = repository.list_snapshots()?;
+        let named: HashSet<_> = listing.snapshots.iter().chain(listing.closed.values().flat_map(|closed| &closed.snapshots)).collect();
+        Ok(Self { markers: listing.withdrawn.iter().map(|id| (*id, named.contains(id))).collect() })
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = SnapshotId> + '_ {
+        self.markers.keys().copied()
+    }
+
+    /// Whether nothing stood for the marker any more.
+    fn stands_alone(&self, id: &SnapshotId) -> bool {
+        self.markers.get(id) == Some(&false)
+    }
+}
+
+/// Removes withdrawn snapshots, what sessions have left that ended and that no listed snapshot needs, and markers. Only what was withdrawn before
+/// epoch `swept`, whose gate is open, is touched. Gives how many objects.
+pub(super) fn clean_up(
+    repository: &Repository,
+    own: SessionId,
+    observations: &mut Observations,
+    markers: &Markers,
+    swept: u32,
+) -> Result<u64> {
     let mut removed = 0;
     let mut listing = repository.list_snapshots()?;
-    for id in listing.snapshots.iter().filter(|id| listing.withdrawn.contains(id)) {
+    let is_over = |id: &SnapshotId| observations.markers.get(id).is_some_and(|seen| *seen < swept);
+    for id in listing.snapshots.iter().filter(|id| listing.withdrawn.contains(id) && is_over(id)) {
         removed += u64::from(delete(repository, &ObjectName::snapshot(*id))?);
     }
-    listing.snapshots.retain(|id| !listing.withdrawn.contains(id));
-    removed += remove_sessions(repository, own, &listing)?;
-    for id in &listing.withdrawn {
-        if observations.markers.get(id).is_some_and(|seen| *seen < swept) {
-            removed += u64::from(delete(repository, &ObjectName::withdrawn(*id))?);
+    listing.snapshots.retain(|id| !(listing.withdrawn.contains(id) && is_over(id)));
+    let (removed_of_sessions, tombstoned) = remove_sessions(repository, own, &listing)?;
+    removed += removed_of_sessions;
+    for id in listing.withdrawn.iter().filter(|id| is_over(id) && markers.stands_alone(id)) {
+        let name = ObjectName::withdrawn(*id);
+        match repository.read_sealed(&name).and_then(|marker| WithdrawnBody::decode(&marker.plaintext)) {
+            Ok(marker) if tombstoned.contains(&marker.session) => {}
+            Ok(_) => removed += u64::from(delete(repository, &name)?),
+            Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => {}
+            Err(error) => return Err(error),
         }
     }
     observations.markers.retain(|id, _| listing.withdrawn.contains(id));
     Ok(removed)
 }
 
-fn remove_sessions(repository: &Repository, own: SessionId, listing: &SnapshotListing) -> Result<u64> {
+/// Removes what sessions have left; gives how many objects, and the sessions whose tombstone stays.
+fn remove_sessions(repository: &Repository, own: SessionId, listing: &SnapshotListing) -> Result<(u64, HashSet<SessionId>)> {
     let needed = needed_sessions(listing);
     let mut beats: HashMap<SessionId, Vec<ObjectName>> = HashMap::new();
     for object in repository.backend.list_sorted(ObjectKind::Beat)? {
         beats.entry(SessionId(object.name.id())).or_default().push(object.name);
     }
-    let companions = |kind| -> Result<Vec<SessionId>> {
+    let companions = |kind| -> Result<HashSet<SessionId>> {
         Ok(repository.backend.list_sorted(kind)?.iter().map(|object| SessionId(object.name.id())).collect())
     };
-    let tombstones = companions(ObjectKind::Tombstone)?;
+    let mut tombstoned = companions(ObjectKind::Tombstone)?;
     let closed = companions(ObjectKind::Closed)?;
     let objects = companions(ObjectKind::Session)?;
     // Listed last: who is open in it had published its session before.
     let sessions = Sessions::list(repository, Some(own))?;
     let open: HashSet<_> = sessions.open.iter().map(|open| open.session).chain([own]).collect();
-    let all: BTreeSet<_> = beats.keys().copied().chain(tombstones).chain(closed).chain(objects).collect();
+    let all: BTreeSet<_> = beats.keys().chain(&tombstoned).chain(&closed).chain(&objects).copied().collect();
     let mut removed = 0;
     for session in all.into_iter().filter(|session| !open.contains(session)) {
         for beat in beats.get(&session).into_iter().flatten() {
             removed += u64::from(delete(repository, beat)?);
         }
-        if !needed.contains(&session) {
-            for name in [ObjectName::session(session), ObjectName::closed(session), ObjectName::tombstone(session)] {
+        if needed.contains(&session) {
+            continue;
+        }
+        removed += u64::from(delete(repository, &ObjectName::session(session))?);
+        let ends_stay = tombstoned.contains(&session) && closed.contains(&session);
+        if !ends_stay {
+            for name in [ObjectName::closed(session), ObjectName::tombstone(session)] {
                 removed += u64::from(delete(repository, &name)?);
             }
+            tombstoned.remove(&session);
         }
     }
-    Ok(removed)
+    Ok((removed, tombstoned))
 }
 
 /// Sessions of listed snapshots, and those whose `closed/` names snapshots that are there or that are missing for no reason.

@@ -2,7 +2,7 @@
 
 use super::mark::Mark;
 use super::sessions::Sessions;
-use crate::backend::{Backend, ObjectKind, ObjectName};
+use crate::backend::{ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::SnapshotHeader;
 use crate::id::{SessionId, SnapshotId};
@@ -10,7 +10,7 @@ use crate::progress::{Event, Progress};
 use crate::repository::Repository;
 use std::collections::HashSet;
 
-/// A snapshot that is not withdrawn.
+/// A snapshot.
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) id: SnapshotId,
@@ -19,13 +19,15 @@ pub(super) struct Kept {
     pub(super) is_closed: bool,
     /// All that it needs is there.
     pub(super) is_whole: bool,
-    header: SnapshotHeader,
+    pub(super) header: SnapshotHeader,
 }
 
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Snapshots {
     pub(super) kept: Vec<Kept>,
+    /// Withdrawn ones that are still there: what they need in doomed packs may still be read by whoever began before.
+    pub(super) withdrawn: Vec<Kept>,
     listed: HashSet<SnapshotId>,
 }
 
@@ -48,15 +50,16 @@ impl Snapshots {
                 return Err(blocked(&id, "it was published and is gone"));
             }
         }
-        let mut kept = Vec::new();
-        for id in listing.snapshots.iter().filter(|id| !listing.withdrawn.contains(id)) {
+        let (mut kept, mut withdrawn) = (Vec::new(), Vec::new());
+        for id in &listing.snapshots {
             if let Some(header) = listing.header(id) {
                 let session = header.record.id();
                 let is_closed = listing.is_closed(id, session);
-                kept.push(Kept { id: *id, session, is_closed, is_whole: false, header: header.clone() });
+                let group = if listing.withdrawn.contains(id) { &mut withdrawn } else { &mut kept };
+                group.push(Kept { id: *id, session, is_closed, is_whole: false, header: header.clone() });
             }
         }
-        Ok(Self { kept, listed: listing.snapshots.into_iter().collect() })
+        Ok(Self { kept, withdrawn, listed: listing.snapshots.into_iter().collect() })
     }
 
     /// Marks what they need.
@@ -76,8 +79,15 @@ impl Snapshots {
         Ok(())
     }
 
+    /// Those that `before` does not know. What was withdrawn meanwhile counts: it sets nothing free before the next epoch.
+    pub(super) fn since(mut self, before: &Self) -> Self {
+        self.kept.append(&mut self.withdrawn);
+        self.kept.retain(|snapshot| !before.contains(snapshot.id));
+        self
+    }
+
     /// Whether the snapshot was listed.
-    pub(super) fn contains(&self, id: SnapshotId) -> bool {
+    fn contains(&self, id: SnapshotId) -> bool {
         self.listed.contains(&id)
     }
 
@@ -96,13 +106,6 @@ fn is_missing(repository: &Repository, id: SnapshotId) -> Result<bool> {
     // Forgotten since: the marker came first, `closed/` goes last.
     let listing = repository.list_snapshots()?;
     Ok(listing.missing().contains(&id))
-}
-
-/// Markers of withdrawn snapshots that nothing stands for any more: neither the snapshot nor `closed/` that names it.
-pub(super) fn settled_markers(repository: &Repository) -> Result<Vec<SnapshotId>> {
-    let listing = repository.list_snapshots()?;
-    let named: HashSet<_> = listing.snapshots.iter().chain(listing.closed.values().flat_map(|closed| &closed.snapshots)).collect();
-    Ok(listing.withdrawn.iter().filter(|id| !named.contains(id)).copied().collect())
 }
 
 fn blocked(id: &SnapshotId, why: impl std::fmt::Display) -> Error {

@@ -1,7 +1,7 @@
 //! Sweep: deleting, and index objects that agree with what is left.
 
 use super::epochs::Pack;
-use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
+use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{ErrorKind, Result};
 use crate::format::index_object::IndexBody;
 use crate::format::session::SessionRecord;

@@ -1,1 +1,189 @@
+//! Collections over small repositories in memory: what goes, what stays, what an interruption leaves.
 
+mod crashes;
+mod fixture;
+mod sessions;
+
+use super::*;
+use crate::backend::{Backend, BackendExt, ObjectKind};
+use crate::format::session::SessionKind;
+use crate::progress::Silent;
+use fixture::{Fixture, Interrupter, client_with};
+
+fn gc(repository: &Repository) -> GcSummary {
+    repository.gc(&GcOptions::default(), &Silent).unwrap()
+}
+
+#[test]
+fn nothing_is_done_where_nothing_is_dead() {
+    let fixture = Fixture::with_states(0..3);
+    let before = fixture.objects();
+    let summary = gc(&fixture.repository);
+    assert_eq!((summary.epoch, summary.deleted.packs, summary.left.packs), (None, 0, 0), "{summary:?}");
+    assert_eq!(fixture.objects(), before);
+}
+
+#[test]
+fn one_run_frees_what_a_forgotten_snapshot_alone_needed() {
+    let mut fixture = Fixture::with_states(0..4);
+    fixture.forget(0);
+    fixture.forget(1);
+    let before = fixture.pack_bytes();
+    let plan = fixture.repository.gc_plan(&GcOptions::default(), &Silent).unwrap();
+    assert!(plan.bytes_freed() > 0 && plan.snapshots == 2, "{plan:?}");
+    let summary = gc(&fixture.repository);
+    assert_eq!(summary.epoch, Some(1));
+    assert!(summary.waits_for.is_empty() && summary.left.packs == 0, "{summary:?}");
+    assert_eq!(before + summary.written.bytes - summary.deleted.bytes, fixture.pack_bytes());
+    assert!(fixture.pack_bytes() < before);
+    fixture.assert_whole();
+    // Nothing is left of the forgotten: no marker, session or `closed/`, and none of the collector.
+    for kind in [ObjectKind::Withdrawn, ObjectKind::Beat, ObjectKind::Tombstone] {
+        assert!(fixture.backend.list_sorted(kind).unwrap().is_empty(), "{kind:?}");
+    }
+    for kind in [ObjectKind::Session, ObjectKind::Closed, ObjectKind::Snapshot] {
+        assert_eq!(fixture.backend.list_sorted(kind).unwrap().len(), 2, "{kind:?}");
+    }
+}
+
+#[test]
+fn what_stays_is_at_most_a_quarter_more_than_what_is_needed() {
+    let mut fixture = Fixture::with_states(0..1);
+    for day in 1..12 {
+        fixture.backup(day);
+        if day >= 3 {
+            fixture.forget(day - 3);
+        }
+        gc(&fixture.repository);
+        let plan = fixture.repository.gc_plan(&GcOptions::default(), &Silent).unwrap();
+        assert!(plan.packs.bytes <= plan.bytes_live / 4 * 5, "day {day}: {} for {}", plan.packs.bytes, plan.bytes_live);
+    }
+    fixture.assert_whole();
+}
+
+#[test]
+fn small_packs_are_merged_and_index_objects_follow() {
+    let mut fixture = Fixture::with_states(0..1);
+    for _ in 0..12 {
+        fixture.backup_stream(b"another small stream ", 3000);
+    }
+    let packs = fixture.packs().len();
+    let summary = gc(&fixture.repository);
+    assert!(summary.plan.small.packs >= 12 && fixture.packs().len() + 12 < packs, "{summary:?}");
+    fixture.assert_whole();
+    assert!(gc(&fixture.repository).plan.is_empty());
+}
+
+#[test]
+fn maintain_alone_collects_and_others_do_not() {
+    let mut fixture = Fixture::with_states(0..3);
+    fixture.forget(0);
+    let other = client_with(&fixture.repository, Roles::BACKUP.and(Roles::RESTORE), 71);
+    assert_eq!(other.gc(&GcOptions::default(), &Silent).unwrap_err().kind(), ErrorKind::Unauthorized);
+    let maintainer = client_with(&fixture.repository, Roles::MAINTAIN, 72);
+    assert!(maintainer.credential.chunk_id_key.is_none() && maintainer.credential.restore_keys.is_empty());
+    let summary = gc(&maintainer);
+    assert!(summary.deleted.packs > 0 && summary.bytes_copied > 0, "{summary:?}");
+    fixture.assert_whole();
+}
+
+#[test]
+fn damage_comes_first() {
+    let mut fixture = Fixture::with_states(0..3);
+    fixture.forget(0);
+    let snapshot = ObjectName::snapshot(fixture.kept[0].id);
+    let bytes = fixture.backend.get(&snapshot, u64::MAX).unwrap();
+    fixture.backend.delete(&snapshot).unwrap();
+    let packs = fixture.packs();
+    for damaged in [None, Some([&bytes[..100], &[bytes[100] ^ 1], &bytes[101..]].concat())] {
+        if let Some(damaged) = damaged {
+            fixture.backend.put(&snapshot, &damaged).unwrap();
+        }
+        assert_eq!(fixture.repository.gc(&GcOptions::default(), &Silent).unwrap_err().kind(), ErrorKind::Damaged);
+        assert_eq!(fixture.packs(), packs);
+    }
+    fixture.backend.delete(&snapshot).unwrap();
+    fixture.backend.put(&snapshot, &bytes).unwrap();
+    assert!(gc(&fixture.repository).deleted.packs > 0);
+    fixture.assert_whole();
+}
+
+#[test]
+fn a_damaged_frame_keeps_its_pack() {
+    let mut fixture = Fixture::with_states(0..3);
+    fixture.forget(0);
+    let plan = fixture.repository.gc_plan(&GcOptions::default(), &Silent).unwrap();
+    let candidate = plan.condemn.iter().find(|candidate| candidate.live_bytes > 0).unwrap();
+    let name = ObjectName::pack(candidate.pack.0, candidate.pack.1);
+    fixture.change(&name, |bytes| bytes[64..64 + candidate.size as usize / 2].iter_mut().for_each(|byte| *byte ^= 1));
+    let summary = gc(&fixture.repository);
+    assert_eq!(summary.condemned.packs + 1, plan.condemn.len() as u64);
+    assert!(fixture.packs().contains(&name));
+}
+
+#[test]
+fn two_collectors_do_not_disturb_each_other() {
+    let mut fixture = Fixture::with_states(0..3);
+    fixture.forget(0);
+    let other = fixture.other_handle(9);
+    // The other one begins a round and never moves again: only its session tells of it.
+    let stuck = Session::begin(&other, SessionKind::Collector).unwrap();
+    let summary = gc(&fixture.repository);
+    assert!(summary.epoch.is_some() && summary.deleted.packs == 0);
+    assert_eq!(summary.waits_for.iter().map(|open| open.session).collect::<Vec<_>>(), [stuck.id()]);
+    fixture.assert_whole();
+    stuck.close(false, Vec::new()).unwrap();
+    // It may finish the first one's sweep.
+    let finished = gc(&other);
+    assert_eq!((finished.epoch, finished.deleted.packs, finished.left.packs), (None, summary.left.packs, 0));
+    fixture.assert_whole();
+}
+
+#[test]
+fn backups_beside_collections_lose_nothing() {
+    let mut fixture = Fixture::with_states(0..2);
+    std::thread::scope(|scope| {
+        let collector = fixture.other_handle(1);
+        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+        let rounds = scope.spawn(move || {
+            let mut rounds = 0;
+            while stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {
+                gc(&collector);
+                rounds += 1;
+            }
+            rounds
+        });
+        let writer = fixture.other_handle(2);
+        let beside =
+            scope.spawn(move || (0..12).map(|day| (fixture::backup_state(&writer, "beside", day).unwrap(), day)).collect::<Vec<_>>());
+        for day in 2..14 {
+            fixture.backup(day);
+            fixture.forget(day - 2);
+        }
+        for (id, day) in beside.join().unwrap() {
+            fixture.keep(id, day);
+        }
+        drop(stop);
+        assert!(rounds.join().unwrap() > 1);
+    });
+    fixture.assert_whole();
+    let summary = gc(&fixture.repository);
+    assert_eq!((summary.left.packs, summary.waits_for.len()), (0, 0));
+    fixture.assert_whole();
+}
+
+#[test]
+fn a_collection_that_is_stopped_goes_on_later() {
+    let mut fixture = Fixture::with_states(0..3);
+    fixture.forget(0);
+    for questions in 0.. {
+        let stop = Interrupter::after(questions);
+        match fixture.repository.gc(&GcOptions::default(), &stop) {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Cancelled),
+            Ok(_) => break,
+        }
+        fixture.assert_whole();
+    }
+    assert!(gc(&fixture.repository).plan.is_empty());
+    fixture.assert_whole();
+}

@@ -1,0 +1,165 @@
+//! A process that stops at every single operation of the backend: nothing is lost, and the next run finishes.
+
+use super::fixture::{Fixture, backup_state, forget};
+use super::{GcOptions, gc};
+use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::SnapshotId;
+use crate::progress::Silent;
+use crate::repository::Repository;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Lets so many operations through; after them none is answered any more, as for a process that was killed.
+#[derive(Debug)]
+struct Stopping {
+    inner: Arc<dyn Backend>,
+    left: AtomicU64,
+    /// The last operation is done, and its answer is lost.
+    does_last: bool,
+}
+
+impl Stopping {
+    fn run<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let stopped = || Error::new(ErrorKind::Unavailable, "the process was stopped");
+        match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) {
+            Ok(1) if self.does_last => work().and_then(|_| Err(stopped())),
+            Ok(_) => work(),
+            Err(_) => Err(stopped()),
+        }
+    }
+}
+
+impl Backend for Stopping {
+    fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
+        Ok(Box::new(StoppingWriter { backend: self, inner: self.inner.create(name)? }))
+    }
+
+    fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
+        // Reading changes nothing: a stop there is one at the next write.
+        match self.left.load(Ordering::Relaxed) {
+            0 => self.run(|| self.inner.get_range(name, offset, length)),
+            _ => self.inner.get_range(name, offset, length),
+        }
+    }
+
+    fn size(&self, name: &ObjectName) -> Result<u64> {
+        self.inner.size(name)
+    }
+
+    fn list(
+        &self,
+        kind: ObjectKind,
+        visit: &mut dyn FnMut(ObjectInfo) -> Result<()>,
+        stranger: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
+        self.inner.list(kind, visit, stranger)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<()> {
+        self.run(|| self.inner.delete(name))
+    }
+
+    fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
+        self.inner.hold(name)
+    }
+
+    fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
+        self.inner.is_held(name)
+    }
+
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+}
+
+struct StoppingWriter<'a> {
+    backend: &'a Stopping,
+    inner: Box<dyn ObjectWriter + 'a>,
+}
+
+impl ObjectWriter for StoppingWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.inner.write(bytes)
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        self.backend.run(|| self.inner.finish())
+    }
+}
+
+/// Runs `work` on copies of the fixture, stopped at the first, the second, ... change that it makes, until it gets through; then looks.
+fn at_every_change(start: &Fixture, work: impl Fn(&Repository) -> Result<()>, look: impl Fn(&mut Fixture)) -> u64 {
+    for changes in 0..10_000 {
+        let mut is_through = false;
+        for does_last in [false, true] {
+            let mut fixture = start.copy();
+            let backend = Stopping { inner: Arc::new(fixture.backend.clone()), left: AtomicU64::new(changes), does_last };
+            let handle = fixture.handle_through(Arc::new(backend), 1000 + changes);
+            is_through = work(&handle).is_ok();
+            drop(handle);
+            look(&mut fixture);
+        }
+        if is_through {
+            return changes;
+        }
+    }
+    panic!("it never gets through");
+}
+
+/// The next collection finishes, and the one after it finds nothing to do.
+fn finishes(fixture: &mut Fixture) {
+    fixture.assert_whole();
+    let summary = gc(&fixture.repository);
+    assert_eq!((summary.left.packs, summary.waits_for.len()), (0, 0), "{summary:?}");
+    fixture.assert_whole();
+    assert!(gc(&fixture.repository).plan.is_empty());
+}
+
+#[test]
+fn a_collection_stopped_anywhere_loses_nothing_and_the_next_one_finishes() {
+    let mut start = Fixture::with_states(0..4);
+    start.forget(0);
+    start.forget(2);
+    let changes = at_every_change(&start, |handle| handle.gc(&GcOptions::default(), &Silent).map(drop), finishes);
+    assert!(changes > 20, "{changes} changes are too few to show anything");
+}
+
+#[test]
+fn a_forget_stopped_anywhere_is_finished_by_a_collection() {
+    let mut start = Fixture::with_states(0..3);
+    let forgotten = start.kept.remove(1).id;
+    let changes = at_every_change(
+        &start,
+        |handle| forget(handle, forgotten),
+        |fixture| {
+            let is_marked = fixture.repository.list_snapshots().unwrap().withdrawn.contains(&forgotten);
+            finishes(fixture);
+            assert_eq!(is_marked, !is_shown(fixture, forgotten));
+        },
+    );
+    assert_eq!(changes, 3);
+}
+
+#[test]
+fn a_backup_stopped_anywhere_leaves_a_snapshot_or_nothing() {
+    let mut start = Fixture::with_states(0..2);
+    start.forget(0);
+    let changes = at_every_change(
+        &start,
+        |handle| backup_state(handle, "daily", 3).map(drop),
+        |fixture| {
+            finishes(fixture);
+            for snapshot in fixture.repository.snapshots().unwrap() {
+                let mut content = Vec::new();
+                fixture.repository.restore_to_writer(&snapshot, None, &mut content, &Silent).unwrap();
+            }
+            assert_eq!(fixture.repository.list_snapshots().unwrap().closed.len(), fixture.repository.snapshots().unwrap().len());
+        },
+    );
+    assert!(changes > 5, "{changes}");
+}
+
+fn is_shown(fixture: &Fixture, id: SnapshotId) -> bool {
+    fixture.repository.snapshots().unwrap().iter().any(|snapshot| snapshot.id == id)
+}

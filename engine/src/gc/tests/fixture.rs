@@ -1,0 +1,210 @@
+//! A small repository in memory whose snapshots are known.
+
+use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind, ObjectName};
+use crate::backup::BackupOptions;
+use crate::crypto::{PassphraseCost, Secret, Signer};
+use crate::error::Result;
+use crate::format::config::CutMethod;
+use crate::format::object::Author;
+use crate::format::session::{WithdrawnBody, WithdrawnReason};
+use crate::format::{Certificate, Roles};
+use crate::id::{CredentialId, DomainId, SnapshotId};
+use crate::progress::{Event, Progress, Silent};
+use crate::repository::{CreateOptions, Key, Repository, Settings};
+use crate::runtime::{Runtime, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(super) const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
+/// Pieces of a state, and how many of them change every day.
+const PIECES: u64 = 60;
+const CHANGED: u64 = 7;
+
+/// Bytes that depend on `seed` and do not compress.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// What is backed up on a day: pieces of which a few, scattered, are new each day.
+pub(super) fn state(day: u64) -> Vec<u8> {
+    let piece = |n: u64| {
+        let changed = (0..day).rev().find(|past| (n + past * 11) % PIECES < CHANGED).map_or(0, |past| past + 1);
+        noise(n << 32 | changed, 3000 + (n as usize * 997) % 4000)
+    };
+    (0..PIECES).flat_map(piece).collect()
+}
+
+/// A snapshot that has to be there, and its content.
+pub(super) struct Kept {
+    pub(super) id: SnapshotId,
+    pub(super) content: Vec<u8>,
+    day: Option<u64>,
+}
+
+pub(super) struct Fixture {
+    pub(super) backend: MemoryBackend,
+    pub(super) repository: Repository,
+    pub(super) kept: Vec<Kept>,
+    key: Key,
+}
+
+impl Fixture {
+    pub(super) fn empty() -> Self {
+        let options = CreateOptions {
+            pack_size: 64 << 10,
+            data_frame_size: 8 << 10,
+            meta_frame_size: 4 << 10,
+            cut: CutMethod::Content { min: 512, average: 1024, max: 4096 },
+            passphrase_cost: PassphraseCost::TEST,
+        };
+        let backend = MemoryBackend::new();
+        let key = Key::KeyFile(Secret::new([5; 32]));
+        let repository =
+            Repository::create(Arc::new(backend.clone()), Runtime::seeded(11, NOW, 2), &key, &options, Settings::default()).unwrap();
+        Self { backend, repository, kept: Vec::new(), key }
+    }
+
+    /// One snapshot for each day.
+    pub(super) fn with_states(days: std::ops::Range<u64>) -> Self {
+        let mut fixture = Self::empty();
+        days.for_each(|day| fixture.backup(day));
+        fixture
+    }
+
+    /// The same objects in a backend of their own; nobody holds anything there.
+    pub(super) fn copy(&self) -> Self {
+        let backend = MemoryBackend::new();
+        self.objects().iter().for_each(|(name, bytes)| backend.put(name, bytes).unwrap());
+        let repository = open(Arc::new(backend.clone()), &self.key, 12);
+        let kept = self.kept.iter().map(|kept| Kept { id: kept.id, content: kept.content.clone(), day: kept.day }).collect();
+        Self { backend, repository, kept, key: self.key.clone() }
+    }
+
+    /// Another process with the same credential.
+    pub(super) fn other_handle(&self, seed: u64) -> Repository {
+        open(Arc::new(self.backend.clone()), &self.key, seed)
+    }
+
+    /// Another process, which reaches the objects through `backend`.
+    pub(super) fn handle_through(&self, backend: Arc<dyn Backend>, seed: u64) -> Repository {
+        open(backend, &self.key, seed)
+    }
+
+    pub(super) fn backup(&mut self, day: u64) {
+        let id = backup_state(&self.repository, "daily", day).unwrap();
+        self.keep(id, day);
+    }
+
+    pub(super) fn backup_stream(&mut self, name: &[u8], length: usize) {
+        let content: Vec<u8> = [name, &noise(self.kept.len() as u64, length)].concat();
+        let id = backup_bytes(&self.repository, "streams", content.clone()).unwrap();
+        self.kept.push(Kept { id, content, day: None });
+    }
+
+    pub(super) fn keep(&mut self, id: SnapshotId, day: u64) {
+        self.kept.push(Kept { id, content: state(day), day: Some(day) });
+    }
+
+    /// Forgets the first kept snapshot of that day.
+    pub(super) fn forget(&mut self, day: u64) {
+        let at = self.kept.iter().position(|kept| kept.day == Some(day)).unwrap();
+        let kept = self.kept.remove(at);
+        forget(&self.repository, kept.id).unwrap();
+    }
+
+    pub(super) fn objects(&self) -> BTreeMap<ObjectName, Vec<u8>> {
+        let kinds = ObjectKind::ALL.into_iter().flat_map(|kind| self.backend.list_sorted(kind).unwrap());
+        kinds.map(|object| (object.name, self.backend.get(&object.name, u64::MAX).unwrap())).collect()
+    }
+
+    pub(super) fn packs(&self) -> Vec<ObjectName> {
+        self.repository.list_packs().unwrap().into_iter().map(|object| object.name).collect()
+    }
+
+    pub(super) fn pack_bytes(&self) -> u64 {
+        self.repository.list_packs().unwrap().iter().map(|object| object.size).sum()
+    }
+
+    pub(super) fn change(&self, name: &ObjectName, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = self.backend.get(name, u64::MAX).unwrap();
+        change(&mut bytes);
+        self.backend.delete(name).unwrap();
+        self.backend.put(name, &bytes).unwrap();
+    }
+
+    /// Scrub finds nothing, and every kept snapshot comes back as it was.
+    pub(super) fn assert_whole(&self) {
+        let report = self.repository.scrub(&Silent).unwrap();
+        assert!(report.findings.is_empty(), "{:#?}", report.findings);
+        let shown: Vec<_> = self.repository.snapshots().unwrap();
+        for kept in &self.kept {
+            let snapshot = shown.iter().find(|snapshot| snapshot.id == kept.id).expect("the snapshot is listed");
+            let mut content = Vec::new();
+            self.repository.restore_to_writer(snapshot, None, &mut content, &Silent).unwrap();
+            assert!(content == kept.content, "snapshot {} has other content", kept.id);
+        }
+    }
+}
+
+fn open(backend: Arc<dyn Backend>, key: &Key, seed: u64) -> Repository {
+    Repository::open(backend, Runtime::seeded(seed, NOW, 2), key, Settings::default()).unwrap()
+}
+
+pub(super) fn backup_state(repository: &Repository, series: &str, day: u64) -> Result<SnapshotId> {
+    backup_bytes(repository, series, state(day))
+}
+
+fn backup_bytes(repository: &Repository, series: &str, content: Vec<u8>) -> Result<SnapshotId> {
+    let stream = Box::new(std::io::Cursor::new(content));
+    let summary = repository.backup_stream("state", stream, &BackupOptions::new(series), &Silent)?;
+    Ok(summary.snapshot.unwrap())
+}
+
+/// The order of `forget`: marker, snapshot, `closed/`.
+pub(super) fn forget(repository: &Repository, id: SnapshotId) -> Result<()> {
+    let session = repository.read_snapshot_header(id)?.record.id();
+    let body = WithdrawnBody { session, reason: WithdrawnReason::Forgotten, now: NOW };
+    repository.write_sealed(ObjectName::withdrawn(id), body.encode())?;
+    repository.backend.delete(&ObjectName::snapshot(id))?;
+    repository.backend.delete(&ObjectName::closed(session))
+}
+
+/// The same repository, opened by a client whose credential has only `roles`, and the keys that go with them.
+pub(super) fn client_with(repository: &Repository, roles: Roles, seed: u8) -> Repository {
+    let mut credential = (*repository.credential).clone();
+    let admin = Signer::new(credential.admin_seed.as_ref().unwrap());
+    credential.signing_seed = Secret::new([seed; 32]);
+    let signer = Signer::new(&credential.signing_seed);
+    let name = CredentialId([seed; 16]);
+    let certificate = Certificate::sign(&admin, &repository.id, 1, roles, DomainId([0; 16]), name, signer.verifying_key());
+    credential.author = Author { certificate, signer };
+    credential.admin_seed = None;
+    if !roles.contain(Roles::BACKUP) {
+        (credential.chunk_id_key, credential.cutting_key) = (None, None);
+    }
+    if !roles.contain(Roles::RESTORE) {
+        credential.restore_keys.clear();
+    }
+    let (backend, runtime) = (Arc::clone(&repository.backend), Runtime::seeded(u64::from(seed), NOW, 2));
+    Repository::assemble(backend, runtime, credential, repository.config.clone(), repository.id, 1, Settings::default())
+}
+
+/// Stops an operation at the n-th question whether it should go on.
+#[derive(Debug)]
+pub(super) struct Interrupter(AtomicU64);
+
+impl Interrupter {
+    pub(super) fn after(questions: u64) -> Self {
+        Self(AtomicU64::new(questions))
+    }
+}
+
+impl Progress for Interrupter {
+    fn event(&self, _: Event<'_>) {}
+    fn is_cancelled(&self) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
+    }
+}

@@ -1,0 +1,156 @@
+//! Sessions that are at work, dead, or wake after they were given up.
+
+use super::fixture::{Fixture, NOW, forget};
+use super::{GcOptions, gc};
+use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
+use crate::error::ErrorKind;
+use crate::format::session::{BeatBody, SessionKind};
+use crate::progress::Silent;
+use crate::repository::{Repository, Session, Settings};
+use crate::runtime::{Runtime, StillClock};
+use std::sync::Arc;
+
+/// A collector on another machine than everybody else, with a clock that can be moved.
+fn elsewhere(fixture: &Fixture, cache: &std::path::Path) -> (Repository, Arc<StillClock>) {
+    let clock = Arc::new(StillClock::new(NOW));
+    let mut repository = fixture.other_handle(31);
+    repository.runtime = Runtime { clock: clock.clone(), ..repository.runtime };
+    repository.settings = Settings::default().with_cache(cache).with_label("elsewhere process 1");
+    (repository, clock)
+}
+
+#[test]
+fn packs_of_a_running_backup_stay_and_the_sweep_waits_for_it() {
+    let mut fixture = Fixture::with_states(0..3);
+    let other = fixture.other_handle(3);
+    let session = Session::begin(&other, SessionKind::Writer).unwrap();
+    fixture.forget(0);
+    let summary = gc(&fixture.repository);
+    assert_eq!(summary.deleted.packs, 0);
+    assert_eq!(summary.waits_for[0].session, session.id());
+    session.close(true, Vec::new()).unwrap();
+    assert_eq!(gc(&fixture.repository).left.packs, 0);
+    fixture.assert_whole();
+}
+
+#[test]
+fn a_session_without_a_process_is_given_up_at_once_and_its_packs_go() {
+    let mut fixture = Fixture::with_states(0..3);
+    let snapshot = fixture.kept.pop().unwrap();
+    // As after a crash between the packs and the snapshot.
+    let session = fixture.repository.read_snapshot_header(snapshot.id).unwrap().record.id();
+    fixture.backend.delete(&ObjectName::snapshot(snapshot.id)).unwrap();
+    fixture.backend.delete(&ObjectName::closed(session)).unwrap();
+    let summary = gc(&fixture.repository);
+    assert_eq!(summary.sessions_given_up, [session]);
+    assert!(summary.deleted.packs > 0 && summary.left.packs == 0, "{summary:?}");
+    assert!(fixture.backend.list_sorted(ObjectKind::Tombstone).unwrap().is_empty());
+    fixture.assert_whole();
+}
+
+#[test]
+fn suspect_snapshots_of_dead_sessions_are_settled() {
+    let fixture = Fixture::with_states(0..3);
+    let (first, last) = (fixture.kept[0].id, fixture.kept[2].id);
+    for id in [first, last] {
+        let session = fixture.repository.read_snapshot_header(id).unwrap().record.id();
+        fixture.backend.delete(&ObjectName::closed(session)).unwrap();
+    }
+    let lost = ObjectName::pack(ObjectKind::DataPack, {
+        // A pack that only the last one needs.
+        let session = fixture.repository.read_snapshot_header(last).unwrap().record.id();
+        let own = fixture.packs().into_iter().filter(|name| name.kind() == ObjectKind::DataPack).find(|name| {
+            let tail = fixture.repository.read_pack_tail(name, fixture.backend.size(name).unwrap()).unwrap();
+            tail.tables.sessions[0].id() == session
+        });
+        own.unwrap().pack_id().unwrap()
+    });
+    fixture.backend.delete(&lost).unwrap();
+    let summary = gc(&fixture.repository);
+    assert_eq!((&summary.snapshots_settled[..], &summary.snapshots_withdrawn[..]), (&[first][..], &[last][..]));
+    let mut fixture = fixture;
+    fixture.kept.pop();
+    fixture.assert_whole();
+    assert_eq!(fixture.repository.snapshots().unwrap().len(), 2);
+}
+
+#[test]
+fn a_session_of_another_machine_is_dead_after_a_lease_without_a_beat() {
+    let mut fixture = Fixture::with_states(0..3);
+    let other = fixture.other_handle(3);
+    let session = Session::begin(&other, SessionKind::Writer).unwrap();
+    let id = session.id();
+    drop(session);
+    fixture.forget(0);
+    let cache = tempfile::tempdir().unwrap();
+    let (collector, clock) = elsewhere(&fixture, cache.path());
+    assert_eq!(gc(&collector).waits_for.len(), 1);
+    clock.advance(899);
+    other.write_sealed(ObjectName::beat(id, 1), BeatBody { now: NOW }.encode()).unwrap();
+    assert_eq!(gc(&collector).waits_for.len(), 1);
+    clock.advance(899);
+    assert_eq!(gc(&collector).waits_for.len(), 1);
+    clock.advance(1);
+    let summary = gc(&collector);
+    assert_eq!((&summary.sessions_given_up[..], summary.left.packs), (&[id][..], 0));
+    fixture.assert_whole();
+}
+
+#[test]
+fn a_writer_that_wakes_after_its_tombstone_takes_its_snapshot_back() {
+    for is_cleaned_up in [false, true] {
+        let fixture = Fixture::with_states(0..2);
+        let other = fixture.other_handle(3);
+        let session = Session::begin(&other, SessionKind::Writer).unwrap();
+        let cache = tempfile::tempdir().unwrap();
+        let (collector, clock) = elsewhere(&fixture, cache.path());
+        gc(&collector);
+        clock.advance(900);
+        assert_eq!(gc(&collector).sessions_given_up, [session.id()]);
+        if !is_cleaned_up {
+            let body = crate::format::session::TombstoneBody { epoch: 1, now: NOW };
+            collector.write_sealed(ObjectName::tombstone(session.id()), body.encode()).unwrap();
+        }
+        let error = session.withdraw_if_given_up(fixture.kept[0].id).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Busy);
+        assert!(fixture.repository.list_snapshots().unwrap().withdrawn.contains(&fixture.kept[0].id));
+    }
+}
+
+#[test]
+fn a_session_that_is_given_up_before_it_is_held_starts_over() {
+    let fixture = Fixture::with_states(0..1);
+    let session = Session::begin(&fixture.repository, SessionKind::Reader).unwrap();
+    // Closed by its own process and by nobody else: a second close is the same.
+    let id = session.id();
+    session.close(true, Vec::new()).unwrap();
+    assert!(fixture.repository.has(&ObjectName::closed(id)).unwrap());
+    gc(&fixture.repository);
+    assert!(!fixture.repository.has(&ObjectName::closed(id)).unwrap());
+    assert!(!fixture.repository.has(&ObjectName::session(id)).unwrap());
+}
+
+#[test]
+fn what_a_slow_writer_used_of_a_condemned_pack_is_rescued() {
+    let mut fixture = Fixture::with_states(0..2);
+    // A writer that deduplicates against the first state, which is forgotten and condemned before the writer publishes.
+    let slow = fixture.other_handle(3);
+    let held = Session::begin(&slow, SessionKind::Writer).unwrap();
+    let forgotten = fixture.kept.remove(0);
+    let header = fixture.repository.read_snapshot_header(forgotten.id).unwrap();
+    let object = fixture.backend.get(&ObjectName::snapshot(forgotten.id), u64::MAX).unwrap();
+    let closed = fixture.backend.get(&ObjectName::closed(header.record.id()), u64::MAX).unwrap();
+    forget(&fixture.repository, forgotten.id).unwrap();
+    let summary = gc(&fixture.repository);
+    assert!(summary.epoch.is_some() && summary.deleted.packs == 0);
+    // Its snapshot names the frames of the forgotten one: the same object stands for it.
+    fixture.backend.delete(&ObjectName::withdrawn(forgotten.id)).unwrap();
+    fixture.backend.put(&ObjectName::snapshot(forgotten.id), &object).unwrap();
+    fixture.backend.put(&ObjectName::closed(header.record.id()), &closed).unwrap();
+    held.close(true, Vec::new()).unwrap();
+    fixture.kept.push(forgotten);
+    let swept = gc(&fixture.repository);
+    assert!(swept.bytes_copied > 0 && swept.left.packs == 0, "{swept:?}");
+    fixture.assert_whole();
+    assert!(fixture.repository.gc_plan(&GcOptions::default(), &Silent).unwrap().condemned.packs == 0);
+}
