@@ -99,13 +99,12 @@ pub(super) fn clean_up(
     swept: u32,
 ) -> Result<u64> {
     let mut removed = 0;
-    let mut listing = repository.list_snapshots()?;
+    let listing = repository.list_snapshots()?;
     let is_over = |id: &SnapshotId| observations.markers.get(id).is_some_and(|seen| *seen < swept);
     for id in listing.snapshots.iter().filter(|id| listing.withdrawn.contains(id) && is_over(id)) {
         removed += u64::from(delete(repository, &ObjectName::snapshot(*id))?);
     }
-    listing.snapshots.retain(|id| !(listing.withdrawn.contains(id) && is_over(id)));
-    let (removed_of_sessions, tombstoned) = remove_sessions(repository, own, &listing)?;
+    let (removed_of_sessions, tombstoned) = remove_sessions(repository, own)?;
     removed += removed_of_sessions;
     for id in listing.withdrawn.iter().filter(|id| is_over(id) && markers.stands_alone(id)) {
         let name = ObjectName::withdrawn(*id);
@@ -121,8 +120,7 @@ pub(super) fn clean_up(
 }
 
 /// Removes what sessions have left; gives how many objects, and the sessions whose tombstone stays.
-fn remove_sessions(repository: &Repository, own: SessionId, listing: &SnapshotListing) -> Result<(u64, HashSet<SessionId>)> {
-    let needed = needed_sessions(listing);
+fn remove_sessions(repository: &Repository, own: SessionId) -> Result<(u64, HashSet<SessionId>)> {
     let mut beats: HashMap<SessionId, Vec<ObjectName>> = HashMap::new();
     for object in repository.backend.list_sorted(ObjectKind::Beat)? {
         beats.entry(SessionId(object.name.id())).or_default().push(object.name);
@@ -133,8 +131,9 @@ fn remove_sessions(repository: &Repository, own: SessionId, listing: &SnapshotLi
     let mut tombstoned = companions(ObjectKind::Tombstone)?;
     let closed = companions(ObjectKind::Closed)?;
     let objects = companions(ObjectKind::Session)?;
-    // Listed last: who is open in it had published its session before.
+    // After the companions: who is open had published its session before. And before the snapshots: who has ended had published those.
     let sessions = Sessions::list(repository, Some(own))?;
+    let needed = needed_sessions(&repository.list_snapshots()?);
     let open: HashSet<_> = sessions.open.iter().map(|open| open.session).chain([own]).collect();
     let all: BTreeSet<_> = beats.keys().chain(&tombstoned).chain(&closed).chain(&objects).copied().collect();
     let mut removed = 0;

@@ -36,11 +36,8 @@ impl Backend for Stopping {
     }
 
     fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
-        // Reading changes nothing: a stop there is one at the next write.
-        match self.left.load(Ordering::Relaxed) {
-            0 => self.run(|| self.inner.get_range(name, offset, length)),
-            _ => self.inner.get_range(name, offset, length),
-        }
+        // Reading changes nothing: a stop there is one at the next change.
+        self.inner.get_range(name, offset, length)
     }
 
     fn size(&self, name: &ObjectName) -> Result<u64> {
@@ -122,7 +119,7 @@ fn a_collection_stopped_anywhere_loses_nothing_and_the_next_one_finishes() {
     start.forget(0);
     start.forget(2);
     let changes = at_every_change(&start, |handle| handle.gc(&GcOptions::default(), &Silent).map(drop), finishes);
-    assert!(changes > 20, "{changes} changes are too few to show anything");
+    assert!(changes > 15, "{changes} changes are too few to show anything");
 }
 
 #[test]
@@ -138,7 +135,7 @@ fn a_forget_stopped_anywhere_is_finished_by_a_collection() {
             assert_eq!(is_marked, !is_shown(fixture, forgotten));
         },
     );
-    assert_eq!(changes, 3);
+    assert_eq!(changes, 5);
 }
 
 #[test]
@@ -154,7 +151,7 @@ fn a_backup_stopped_anywhere_leaves_a_snapshot_or_nothing() {
                 let mut content = Vec::new();
                 fixture.repository.restore_to_writer(&snapshot, None, &mut content, &Silent).unwrap();
             }
-            assert_eq!(fixture.repository.list_snapshots().unwrap().closed.len(), fixture.repository.snapshots().unwrap().len());
+            assert_eq!(fixture.repository.list_snapshots().unwrap().missing(), []);
         },
     );
     assert!(changes > 5, "{changes}");

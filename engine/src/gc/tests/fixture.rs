@@ -3,7 +3,7 @@
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind, ObjectName};
 use crate::backup::BackupOptions;
 use crate::crypto::{PassphraseCost, Secret, Signer};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::config::CutMethod;
 use crate::format::object::Author;
 use crate::format::session::{WithdrawnBody, WithdrawnReason};
@@ -17,9 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
-/// Pieces of a state, and how many of them change every day.
+/// Pieces of a state; in each stretch of so many some in a row change every day.
 const PIECES: u64 = 60;
-const CHANGED: u64 = 7;
+const STRETCH: u64 = 15;
+const CHANGED: u64 = 5;
 
 /// Bytes that depend on `seed` and do not compress.
 fn noise(seed: u64, length: usize) -> Vec<u8> {
@@ -28,10 +29,10 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// What is backed up on a day: pieces of which a few, scattered, are new each day.
+/// What is backed up on a day: pieces of which a third, here and there, is new each day.
 pub(super) fn state(day: u64) -> Vec<u8> {
     let piece = |n: u64| {
-        let changed = (0..day).rev().find(|past| (n + past * 11) % PIECES < CHANGED).map_or(0, |past| past + 1);
+        let changed = (0..day).rev().find(|past| (n + past * 4) % STRETCH < CHANGED).map_or(0, |past| past + 1);
         noise(n << 32 | changed, 3000 + (n as usize * 997) % 4000)
     };
     (0..PIECES).flat_map(piece).collect()
@@ -163,13 +164,19 @@ fn backup_bytes(repository: &Repository, series: &str, content: Vec<u8>) -> Resu
     Ok(summary.snapshot.unwrap())
 }
 
-/// The order of `forget`: marker, snapshot, `closed/`.
+/// The order of `forget`: marker, snapshot, session, `closed/`.
 pub(super) fn forget(repository: &Repository, id: SnapshotId) -> Result<()> {
     let session = repository.read_snapshot_header(id)?.record.id();
     let body = WithdrawnBody { session, reason: WithdrawnReason::Forgotten, now: NOW };
     repository.write_sealed(ObjectName::withdrawn(id), body.encode())?;
-    repository.backend.delete(&ObjectName::snapshot(id))?;
-    repository.backend.delete(&ObjectName::closed(session))
+    for name in [ObjectName::snapshot(id), ObjectName::session(session), ObjectName::closed(session)] {
+        match repository.backend.delete(&name) {
+            // A collection beside it may have gone on where this one is.
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The same repository, opened by a client whose credential has only `roles`, and the keys that go with them.

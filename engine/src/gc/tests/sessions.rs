@@ -138,15 +138,15 @@ fn what_a_slow_writer_used_of_a_condemned_pack_is_rescued() {
     let held = Session::begin(&slow, SessionKind::Writer).unwrap();
     let forgotten = fixture.kept.remove(0);
     let header = fixture.repository.read_snapshot_header(forgotten.id).unwrap();
-    let object = fixture.backend.get(&ObjectName::snapshot(forgotten.id), u64::MAX).unwrap();
-    let closed = fixture.backend.get(&ObjectName::closed(header.record.id()), u64::MAX).unwrap();
+    let session = header.record.id();
+    let names = [ObjectName::session(session), ObjectName::snapshot(forgotten.id), ObjectName::closed(session)];
+    let objects = names.map(|name| fixture.backend.get(&name, u64::MAX).unwrap());
     forget(&fixture.repository, forgotten.id).unwrap();
     let summary = gc(&fixture.repository);
     assert!(summary.epoch.is_some() && summary.deleted.packs == 0);
     // Its snapshot names the frames of the forgotten one: the same object stands for it.
     fixture.backend.delete(&ObjectName::withdrawn(forgotten.id)).unwrap();
-    fixture.backend.put(&ObjectName::snapshot(forgotten.id), &object).unwrap();
-    fixture.backend.put(&ObjectName::closed(header.record.id()), &closed).unwrap();
+    names.iter().zip(objects).for_each(|(name, bytes)| fixture.backend.put(name, &bytes).unwrap());
     held.close(true, Vec::new()).unwrap();
     fixture.kept.push(forgotten);
     let swept = gc(&fixture.repository);
