@@ -4,6 +4,7 @@ mod backup;
 mod cat;
 mod check;
 mod completions;
+mod gc;
 mod init;
 mod ls;
 mod restore;
@@ -50,6 +51,7 @@ pub(crate) enum Command {
     Stats(stats::Args),
     Check(check::Args),
     Scrub(scrub::Args),
+    Gc(gc::Args),
     Completions(completions::Args),
     Version(version::Args),
 }
@@ -67,6 +69,7 @@ impl Command {
             Self::Stats(args) => stats::run(args, context),
             Self::Check(args) => check::run(args, context),
             Self::Scrub(args) => scrub::run(args, context),
+            Self::Gc(args) => gc::run(args, context),
             Self::Completions(args) => completions::run(args, context),
             Self::Version(args) => version::run(args, context),
         }
