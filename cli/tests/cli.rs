@@ -177,6 +177,58 @@ fn what_was_backed_up_comes_back_by_series_time_path_and_id() {
 }
 
 #[test]
+fn forget_says_why_and_drops_only_what_no_rule_keeps() {
+    let home = Home::new();
+    let options = home.with_repository();
+    let backup = |series: &str, day: u8| {
+        home.write("data/x", noise(40_000 + 10_000 * usize::from(day)));
+        let time = format!("2026-01-0{day}T12:00:00Z");
+        let arguments = ["backup", "data", "--series", series, "--time", &time, "--json"];
+        home.run(0, &plus(&options, &arguments)).last("summary")["snapshot_id"].as_str().unwrap().to_owned()
+    };
+    let one: Vec<_> = (1..=4).map(|day| backup("one", day)).collect();
+    let other = backup("two", 1);
+    let run = |code, arguments: &[&str]| home.run(code, &plus(&options, arguments));
+    let shown = || run(0, &["snapshots", "--json"]).last("summary")["snapshots"].as_u64().unwrap();
+
+    for wrong in [&["forget"][..], &["forget", "--dry-run"], &["forget", "--keep-last", "0"], &["forget", "latest"]] {
+        run(2, wrong);
+    }
+    run(2, &["forget", &one[0], "--keep-last", "1"]);
+    run(1, &["forget", &one[0], "0123456789"]);
+    run(2, &["forget", "--keep-within", "soon"]);
+    assert_eq!(shown(), 5);
+
+    let dry = run(0, &["forget", "--keep-last", "1", "--keep-within", "1d", "--dry-run"]);
+    assert!(dry.stdout.contains("one: 2 of 4 stay") && dry.stdout.contains("two: 1 of 1 stay"), "{}", dry.stdout);
+    assert!(dry.stdout.contains(&format!("keep  {}", &one[3][..8])) && dry.stdout.contains("newest, last 1 of 1"), "{}", dry.stdout);
+    assert!(dry.stdout.contains("last: 1 newer, more than 1 d before the newest") && dry.stdout.contains("nothing was changed"));
+    assert_eq!(shown(), 5);
+    let freed = run(0, &["stats", "--if-forgotten", "--keep-last", "1", "--series", "one", "--json"]).last("summary");
+    assert_eq!(freed["snapshot_ids"], serde_json::json!(one[..3]));
+    let by_id = run(0, &["stats", "--json", "--if-forgotten", &one[0], &one[1], &one[2][..8]]).last("summary");
+    assert_eq!(by_id, freed);
+    assert!(freed["bytes_freed"].as_u64().unwrap() + freed["bytes_freed_in_part"].as_u64().unwrap() > 0, "{freed}");
+    run(2, &["stats", "--if-forgotten"]);
+    run(2, &["stats", "--keep-last", "1"]);
+
+    let lines = run(0, &["forget", "--keep-daily", "2", "--series", "one", "--json"]).json();
+    let said: Vec<_> =
+        lines.iter().map(|line| (line["id"].as_str().unwrap_or_default(), line["action"].as_str().unwrap_or_default())).collect();
+    let expected = [(&*one[0], "drop"), (&*one[1], "drop"), (&*one[2], "keep"), (&*one[3], "keep"), ("", "")];
+    assert_eq!(said, expected);
+    assert_eq!((&lines[0]["series"], &lines[0]["reasons"]), (&"one".into(), &serde_json::json!(["daily: 2 newer"])));
+    assert_eq!((&lines[4]["forgotten"], &lines[4]["snapshots_kept"]), (&2.into(), &2.into()));
+    let named = run(0, &["forget", &one[3][..8], &other]);
+    assert!(named.stdout.contains("2 snapshots forgotten") && named.stdout.contains("icecore gc"), "{}", named.stdout);
+    assert_eq!(run(0, &["forget", &one[3], "--json"]).last("summary")["withdrawn_before"], 1);
+    assert_eq!(shown(), 1);
+    assert!(run(0, &["check"]).stderr.is_empty());
+    run(0, &["restore", &one[2][..8], "--target", "back"]);
+    assert_eq!(fs::read(home.path("back/data/x")).unwrap(), noise(70_000));
+}
+
+#[test]
 fn a_folder_is_restored_into_the_target_or_by_its_name() {
     let home = Home::new();
     let options = home.with_repository();
@@ -353,7 +405,7 @@ fn names_that_are_no_text_are_shown_safely_and_exactly() {
 #[test]
 fn every_command_has_help_with_an_example() {
     let home = Home::new();
-    let commands = ["init", "backup", "restore", "snapshots", "ls", "cat", "stats", "check", "scrub", "completions", "version"];
+    let commands = ["init", "backup", "restore", "snapshots", "ls", "cat", "stats", "forget", "check", "scrub", "completions", "version"];
     for command in commands {
         let help = home.run(0, &[command, "--help"]).stdout;
         assert!(help.contains(&format!("\n  icecore {command}")), "{command}: {help}");

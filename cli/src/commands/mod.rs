@@ -4,9 +4,11 @@ mod backup;
 mod cat;
 mod check;
 mod completions;
+mod forget;
 mod init;
 mod ls;
 mod restore;
+mod rules;
 mod scrub;
 mod selection;
 mod snapshots;
@@ -47,7 +49,8 @@ pub(crate) enum Command {
     Snapshots(snapshots::Args),
     Ls(ls::Args),
     Cat(cat::Args),
-    Stats(stats::Args),
+    Stats(Box<stats::Args>),
+    Forget(Box<forget::Args>),
     Check(check::Args),
     Scrub(scrub::Args),
     Completions(completions::Args),
@@ -65,6 +68,7 @@ impl Command {
             Self::Ls(args) => ls::run(args, context),
             Self::Cat(args) => cat::run(args, context),
             Self::Stats(args) => stats::run(args, context),
+            Self::Forget(args) => forget::run(args, context),
             Self::Check(args) => check::run(args, context),
             Self::Scrub(args) => scrub::run(args, context),
             Self::Completions(args) => completions::run(args, context),

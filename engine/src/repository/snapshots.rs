@@ -89,6 +89,25 @@ impl SnapshotListing {
         }
     }
 
+    /// The headers that could be read, of snapshots that were not withdrawn, ascending by id.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (SnapshotId, &SnapshotHeader)> {
+        let counting = self.snapshots.iter().filter(|id| !self.withdrawn.contains(id));
+        counting.filter_map(|id| Some((*id, &self.pieces.get(id)?.0)))
+    }
+
+    /// The header of a snapshot that could be read.
+    pub(crate) fn header(&self, id: SnapshotId) -> Option<&SnapshotHeader> {
+        self.pieces.get(&id).map(|(header, _)| header)
+    }
+
+    /// Whether a snapshot with this header counts.
+    pub(crate) fn state(&self, id: SnapshotId, header: &SnapshotHeader) -> SnapshotState {
+        match self.closed.get(&header.record.id()).is_some_and(|closed| closed.snapshots.contains(&id)) {
+            true => SnapshotState::Closed,
+            false => SnapshotState::Suspect,
+        }
+    }
+
     /// Snapshots that a closed session published and that are neither there nor withdrawn: damage.
     pub(crate) fn missing(&self) -> Vec<SnapshotId> {
         let there: HashSet<_> = self.snapshots.iter().collect();
@@ -139,12 +158,12 @@ impl Repository {
         }
     }
 
-    /// What `withdrawn/` says, if the snapshot's own session or maintain says it (SESS-3, SESS-4).
-    fn read_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<WithdrawnBody> {
+    /// What `withdrawn/` says and who says it, if the snapshot's own session or maintain does (SESS-3, SESS-4).
+    pub(crate) fn read_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<(WithdrawnBody, Certificate)> {
         let unsealed = self.read_sealed(&ObjectName::withdrawn(snapshot))?;
         let body = WithdrawnBody::decode(&unsealed.plaintext)?;
         match self.may_withdraw(snapshot, &body, &unsealed.certificate, &listing.closed)? {
-            true => Ok(body),
+            true => Ok((body, unsealed.certificate)),
             false => Err(Error::rule("SESS-3", "somebody else's snapshot may only be withdrawn by maintain")),
         }
     }
@@ -210,8 +229,7 @@ impl Repository {
             false => return Err(Error::rule("SNAP-8", "the sealed body does not open").context(name)),
         };
         body.check_tokens(&self.credential.token_key, &header.series, &header.tags).map_err(|error| error.context(name))?;
-        let closed = listing.closed.get(&header.record.id()).is_some_and(|closed| closed.snapshots.contains(&id));
-        Ok(Snapshot { id, state: if closed { SnapshotState::Closed } else { SnapshotState::Suspect }, header, body })
+        Ok(Snapshot { id, state: listing.state(id, &header), header, body })
     }
 
     /// All snapshots that count, oldest first. Suspect ones are shown when all their frames were found.
