@@ -8,7 +8,7 @@ use crate::crypto::derive;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::index_object::IndexBody;
 use crate::format::session::snapshot_sealer;
-use crate::format::snapshot::{SnapshotBody, SnapshotHeader, SourceKind, Token, join, series_token, tag_token};
+use crate::format::snapshot::{SnapshotBody, SnapshotHeader, Token, join, series_token, tag_token};
 use crate::format::{
     ContentsTable,
     refs::{FrameUse, Usage},

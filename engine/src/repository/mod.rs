@@ -31,7 +31,7 @@ pub(crate) use nodes::{NodeStore, RefsNodes};
 pub(crate) use objects::{ClearTail, PackTail, domains};
 pub(crate) use refs_collector::RefsCollector;
 pub(crate) use session::Session;
-pub(crate) use writer::{ChunkUse, Writer, WriterSummary};
+pub(crate) use writer::{ChunkUse, Writer};
 
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};

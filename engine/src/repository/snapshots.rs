@@ -89,6 +89,11 @@ impl SnapshotListing {
         }
     }
 
+    /// The headers that could be read.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (SnapshotId, &SnapshotHeader)> {
+        self.pieces.iter().map(|(id, (header, _))| (*id, header))
+    }
+
     /// Snapshots that a closed session published and that are neither there nor withdrawn: damage.
     pub(crate) fn missing(&self) -> Vec<SnapshotId> {
         let there: HashSet<_> = self.snapshots.iter().collect();
