@@ -49,8 +49,8 @@ fn write(corpus: &Path, target: &str, name: &str, seed: &[u8]) -> io::Result<()>
 /// What no vector has the form of.
 fn own_seeds() -> Vec<Vec<u8>> {
     // A symlink to the outside and a file below it, a hard link, plain folders and files, one change.
-    let hostile = [3, 1, 2, 4, 1, 8, 2, 2, 0, 0, 0, 1, 9, 6, 1, 0, 1, 1, 0, 0, 0, 0];
-    let plain = [3, 1, 0, 2, 0, 2, 0, 1, 0, 0, 1, 13, 4, 1, 0, 0];
+    let hostile = [7, 3, 1, 2, 4, 1, 8, 2, 2, 0, 0, 0, 1, 9, 6, 1, 0, 1, 1, 0, 0, 0, 0];
+    let plain = [1, 3, 1, 0, 2, 0, 2, 0, 1, 0, 0, 1, 13, 4, 1, 0, 0];
     let ramp: Vec<u8> = (0..=255).collect();
     vec![hostile.to_vec(), plain.to_vec(), ramp.repeat(8), vec![0; 300], b"text that repeats itself, text that repeats itself".to_vec()]
 }

@@ -1,7 +1,7 @@
 //! A whole repository written anew: every piece may be changed beneath its seal, and what names it follows.
 
 use super::Keys;
-use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind, ObjectName};
+use crate::backend::{BackendExt, MemoryBackend, ObjectKind, ObjectName};
 use crate::compress::Decompressor;
 use crate::crypto::{Sealer, Secret};
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use crate::format::pack::{Footer, GroupHasher};
 use crate::format::session::{SessionRecord, frame_sealer, refs_frame_sealer, snapshot_sealer};
 use crate::format::snapshot::{self, SnapshotHeader};
 use crate::format::{ContentsTable, FrameRecord, Tables};
-use crate::id::{ChunkId, FrameClass, SnapshotId};
+use crate::id::{ChunkId, FrameClass, SessionId, SnapshotId};
 use crate::limits::CHUNK_SIZE_MAX;
 use crate::repository::{ChunkKind, Repository};
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ impl Keys {
     /// # Errors
     /// Where `from` does not hold what was written with these keys.
     pub fn rewrite(&self, from: &MemoryBackend, change: &mut dyn FnMut(Part, &mut Vec<u8>)) -> Result<MemoryBackend> {
-        let mut run = Rewrite { keys: self, from, to: MemoryBackend::new(), ids: HashMap::new(), change };
+        let mut run = Rewrite { keys: self, from, to: MemoryBackend::new(), ids: HashMap::new(), sealers: HashMap::new(), change };
         for kind in [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack] {
             run.each(kind, Rewrite::pack)?;
         }
@@ -72,6 +72,8 @@ struct Rewrite<'a> {
     to: MemoryBackend,
     /// What chunks are called now. Children were written before their parents, so that parents learn of it in time.
     ids: HashMap<ChunkId, ChunkId>,
+    /// What seals the frames of each session and class.
+    sealers: HashMap<(SessionId, Option<FrameClass>), Sealer>,
     change: &'a mut dyn FnMut(Part, &mut Vec<u8>),
 }
 
@@ -141,7 +143,7 @@ impl Rewrite<'_> {
     }
 
     fn frame(&mut self, sessions: &[SessionRecord], record: &FrameRecord, sealed: &[u8]) -> Result<(Vec<u8>, FrameRecord)> {
-        let sealer = self.keys.sealer(sessions, record)?;
+        let sealer = self.sealer(sessions, record)?;
         let (mut sealed, mut plaintext) = (sealed.to_vec(), Vec::new());
         let mut decompressor = Decompressor::new()?;
         frame::open(&sealer, record.id, &record.hash, record.plaintext_length, &mut decompressor, &mut sealed, &mut plaintext)?;
@@ -168,6 +170,18 @@ impl Rewrite<'_> {
         let hash = *blake3::hash(&payload).as_bytes();
         let (sealed_length, plaintext_length) = (payload.len() as u32, plaintext.len() as u32);
         Ok((payload, FrameRecord { sealed_length, plaintext_length, hash, chunks, ..record.clone() }))
+    }
+}
+
+impl Rewrite<'_> {
+    fn sealer(&mut self, sessions: &[SessionRecord], record: &FrameRecord) -> Result<Sealer> {
+        let key = (record.id.session, record.id.class());
+        if let Some(sealer) = self.sealers.get(&key) {
+            return Ok(sealer.clone());
+        }
+        let sealer = self.keys.sealer(sessions, record)?;
+        self.sealers.insert(key, sealer.clone());
+        Ok(sealer)
     }
 }
 
@@ -210,5 +224,60 @@ fn rename(ids: &HashMap<ChunkId, ChunkId>, bytes: &mut [u8]) {
             }
             None => at += 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::BackupOptions;
+    use crate::crypto::Secret;
+    use crate::progress::Silent;
+    use crate::repository::{CreateOptions, Key, Settings};
+    use crate::runtime::{Runtime, Timestamp};
+    use std::sync::Arc;
+
+    fn stored() -> (MemoryBackend, Keys, Key) {
+        let (backend, key) = (MemoryBackend::new(), Key::KeyFile(Secret::new([5; 32])));
+        let options = CreateOptions { data_frame_size: 4_096, meta_frame_size: 4_096, ..CreateOptions::default() };
+        let runtime = Runtime::seeded(1, Timestamp { seconds: 1_800_000_000, nanoseconds: 0 }, 1);
+        let made = Repository::create(Arc::new(backend.clone()), runtime, &key, &options, Settings::default()).unwrap();
+        let stream: Vec<u8> = (0..2_500_000_u32).flat_map(u32::to_le_bytes).collect();
+        made.backup_stream("s", Box::new(std::io::Cursor::new(stream)), &BackupOptions::new("s"), &Silent).unwrap();
+        (backend, Keys::of_repository(&made), key)
+    }
+
+    fn opened(backend: MemoryBackend, key: &Key) -> Repository {
+        Repository::open(Arc::new(backend), Runtime::system(1), key, Settings::default()).unwrap()
+    }
+
+    #[test]
+    fn unchanged_it_is_as_good_as_before() {
+        let (backend, keys, key) = stored();
+        let mut parts = Vec::new();
+        let anew = keys.rewrite(&backend, &mut |part, _| parts.push(part)).unwrap();
+        for part in [Part::Data, Part::Tree, Part::Recipe, Part::Refs, Part::Frame, Part::Tables, Part::SnapshotHeader, Part::SnapshotBody]
+        {
+            assert!(parts.contains(&part), "{part:?} was not shown");
+        }
+        let report = opened(anew, &key).scrub(&Silent).unwrap();
+        assert!(report.findings.is_empty() && report.snapshots == 1, "{report:?}");
+    }
+
+    #[test]
+    fn a_change_of_content_is_followed_up_to_the_snapshot() {
+        let (backend, keys, key) = stored();
+        let anew = keys
+            .rewrite(&backend, &mut |part, bytes| {
+                if part == Part::Data {
+                    bytes[0] ^= 1
+                }
+            })
+            .unwrap();
+        let repository = opened(anew, &key);
+        assert!(repository.scrub(&Silent).unwrap().findings.is_empty());
+        let (mut out, snapshot) = (Vec::new(), repository.snapshots().unwrap().remove(0));
+        repository.restore_to_writer(&snapshot, None, &mut out, &Silent).unwrap();
+        assert_eq!((out.len(), out[0], out[4]), (10_000_000, 1, 1));
     }
 }
