@@ -1,2 +1,42 @@
-//! Command line of icecore.
-fn main() {}
+//! Command line of icecore: reads arguments, asks the engine, shows what came of it.
+//!
+//! Standard output is the result, standard error everything else. All work on a repository is done by the engine; what lives here
+//! is what the engine must not have: a terminal, an environment, a home folder, signals.
+
+mod commands;
+mod context;
+mod environment;
+mod exit;
+mod interrupt;
+mod names;
+mod output;
+mod place;
+mod progress;
+mod secrets;
+mod size;
+mod time;
+
+use clap::Parser;
+use output::Output;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match commands::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let context = context::Context::new(cli.options);
+    let result = cli.command.run(&context);
+    context.output.end(result)
+}
+
+/// Arguments that make no sense; also `--help` and `--version`, which clap treats as errors that are none.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // Nothing is left to tell anyone where even this cannot be written.
+    let _ = error.print();
+    let code = u8::try_from(error.exit_code()).unwrap_or(exit::USAGE);
+    if code != 0 && std::env::args_os().any(|argument| argument == "--json") {
+        Output::new(true, false, false).exit_error(code, "usage", error.render().to_string().trim());
+    }
+    ExitCode::from(code)
+}

@@ -9,7 +9,7 @@ use crate::format::session::{BeatBody, ClosedBody, SessionBody, TombstoneBody, W
 use crate::format::{Certificate, Roles};
 use crate::id::{SessionId, SnapshotId};
 use crate::repository::{Repository, SnapshotListing};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A small object whose sealed part was opened.
 pub(super) struct Part {
@@ -38,6 +38,8 @@ pub(super) struct Sessions {
     certificates: HashMap<SessionId, Certificate>,
     /// Closed sessions and withdrawn snapshots, as far as they are believed.
     pub(super) snapshots: SnapshotListing,
+    /// Markers of withdrawn snapshots that were listed, believed or not.
+    markers: HashSet<SnapshotId>,
 }
 
 /// Checks `sessions/ beats/ closed/ tombstones/ withdrawn/`.
@@ -83,13 +85,14 @@ pub(super) fn check_sessions(reading: &Reading<'_>, repository: &Repository, lis
         reading.judge(&object.name, TombstoneBody::decode(&part.plaintext).map_err(|error| named(error, &object.name)))?;
     }
     for object in of_kind(listing, ObjectKind::Withdrawn) {
+        sessions.markers.insert(SnapshotId(object.name.id()));
         let Some(part) = read_part(reading, repository, object)? else { continue };
         let decode = || {
             let body = WithdrawnBody::decode(&part.plaintext)?;
-            let own = sessions.certificates.get(&body.session).is_some_and(|certificate| *certificate == part.certificate);
-            match own || part.certificate.roles().contain(Roles::MAINTAIN) {
+            let snapshot = SnapshotId(object.name.id());
+            match repository.may_withdraw(snapshot, &body, &part.certificate, &sessions.snapshots.closed)? {
                 true => Ok(()),
-                false => Err(Error::rule("OBJ-9", "a withdrawal of another session's snapshot, not written by maintain")),
+                false => Err(Error::rule("SESS-3", "a withdrawal of another session's snapshot, not written by maintain")),
             }
         };
         if reading.judge(&object.name, decode().map_err(|error: Error| named(error, &object.name)))?.is_some() {
@@ -112,7 +115,7 @@ fn report_missing(reading: &Reading<'_>, sessions: &Sessions, listing: &Listing)
         // Forgotten meanwhile, or published after the snapshots were listed: look again.
         let closed = sessions.snapshots.closed.iter().find(|(_, closed)| closed.snapshots.contains(&id));
         let is_settled = closed.is_none_or(|(session, _)| reading.is_gone(&ObjectName::closed(*session)));
-        if is_settled || !reading.is_gone(&name) || !reading.is_gone(&ObjectName::withdrawn(id)) {
+        if is_settled || !reading.is_gone(&name) || sessions.is_withdrawn_meanwhile(reading, id) {
             continue;
         }
         let message = format!("{name} was published and is gone without having been forgotten: somebody or something removed it");
@@ -131,13 +134,18 @@ fn report_missing(reading: &Reading<'_>, sessions: &Sessions, listing: &Listing)
 }
 
 impl Sessions {
+    /// Whether a snapshot was withdrawn after everything was listed. A marker that was listed and not believed does not count.
+    pub(super) fn is_withdrawn_meanwhile(&self, reading: &Reading<'_>, id: SnapshotId) -> bool {
+        !self.markers.contains(&id) && !reading.is_gone(&ObjectName::withdrawn(id))
+    }
+
     /// The companion of a session must carry the session's certificate, or one with the role that `other` names.
     fn check_own(&self, object: &ObjectInfo, certificate: &Certificate, other: Option<Roles>) -> Result<()> {
         let own = self.certificates.get(&SessionId(object.name.id()));
         let is_other = other.is_some_and(|roles| certificate.roles().contain(roles));
         match own.is_none_or(|own| own == certificate) || is_other {
             true => Ok(()),
-            false => Err(Error::rule("OBJ-9", "it carries another certificate than its session")),
+            false => Err(Error::rule("SESS-3", "it carries another certificate than its session")),
         }
     }
 }

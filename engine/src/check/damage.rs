@@ -63,7 +63,7 @@ impl Damage {
         Ok(())
     }
 
-    /// A frame of a pack is damaged; `finding` is asked for when it is the pack's first. False where it was known.
+    /// A frame of a pack is damaged; `finding` is asked for when it is the pack's first. Gives the finding that stands for the pack.
     pub(super) fn lose_frame(&self, pack: (ObjectKind, PackId), frame: FrameId, finding: impl FnOnce() -> FindingId) -> FindingId {
         let mut packs = self.packs.lock();
         let bad = packs.entry(pack).or_insert_with(|| BadPack { finding: finding(), extent: Extent::Frames(HashSet::new()) });

@@ -15,10 +15,13 @@
 //!
 //! # What cannot be seen
 //! Every changed byte of any object is found. Of removed objects these are not missed, because they may go for good reasons:
-//! beats; tombstones; markers of withdrawn snapshots and epochs below the newest; the newest epoch; index objects; packs that no snapshot needs;
-//! key slots other than the last one of the credential in hand; session objects that published no snapshot; `closed/`, whose snapshot then is suspect, which is a notice; `closed/`
-//! together with its snapshots; the newest config generation where nobody has opened it (an older state of the whole store is
-//! noticed by clients that saw a newer one). Without the role restore, trees are not walked: what the refs do not name is not missed.
+//! - beats, tombstones, epochs, index objects, markers of withdrawn snapshots, packs that no snapshot needs;
+//! - key slots, as long as one of the credential in hand is left; session objects that published no snapshot;
+//! - `closed/`: its snapshot is then suspect, which is a notice; `closed/` together with the snapshots that it names;
+//! - the newest config generations, back to the one with which the repository was opened.
+//!
+//! An older state of the whole store is noticed only by clients that saw a newer one. Without the role restore trees are not walked:
+//! that the refs name all that a tree needs is then not known. `check` does not read data frames, so damage inside them is for `scrub`.
 
 mod clear;
 mod companions;

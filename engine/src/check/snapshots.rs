@@ -21,6 +21,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// How many frames refs name, or why that cannot be known and which node could not be had.
+type Walked = std::result::Result<u64, (Error, Option<ChunkId>)>;
+/// A node and the frame in which it stands, or the finding that explains why it cannot be had.
+type Loaded = std::result::Result<(u32, Arc<[u8]>), FindingId>;
+
 /// A set of frames by their numbers in the index.
 #[derive(Debug, Default)]
 pub(super) struct FrameSet(Vec<u64>);
@@ -40,9 +45,9 @@ impl FrameSet {
 }
 
 /// The check of one snapshot.
-#[derive(Debug)]
 pub(super) struct SnapshotCheck<'a> {
     pub(super) keyed: &'a Keyed<'a>,
+    sessions: &'a Sessions,
     pub(super) id: SnapshotId,
     /// The frames that its refs name and that are in a readable pack.
     pub(super) allowed: FrameSet,
@@ -84,6 +89,7 @@ impl Keyed<'_> {
         let state = if closed { SnapshotState::Closed } else { SnapshotState::Suspect };
         let mut check = SnapshotCheck {
             keyed: self,
+            sessions,
             id,
             allowed: FrameSet::default(),
             missing: None,
@@ -162,11 +168,7 @@ impl NodeSource for RefsSource<'_> {
 }
 
 impl SnapshotCheck<'_> {
-    fn walk_refs(
-        &self,
-        header: &SnapshotHeader,
-        visit: &mut dyn FnMut(FrameUse) -> Result<()>,
-    ) -> Result<std::result::Result<u64, (Error, Option<ChunkId>)>> {
+    fn walk_refs(&self, header: &SnapshotHeader, visit: &mut dyn FnMut(FrameUse) -> Result<()>) -> Result<Walked> {
         let source = RefsSource { keyed: self.keyed, failed: Mutex::default() };
         let mut frames = 0;
         let walk = match RefsWalk::new(&source, &header.refs_root) {
@@ -232,11 +234,7 @@ impl SnapshotCheck<'_> {
         Ok(true)
     }
 
-    fn allow_frames(
-        &mut self,
-        header: &SnapshotHeader,
-        absent: &mut Vec<crate::id::FrameId>,
-    ) -> Result<std::result::Result<u64, (Error, Option<ChunkId>)>> {
+    fn allow_frames(&mut self, header: &SnapshotHeader, absent: &mut Vec<crate::id::FrameId>) -> Result<Walked> {
         /// So many frames are enough to find out which packs are missing.
         const ABSENT_MAX: usize = 100_000;
         let index = self.keyed.reader.index();
@@ -273,7 +271,7 @@ impl SnapshotCheck<'_> {
             return Ok(false);
         }
         let reading = &self.keyed.reading;
-        self.is_gone = reading.is_gone(&ObjectName::snapshot(self.id)) || !reading.is_gone(&ObjectName::withdrawn(self.id));
+        self.is_gone = reading.is_gone(&ObjectName::snapshot(self.id)) || self.sessions.is_withdrawn_meanwhile(reading, self.id);
         self.keyed.refresh()?;
         Ok(!self.is_gone)
     }
@@ -343,7 +341,7 @@ impl SnapshotCheck<'_> {
     }
 
     /// Loads a node from a frame that the refs name, and says in which; `Err` holds the finding that explains why it cannot be had.
-    pub(super) fn load(&mut self, kind: NodeKind, id: &ChunkId) -> Result<std::result::Result<(u32, Arc<[u8]>), FindingId>> {
+    pub(super) fn load(&mut self, kind: NodeKind, id: &ChunkId) -> Result<Loaded> {
         loop {
             self.keyed.reading.go_on()?;
             let loaded = self.keyed.reader.chunk(self.keyed.repository, kind.into(), id, |place| Ok(self.allows(place)?.is_some()));

@@ -121,7 +121,7 @@ impl Repository {
         }
         for object in self.backend.list_sorted(ObjectKind::Withdrawn)? {
             let snapshot = SnapshotId(object.name.id());
-            let read = self.read_withdrawn(snapshot, &listing, &mut signers);
+            let read = self.read_withdrawn(snapshot, &listing);
             if listing.keep_or_note(object.name, read)?.is_some() {
                 listing.withdrawn.insert(snapshot);
             }
@@ -140,22 +140,38 @@ impl Repository {
     }
 
     /// What `withdrawn/` says, if the snapshot's own session or maintain says it (SESS-3, SESS-4).
-    fn read_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing, signers: &mut Signers) -> Result<WithdrawnBody> {
+    fn read_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<WithdrawnBody> {
         let unsealed = self.read_sealed(&ObjectName::withdrawn(snapshot))?;
         let body = WithdrawnBody::decode(&unsealed.plaintext)?;
-        let is_its_session = match listing.pieces.get(&snapshot) {
-            Some((header, _)) => header.record.id() == body.session,
-            // The snapshot is gone; what its session said at the end is all there is.
-            None => listing.closed.get(&body.session).is_none_or(|closed| closed.snapshots.contains(&snapshot)),
-        };
-        let named_elsewhere =
-            || listing.closed.iter().any(|(session, closed)| *session != body.session && closed.snapshots.contains(&snapshot));
-        if !is_its_session || !listing.pieces.contains_key(&snapshot) && named_elsewhere() {
-            return Err(Error::rule("SESS-4", "the withdrawal names another session than the snapshot's"));
-        }
-        match signers.allow(self, body.session, &unsealed.certificate)? {
+        match self.may_withdraw(snapshot, &body, &unsealed.certificate, &listing.closed)? {
             true => Ok(body),
             false => Err(Error::rule("SESS-3", "somebody else's snapshot may only be withdrawn by maintain")),
+        }
+    }
+
+    /// Whether whoever has this certificate may withdraw a snapshot: maintain, or the session that made it, which need not be closed yet.
+    pub(crate) fn may_withdraw(
+        &self,
+        snapshot: SnapshotId,
+        body: &WithdrawnBody,
+        certificate: &Certificate,
+        closed: &HashMap<SessionId, ClosedBody>,
+    ) -> Result<bool> {
+        if certificate.roles().contain(Roles::MAINTAIN) {
+            return Ok(true);
+        }
+        let decide = || match self.read_snapshot_header(snapshot) {
+            Ok(header) => Ok(header.record.id() == body.session && header.record.certificate() == certificate),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // The body alone proves nothing: it could name a session of its writer for another's snapshot.
+                let is_of_other = closed.iter().any(|(session, closed)| *session != body.session && closed.snapshots.contains(&snapshot));
+                Ok(!is_of_other && self.read_sealed(&ObjectName::session(body.session))?.certificate == *certificate)
+            }
+            Err(error) => Err(error),
+        };
+        match decide() {
+            Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => Ok(false),
+            decided => decided,
         }
     }
 

@@ -55,9 +55,10 @@ pub struct RestoreSummary {
     pub entries: u64,
     /// Regular files among them, other names of the same file not counted.
     pub files: u64,
-    /// Entries that were not restored, or only in part; each was reported.
+    /// Entries that were not restored, or only in part. Each was reported, those whose owner alone was not restored in one line.
     pub items_failed: u64,
-    /// Something is missing because the repository is damaged (exit code 14), not because of the target.
+    /// Something is missing because the repository is damaged (exit code 14), not because of the target. Damage that cost nothing, since
+    /// there were other copies, is only told as a notice.
     pub damaged: bool,
     /// Sizes of these files, holes included.
     pub bytes_total: u64,
@@ -131,7 +132,7 @@ impl Repository {
             let message = "this snapshot's keys are names of objects, not paths; it cannot be restored into a folder";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
-        reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks, missing| {
+        reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks| {
             let options = RestoreOptions { path: options.path.as_deref().map(path_key).transpose()?, ..*options };
             let tally = Tally::new(progress);
             if let Some(path) = &options.path {
@@ -140,7 +141,6 @@ impl Repository {
             }
             let folder = if options.dry_run { None } else { Some(Folder::open(target)?) };
             let mut summary = run::Restore::new(self, snapshot, chunks, folder.as_ref(), &tally, limits).run(&options)?;
-            summary.damaged |= missing > 0 && options.path.is_none();
             summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
             Ok(summary)
         })
@@ -161,7 +161,7 @@ impl Repository {
         progress: &dyn Progress,
     ) -> Result<RestoreSummary> {
         let began_ns = self.runtime.clock.monotonic_ns();
-        reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks, _| {
+        reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks| {
             let entry = match path {
                 Some(path) => find_file(chunks, snapshot, &key_of(snapshot, path)?)?,
                 None => only_file(chunks, snapshot)?,
@@ -178,7 +178,7 @@ impl Repository {
     /// # Errors
     /// As [`Repository::restore`], and what `visit` returns. Damage ends the listing.
     pub fn for_each_entry(&self, snapshot: &Snapshot, path: Option<&[u8]>, visit: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
-        reading::with_snapshot(self, snapshot.id, &Silent, |snapshot, chunks, _| {
+        reading::with_snapshot(self, snapshot.id, &Silent, |snapshot, chunks| {
             let range = match path {
                 Some(path) => KeyRange::folder(&find_path(chunks, snapshot, &key_of(snapshot, path)?)?.key),
                 None => KeyRange::all(),

@@ -9,15 +9,15 @@ use crate::progress::{Event, Progress};
 use crate::repository::{FrameReader, RefsNodes, Repository, Session, Snapshot, SnapshotChunks};
 use crate::tree::RefsWalk;
 
-/// Publishes a reader's session, so that no collector sweeps what is being read, and runs `work` on the snapshot's chunks. The number
-/// that `work` gets is how many frames of the snapshot are in no pack; it is reported already.
+/// Publishes a reader's session, so that no collector sweeps what is being read, and runs `work` on the snapshot's chunks. Frames
+/// of the snapshot that are in no pack are reported: what is only in these will be missed by whoever needs it.
 ///
 /// From a store that cannot be written to, reading goes on without a session, and `progress` is told.
 pub(super) fn with_snapshot<T>(
     repository: &Repository,
     snapshot: SnapshotId,
     progress: &dyn Progress,
-    work: impl FnOnce(&Snapshot, &SnapshotChunks<'_>, u64) -> Result<T>,
+    work: impl FnOnce(&Snapshot, &SnapshotChunks<'_>) -> Result<T>,
 ) -> Result<T> {
     repository.require(Roles::RESTORE, "reading a snapshot's content")?;
     let session = begin(repository, progress)?;
@@ -25,10 +25,11 @@ pub(super) fn with_snapshot<T>(
         let reader = FrameReader::new(repository, repository.open_index()?);
         let (chunks, missing) = allowed_chunks(repository, &reader, &snapshot)?;
         if missing > 0 {
-            let message = format!("{missing} of the frames that the snapshot needs are in no pack: what uses them cannot be restored");
+            let message =
+                format!("{missing} of the frames that the snapshot needs are in no pack: what stands only in these cannot be read");
             progress.event(Event::Notice { message: &message });
         }
-        work(&snapshot, &chunks, missing)
+        work(&snapshot, &chunks)
     });
     if let Some(Err(error)) = session.map(|session| session.close(result.is_ok(), Vec::new())) {
         let message = format!("the reader's session could not be closed; garbage collection will settle it: {error}");

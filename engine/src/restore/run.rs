@@ -97,6 +97,7 @@ impl<'a> Restore<'a> {
             self.report_owners(folder);
             folder.sync()?;
         }
+        self.tally.report_frames_damaged();
         Ok(self.into_summary())
     }
 
@@ -310,18 +311,33 @@ impl<'a> Restore<'a> {
     fn flush(&mut self, last: Last) -> Result<()> {
         let mut window = std::mem::take(&mut self.window);
         window.sort();
-        let Some(folder) = self.folder else {
-            self.count(&window)?;
-            return Ok(());
-        };
+        match self.folder {
+            Some(folder) => self.carry_out(folder, &window, last)?,
+            None => self.count(&window)?,
+        }
+        if last == Last::GoesOn
+            && let Some(item) = window.items.pop()
+        {
+            self.keep(item);
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, folder: &Folder, window: &Window, last: Last) -> Result<()> {
         let pool = self.repository.pool()?;
         let packs = &mut self.packs;
         let scatter = Scatter::new(self.chunks, folder, self.tally, &window.items);
-        let done = scatter.run(&window.uses, &pool, &self.limits, |read| drop(packs.insert(read.pack)));
-        let current = if last == Last::GoesOn && done.is_ok() { window.items.pop() } else { None };
-        let finished = finish_items(&window.items, folder, self.tally, &pool, done.is_ok());
-        self.failed.extend(window.items.iter().filter(|item| item.has_failed()).map(|item| item.entry.key.clone()));
+        let done = scatter.run(&window.uses, &pool, &self.limits, |read| {
+            packs.insert(read.pack);
+        });
+        let goes_on = done.is_ok();
+        let whole = match last {
+            Last::GoesOn if goes_on => window.items.split_last().map_or(&[][..], |(_, others)| others),
+            _ => &window.items[..],
+        };
+        let finished = finish_items(whole, folder, self.tally, &pool, goes_on);
         done.and(finished)?;
+        self.failed.extend(whole.iter().filter(|item| item.has_failed()).map(|item| item.entry.key.clone()));
         for link in &window.links {
             self.make_link(folder, link)?;
         }
@@ -331,7 +347,6 @@ impl<'a> Restore<'a> {
                 Err(error) => self.refused(&entry.key, error)?,
             }
         }
-        current.into_iter().for_each(|item| self.keep(item));
         Ok(())
     }
 

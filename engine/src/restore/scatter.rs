@@ -106,7 +106,9 @@ impl<'a> Scatter<'a> {
                 self.tally.bytes_fetched.fetch_add(read.length, Ordering::Relaxed);
                 Ok(Some(bytes))
             }
-            Err(error) => self.tally.damage(error).map(|_| None),
+            // Each frame will say for itself whether it is damaged.
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -126,8 +128,7 @@ impl<'a> Scatter<'a> {
             self.tally.frames_decoded.fetch_add(1, Ordering::Relaxed);
             let frame = match frame {
                 Ok(frame) => Opened { frame: Some(frame), checked: vec![None; place.chunk_count as usize] },
-                // Its chunks are looked for elsewhere.
-                Err(error) => self.tally.damage(error).map(|_| Opened { frame: None, checked: Vec::new() })?,
+                Err(error) => self.tally.frame_damaged(error).map(|()| Opened { frame: None, checked: Vec::new() })?,
             };
             self.scatter(frame, plan.get(range.clone()).unwrap_or_default(), &done)?;
         }

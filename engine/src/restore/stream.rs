@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 const PLANNED_MAX: usize = 16_384;
 /// Frames that no planned chunk needs and that are kept all the same.
 const IDLE_MAX: usize = 8;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Writes the content of `entry`, a file, to `out`.
 pub(super) fn write(
@@ -65,6 +65,7 @@ pub(super) fn write(
     })
     .map_err(|error| error.context(shown(&entry.key)))?;
     output.flush()?;
+    tally.report_frames_damaged();
     let mut summary = RestoreSummary::new(snapshot.id);
     (summary.entries, summary.files, summary.bytes_total) = (1, 1, content.size);
     summary.packs_read = packs.len() as u64;
@@ -184,7 +185,7 @@ impl Frames<'_, '_, '_> {
         if let State::Coming(coming) = &held.state {
             held.state = match coming.recv().map_err(|_| gone())? {
                 Ok(frame) => State::Here(frame),
-                Err(error) => self.tally.damage(error).map(|_| State::Damaged)?,
+                Err(error) => self.tally.frame_damaged(error).map(|()| State::Damaged)?,
             };
         }
         if let State::Here(frame) = &held.state

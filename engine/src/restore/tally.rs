@@ -16,6 +16,8 @@ pub(super) struct Tally<'a> {
     pub(super) bytes_unchanged: AtomicU64,
     pub(super) bytes_fetched: AtomicU64,
     pub(super) frames_decoded: AtomicU64,
+    /// Frames that could not be read; their chunks may stand elsewhere too.
+    frames_damaged: AtomicU64,
 }
 
 impl<'a> Tally<'a> {
@@ -28,6 +30,7 @@ impl<'a> Tally<'a> {
             bytes_unchanged: AtomicU64::default(),
             bytes_fetched: AtomicU64::default(),
             frames_decoded: AtomicU64::default(),
+            frames_damaged: AtomicU64::default(),
         }
     }
 
@@ -53,14 +56,26 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// Takes an error of the repository: damage is an item's, everything else ends the restore.
+    /// Takes an error of the repository: damage is an item's, and something will be missing; everything else ends the restore.
     pub(super) fn damage(&self, error: Error) -> Result<Error> {
-        match error.kind() {
-            ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Unsupported => {
-                self.damaged.store(true, Ordering::Relaxed);
-                Ok(error)
-            }
-            _ => Err(error),
+        let error = tolerable(error)?;
+        self.damaged.store(true, Ordering::Relaxed);
+        Ok(error)
+    }
+
+    /// Takes an error of a frame whose chunks will be looked for elsewhere.
+    pub(super) fn frame_damaged(&self, error: Error) -> Result<()> {
+        tolerable(error)?;
+        self.frames_damaged.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Tells of damage even where nothing is missing because of it.
+    pub(super) fn report_frames_damaged(&self) {
+        let count = self.frames_damaged.load(Ordering::Relaxed);
+        if count > 0 {
+            let message = format!("{count} frames are damaged; run scrub to learn what suffers");
+            self.progress.event(Event::Notice { message: &message });
         }
     }
 
@@ -76,6 +91,14 @@ impl<'a> Tally<'a> {
             self.damaged.store(true, Ordering::Relaxed);
         }
         Ok(error)
+    }
+}
+
+/// Damage, or an error that ends the restore.
+fn tolerable(error: Error) -> Result<Error> {
+    match error.kind() {
+        ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Unsupported => Ok(error),
+        _ => Err(error),
     }
 }
 

@@ -1,0 +1,62 @@
+//! `init`: makes a repository.
+
+use crate::context::Context;
+use crate::exit::{Outcome, usage};
+use crate::place::Place;
+use crate::secrets::write_key_file;
+use icecore::backend::LocalBackend;
+use icecore::repository::Key;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Makes a repository in a folder that is missing or empty
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    icecore init -r /mnt/disk/backups                                  asks for a passphrase\n  \
+    icecore init -r /mnt/disk/backups --password-file ~/.backup-password\n  \
+    icecore init -r /mnt/disk/backups --new-key-file ~/icecore.key     a key file instead of a passphrase\n\n\
+    Without the passphrase or the key file nobody can read the repository, its owner included: keep a copy elsewhere.")]
+pub(crate) struct Args {
+    /// Writes a new key file, which opens the repository instead of a passphrase
+    #[arg(long, value_name = "FILE")]
+    new_key_file: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    let folder = context.place_of_new()?;
+    if args.new_key_file.is_some() && context.named_secret()?.is_some() {
+        return Err(usage("--new-key-file makes the key that opens the repository; leave the other passphrase or key out"));
+    }
+    // Fails where anything is there, before a passphrase is typed or a key written.
+    LocalBackend::create(&folder)?;
+    let key = match &args.new_key_file {
+        None => context.secret(None)?.key(true)?,
+        Some(path) => new_key_file(path, &folder, context)?,
+    };
+    let repository = context.create(&Place::Folder(folder), &key)?;
+    let output = &context.output;
+    output.report(format_args!("made repository {} in {}", &repository.id().to_string()[..8], repository.describe()))?;
+    let opens = match &args.new_key_file {
+        Some(path) => format!("the key file {}", path.display()),
+        None => "the passphrase or key".to_owned(),
+    };
+    output.note(format_args!("Keep a copy of {opens} in another place: without it nobody can read the backups, you included."));
+    let key_file = args.new_key_file.as_ref().map(|path| path.display().to_string());
+    output.json(
+        "summary",
+        json!({"repository": repository.describe(), "repository_id": repository.id().to_string(), "key_file": key_file}),
+    )?;
+    Ok(Outcome::Done)
+}
+
+fn new_key_file(path: &Path, repository: &Path, context: &Context) -> anyhow::Result<Key> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let (Ok(parent), Ok(repository)) = (parent.canonicalize(), repository.canonicalize())
+        && parent.starts_with(repository)
+    {
+        return Err(usage("the key file must not lie in the repository that it opens; choose another folder"));
+    }
+    let key = Key::generate(&context.runtime());
+    write_key_file(path, &key)?;
+    Ok(key)
+}

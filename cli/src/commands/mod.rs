@@ -1,0 +1,74 @@
+//! The commands: one file each, with its arguments and what it does.
+
+mod backup;
+mod cat;
+mod check;
+mod completions;
+mod init;
+mod ls;
+mod restore;
+mod scrub;
+mod selection;
+mod snapshots;
+mod stats;
+mod version;
+
+use crate::context::{Context, GlobalOptions};
+use crate::exit::Outcome;
+use clap::{Parser, Subcommand};
+
+/// Backs up into repositories that are encrypted and store each piece of content once
+#[derive(Debug, Parser)]
+#[command(
+    name = "icecore",
+    version,
+    max_term_width = 110,
+    arg_required_else_help = true,
+    after_help = "The first steps:\n  \
+        icecore backup ~/Documents                    into a default repository, made on first use\n  \
+        icecore snapshots                             what there is\n  \
+        icecore restore latest --target ~/restored    all of it back\n\n\
+        Exit codes: 0 all of it worked, 1 failed, 2 usage, 3 finished but items were skipped or failed, 10 no repository, \
+        12 wrong passphrase or key, 14 damage found, 130 interrupted."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) options: GlobalOptions,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Init(init::Args),
+    Backup(Box<backup::Args>),
+    Restore(restore::Args),
+    Snapshots(snapshots::Args),
+    Ls(ls::Args),
+    Cat(cat::Args),
+    Stats(stats::Args),
+    Check(check::Args),
+    Scrub(scrub::Args),
+    Completions(completions::Args),
+    Version(version::Args),
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) fn run(&self, context: &Context) -> anyhow::Result<Outcome> {
+        match self {
+            Self::Init(args) => init::run(args, context),
+            Self::Backup(args) => backup::run(args, context),
+            Self::Restore(args) => restore::run(args, context),
+            Self::Snapshots(args) => snapshots::run(args, context),
+            Self::Ls(args) => ls::run(args, context),
+            Self::Cat(args) => cat::run(args, context),
+            Self::Stats(args) => stats::run(args, context),
+            Self::Check(args) => check::run(args, context),
+            Self::Scrub(args) => scrub::run(args, context),
+            Self::Completions(args) => completions::run(args, context),
+            Self::Version(args) => version::run(args, context),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What every command needs: the options that all of them have, and the way from them to an open repository.
+
+use crate::environment;
+use crate::exit::usage;
+use crate::output::Output;
+use crate::place::{DefaultPlace, Place, private_folder};
+use crate::progress::Display;
+use crate::secrets::{Secret, SecretOptions, write_key_file};
+use clap::{ArgAction, Args};
+use icecore::repository::{CreateOptions, Key, Repository, Settings};
+use icecore::runtime::Runtime;
+use icecore::{Error, ErrorKind};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Options of all commands, before or after the command.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct GlobalOptions {
+    /// Folder of the repository; without it the default one in your data folder
+    #[arg(short, long, alias = "repo", global = true, value_name = "REPO", env = "ICECORE_REPOSITORY", hide_env_values = true)]
+    repository: Option<OsString>,
+    #[command(flatten)]
+    secrets: SecretOptions,
+    /// Folder for caches, which make the next backup faster and can be deleted at any time
+    #[arg(long, global = true, value_name = "FOLDER", env = "ICECORE_CACHE_DIR", hide_env_values = true, help_heading = "Machine")]
+    cache_dir: Option<PathBuf>,
+    /// Keeps no caches
+    #[arg(long, global = true, conflicts_with = "cache_dir", help_heading = "Machine")]
+    no_cache: bool,
+    /// Worker threads; 0 takes one for each core
+    #[arg(long, global = true, value_name = "N", default_value_t = 0, help_heading = "Machine")]
+    threads: usize,
+    /// Writes JSON lines to standard output
+    #[arg(long, global = true, help_heading = "Output")]
+    json: bool,
+    /// Says only what went wrong, and what was asked for
+    #[arg(short, long, global = true, help_heading = "Output")]
+    quiet: bool,
+    /// Says more
+    #[arg(short, long, global = true, action = ArgAction::SetTrue, conflicts_with = "quiet", help_heading = "Output")]
+    verbose: bool,
+}
+
+/// The options of all commands, and the outputs.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Where results and messages go.
+    pub(crate) output: Output,
+    options: GlobalOptions,
+}
+
+impl Context {
+    pub(crate) fn new(options: GlobalOptions) -> Self {
+        Self { output: Output::new(options.json, options.quiet, options.verbose), options }
+    }
+
+    /// Starts showing progress; from now on Ctrl-C asks to stop.
+    pub(crate) fn progress(&self) -> anyhow::Result<Display<'_>> {
+        Ok(Display::start(&self.output)?)
+    }
+
+    /// The system's clock, random source and threads.
+    pub(crate) fn runtime(&self) -> Runtime {
+        Runtime::system(self.options.threads)
+    }
+
+    /// Where the repository is.
+    pub(crate) fn place(&self) -> anyhow::Result<Place> {
+        Place::of(self.options.repository.as_deref())
+    }
+
+    /// The place, for a command that makes a repository: one that was named.
+    pub(crate) fn place_of_new(&self) -> anyhow::Result<PathBuf> {
+        match self.place()? {
+            Place::Folder(folder) => Ok(folder),
+            Place::Default(_) => Err(usage(
+                "say where the repository is to be: -r REPO or ICECORE_REPOSITORY (or just run `icecore backup PATH`, which makes a default one)",
+            )),
+        }
+    }
+
+    /// What the user gives to open a repository at `place`.
+    pub(crate) fn secret(&self, place: Option<&Place>) -> anyhow::Result<Secret> {
+        if let Some(named) = self.options.secrets.named()? {
+            return Ok(named);
+        }
+        if let Some(Place::Default(default)) = place
+            && default.key_file.exists()
+        {
+            return Ok(Secret::KeyFile(default.key_file.clone()));
+        }
+        Ok(Secret::of_environment().unwrap_or(Secret::Prompt))
+    }
+
+    /// What the options name to open a repository; the environment is not asked.
+    pub(crate) fn named_secret(&self) -> anyhow::Result<Option<Secret>> {
+        self.options.secrets.named()
+    }
+
+    /// Opens the repository.
+    pub(crate) fn open(&self) -> anyhow::Result<Repository> {
+        let place = self.place()?;
+        let backend = place.open()?;
+        let secret = self.secret(Some(&place))?;
+        if let (Place::Default(default), Secret::Prompt) = (&place, &secret) {
+            let message = format!(
+                "the key file {} of the default repository is missing; copy it back, or name your copy with --key-file",
+                default.key_file.display()
+            );
+            return Err(Error::new(ErrorKind::Unauthorized, message).into());
+        }
+        let key = secret.key(false)?;
+        let repository = Repository::open(Arc::new(backend), self.runtime(), &key, self.settings()?)?;
+        self.output.detail(format!("repository {} opened with {}", repository.describe(), secret.describe()));
+        Ok(repository)
+    }
+
+    /// Opens the repository; where none is named and the default one is missing, makes that. Then says where it is.
+    pub(crate) fn open_or_make_default(&self) -> anyhow::Result<(Repository, Option<DefaultPlace>)> {
+        match self.place()? {
+            Place::Default(default) if default.is_absent() => {
+                if self.named_secret()?.is_some() {
+                    return Err(usage("a passphrase or key was given but no repository; name it with -r REPO or ICECORE_REPOSITORY"));
+                }
+                default.make_folder()?;
+                if !default.key_file.exists() {
+                    write_key_file(&default.key_file, &Key::generate(&self.runtime()))?;
+                }
+                let key = Secret::KeyFile(default.key_file.clone()).key(true)?;
+                let repository = self.create(&Place::Default(default.clone()), &key)?;
+                Ok((repository, Some(default)))
+            }
+            _ => Ok((self.open()?, None)),
+        }
+    }
+
+    /// Makes a repository that `key` opens.
+    pub(crate) fn create(&self, place: &Place, key: &Key) -> anyhow::Result<Repository> {
+        let backend = icecore::backend::LocalBackend::create(place.folder())?;
+        Ok(Repository::create(Arc::new(backend), self.runtime(), key, &CreateOptions::default(), self.settings()?)?)
+    }
+
+    /// The folder for caches; `None` where none are kept.
+    pub(crate) fn cache_folder(&self) -> Option<PathBuf> {
+        let default = || Some(environment::cache_folder()?.join("icecore"));
+        let named = self.options.cache_dir.clone().filter(|folder| !folder.as_os_str().is_empty());
+        if self.options.no_cache { None } else { named.or_else(default) }
+    }
+
+    fn settings(&self) -> anyhow::Result<Settings> {
+        let settings = Settings::default().with_label(format!("{} process {}", environment::host(), std::process::id()));
+        let Some(folder) = self.cache_folder() else { return Ok(settings) };
+        match private_folder(&folder) {
+            Ok(()) => Ok(settings.with_cache(folder)),
+            Err(error) => {
+                // A full or read-only home must not keep anybody from restoring.
+                self.output.warn(format!("working without caches, which is slower: {error}"));
+                Ok(settings)
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The environment and the user's folders. Read here and in the definitions of the arguments, nowhere else.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// An environment variable; empty counts as unset.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The user's folder for data that is to be kept.
+pub(crate) fn data_folder() -> Option<PathBuf> {
+    base_folder("XDG_DATA_HOME", ".local/share")
+}
+
+/// The user's folder for what can be made again.
+pub(crate) fn cache_folder() -> Option<PathBuf> {
+    base_folder("XDG_CACHE_HOME", ".cache")
+}
+
+/// As the XDG base directory specification says: a relative path counts as unset.
+fn base_folder(name: &str, below_home: &str) -> Option<PathBuf> {
+    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute(name).or_else(|| Some(absolute("HOME")?.join(below_home)))
+}
+
+/// The machine's name.
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,55 @@
+//! Names and paths, which are bytes, for people and for JSON.
+
+use icecore::entry::key_components;
+use icecore::id::to_hex;
+use serde_json::{Value, json};
+
+/// A path on one line. Control characters are escaped, so that a hostile name can neither end the line nor drive the terminal.
+pub(crate) fn shown(path: &[u8]) -> String {
+    let mut text = String::new();
+    for character in String::from_utf8_lossy(path).chars() {
+        match character.is_control() {
+            true => text.extend(character.escape_default()),
+            false => text.push(character),
+        }
+    }
+    text
+}
+
+/// The path of an entry within its snapshot; `.` for the root.
+pub(crate) fn path_of(key: &[u8]) -> Vec<u8> {
+    match key {
+        b"" => b".".to_vec(),
+        key => key_components(key).collect::<Vec<_>>().join(&b'/'),
+    }
+}
+
+/// Adds `path` to a JSON object, and `path_hex` where it is not UTF-8.
+pub(crate) fn put_path(object: &mut Value, path: &[u8]) {
+    object["path"] = String::from_utf8_lossy(path).into();
+    if std::str::from_utf8(path).is_err() {
+        object["path_hex"] = to_hex(path).into();
+    }
+}
+
+/// Adds `paths` to a JSON object, and `paths_hex` where one is not UTF-8.
+pub(crate) fn put_paths(object: &mut Value, paths: &[Vec<u8>]) {
+    object["paths"] = json!(paths.iter().map(|path| String::from_utf8_lossy(path)).collect::<Vec<_>>());
+    if paths.iter().any(|path| std::str::from_utf8(path).is_err()) {
+        object["paths_hex"] = json!(paths.iter().map(|path| to_hex(path)).collect::<Vec<_>>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_no_text_keep_their_bytes_in_json_and_do_not_reach_the_terminal() {
+        assert_eq!(shown(b"a\n\x1b[2Jb\xff"), "a\\n\\u{1b}[2Jb\u{fffd}");
+        let mut object = json!({});
+        put_path(&mut object, b"a\xff");
+        put_paths(&mut object, &[b"b".to_vec()]);
+        assert_eq!(object, json!({"path": "a\u{fffd}", "path_hex": "61ff", "paths": ["b"]}));
+    }
+}

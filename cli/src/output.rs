@@ -1,0 +1,173 @@
+//! What the user sees: results on standard output, everything else on standard error; or JSON lines.
+//!
+//! With `--json` standard output holds JSON lines only, each with a `message_type`; the last one is the `summary`, or `exit_error`
+//! where the command failed. Where standard output carries the content of files (`cat`, `restore --stdout`), the JSON lines go to
+//! standard error instead. Fields are only ever added.
+
+use crate::exit::{self, Outcome};
+use crate::interrupt;
+use serde_json::{Value, json};
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const BUFFER_LENGTH: usize = 64 << 10;
+
+/// Both outputs of this process.
+#[derive(Debug)]
+pub(crate) struct Output {
+    is_json: bool,
+    is_quiet: bool,
+    is_verbose: bool,
+    stdout: Mutex<io::BufWriter<io::Stdout>>,
+    /// Standard output carries the content of files.
+    has_data: AtomicBool,
+    /// Whoever read standard output went away.
+    is_broken: AtomicBool,
+}
+
+impl Output {
+    pub(crate) fn new(is_json: bool, is_quiet: bool, is_verbose: bool) -> Self {
+        Self {
+            is_json,
+            is_quiet,
+            is_verbose,
+            stdout: Mutex::new(io::BufWriter::with_capacity(BUFFER_LENGTH, io::stdout())),
+            has_data: AtomicBool::new(false),
+            is_broken: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.is_json
+    }
+
+    /// Whether a person watches who wants to see progress.
+    pub(crate) fn shows_progress(&self) -> bool {
+        let shows_data = self.has_data.load(Ordering::Relaxed) && io::stdout().is_terminal();
+        !self.is_json && !self.is_quiet && !shows_data && io::stderr().is_terminal()
+    }
+
+    /// Writes a line of the result. Nothing with `--json`.
+    pub(crate) fn line(&self, line: impl Display) -> io::Result<()> {
+        match self.is_json {
+            true => Ok(()),
+            false => self.write(|stdout| writeln!(stdout, "{line}")),
+        }
+    }
+
+    /// Writes a line of a report that is not the reason why the command is run. Nothing with `--json` or `--quiet`.
+    pub(crate) fn report(&self, line: impl Display) -> io::Result<()> {
+        if self.is_quiet { Ok(()) } else { self.line(line) }
+    }
+
+    /// Writes a JSON line. Nothing without `--json`.
+    pub(crate) fn json(&self, message_type: &str, mut message: Value) -> io::Result<()> {
+        if !self.is_json {
+            return Ok(());
+        }
+        message["message_type"] = message_type.into();
+        match self.has_data.load(Ordering::Relaxed) {
+            true => writeln!(io::stderr(), "{message}"),
+            false => self.write(|stdout| writeln!(stdout, "{message}")),
+        }
+    }
+
+    /// Says something that a person should know.
+    pub(crate) fn note(&self, message: impl Display) {
+        self.say(self.is_quiet && !self.is_json, "", message);
+    }
+
+    /// Says what only those want to know who ask for it.
+    pub(crate) fn detail(&self, message: impl Display) {
+        self.say(!self.is_verbose, "", message);
+    }
+
+    /// Warns of something that may be wrong.
+    pub(crate) fn warn(&self, message: impl Display) {
+        self.say(false, "warning: ", message);
+    }
+
+    fn say(&self, is_silent: bool, prefix: &str, message: impl Display) {
+        // A message that cannot be written must not end a backup.
+        if is_silent {
+            return;
+        }
+        if self.is_json {
+            let _ = self.json(if prefix.is_empty() { "notice" } else { "warning" }, json!({"message": message.to_string()}));
+            let _ = self.flush();
+        } else {
+            let _ = writeln!(io::stderr(), "{prefix}{message}");
+        }
+    }
+
+    /// From now on standard output carries the content of files.
+    pub(crate) fn begin_data(&self) -> Data<'_> {
+        self.has_data.store(true, Ordering::Relaxed);
+        Data(self)
+    }
+
+    /// Tells how the command ended, and gives its exit code.
+    pub(crate) fn end(&self, result: anyhow::Result<Outcome>) -> ExitCode {
+        let result = result.and_then(|outcome| self.flush().map(|()| outcome).map_err(Into::into));
+        ExitCode::from(match result {
+            Ok(outcome) => outcome.code(),
+            Err(_) if self.is_broken.load(Ordering::Relaxed) => 0,
+            Err(_) if interrupt::is_interrupted() => self.fail(exit::INTERRUPTED, "cancelled", "interrupted", None),
+            Err(error) => {
+                let (code, kind, advice) = exit::of_error(&error);
+                // The engine's messages contain their causes; those of others are chains.
+                let message = if error.is::<icecore::Error>() { error.to_string() } else { format!("{error:#}") };
+                self.fail(code, kind, &message, advice)
+            }
+        })
+    }
+
+    fn fail(&self, code: u8, kind: &str, message: &str, advice: Option<&str>) -> u8 {
+        // People are told too, unless standard error carries the JSON lines. Nothing is left to do where that fails.
+        if !(self.is_json && self.has_data.load(Ordering::Relaxed)) {
+            let _ = writeln!(io::stderr(), "error: {message}");
+            let _ = advice.map_or(Ok(()), |advice| writeln!(io::stderr(), "{advice}"));
+        }
+        self.exit_error(code, kind, message);
+        code
+    }
+
+    /// Writes the JSON line of a command that failed.
+    pub(crate) fn exit_error(&self, code: u8, kind: &str, message: &str) {
+        let _ = self.json("exit_error", json!({"code": code, "kind": kind, "message": message}));
+        let _ = self.flush();
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.write(|stdout| stdout.flush())
+    }
+
+    fn write(&self, write: impl FnOnce(&mut io::BufWriter<io::Stdout>) -> io::Result<()>) -> io::Result<()> {
+        let result = write(&mut self.lock());
+        if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            self.is_broken.store(true, Ordering::Relaxed);
+        }
+        result.map_err(|error| io::Error::new(error.kind(), format!("standard output: {error}")))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, io::BufWriter<io::Stdout>> {
+        self.stdout.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Standard output for the content of files.
+#[derive(Debug)]
+pub(crate) struct Data<'a>(&'a Output);
+
+impl Write for Data<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(|stdout| stdout.write_all(bytes)).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}

@@ -1,0 +1,137 @@
+//! The second reader restores and verifies what the engine writes, and notices a flipped byte.
+
+use icecore::backend::LocalBackend;
+use icecore::backup::BackupOptions;
+use icecore::crypto::PassphraseCost;
+use icecore::progress::Silent;
+use icecore::repository::{CreateOptions, Key, Repository, Settings};
+use icecore::runtime::Runtime;
+use icecore::source::{Roots, SourceOptions};
+use icecore_tests::{folders, reader};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const PASSPHRASE: &str = "correct horse battery staple";
+
+struct Made {
+    folder: tempfile::TempDir,
+    repository: Repository,
+}
+
+impl Made {
+    /// Small packs and frames, so that a small folder fills several.
+    fn new(key: &Key) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = CreateOptions::default();
+        (options.pack_size, options.data_frame_size, options.meta_frame_size) = (1 << 20, 256 << 10, 16 << 10);
+        options.passphrase_cost = PassphraseCost::TEST;
+        let backend = Arc::new(LocalBackend::create(folder.path().join("repository")).unwrap());
+        let repository = Repository::create(backend, Runtime::system(2), key, &options, Settings::default()).unwrap();
+        fs::write(folder.path().join("passphrase"), format!("{PASSPHRASE}\n")).unwrap();
+        if let Some(text) = key.to_key_file() {
+            fs::write(folder.path().join("key"), text.as_bytes()).unwrap();
+        }
+        fs::create_dir(folder.path().join("source")).unwrap();
+        Self { folder, repository }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn back_up(&self) -> String {
+        let roots = Roots::resolve(&[self.path("source").join(".")]).unwrap();
+        let summary = self.repository.backup(&roots, &SourceOptions::default(), &BackupOptions::new("tests"), &Silent).unwrap();
+        assert_eq!(summary.files_failed, 0);
+        summary.snapshot.unwrap().to_string()
+    }
+
+    fn read(&self, key: [&str; 2], arguments: &[&str]) -> std::process::Output {
+        let file = self.path(key[1]);
+        reader::read(&self.path("repository"), [key[0], file.to_str().unwrap()], arguments)
+    }
+
+    fn must_read(&self, key: [&str; 2], arguments: &[&str]) -> String {
+        let output = self.read(key, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+const PASSWORD_FILE: [&str; 2] = ["--password-file", "passphrase"];
+const KEY_FILE: [&str; 2] = ["--key-file", "key"];
+
+#[test]
+fn folders_come_back_byte_for_byte() {
+    let made = Made::new(&Key::passphrase(PASSPHRASE).unwrap());
+    folders::fill(&made.path("source"));
+    let first = made.back_up();
+    fs::write(made.path("source/text/poem"), "all new\n").unwrap();
+    fs::remove_file(made.path("source/noise/large")).unwrap();
+    let second = made.back_up();
+
+    let listed = made.must_read(PASSWORD_FILE, &["snapshots"]);
+    let ids: Vec<_> = listed.lines().map(|line| line.split_whitespace().next().unwrap_or_default()).collect();
+    assert_eq!(ids, [first.as_str(), second.as_str()], "oldest first");
+    made.must_read(PASSWORD_FILE, &["verify"]);
+    made.must_read(PASSWORD_FILE, &["restore", "latest", "--target", made.path("latest").to_str().unwrap()]);
+    folders::assert_same(&made.path("source"), &made.path("latest"));
+    made.must_read(PASSWORD_FILE, &["restore", &first, "--target", made.path("first").to_str().unwrap()]);
+    assert_eq!(fs::read(made.path("first/noise/large")).unwrap(), folders::noise(1, 3 << 20));
+}
+
+#[test]
+fn a_long_stream_comes_back_with_a_key_file() {
+    let made = Made::new(&Key::generate(&Runtime::system(1)));
+    let bytes = folders::noise(3, 5 << 20);
+    let stream = Box::new(std::io::Cursor::new(bytes.clone()));
+    made.repository.backup_stream("dump.sql", stream, &BackupOptions::new("db"), &Silent).unwrap();
+    made.must_read(KEY_FILE, &["verify"]);
+    made.must_read(KEY_FILE, &["restore", "latest", "--target", made.path("out").to_str().unwrap()]);
+    assert!(fs::read(made.path("out/dump.sql")).unwrap() == bytes);
+}
+
+#[test]
+fn a_wrong_passphrase_and_no_repository_have_their_exit_codes() {
+    let made = Made::new(&Key::passphrase(PASSPHRASE).unwrap());
+    fs::write(made.path("wrong"), "wrong\n").unwrap();
+    assert_eq!(made.read(["--password-file", "wrong"], &["snapshots"]).status.code(), Some(12));
+    let nowhere = made.path("nowhere");
+    let passphrase = made.path("passphrase");
+    assert_eq!(reader::read(&nowhere, ["--password-file", passphrase.to_str().unwrap()], &["snapshots"]).status.code(), Some(10));
+}
+
+/// Every byte of a tiny repository is flipped by the reader's own tests; here, one byte of each object that the engine writes.
+#[test]
+fn a_flipped_byte_in_any_object_is_noticed() {
+    let made = Made::new(&Key::generate(&Runtime::system(1)));
+    fs::write(made.path("source/a"), folders::noise(4, 100_000)).unwrap();
+    fs::write(made.path("source/b"), "text ".repeat(1000)).unwrap();
+    made.back_up();
+    let mut objects = Vec::new();
+    collect(&made.path("repository"), &mut objects);
+    assert!(objects.len() >= 7, "config, slot, three packs, session, closed, snapshot: {objects:?}");
+    for (n, path) in objects.iter().enumerate() {
+        let good = fs::read(path).unwrap();
+        let at = (n * 7919 + 64) % good.len();
+        let mut bad = good.clone();
+        bad[at] ^= 0x20;
+        fs::write(path, bad).unwrap();
+        let output = made.read(KEY_FILE, &["verify"]);
+        assert!(!output.status.success(), "byte {at} of {} is flipped and verify is content", path.display());
+        fs::write(path, good).unwrap();
+    }
+    made.must_read(KEY_FILE, &["verify"]);
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => collect(&path, files),
+            false => files.push(path),
+        }
+    }
+    files.sort();
+}
