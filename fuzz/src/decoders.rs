@@ -6,7 +6,7 @@ use icecore::entry::KeyKind;
 use icecore::format::Roles;
 use icecore::id::{ChunkId, CredentialId, FrameClass, RepositoryId, SnapshotId};
 use icecore::repository::Key;
-use icecore::testing::{Keys, Piece};
+use icecore::testing::{Decoded, Keys, NodeValue, Piece};
 use std::sync::LazyLock;
 
 /// The keys of the vectors, which are the seeds.
@@ -155,38 +155,60 @@ pub(crate) fn refs_node(data: &[u8]) {
     check(&Piece::RefsNode(None), data);
 }
 
-/// Several nodes in the form of a frame's plaintext; the last one is the root. What a node says of its children by an id that is no
-/// node's is taken for the node whose number is the id's first byte, so that changed nodes still find one another.
+/// Several nodes in the form of a frame's plaintext; the last one is the root. Where a node names another one, 32 times the byte stands
+/// that is [`MARKER`] and the other's number; its id is put there, so that changed nodes still find one another.
 pub(crate) fn walks(data: &[u8]) {
-    let Ok(mut nodes) = KEYS.split(data) else { return };
+    let Ok(nodes) = KEYS.split(data) else { return };
     for kind in [2_u8, 3, 4] {
-        let mut plaintext = link(&mut nodes, kind);
+        let nodes = link(nodes.clone(), kind);
         let Some(root) = nodes.last().map(|node| KEYS.chunk_id(kind, node).expect("all keys are there")) else { return };
         let piece = match kind {
             2 => Piece::TreeWalk { key_kind: KeyKind::Paths, root },
-            3 => Piece::RecipeWalk { root, data_bytes: u64::from(data[0]) },
+            3 => Piece::RecipeWalk { root, data_bytes: recipe_bytes(nodes.last()) },
             _ => Piece::RefsWalk(root),
         };
+        let mut plaintext = varint(nodes.len());
+        nodes.iter().for_each(|node| plaintext.extend(varint(node.len())));
+        nodes.iter().for_each(|node| plaintext.extend_from_slice(node));
         check(&piece, &plaintext);
-        plaintext.clear();
     }
 }
 
-/// Lets nodes refer to the nodes before them: wherever the old id of one stands, its new id is put, as children change first.
-fn link(nodes: &mut [Vec<u8>], kind: u8) -> Vec<u8> {
-    let mut ids: Vec<(ChunkId, ChunkId)> = Vec::new();
-    for node in nodes.iter_mut() {
-        let marker = ChunkId([ids.len() as u8; 32]);
-        for (old, new) in &ids {
-            let places: Vec<usize> = node.windows(32).enumerate().filter(|(_, window)| *window == old.0).map(|(at, _)| at).collect();
-            places.into_iter().for_each(|at| node[at..at + 32].copy_from_slice(&new.0));
-        }
-        ids.push((marker, KEYS.chunk_id(kind, node).expect("all keys are there")));
+/// What the root of a recipe says of the whole, so that the walk goes on below it.
+fn recipe_bytes(root: Option<&Vec<u8>>) -> u64 {
+    let reading = root.and_then(|root| KEYS.decode(&Piece::RecipeNode(None), root).ok());
+    match reading.map(|reading| reading.value) {
+        Some(Decoded::Node(NodeValue::Chunks(chunks))) => chunks.iter().map(|chunk| u64::from(chunk.length)).sum(),
+        Some(Decoded::Node(NodeValue::RecipeChildren(_, children))) => children.iter().fold(0, |sum, child| child.2.wrapping_add(sum)),
+        _ => 0,
     }
-    let mut plaintext = varint(nodes.len());
-    nodes.iter().for_each(|node| plaintext.extend(varint(node.len())));
-    nodes.iter().for_each(|node| plaintext.extend_from_slice(node));
-    plaintext
+}
+
+/// Stands for the first node among those of a walk. Rare in nodes, other than zero.
+pub(crate) const MARKER: u8 = 0xa0;
+
+/// Puts the ids of nodes where their markers stand in nodes after them.
+fn link(mut nodes: Vec<Vec<u8>>, kind: u8) -> Vec<Vec<u8>> {
+    let mut ids: Vec<ChunkId> = Vec::new();
+    for node in &mut nodes {
+        let mut at = 0;
+        while let Some(window) = node.get_mut(at..at + ChunkId::LENGTH) {
+            let first = window[0];
+            match first
+                .checked_sub(MARKER)
+                .and_then(|number| ids.get(usize::from(number)))
+                .filter(|_| window.iter().all(|byte| *byte == first))
+            {
+                Some(id) => {
+                    window.copy_from_slice(&id.0);
+                    at += ChunkId::LENGTH;
+                }
+                None => at += 1,
+            }
+        }
+        ids.push(KEYS.chunk_id(kind, node).expect("all keys are there"));
+    }
+    nodes
 }
 
 pub(crate) fn varint(mut value: usize) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! Seeds: the vectors of the specification in the form that each target takes.
 
-use crate::decoders::{BEAT, KEYS, PACK};
+use crate::decoders::{BEAT, KEYS, MARKER, PACK};
 use icecore::backend::{ObjectKind, ObjectName};
 use serde_json::Value;
 use std::fs;
@@ -101,7 +101,7 @@ fn seeds(entry: &Value, bytes: Vec<u8>) -> Vec<(&'static str, Vec<u8>)> {
     }
 }
 
-/// A walk's nodes with the ids by which they name one another replaced by their numbers, as the target `walks` expects.
+/// A walk's nodes with markers in the place of the ids by which they name one another, as the target `walks` expects.
 fn renumbered(bytes: &[u8]) -> Vec<u8> {
     let Ok(nodes) = KEYS.split(bytes) else { return bytes.to_vec() };
     let mut bytes = bytes.to_vec();
@@ -109,7 +109,7 @@ fn renumbered(bytes: &[u8]) -> Vec<u8> {
         for kind in [2, 3, 4] {
             let Ok(id) = KEYS.chunk_id(kind, node) else { continue };
             let places: Vec<usize> = bytes.windows(32).enumerate().filter(|(_, window)| *window == id.0).map(|(at, _)| at).collect();
-            places.into_iter().for_each(|at| bytes[at..at + 32].fill(number as u8));
+            places.into_iter().for_each(|at| bytes[at..at + 32].fill(MARKER.wrapping_add(number as u8)));
         }
     }
     bytes

@@ -8,6 +8,8 @@
 //! Without coverage it finds less than libFuzzer in the same time; it needs nothing but cargo. What fails is written to
 //! `fuzz/artifacts/<target>/`.
 
+#![allow(clippy::disallowed_methods, reason = "this is a program, and measures real time")]
+
 use icecore_fuzz::{SEED_LENGTH_MAX, TARGETS, run, write_seeds};
 use std::fs;
 use std::path::{Path, PathBuf};
