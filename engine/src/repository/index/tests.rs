@@ -106,7 +106,7 @@ impl Model {
                 offset,
                 sealed_length: record.sealed_length,
                 plaintext_length: record.plaintext_length,
-                chunk_count: copy.chunks.len() as u32,
+                chunk_count: record.chunks.len() as u32,
                 hash: record.hash,
             };
             assert_eq!(place, expected);
