@@ -52,6 +52,7 @@ struct Producer {
 }
 
 /// What the walk gave, on its way to a worker.
+#[allow(clippy::large_enum_variant, reason = "nearly all are entries")]
 enum Step {
     Entry(SourceEntry),
     Failed { path: Vec<u8>, message: String },

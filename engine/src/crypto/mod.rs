@@ -10,9 +10,7 @@ mod seal;
 mod secret;
 mod sign;
 
-#[cfg(feature = "testing")]
-pub(crate) use hash::derive_into;
-pub(crate) use hash::{derive, keyed};
+pub(crate) use hash::{derive, derive_into, keyed};
 pub use passphrase::PassphraseCost;
 pub(crate) use passphrase::seed_from_passphrase;
 pub(crate) use recipient::{ENCAPSULATED_LENGTH, KEM_X_WING, PUBLIC_KEY_LENGTH, public_key_of, unwrap, wrap};

@@ -212,8 +212,10 @@ impl Writer {
         let (sealing, to_packer) = (Arc::clone(&self.sealing), self.to_packer.clone());
         self.pool.spawn(move || {
             let frame = sealing.seal(class, id, chunks, &plaintext);
-            // Where the packer is gone, the session has failed already.
-            let _ = to_packer.map(|sender| sender.send(frame));
+            if let Some(sender) = to_packer {
+                // Where the packer is gone, the session has failed already.
+                let _ = sender.send(frame);
+            }
         });
         Ok(())
     }

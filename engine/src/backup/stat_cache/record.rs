@@ -55,7 +55,7 @@ impl<'a> Record<'a> {
         let metadata = reader.metadata(modified)?;
         let kind = reader.kind(tag & !(HAS_MODIFIED | IS_RACY))?;
         let entry = Entry { key: key.to_vec(), kind, metadata };
-        reader.0.is_empty().then(|| Cached { stat, entry, is_settled: tag & IS_RACY == 0 })
+        reader.0.is_empty().then_some(Cached { stat, entry, is_settled: tag & IS_RACY == 0 })
     }
 }
 
