@@ -29,6 +29,8 @@ pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
 pub(crate) use nodes::{NodeStore, RefsNodes};
 pub(crate) use objects::{ClearTail, PackTail, domains};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use pack_writer::{PackMaker, SealedFrame};
 pub(crate) use refs_collector::RefsCollector;
 pub(crate) use session::Session;
 pub(crate) use writer::{ChunkUse, Writer};

@@ -103,13 +103,7 @@ impl Writer {
             frame_sealer(secret, &id, FrameClass::Meta),
             refs_frame_sealer(structure_key, &id),
         ];
-        let maker = PackMaker {
-            backend: Arc::clone(&repository.backend),
-            author: repository.credential.author.clone(),
-            structure_key: structure_key.clone(),
-            template: repository.header(crate::backend::ObjectName::config(1)),
-            session: Arc::clone(session.record()),
-        };
+        let maker = PackMaker::new(repository, session)?;
         let frames_in_flight = 2 * executor.threads() + 2;
         let (give_token, tokens) = bounded(frames_in_flight);
         for _ in 0..frames_in_flight {

@@ -4,6 +4,7 @@
 //! structure from its bare bytes, and seals and signs anew what a test has changed, so that a change gets past the first check.
 
 mod decode;
+pub mod measure;
 mod nodes;
 pub mod primitives;
 mod rewrite;
