@@ -1,6 +1,5 @@
 //! Single steps of a backup, for measuring: each does one step as a backup does it, and nothing around it.
 
-use super::Keys;
 use crate::backend::ObjectKind;
 use crate::compress::Compressor;
 use crate::crypto::{Sealer, Secret};
@@ -11,13 +10,6 @@ use crate::format::session::SessionKind;
 use crate::id::{ChunkId, FrameClass, FrameId, PackId};
 use crate::repository::{ChunkKind, PackMaker, Repository, SealedFrame, Session, Writer};
 use crossbeam_channel::unbounded;
-
-impl Keys {
-    /// The keys of the credential that opened a repository.
-    pub fn of_repository(repository: &Repository) -> Self {
-        Self::of(repository.id, (*repository.credential).clone())
-    }
-}
 
 /// What one worker keeps to seal frames.
 #[derive(Debug)]
