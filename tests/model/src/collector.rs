@@ -264,15 +264,15 @@ impl World {
             }
             _ => {
                 let at = if shape.keeps(Rule::MarkerStays) { self.before_gate(shape) } else { At::Clean };
-                go("publishes an epoch", me.packs.into(), at, &|world| {
+                let publish = |world: &mut World, sweep: u8| {
                     world.epochs = world.epochs.max(me.epoch + 1);
                     world.condemned[me.epoch as usize] = me.packs;
-                    let me = &mut world.collectors[j];
-                    me.epoch += 1;
-                    me.has_own = true;
-                    me.packs = 0;
-                    me.plan = Plan::None;
-                });
+                    world.collectors[j] = Collector { epoch: sweep, has_own: true, packs: 0, plan: Plan::None, ..me };
+                };
+                go("publishes an epoch", me.packs.into(), at, &|world| publish(world, me.epoch + 1));
+                if me.epoch > 0 && !shape.keeps(Rule::GateOfNewest) {
+                    go("publishes an epoch and goes on with the one before", me.packs.into(), at, &|world| publish(world, me.epoch));
+                }
             }
         }
     }
@@ -332,12 +332,11 @@ impl World {
                 let relocated = || (0..COLLECTORS).filter(|j| need == F0X && self.has(relocation(*j))).map(|j| frame_of(f1x(j)) & there).max();
                 all | if direct == 0 { relocated().unwrap_or(0) } else { direct }
             });
-            let found = if shape.keeps(Rule::SettleByUncondemned) { good } else { listed };
             let is_suspect = |t: usize| {
                 let k = session_of_snapshot(t);
                 is_listed(t) && self.has(tombstone(k)) && !self.has(closed(k)) && !self.has(withdrawn(t))
             };
-            let is_complete = |t: usize| self.unmet_with(self.needs[t], found, rescue) == 0;
+            let is_complete = |t: usize| self.unmet_with(self.needs[t], good, rescue) == 0;
             let complete = bits(SNAPSHOT_COUNT, |t| is_suspect(t) && is_complete(t));
             let incomplete = bits(SNAPSHOT_COUNT, |t| is_suspect(t) && !is_complete(t));
             let is_misled = self.unmet(live, listed, self.there & RELOCATIONS) != 0;
@@ -413,8 +412,11 @@ impl World {
                     *condemned &= (self.there & PACKS) as u16;
                 }
             }
-            if !shape.keeps(Rule::TombstonesStay) {
-                (0..SESSION_COUNT).filter(|k| self.session_epoch[*k] < me.epoch).for_each(|k| world.delete(shape, tombstone(k)));
+            // Of a session that was given up and published nothing nothing stays, the session going first.
+            let is_empty = |i: &usize| !self.has(snapshot(1 + i) | closed(*i) | withdrawn(1 + i)) && self.has(tombstone(*i));
+            for i in (0..WRITERS).filter(is_empty).filter(|_| me.has_own) {
+                world.delete(shape, session(i));
+                world.delete(shape, tombstone(i));
             }
         });
     }

@@ -10,6 +10,7 @@ use crate::world::{
 enum ReaderAt {
     Away,
     Begin,
+    ReadEpoch,
     PublishSession,
     RereadEpoch,
     Reread,
@@ -88,13 +89,11 @@ impl World {
             ReaderAt::Away => {}
             ReaderAt::Begin => {
                 for t in (0..SNAPSHOT_COUNT).filter(|t| self.has(snapshot(*t)) && !self.has(withdrawn(*t))) {
-                    let at = if shape.keeps(Rule::ReaderSession) { ReaderAt::PublishSession } else { ReaderAt::Reread };
-                    go("chooses a snapshot", snapshot(t), at, &|world| {
-                        world.reader.snapshot = t as u8;
-                        world.reader.epoch = self.epochs;
-                    });
+                    let at = if shape.keeps(Rule::ReaderSession) { ReaderAt::ReadEpoch } else { ReaderAt::Reread };
+                    go("chooses a snapshot", snapshot(t), at, &|world| world.reader.snapshot = t as u8);
                 }
             }
+            ReaderAt::ReadEpoch => go("reads the newest epoch", 0, ReaderAt::PublishSession, &|world| world.reader.epoch = self.epochs),
             ReaderAt::PublishSession => {
                 go("publishes its session", 0, ReaderAt::RereadEpoch, &|world| world.open_session(shape, READER, me.epoch));
             }

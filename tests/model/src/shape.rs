@@ -9,18 +9,18 @@ pub enum Rule {
     LookForTombstone,
     /// A writer uses no frame that lies only in condemned packs.
     AvoidCondemned,
-    /// A writer drops cached packs that the listing no longer has.
-    DropUnlisted,
     /// A file known to the stat cache is used only where the lookup index still has its chunks.
     StatCacheLooksUp,
-    /// A subtree is taken over from another snapshot only where each of its frames lies in a listed pack that is not condemned.
-    SubtreeFrames,
+    /// A subtree is taken over from another snapshot, without look-ups, only where that one counts after the writer's session was published.
+    SubtreeSource,
     /// A writer publishes its snapshot after its packs.
     PacksFirst,
     /// Epochs are made with create-if-absent.
     EpochOnce,
     /// A collector waits for, or gives up, every session of an older epoch before it sweeps.
     Gate,
+    /// What withdrawals of before the newest epoch set free is swept when the gate of that epoch is passed, not that of an older one.
+    GateOfNewest,
     /// A collector lists snapshots again before it sweeps.
     Relist,
     /// Snapshots whose session is not closed are protected like others.
@@ -35,10 +35,8 @@ pub enum Rule {
     RelocationFound,
     /// Whoever settles a suspect reads the epochs after he listed the snapshot.
     SettleByNewEpochs,
-    /// Whoever settles a suspect takes only frames in packs that are not condemned for found.
-    SettleByUncondemned,
-    /// Tombstones are never removed.
-    TombstonesStay,
+    /// A writer whose session is gone takes itself for given up: that is how it is removed, the session before the tombstone.
+    LookForSession,
     /// `closed/` and `withdrawn/` of a session that has a tombstone are never removed.
     EndsStay,
     /// `withdrawn/` goes only when a later epoch's gate is passed.
@@ -69,16 +67,16 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 30] = [
         Self::RereadEpoch,
         Self::LookForTombstone,
         Self::AvoidCondemned,
-        Self::DropUnlisted,
         Self::StatCacheLooksUp,
-        Self::SubtreeFrames,
+        Self::SubtreeSource,
         Self::PacksFirst,
         Self::EpochOnce,
         Self::Gate,
+        Self::GateOfNewest,
         Self::Relist,
         Self::ProtectSuspects,
         Self::CondemnedForEver,
@@ -86,8 +84,7 @@ impl Rule {
         Self::RelocationByChunk,
         Self::RelocationFound,
         Self::SettleByNewEpochs,
-        Self::SettleByUncondemned,
-        Self::TombstonesStay,
+        Self::LookForSession,
         Self::EndsStay,
         Self::MarkerStays,
         Self::WithdrawnFirst,

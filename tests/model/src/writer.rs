@@ -2,7 +2,7 @@
 
 use crate::shape::{Rule, Shape};
 use crate::world::{
-    A, COLLECTORS, F0D, F0X, FRAME_0, Needs, Next, PACKS, Step, WRITERS, Waited, World, closed, f1x, frame_of, own, snapshot, tombstone, w, withdrawn,
+    COLLECTORS, F0D, F0X, FRAME_0, Needs, Next, PACKS, Step, WRITERS, Waited, World, closed, f1x, frame_of, own, session, snapshot, tombstone, w, withdrawn,
 };
 use crate::world::{CHUNK_X, Frames};
 
@@ -75,10 +75,13 @@ impl World {
                 world.put(shape, snapshot(t));
                 world.needs[t] = me.needs;
             }),
-            At::LookForTombstone => match self.has(tombstone(i)) && shape.keeps(Rule::LookForTombstone) {
-                true => go("finds its tombstone", 0, At::Withdraw, &|_| {}),
-                false => go("finds no tombstone", 0, At::Close, &|_| {}),
-            },
+            At::LookForTombstone => {
+                let is_given_up = self.has(tombstone(i)) && shape.keeps(Rule::LookForTombstone);
+                match is_given_up || !self.has(session(i)) && shape.keeps(Rule::LookForSession) {
+                    true => go("finds its tombstone, or its session gone", 0, At::Withdraw, &|_| {}),
+                    false => go("finds its session, and no tombstone", 0, At::Close, &|_| {}),
+                }
+            }
             At::Withdraw => go("withdraws its snapshot", withdrawn(t), At::GiveUp, &|world| world.put(shape, withdrawn(t))),
             At::Close => {
                 let at = if shape.keeps(Rule::PacksFirst) { At::Done } else { At::WritePack };
@@ -105,15 +108,14 @@ impl World {
         };
         let wanted = shape.wanted(i);
         let source_counts = self.has(snapshot(0)) && self.is_named(0) && !self.has(withdrawn(0));
-        if shape.subtree && !shape.keeps(Rule::SubtreeFrames) && source_counts && wanted == CHUNK_X {
-            go("takes over a subtree of S unseen", 0, after, &|world| world.writers[i].needs = own(i) | F0X);
+        if shape.subtree && wanted == CHUNK_X && (source_counts || !shape.keeps(Rule::SubtreeSource)) {
+            go("takes over a subtree of S without looking its chunks up", 0, after, &|world| world.writers[i].needs = own(i) | F0X);
         }
         if !shape.keeps(Rule::StatCacheLooksUp) {
             go("believes its stat cache", 0, after, &|world| world.writers[i].needs = own(i) | F0X);
         }
         for listed in self.listings(PACKS, Waited::default()) {
-            let cached = if shape.keeps(Rule::DropUnlisted) { 0 } else { A };
-            let good = (listed | cached) & !condemned;
+            let good = listed & !condemned;
             for place in self.places(wanted, self.frames_in(good)) {
                 go("lists packs and finds the chunk", good, after, &|world| world.writers[i].needs = own(i) | place);
             }
