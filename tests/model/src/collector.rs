@@ -3,8 +3,8 @@
 use crate::shape::{Rule, Shape};
 use crate::world::{
     A, COLLECTORS, EPOCHS, F0D, F0X, Frames, Needs, Next, PACKS, RELOCATIONS, SESSION_COUNT, SESSIONS, SNAPSHOT_COUNT, SNAPSHOTS, Step,
-    WRITERS, Waited, World, b, closed, each, f, f1x, frame_of, listed_snapshots, r, relocation, session, session_of_snapshot, snapshot, tombstone,
-    w, withdrawn,
+    WRITERS, Waited, World, b, closed, each, f, f1x, frame_of, listed_snapshots, r, relocation, session, session_of_snapshot, snapshot,
+    tombstone, w, withdrawn,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +20,7 @@ enum At {
     Publish,
     WaitBeforeGate,
     Gate,
+    GiveUp,
     WaitBeforeRelist,
     Relist,
     ReadEpochs,
@@ -49,7 +50,7 @@ pub(crate) struct Collector {
     plan: Plan,
     /// Packs: listed, then to be condemned, then to be deleted.
     packs: u16,
-    /// Sessions that are open.
+    /// Sessions that are open; then the one that is to be given up.
     open: u8,
     /// Withdrawals seen while marking.
     withdrawn: u8,
@@ -130,6 +131,13 @@ impl World {
             At::Copy | At::Relocate | At::Publish => self.condemn(shape, j, &mut go),
             At::WaitBeforeGate => go("waits out the store's bound", 0, At::Gate, &|world| world.collectors[j].waited.wait(self)),
             At::Gate => self.gate(shape, j, &mut go),
+            At::GiveUp => {
+                let given_up = tombstone(me.open.trailing_zeros() as usize);
+                go("gives it up", given_up, At::Gate, &|world| {
+                    world.put(shape, given_up);
+                    world.collectors[j].open = 0;
+                });
+            }
             At::WaitBeforeRelist => go("waits out the store's bound", 0, At::Relist, &|world| world.collectors[j].waited.wait(self)),
             At::Relist => self.relist(shape, j, &mut go),
             At::ReadEpochs => go("reads the epochs", 0, At::RelistPacks, &|world| world.collectors[j].known = self.epochs),
@@ -280,13 +288,19 @@ impl World {
     fn gate(&self, shape: &Shape, j: usize, go: Go<'_>) {
         let me = self.collectors[j];
         for listed in self.listings(SESSIONS, me.waited) {
-            let is_old = |k: &usize| listed & session(*k) != 0 && self.session_epoch[*k] < me.epoch && !self.is_over(*k) && *k != WRITERS + j;
+            let is_old =
+                |k: &usize| listed & session(*k) != 0 && self.session_epoch[*k] < me.epoch && !self.is_over(*k) && *k != WRITERS + j;
             let old: Vec<_> = (0..SESSION_COUNT).filter(is_old).collect();
             if old.is_empty() {
-                go("passes the gate", listed, self.before_relist(shape), &|_| {});
+                go("passes the gate", listed, self.before_relist(shape), &|world| {
+                    if !shape.keeps(Rule::PacksAfterSnapshots) {
+                        world.collectors[j].packs = (self.there & PACKS) as u16;
+                    }
+                });
             }
             for k in old {
-                go("gives a session up", tombstone(k), At::Gate, &|world| world.put(shape, tombstone(k)));
+                // Looking and giving up are two requests: the session may close in between.
+                go("takes a session for dead", session(k), At::GiveUp, &|world| world.collectors[j].open = 1 << k);
             }
         }
     }
@@ -320,6 +334,7 @@ impl World {
         let is_listed = |t: usize| me.snapshots & 1 << t != 0;
         let live = self.live(shape, (0..SNAPSHOT_COUNT).filter(|t| is_listed(*t)).map(snapshot).sum(), me.withdrawn);
         for listed in self.listings(PACKS, me.waited) {
+            let listed = if shape.keeps(Rule::PacksAfterSnapshots) { listed } else { me.packs.into() };
             let mine = listed & self.condemned_until(me.epoch);
             let good = listed & !self.condemned_until(me.known);
             let unmet = match shape.keeps(Rule::CopyNotCondemned) {
@@ -329,7 +344,8 @@ impl World {
             let there = self.frames_in(listed);
             let rescue = each(unmet).fold(0, |all, need| {
                 let direct = frame_of(need) & there;
-                let relocated = || (0..COLLECTORS).filter(|j| need == F0X && self.has(relocation(*j))).map(|j| frame_of(f1x(j)) & there).max();
+                let relocated =
+                    || (0..COLLECTORS).filter(|j| need == F0X && self.has(relocation(*j))).map(|j| frame_of(f1x(j)) & there).max();
                 all | if direct == 0 { relocated().unwrap_or(0) } else { direct }
             });
             let is_suspect = |t: usize| {
@@ -433,7 +449,9 @@ impl World {
         let objects = [snapshot(t), closed(k), withdrawn(t)];
         let first = objects.into_iter().take(if stays { 1 } else { 3 }).find(|object| self.has(*object));
         match first {
-            Some(object) if object != withdrawn(t) => go("cleans up after a withdrawal", object, At::Clean, &|world| world.delete(shape, object)),
+            Some(object) if object != withdrawn(t) => {
+                go("cleans up after a withdrawal", object, At::Clean, &|world| world.delete(shape, object))
+            }
             last => go("cleans up after a withdrawal", last.unwrap_or(0), At::Clean, &|world| {
                 world.delete(shape, last.unwrap_or(0));
                 world.collectors[j].withdrawn &= !(1 << t);
@@ -441,4 +459,3 @@ impl World {
         }
     }
 }
-

@@ -2,8 +2,8 @@
 
 use crate::shape::Rule;
 use crate::world::{
-    CLOSED, Next, PACKS, READER, RELOCATIONS, SNAPSHOT_COUNT, SNAPSHOTS, Step, WITHDRAWN, Waited, World, closed, session_of_snapshot, snapshot,
-    withdrawn,
+    CLOSED, Next, PACKS, READER, RELOCATIONS, SNAPSHOT_COUNT, SNAPSHOTS, Step, WITHDRAWN, Waited, World, closed, session_of_snapshot,
+    snapshot, withdrawn,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -158,7 +158,9 @@ impl World {
                 }
             }
             None => {}
-            Some((t, 1)) => go("deletes a snapshot", snapshot(t as usize), Some((t, 2)), &|world| world.delete(shape, snapshot(t as usize))),
+            Some((t, 1)) => {
+                go("deletes a snapshot", snapshot(t as usize), Some((t, 2)), &|world| world.delete(shape, snapshot(t as usize)))
+            }
             Some((t, 2)) => {
                 let object = closed(session_of_snapshot(t as usize));
                 go("deletes a `closed/`", object, None, &|world| world.delete(shape, object));
@@ -176,19 +178,32 @@ impl World {
             next.worlds.push((Step { who: "observer", what, objects }, world));
         };
         let bits = |is: &dyn Fn(usize) -> bool| (0..SNAPSHOT_COUNT).filter(|t| is(*t)).fold(0, |all, t| all | 1u8 << t);
-        let list_closed = |listed: u64| bits(&|t| listed & closed(session_of_snapshot(t)) != 0 && self.names & 1 << session_of_snapshot(t) != 0);
+        let list_closed =
+            |listed: u64| bits(&|t| listed & closed(session_of_snapshot(t)) != 0 && self.names & 1 << session_of_snapshot(t) != 0);
         let list_snapshots = |listed: u64| bits(&|t| listed & snapshot(t) != 0);
         let nobody = Waited::default();
         let careful = shape.keeps(Rule::AskByName);
         match me.at {
-            0 if careful => self.listings(CLOSED, nobody).for_each(|l| go("lists `closed/`", l, Observer { at: 1, named: list_closed(l), ..me })),
-            1 if careful => self.listings(SNAPSHOTS, nobody).for_each(|l| go("lists snapshots", l, Observer { at: 2, listed: list_snapshots(l), ..me })),
-            0 => self.listings(SNAPSHOTS, nobody).for_each(|l| go("lists snapshots", l, Observer { at: 1, listed: list_snapshots(l), ..me })),
+            0 if careful => {
+                self.listings(CLOSED, nobody).for_each(|l| go("lists `closed/`", l, Observer { at: 1, named: list_closed(l), ..me }))
+            }
+            1 if careful => {
+                self.listings(SNAPSHOTS, nobody).for_each(|l| go("lists snapshots", l, Observer { at: 2, listed: list_snapshots(l), ..me }))
+            }
+            0 => {
+                self.listings(SNAPSHOTS, nobody).for_each(|l| go("lists snapshots", l, Observer { at: 1, listed: list_snapshots(l), ..me }))
+            }
             1 => self.listings(CLOSED, nobody).for_each(|l| go("lists `closed/`", l, Observer { at: 2, named: list_closed(l), ..me })),
             2 => {
                 for listed in self.listings(WITHDRAWN, nobody) {
                     let missing = me.named & !me.listed & !bits(&|t| listed & withdrawn(t) != 0);
-                    let at = if missing == 0 { AWAY } else if careful { 3 } else { ALARM };
+                    let at = if missing == 0 {
+                        AWAY
+                    } else if careful {
+                        3
+                    } else {
+                        ALARM
+                    };
                     go("lists `withdrawn/`", listed, Observer { at, named: missing, listed: 0 });
                 }
             }
@@ -207,5 +222,4 @@ impl World {
             _ => {}
         }
     }
-
 }

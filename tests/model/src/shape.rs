@@ -35,6 +35,8 @@ pub enum Rule {
     RelocationFound,
     /// Whoever settles a suspect reads the epochs after he listed the snapshot.
     SettleByNewEpochs,
+    /// Before a frame is called missing, packs are listed after the snapshot that needs it.
+    PacksAfterSnapshots,
     /// A writer whose session is gone takes itself for given up: that is how it is removed, the session before the tombstone.
     LookForSession,
     /// `closed/` and `withdrawn/` of a session that has a tombstone are never removed.
@@ -67,7 +69,7 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::RereadEpoch,
         Self::LookForTombstone,
         Self::AvoidCondemned,
@@ -84,6 +86,7 @@ impl Rule {
         Self::RelocationByChunk,
         Self::RelocationFound,
         Self::SettleByNewEpochs,
+        Self::PacksAfterSnapshots,
         Self::LookForSession,
         Self::EndsStay,
         Self::MarkerStays,

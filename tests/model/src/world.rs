@@ -17,20 +17,58 @@ pub(crate) const EPOCHS: usize = 2;
 
 /// Names of all objects, one bit each, in this order.
 const NAMES: [&str; 35] = [
-    "A", "W0", "W1", "B0", "B1", "F0", "F1", "R0", "R1", "snapshot S", "snapshot T0", "snapshot T1", "session of writer 0", "session of writer 1",
-    "session of collector 0", "session of collector 1", "session of the reader", "session of S", "closed/ of writer 0", "closed/ of writer 1",
-    "closed/ of collector 0", "closed/ of collector 1", "closed/ of the reader", "closed/ of S", "tombstone of writer 0", "tombstone of writer 1",
-    "tombstone of collector 0", "tombstone of collector 1", "tombstone of the reader", "tombstone of S", "withdrawn/ S", "withdrawn/ T0",
-    "withdrawn/ T1", "relocation 0", "relocation 1",
+    "A",
+    "W0",
+    "W1",
+    "B0",
+    "B1",
+    "F0",
+    "F1",
+    "R0",
+    "R1",
+    "snapshot S",
+    "snapshot T0",
+    "snapshot T1",
+    "session of writer 0",
+    "session of writer 1",
+    "session of collector 0",
+    "session of collector 1",
+    "session of the reader",
+    "session of S",
+    "closed/ of writer 0",
+    "closed/ of writer 1",
+    "closed/ of collector 0",
+    "closed/ of collector 1",
+    "closed/ of the reader",
+    "closed/ of S",
+    "tombstone of writer 0",
+    "tombstone of writer 1",
+    "tombstone of collector 0",
+    "tombstone of collector 1",
+    "tombstone of the reader",
+    "tombstone of S",
+    "withdrawn/ S",
+    "withdrawn/ T0",
+    "withdrawn/ T1",
+    "relocation 0",
+    "relocation 1",
 ];
 
 /// Bits of packs.
 pub(crate) const PACKS: u64 = (1 << 9) - 1;
 pub(crate) const A: u64 = 1;
-pub(crate) const fn w(writer: usize) -> u64 { 1 << (1 + writer) }
-pub(crate) const fn b(collector: usize) -> u64 { 1 << (3 + collector) }
-pub(crate) const fn f(collector: usize) -> u64 { 1 << (5 + collector) }
-pub(crate) const fn r(collector: usize) -> u64 { 1 << (7 + collector) }
+pub(crate) const fn w(writer: usize) -> u64 {
+    1 << (1 + writer)
+}
+pub(crate) const fn b(collector: usize) -> u64 {
+    1 << (3 + collector)
+}
+pub(crate) const fn f(collector: usize) -> u64 {
+    1 << (5 + collector)
+}
+pub(crate) const fn r(collector: usize) -> u64 {
+    1 << (7 + collector)
+}
 
 /// Snapshots are 0 for `S` and 1 + i for that of writer i; sessions 0 and 1 writers, 2 and 3 collectors, 4 the reader, 5 that of `S`.
 pub(crate) const SNAPSHOT_COUNT: usize = 1 + WRITERS;
@@ -48,27 +86,51 @@ pub(crate) const SESSIONS: u64 = 0b11_1111 << SESSION_AT;
 pub(crate) const CLOSED: u64 = 0b11_1111 << CLOSED_AT;
 pub(crate) const WITHDRAWN: u64 = 0b111 << WITHDRAWN_AT;
 pub(crate) const RELOCATIONS: u64 = 0b11 << RELOCATION_AT;
-pub(crate) const fn snapshot(t: usize) -> u64 { 1 << (SNAPSHOT_AT + t) }
-pub(crate) const fn session(k: usize) -> u64 { 1 << (SESSION_AT + k) }
-pub(crate) const fn closed(k: usize) -> u64 { 1 << (CLOSED_AT + k) }
-pub(crate) const fn tombstone(k: usize) -> u64 { 1 << (TOMBSTONE_AT + k) }
-pub(crate) const fn withdrawn(t: usize) -> u64 { 1 << (WITHDRAWN_AT + t) }
-pub(crate) const fn relocation(j: usize) -> u64 { 1 << (RELOCATION_AT + j) }
-pub(crate) const fn session_of_snapshot(t: usize) -> usize { if t == 0 { OLD } else { t - 1 } }
-pub(crate) fn listed_snapshots(listed: u64) -> impl Iterator<Item = usize> { (0..SNAPSHOT_COUNT).filter(move |t| listed & snapshot(*t) != 0) }
+pub(crate) const fn snapshot(t: usize) -> u64 {
+    1 << (SNAPSHOT_AT + t)
+}
+pub(crate) const fn session(k: usize) -> u64 {
+    1 << (SESSION_AT + k)
+}
+pub(crate) const fn closed(k: usize) -> u64 {
+    1 << (CLOSED_AT + k)
+}
+pub(crate) const fn tombstone(k: usize) -> u64 {
+    1 << (TOMBSTONE_AT + k)
+}
+pub(crate) const fn withdrawn(t: usize) -> u64 {
+    1 << (WITHDRAWN_AT + t)
+}
+pub(crate) const fn relocation(j: usize) -> u64 {
+    1 << (RELOCATION_AT + j)
+}
+pub(crate) const fn session_of_snapshot(t: usize) -> usize {
+    if t == 0 { OLD } else { t - 1 }
+}
+pub(crate) fn listed_snapshots(listed: u64) -> impl Iterator<Item = usize> {
+    (0..SNAPSHOT_COUNT).filter(move |t| listed & snapshot(*t) != 0)
+}
 
 /// What a snapshot needs: chunks of frames. A relocation maps the first one only.
 pub(crate) type Needs = u8;
 pub(crate) const F0X: Needs = 1;
 pub(crate) const F0D: Needs = 2;
-pub(crate) const fn f1x(j: usize) -> Needs { 4 << j }
-pub(crate) const fn own(i: usize) -> Needs { 16 << i }
-pub(crate) fn each(needs: Needs) -> impl Iterator<Item = Needs> { (0..6).map(|bit| 1 << bit).filter(move |need| needs & need != 0) }
+pub(crate) const fn f1x(j: usize) -> Needs {
+    4 << j
+}
+pub(crate) const fn own(i: usize) -> Needs {
+    16 << i
+}
+pub(crate) fn each(needs: Needs) -> impl Iterator<Item = Needs> {
+    (0..6).map(|bit| 1 << bit).filter(move |need| needs & need != 0)
+}
 
 /// Frames: `f0`, two `f1`, two of writers.
 pub(crate) type Frames = u8;
 pub(crate) const FRAME_0: Frames = 1;
-pub(crate) const fn frame_of(need: Needs) -> Frames { if need <= F0D { FRAME_0 } else { need >> 1 } }
+pub(crate) const fn frame_of(need: Needs) -> Frames {
+    if need <= F0D { FRAME_0 } else { need >> 1 }
+}
 
 /// Chunks that several want.
 pub(crate) const CHUNK_X: u8 = 1;
@@ -210,7 +272,9 @@ impl World {
     /// What somebody has lost, if anything.
     pub(crate) fn loss(&self, shape: &Shape) -> Option<&'static str> {
         for t in 0..SNAPSHOT_COUNT {
-            let is_good = self.has(snapshot(t)) && !self.has(withdrawn(t)) && self.unmet(self.needs[t], self.there & PACKS, self.there & RELOCATIONS) == 0;
+            let is_good = self.has(snapshot(t))
+                && !self.has(withdrawn(t))
+                && self.unmet(self.needs[t], self.there & PACKS, self.there & RELOCATIONS) == 0;
             if self.promised & 1 << t != 0 && !is_good {
                 return Some("a snapshot that was promised is gone or has lost frames");
             }

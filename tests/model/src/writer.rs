@@ -1,10 +1,11 @@
 //! A backup.
 
 use crate::shape::{Rule, Shape};
-use crate::world::{
-    COLLECTORS, F0D, F0X, FRAME_0, Needs, Next, PACKS, Step, WRITERS, Waited, World, closed, f1x, frame_of, own, session, snapshot, tombstone, w, withdrawn,
-};
 use crate::world::{CHUNK_X, Frames};
+use crate::world::{
+    COLLECTORS, F0D, F0X, FRAME_0, Needs, Next, PACKS, Step, WRITERS, Waited, World, closed, f1x, frame_of, own, session, snapshot,
+    tombstone, w, withdrawn,
+};
 
 /// Where a writer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +38,9 @@ impl Writer {
         Self { at: if takes_part { At::Begin } else { At::Away }, epoch: 0, needs: 0, stores: false }
     }
 }
+
+/// Takes a step: what it is, what it concerns, what it changes.
+type Go<'a> = &'a mut dyn FnMut(&'static str, u64, At, &dyn Fn(&mut World));
 
 const WHO: [&str; WRITERS] = ["writer 0", "writer 1"];
 
@@ -100,7 +104,7 @@ impl World {
     }
 
     /// Lists packs and finds the wanted chunk in one of them, or does not.
-    fn look_up(&self, shape: &Shape, i: usize, go: &mut dyn FnMut(&'static str, u64, At, &dyn Fn(&mut World))) {
+    fn look_up(&self, shape: &Shape, i: usize, go: Go<'_>) {
         let after = if shape.keeps(Rule::PacksFirst) { At::WritePack } else { At::PublishSnapshot };
         let condemned = match shape.keeps(Rule::AvoidCondemned) {
             true => self.condemned_until(self.writers[i].epoch),

@@ -27,7 +27,10 @@ fn one_collector_loses_nothing() {
     is_safe("and repack, and subtrees", Shape { repack: true, subtree: true, ..ONE });
     is_safe("and reframe, wanting the dead chunk", Shape { repack: true, ..REFRAME });
     is_safe("a reader, an observer, two forgets", WITH_READER);
-    is_safe("a reader, two forgets, reframe, repack", Shape { reframe: true, repack: true, observer: false, dead_chunk: true, ..WITH_READER });
+    is_safe(
+        "a reader, two forgets, reframe, repack",
+        Shape { reframe: true, repack: true, observer: false, dead_chunk: true, ..WITH_READER },
+    );
     is_safe("two writers, repack", TWO_WRITERS);
     is_safe("two writers, reframe, repack, two forgets", Shape { forget: 2, reframe: true, dead_chunk: true, ..TWO_WRITERS });
     is_safe("two writers of the same chunk, subtrees", Shape { same_chunk: true, subtree: true, forget: 2, ..TWO_WRITERS });
@@ -74,6 +77,7 @@ const MUTANTS: [(Rule, Shape); Rule::ALL.len()] = [
     (Rule::RelocationByChunk, REFRAME),
     (Rule::RelocationFound, Shape { collectors: 2, repack: true, reframe: true, ..NOBODY }),
     (Rule::SettleByNewEpochs, TWO_COLLECTORS),
+    (Rule::PacksAfterSnapshots, TWO_COLLECTORS),
     (Rule::EndsStay, Shape { forget: 2, ..TWO_COLLECTORS }),
     (Rule::MarkerStays, TWO_COLLECTORS),
     (Rule::WithdrawnFirst, ONE),
