@@ -223,7 +223,8 @@ impl World {
             });
         };
         if (me.epoch as usize) < EPOCHS {
-            if dead != 0 {
+            // Where nothing is dead, an empty epoch still lets sessions be given up and withdrawals take effect.
+            if dead != 0 || shape.empty_epochs {
                 choose("marks: condemns what is dead", Plan::None, dead, At::Publish);
             }
             for pack in each_pack(may_go & !dead) {

@@ -125,6 +125,8 @@ pub struct Shape {
     pub repack: bool,
     /// Whether collectors re-make frames of which a part is dead.
     pub reframe: bool,
+    /// Whether collectors publish epochs that condemn nothing.
+    pub empty_epochs: bool,
     /// Whether writers take over subtrees of `S`.
     pub subtree: bool,
     /// Whether listings may be stale.
@@ -145,6 +147,7 @@ impl Shape {
         observer: false,
         repack: false,
         reframe: false,
+        empty_epochs: false,
         subtree: false,
         stale: false,
         without: None,

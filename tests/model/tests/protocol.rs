@@ -11,7 +11,7 @@ const NOBODY: Shape = Shape::EMPTY;
 const ONE: Shape = Shape { writers: 1, collectors: 1, forget: 1, ..NOBODY };
 const TWO_WRITERS: Shape = Shape { writers: 2, repack: true, ..ONE };
 const TWO_COLLECTORS: Shape = Shape { collectors: 2, ..ONE };
-const WITH_READER: Shape = Shape { forget: 2, reader: true, observer: true, ..ONE };
+const WITH_READER: Shape = Shape { forget: 2, reader: true, observer: true, empty_epochs: true, ..ONE };
 const STALE: Shape = Shape { stale: true, ..ONE };
 const REFRAME: Shape = Shape { reframe: true, dead_chunk: true, ..ONE };
 
@@ -40,7 +40,7 @@ fn one_collector_loses_nothing() {
 fn two_collectors_lose_nothing() {
     is_safe("two collectors alone, repack, reframe", Shape { repack: true, reframe: true, collectors: 2, forget: 1, ..NOBODY });
     is_safe("two collectors, a writer, repack", Shape { repack: true, ..TWO_COLLECTORS });
-    is_safe("two collectors, a writer, two forgets", Shape { forget: 2, ..TWO_COLLECTORS });
+    is_safe("two collectors, a writer, two forgets", Shape { forget: 2, empty_epochs: true, ..TWO_COLLECTORS });
     is_safe("two collectors, a writer, reframe, repack", Shape { reframe: true, repack: true, dead_chunk: true, ..TWO_COLLECTORS });
     is_safe("two collectors, a reader, two forgets, repack", Shape { writers: 0, forget: 2, reader: true, repack: true, ..TWO_COLLECTORS });
 }
@@ -77,7 +77,7 @@ const MUTANTS: [(Rule, Shape); Rule::ALL.len()] = [
     (Rule::RelocationByChunk, REFRAME),
     (Rule::RelocationFound, Shape { collectors: 2, repack: true, reframe: true, ..NOBODY }),
     (Rule::SettleByNewEpochs, TWO_COLLECTORS),
-    (Rule::PacksAfterSnapshots, TWO_COLLECTORS),
+    (Rule::PacksAfterSnapshots, Shape { empty_epochs: true, ..TWO_COLLECTORS }),
     (Rule::EndsStay, Shape { forget: 2, ..TWO_COLLECTORS }),
     (Rule::MarkerStays, TWO_COLLECTORS),
     (Rule::WithdrawnFirst, ONE),
