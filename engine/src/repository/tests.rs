@@ -13,7 +13,7 @@ use crate::runtime::Timestamp;
 
 const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
 
-fn repository(backend: &MemoryBackend) -> Repository {
+pub(super) fn repository(backend: &MemoryBackend) -> Repository {
     let options = CreateOptions { passphrase_cost: PassphraseCost::TEST, ..CreateOptions::default() };
     let key = Key::passphrase("correct horse").unwrap();
     Repository::create(Arc::new(backend.clone()), Runtime::seeded(7, NOW, 2), &key, &options, Settings::default()).unwrap()
