@@ -4,7 +4,8 @@ use super::certificate::{Certificate, Roles, Trust};
 use super::cursor::{Reader, Write};
 use super::object::{Author, Header, StructureKeys};
 use crate::crypto::{
-    ENCAPSULATED_LENGTH, KEM_X_WING, PUBLIC_KEY_LENGTH, PassphraseCost, Secret, Signer, TAG_LENGTH, derive, keyed, public_key_of, unwrap, wrap,
+    ENCAPSULATED_LENGTH, KEM_X_WING, PUBLIC_KEY_LENGTH, PassphraseCost, Secret, Signer, TAG_LENGTH, derive, keyed, public_key_of, unwrap,
+    wrap,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CredentialId, RepositoryId};

@@ -61,7 +61,10 @@ impl Key {
     pub fn from_command_output(text: &str) -> Result<Self> {
         let digits = || Some(Secret::new(from_hex(text.trim())?.try_into().ok()?));
         seed_of_line(text).or_else(digits).map(Self::Command).ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, "the command printed no key (a line `icecore-key-1:...` or 64 lower-case hex digits are expected)")
+            Error::new(
+                ErrorKind::Invalid,
+                "the command printed no key (a line `icecore-key-1:...` or 64 lower-case hex digits are expected)",
+            )
         })
     }
 
@@ -91,7 +94,9 @@ impl Key {
     pub(crate) fn seed_for(&self, kind: &SlotKind) -> Result<Option<Secret>> {
         match (self, kind) {
             (Self::Passphrase(passphrase), SlotKind::Passphrase { salt, cost }) => seed_from_passphrase(passphrase, salt, *cost).map(Some),
-            (Self::KeyFile(seed), SlotKind::KeyFile | SlotKind::Recipient) | (Self::Command(seed), SlotKind::Command) => Ok(Some(seed.clone())),
+            (Self::KeyFile(seed), SlotKind::KeyFile | SlotKind::Recipient) | (Self::Command(seed), SlotKind::Command) => {
+                Ok(Some(seed.clone()))
+            }
             _ => Ok(None),
         }
     }

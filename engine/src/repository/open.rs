@@ -2,6 +2,7 @@
 
 use super::{Key, Repository, Settings, known_admins};
 use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
+use crate::crypto::{PUBLIC_KEY_LENGTH, Secret};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Trust;
 use crate::format::config::Config;
@@ -27,7 +28,7 @@ impl Repository {
         };
         let config_bytes = backend.get(&newest.name, newest.name.kind().size_max())?;
         let claimed = Header::decode(&newest.name, config_bytes.len() as u64, &config_bytes).map_err(|error| error.context(newest.name))?;
-        let (credential, slot) = open_slot(&*backend, key, &claimed, settings.known_admins.as_deref())?;
+        let (credential, slot) = open_slot(&*backend, key, &claimed.repository, settings.known_admins.as_deref())?;
 
         let mut trust = Trust { repository: Some(claimed.repository), admin_key: Some(credential.admin_key), revoked: Vec::new() };
         let opened = Opened::check(&newest.name, &config_bytes, &trust)?;
@@ -52,28 +53,35 @@ fn check_predecessor(backend: &dyn Backend, configs: &[ObjectInfo], generation: 
     }
 }
 
-/// Tries the key on every slot of its kind, of each slot on the newest generation that is in order.
+/// Tries the key on all slots: on the newest generation of each, then on the ones before.
 ///
-/// The config is listed before the slots: whatever keys it calls for were sealed into all slots before (see [`super::slots`]).
-fn open_slot(backend: &dyn Backend, key: &Key, config_header: &Header, known_admins: Option<&Path>) -> Result<(Credential, ObjectName)> {
+/// Whoever can write to the store can put a newer generation in front of a slot. Only one that admin signed counts, and who admin is comes
+/// out of an older one. The config is listed before the slots: whatever keys it calls for were sealed into all slots before
+/// (see [`super::slots`]).
+fn open_slot(backend: &dyn Backend, key: &Key, repository: &RepositoryId, known_admins: Option<&Path>) -> Result<(Credential, ObjectName)> {
     let mut slots: BTreeMap<_, Vec<ObjectName>> = BTreeMap::new();
     for object in backend.list_sorted(ObjectKind::Slot)? {
-        slots.entry(object.name.id()).or_default().push(object.name);
+        slots.entry(object.name.id()).or_default().insert(0, object.name);
     }
+    let mut attempt = Attempt { backend, key, repository, refused: Vec::new() };
     let mut first_problem = None;
-    for generations in slots.into_values() {
-        for name in generations.into_iter().rev() {
-            match try_slot(backend, key, &config_header.repository, &name, known_admins) {
-                Ok(Some(credential)) => return Ok((credential, name)),
-                Ok(None) => break,
-                Err(error) => {
-                    // What breaks a rule only uses up its number; the generation before it counts.
-                    let goes_on = error.kind() == ErrorKind::Damaged;
-                    first_problem = first_problem.or(Some(error.context(name)));
-                    if !goes_on {
-                        break;
+    for depth in 0..slots.values().map(Vec::len).max().unwrap_or(0) {
+        for generations in slots.values().filter(|generations| generations.len() > depth) {
+            let (newer, name) = (&generations[..depth], generations[depth]);
+            let opened = attempt.open(&name).and_then(|opened| match opened {
+                Some((seed, slot, credential)) if !attempt.is_ended(newer, &credential)? => {
+                    if slot.kind == SlotKind::Recipient {
+                        known_admins::check(known_admins, &seed, &credential.admin_key)?;
                     }
+                    Ok(Some(credential))
                 }
+                _ => Ok(None),
+            });
+            match opened {
+                Ok(Some(credential)) => return Ok((credential, name)),
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+                Err(error) => first_problem = first_problem.or(Some(error.context(name))),
             }
         }
     }
@@ -87,24 +95,49 @@ fn open_slot(backend: &dyn Backend, key: &Key, config_header: &Header, known_adm
     }))
 }
 
-/// The credential in this slot generation; `None` where it is not for this key.
-fn try_slot(
-    backend: &dyn Backend,
-    key: &Key,
-    repository: &RepositoryId,
-    name: &ObjectName,
-    known_admins: Option<&Path>,
-) -> Result<Option<Credential>> {
-    let bytes = backend.get(name, name.kind().size_max())?;
-    let (header, body) = check_keyless(name, &bytes, repository)?;
-    let slot = Slot::decode(body)?;
-    let Some(seed) = key.seed_for(&slot.kind)?.filter(|seed| slot.is_for(seed)) else { return Ok(None) };
-    let credential = slot.open(&header, &seed)?;
-    let trust = Trust { repository: Some(*repository), admin_key: Some(credential.admin_key), revoked: Vec::new() };
-    Opened::check(name, &bytes, &trust)?;
-    slot.check_pin(&header, &seed, &credential)?;
-    if slot.kind == SlotKind::Recipient {
-        known_admins::check(known_admins, &seed, &credential.admin_key)?;
+/// A key that is tried on slots.
+struct Attempt<'a> {
+    backend: &'a dyn Backend,
+    key: &'a Key,
+    repository: &'a RepositoryId,
+    /// Passphrase slots for which it was the wrong one: finding that out is slow on purpose, and all generations of a slot are alike.
+    refused: Vec<(SlotKind, Box<[u8; PUBLIC_KEY_LENGTH]>)>,
+}
+
+impl Attempt<'_> {
+    /// The credential in this slot generation; `None` where it is not for this key.
+    fn open(&mut self, name: &ObjectName) -> Result<Option<(Secret, Slot, Credential)>> {
+        let bytes = self.backend.get(name, name.kind().size_max())?;
+        let (header, body) = check_keyless(name, &bytes, self.repository)?;
+        let slot = Slot::decode(body)?;
+        let is_same = |(kind, public_key): &(SlotKind, _)| *kind == slot.kind && *public_key == slot.public_key;
+        if self.refused.iter().any(is_same) {
+            return Ok(None);
+        }
+        let Some(seed) = self.key.seed_for(&slot.kind)? else { return Ok(None) };
+        if !slot.is_for(&seed) {
+            self.refused.push((slot.kind, slot.public_key));
+            return Ok(None);
+        }
+        let credential = slot.open(&header, &seed)?;
+        Opened::check(name, &bytes, &self.trust(&credential))?;
+        slot.check_pin(&header, &seed, &credential)?;
+        Ok(Some((seed, slot, credential)))
     }
-    Ok(Some(credential))
+
+    /// Whether admin signed one of these newer generations: then what is in the older one is over.
+    fn is_ended(&self, newer: &[ObjectName], credential: &Credential) -> Result<bool> {
+        for name in newer {
+            match self.backend.get(name, name.kind().size_max()) {
+                Ok(bytes) if Opened::check(name, &bytes, &self.trust(credential)).is_ok() => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
+    fn trust(&self, credential: &Credential) -> Trust {
+        Trust { repository: Some(*self.repository), admin_key: Some(credential.admin_key), revoked: Vec::new() }
+    }
 }

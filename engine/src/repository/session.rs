@@ -5,7 +5,9 @@ use crate::backend::{Backend, BackendExt, ObjectName};
 use crate::crypto::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::object::{Author, Header};
-use crate::format::session::{BeatBody, ClosedBody, SessionBody, SessionKind, SessionRecord, WithdrawnBody, WithdrawnReason};
+use crate::format::session::{
+    BeatBody, ClosedBody, SessionBody, SessionKind, SessionRecord, TombstoneBody, WithdrawnBody, WithdrawnReason,
+};
 use crate::id::{SessionId, SnapshotId};
 use crate::limits::LABEL_MAX;
 use crate::runtime::Clock;
@@ -102,22 +104,26 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`ErrorKind::Busy`] where that happened.
     pub(crate) fn withdraw_if_given_up(&self, snapshot: SnapshotId) -> Result<()> {
-        match self.repository.backend.size(&ObjectName::tombstone(self.id())) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => {
-                let now = self.repository.runtime.clock.now();
-                let body = WithdrawnBody { session: self.id(), reason: WithdrawnReason::Tombstone, now };
-                match self.repository.write_sealed(ObjectName::withdrawn(snapshot), body.encode()) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                    Err(error) => return Err(error),
-                }
-                let message = "garbage collection took this backup for dead (it did not beat for 15 minutes), so its snapshot was taken back; \
-                               run the backup again: what it stored is found again where it is still there";
-                Err(Error::new(ErrorKind::Busy, message))
-            }
+        let tombstone = self.repository.read_sealed(&ObjectName::tombstone(self.id()));
+        match tombstone.and_then(|unsealed| TombstoneBody::decode(&unsealed.plaintext)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            // Not by maintain: anybody could say so. Check reports it.
+            Err(error) if error.broken_rule().is_some() => return Ok(()),
+            // Sealed with newer keys than ours: there, whatever it says.
+            Err(error) if error.kind() == ErrorKind::Unauthorized => {}
+            Err(error) => return Err(error),
+            Ok(_) => {}
         }
+        let now = self.repository.runtime.clock.now();
+        let body = WithdrawnBody { session: self.id(), reason: WithdrawnReason::Tombstone, now };
+        match self.repository.write_sealed(ObjectName::withdrawn(snapshot), body.encode()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        let message = "garbage collection took this backup for dead (it did not beat for 15 minutes), so its snapshot was taken back; \
+                       run the backup again: what it stored is found again where it is still there";
+        Err(Error::new(ErrorKind::Busy, message))
     }
 
     /// Ends it, naming the snapshots that it published.

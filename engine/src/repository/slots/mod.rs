@@ -150,7 +150,8 @@ impl Repository {
     fn admin(&self) -> Result<Admin<'_>> {
         self.require_writable()?;
         let Some(seed) = &self.credential.admin_seed else {
-            let message = format!("handing out and taking away keys needs a credential with the role admin; this one is for {}", self.roles());
+            let message =
+                format!("handing out and taking away keys needs a credential with the role admin; this one is for {}", self.roles());
             return Err(Error::new(ErrorKind::Unauthorized, message));
         };
         let signer = Signer::new(seed);

@@ -69,7 +69,8 @@ impl Repository {
             return Err(Error::new(ErrorKind::NotFound, format!("there is no key slot {id}")));
         };
         if self.slot.is_some_and(|own| own.id() == id.0) {
-            let message = "this is the key slot that the repository was opened with; open it with another admin credential to remove this one";
+            let message =
+                "this is the key slot that the repository was opened with; open it with another admin credential to remove this one";
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         // One that was removed and not revoked is left of a removal that was interrupted: it goes on.

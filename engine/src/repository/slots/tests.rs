@@ -10,9 +10,9 @@ use crate::format::object::StructureKeys;
 use crate::format::session::SessionKind;
 use crate::id::SnapshotId;
 use crate::progress::Silent;
+use crate::repository::tests::Meanwhile;
 use crate::repository::{ChunkIds, ChunkKind, CreateOptions, FrameReader, Key, Recipient, Session, Settings, Writer};
 use crate::runtime::{Runtime, Timestamp};
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -115,7 +115,9 @@ fn maintain_checks_and_scrubs_without_content_or_chunk_id_keys_and_restore_reads
     let (maintain, restore) = (open(&backend, &key(2)), open(&backend, &key(3)));
     let held = &maintain.credential;
     assert!(held.chunk_id_key.is_none() && held.cutting_key.is_none() && held.restore_keys.is_empty());
-    for report in [maintain.check(&Silent).unwrap(), maintain.scrub(&Silent).unwrap(), scrub_keyless(&backend, &runtime(), &Silent).unwrap()] {
+    for report in
+        [maintain.check(&Silent).unwrap(), maintain.scrub(&Silent).unwrap(), scrub_keyless(&backend, &runtime(), &Silent).unwrap()]
+    {
         assert!(report.findings.is_empty() && report.packs > 0, "{report:?}");
     }
     let refused = |client: &Repository| client.backup_stream("n", Box::new(CONTENT), &BackupOptions::new("s"), &Silent).unwrap_err().kind();
@@ -250,7 +252,13 @@ fn a_removed_slot_opens_nothing_written_afterwards() {
     assert_eq!(old.read_snapshot_header(before).unwrap().sequence, 1);
     let mut unread = 0;
     for kind in ObjectKind::ALL {
-        for object in old.backend.list_sorted(kind).unwrap().into_iter().filter(|object| !matches!(kind, ObjectKind::Config | ObjectKind::Slot) && object.name.id() != [0; 16]) {
+        for object in old
+            .backend
+            .list_sorted(kind)
+            .unwrap()
+            .into_iter()
+            .filter(|object| !matches!(kind, ObjectKind::Config | ObjectKind::Slot) && object.name.id() != [0; 16])
+        {
             let header = Header::decode(&object.name, object.size, &old.backend.get(&object.name, u64::MAX).unwrap()).unwrap();
             let is_new = header.structure_epoch == 2;
             assert_eq!(old.credential.structure_key(header.structure_epoch).is_none(), is_new);
@@ -303,7 +311,10 @@ fn rotation_keeps_what_is_stored_and_every_other_way_in() {
     add(&admin, 3, Roles::RESTORE, "");
     let plan = admin.plan_rotation(None).unwrap();
     assert_eq!((plan.generation, plan.structure_epoch, plan.restore_epoch, plan.kept.len()), (2, 2, 2, 3));
-    assert!(plan.kept[0].is_own && packs() == before && admin.slots().unwrap().0.iter().all(|slot| slot.generation == 1), "a plan writes nothing");
+    assert!(
+        plan.kept[0].is_own && packs() == before && admin.slots().unwrap().0.iter().all(|slot| slot.generation == 1),
+        "a plan writes nothing"
+    );
     admin.rotate(&plan).unwrap();
     assert_eq!(packs(), before);
     assert_eq!(back_up(&open(&backend, &key(2)), CONTENT), 0);
@@ -327,18 +338,6 @@ fn what_cannot_be_removed_is_refused() {
     let again = open(&backend, &key(1));
     assert_eq!(kind(&again, slot.id), ErrorKind::NotFound);
     assert_eq!(again.slots().unwrap().0.iter().filter(|slot| slot.state == SlotState::Removed).count(), 1);
-}
-
-/// A stream during which something happens.
-struct Meanwhile<F: FnOnce()>(Option<F>, &'static [u8]);
-
-impl<F: FnOnce()> Read for Meanwhile<F> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if let Some(happens) = self.0.take() {
-            happens();
-        }
-        self.1.read(buffer)
-    }
 }
 
 #[test]
@@ -375,6 +374,11 @@ fn a_slot_that_admin_did_not_sign_is_passed_over_and_named() {
     assert_eq!(problems.iter().map(Error::broken_rule).collect::<Vec<_>>(), [Some("OBJ-9"); 2]);
     rotate(&admin, None).unwrap();
     assert_eq!(try_open(backend.clone(), &key(9)).unwrap_err().broken_rule(), Some("OBJ-9"));
+    // Nor does anybody but admin remove one.
+    let (name, thief) = (ObjectName::slot(SlotId(admin.slot.unwrap().id()), 4), open(&backend, &key(2)));
+    let removed = admin.stored_slots().unwrap().0.into_iter().find(|slot| slot.id.0 == name.id()).unwrap().slot.removed();
+    let header = Header { name, repository: admin.id, structure_epoch: 0 };
+    backend.put(&name, &thief.credential.author.object(&header, &removed.encode())).unwrap();
     for n in [1, 2] {
         assert_eq!(open(&backend, &key(n)).structure_key().unwrap().bytes(), open(&backend, &key(1)).structure_key().unwrap().bytes());
     }
@@ -382,7 +386,8 @@ fn a_slot_that_admin_did_not_sign_is_passed_over_and_named() {
 
 /// All of these keys open the repository, hold the keys in force, and agree on them.
 fn assert_all_in(backend: &MemoryBackend, keys: &[u8], what: &str) {
-    let all: Vec<_> = keys.iter().map(|n| try_open(backend.clone(), &key(*n)).unwrap_or_else(|error| panic!("{what}: key {n}: {error}"))).collect();
+    let all: Vec<_> =
+        keys.iter().map(|n| try_open(backend.clone(), &key(*n)).unwrap_or_else(|error| panic!("{what}: key {n}: {error}"))).collect();
     for repository in &all {
         let structure_key = repository.structure_key().unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(structure_key.bytes(), all[0].structure_key().unwrap().bytes(), "{what}");
@@ -513,7 +518,10 @@ fn two_admins_who_meet_anywhere_lock_nobody_out() {
         };
         let second = outcome.recv().unwrap();
         for result in [&first, &second] {
-            assert!(result.as_ref().is_ok() || matches!(result.as_ref().unwrap_err().kind(), ErrorKind::Busy | ErrorKind::Unavailable), "{what}");
+            assert!(
+                result.as_ref().is_ok() || matches!(result.as_ref().unwrap_err().kind(), ErrorKind::Busy | ErrorKind::Unavailable),
+                "{what}"
+            );
         }
         both_failed += u32::from(first.is_err() && second.is_err());
         let generations = 1 + u32::from(first.is_ok()) + u32::from(second.is_ok());
