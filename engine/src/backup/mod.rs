@@ -113,7 +113,8 @@ impl Repository {
     ///
     /// # Errors
     /// [`ErrorKind::Unauthorized`] without the role backup, [`ErrorKind::Cancelled`] when `progress` says so (completed packs stay and are
-    /// used by the next backup), [`ErrorKind::Busy`] where garbage collection gave this session up or admin changed the keys meanwhile, otherwise what the backend says.
+    /// used by the next backup), [`ErrorKind::Busy`] where garbage collection gave this session up, or admin changed the keys since the
+    /// repository was opened, otherwise what the backend says.
     pub fn backup(&self, roots: &Roots, source: &SourceOptions, options: &BackupOptions, progress: &dyn Progress) -> Result<BackupSummary> {
         for notice in roots.notices() {
             progress.event(Event::Notice { message: notice });
@@ -152,6 +153,7 @@ impl Repository {
         options.check()?;
         self.require(crate::format::Roles::BACKUP, "a backup")?;
         self.require_writable()?;
+        self.require_newest_config()?;
         let began_ns = self.runtime.clock.monotonic_ns();
         let session = Session::begin(self, crate::format::session::SessionKind::Writer)?;
         let index = self.open_index()?;

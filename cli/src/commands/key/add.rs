@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
         icecore key add -r REPO --role restore --recipient ann.recipient     see `icecore key new-recipient`\n  \
         icecore key add -r REPO --role backup --new-key-command 'kms-decrypt wrapped-key'"
 )]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// What the key can do (can be repeated); without it everything
     #[arg(long, value_enum, value_name = "ROLE")]
     role: Vec<Role>,

@@ -9,7 +9,7 @@ use serde_json::json;
 /// Lists the keys of the repository
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  icecore key list -r REPO\n\nAny key may look. `*` marks the one that looks.")]
-pub(super) struct Args {}
+pub(crate) struct Args {}
 
 pub(super) fn run(_: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let (slots, problems) = context.open()?.slots()?;

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 #[command(after_help = "Example:\n  icecore key new-recipient ann.key > ann.recipient\n\n\
     The key file stays with whoever made it; the recipient is no secret. Make one for each repository: from the first time that the key file \
     opens a repository, it is bound to its admin.")]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// The key file to be
     #[arg(value_name = "FILE")]
     key_file: PathBuf,

@@ -14,7 +14,7 @@ use serde_json::json;
 #[command(after_help = "Example:\n  icecore key rotate -r REPO\n\n\
     Needs an admin key with all roles. What is stored stays as it is, and all keys of the repository go on to open all of it. Backups that \
     are at work stop and have to be run again; what they stored is found again.")]
-pub(super) struct RotateArgs {
+pub(crate) struct RotateArgs {
     /// Says what would be done, and does nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -25,7 +25,7 @@ pub(super) struct RotateArgs {
 #[command(after_help = "Example:\n  icecore key remove -r REPO 1a2b3c4d\n\n\
     Whoever kept the removed key opens nothing that is written afterwards. What was written before it can still read, if it can get at the \
     store. Run this with another key than the one to be removed.")]
-pub(super) struct RemoveArgs {
+pub(crate) struct RemoveArgs {
     /// The key slot, as `icecore key list` shows it
     id: String,
     /// Says what would be done, and does nothing
