@@ -5,6 +5,7 @@ mod cat;
 mod check;
 mod completions;
 mod init;
+mod key;
 mod ls;
 mod restore;
 mod scrub;
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Stats(stats::Args),
     Check(check::Args),
     Scrub(scrub::Args),
+    #[command(subcommand)]
+    Key(Box<key::Command>),
     Completions(completions::Args),
     Version(version::Args),
 }
@@ -67,6 +70,7 @@ impl Command {
             Self::Stats(args) => stats::run(args, context),
             Self::Check(args) => check::run(args, context),
             Self::Scrub(args) => scrub::run(args, context),
+            Self::Key(command) => command.run(context),
             Self::Completions(args) => completions::run(args, context),
             Self::Version(args) => version::run(args, context),
         }

@@ -119,7 +119,8 @@ impl Repository {
     ///
     /// # Errors
     /// [`ErrorKind::Unauthorized`] without the role backup, [`ErrorKind::Cancelled`] when `progress` says so (completed packs stay and are
-    /// used by the next backup), [`ErrorKind::Busy`] where garbage collection gave this session up, otherwise what the backend says.
+    /// used by the next backup), [`ErrorKind::Busy`] where garbage collection gave this session up, or admin changed the keys since the
+    /// repository was opened, otherwise what the backend says.
     pub fn backup(&self, roots: &Roots, source: &SourceOptions, options: &BackupOptions, progress: &dyn Progress) -> Result<BackupSummary> {
         for notice in roots.notices() {
             progress.event(Event::Notice { message: notice });
@@ -158,6 +159,7 @@ impl Repository {
         options.check()?;
         self.require(Roles::BACKUP, "a backup")?;
         self.require_writable()?;
+        self.require_newest_config()?;
         let began_ns = self.runtime.clock.monotonic_ns();
         let session = Session::begin(self, SessionKind::Writer)?;
         match self.run_session(&session, options, progress, source_kind, paths, start) {
@@ -201,7 +203,7 @@ impl Repository {
         let mut run = Assembler::new(self, options, progress, source_kind, writer, Previous::new(cache, tree.as_ref()))?;
         progress.event(Event::Phase { name: "backup", bytes_total: None, items_total: None });
         let batches = start(&run)?;
-        let done = take_in_order(&batches, |batch| run.take(batch));
+        let done = take_in_order(&batches, |batch| session.require_keys_unchanged().and_then(|()| run.take(batch)));
         // Ends the producer, whatever the outcome was.
         drop(batches);
         match done {

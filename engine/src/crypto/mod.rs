@@ -14,6 +14,6 @@ pub(crate) use hash::{derive, derive_into, keyed};
 pub use passphrase::PassphraseCost;
 pub(crate) use passphrase::seed_from_passphrase;
 pub(crate) use recipient::{ENCAPSULATED_LENGTH, KEM_X_WING, PUBLIC_KEY_LENGTH, public_key_of, unwrap, wrap};
-pub(crate) use seal::Sealer;
+pub(crate) use seal::{Sealer, TAG_LENGTH};
 pub use secret::Secret;
 pub(crate) use sign::{SIGNATURE_LENGTH, Signer, verify};

@@ -5,6 +5,9 @@ use aes_gcm_siv::aead::AeadInOut;
 use aes_gcm_siv::{Aes256GcmSiv, KeyInit};
 use std::fmt;
 
+/// Bytes that sealing adds.
+pub(crate) const TAG_LENGTH: usize = 16;
+
 /// Seals and opens with one key.
 #[derive(Clone)]
 pub(crate) struct Sealer(Box<Aes256GcmSiv>);
@@ -50,7 +53,7 @@ mod tests {
         let sealer = Sealer::new(&Secret::new([1; 32]));
         let mut bytes = b"layers".to_vec();
         sealer.seal(7, &mut bytes);
-        assert_eq!(bytes.len(), 6 + 16);
+        assert_eq!(bytes.len(), 6 + TAG_LENGTH);
         for (number, flip) in [(8, 0), (7, 1)] {
             let mut copy = bytes.clone();
             copy[0] ^= flip;
