@@ -86,6 +86,7 @@ impl<'a> Assembler<'a> {
         }
         let Batch { data, items, bytes_read } = numbered.batch?;
         let count = items.iter().filter(|item| matches!(item, Item::Entry { .. } | Item::Unmodified { .. })).count() as u64;
+        let reused = items.iter().map(|item| if let Item::Unmodified { content, .. } = item { content.size } else { 0 }).sum::<u64>();
         for item in items {
             match item {
                 Item::Chunks(chunks) => self.take_chunks(&data, chunks)?,
@@ -99,7 +100,7 @@ impl<'a> Assembler<'a> {
             }
         }
         self.summary.bytes_read += bytes_read;
-        self.progress.event(Event::Advance { bytes: bytes_read, items: count });
+        self.progress.event(Event::Advance { bytes: bytes_read + reused, items: count });
         Ok(())
     }
 
