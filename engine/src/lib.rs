@@ -127,6 +127,7 @@ pub mod limits;
 pub mod progress;
 pub mod repository;
 pub mod restore;
+pub mod retention;
 pub mod runtime;
 pub mod source;
 mod sys;
