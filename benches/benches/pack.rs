@@ -10,11 +10,11 @@ const LENGTH: usize = 64 * MIB;
 fn write_pack(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pack");
     group.throughput(Throughput::Bytes(LENGTH as u64));
-    let repository = create(None);
     let frames: Vec<_> = data("noise", 1, LENGTH).chunks(MIB).map(<[u8]>::to_vec).collect();
-    let frames_of_a_session = || PackWriting::prepare(&repository, frames.clone()).expect("a session");
+    // Each in a repository of its own, which goes with it: otherwise all packs would be in memory at the end.
+    let prepare = || PackWriting::prepare(&create(None), frames.clone()).expect("a session");
     group.bench_function("frames", |bencher| {
-        bencher.iter_batched(frames_of_a_session, |pack| pack.write().expect("a pack"), BatchSize::PerIteration);
+        bencher.iter_batched_ref(prepare, |pack| pack.write().expect("a pack"), BatchSize::PerIteration);
     });
     group.finish();
 }

@@ -40,20 +40,20 @@ impl FrameSealing {
     }
 }
 
-/// A pack about to be written: a session that began, and frames that are sealed and hashed.
+/// A pack about to be written: frames that are sealed and hashed, and what a session writes packs with.
 #[derive(Debug)]
-pub struct PackWriting<'a> {
-    session: Session<'a>,
+pub struct PackWriting {
+    id: PackId,
     maker: PackMaker,
     frames: Vec<SealedFrame>,
 }
 
-impl<'a> PackWriting<'a> {
-    /// Takes frames as they are; each counts as one chunk. Begins a session in `repository`.
+impl PackWriting {
+    /// Takes frames as they are; each counts as one chunk. Begins a session in `repository` and leaves it.
     ///
     /// # Errors
     /// What the backend says.
-    pub fn prepare(repository: &'a Repository, frames: Vec<Vec<u8>>) -> Result<Self> {
+    pub fn prepare(repository: &Repository, frames: Vec<Vec<u8>>) -> Result<Self> {
         let session = Session::begin(repository, SessionKind::Writer)?;
         let of_bytes = |(counter, bytes): (usize, Vec<u8>)| {
             let hash = *blake3::hash(&bytes).as_bytes();
@@ -69,21 +69,21 @@ impl<'a> PackWriting<'a> {
         };
         let frames = frames.into_iter().enumerate().map(of_bytes).collect();
         let maker = PackMaker::new(repository, &session)?;
-        Ok(Self { session, maker, frames })
+        Ok(Self { id: PackId(session.id().0), maker, frames })
     }
 
-    /// Writes the pack until it is durable; gives its size in bytes. The session stays open.
+    /// Writes the pack until it is durable; gives its size in bytes. Works once.
     ///
     /// # Errors
     /// What the backend says.
-    pub fn write(self) -> Result<u64> {
+    pub fn write(&mut self) -> Result<u64> {
         let (sender, frames) = unbounded();
         let (tokens, _given_back) = unbounded();
-        for frame in self.frames {
+        for frame in self.frames.drain(..) {
             sender.send(frame).map_err(|_| Error::new(ErrorKind::Internal, "frames of a pack"))?;
         }
         drop(sender);
-        let written = self.maker.write(ObjectKind::DataPack, PackId(self.session.id().0), &frames, &tokens)?;
+        let written = self.maker.write(ObjectKind::DataPack, self.id, &frames, &tokens)?;
         Ok(written.size)
     }
 }
