@@ -223,7 +223,7 @@ fn forget_says_why_and_drops_only_what_no_rule_keeps() {
     assert!(named.stdout.contains("2 snapshots forgotten") && named.stdout.contains("icecore gc"), "{}", named.stdout);
     assert_eq!(run(0, &["forget", &one[3], "--json"]).last("summary")["withdrawn_before"], 1);
     assert_eq!(shown(), 1);
-    assert!(run(0, &["check"]).stderr.is_empty());
+    assert!(run(0, &["check"]).stderr.contains("withdrawn snapshots that are still there and do not count: 4"));
     run(0, &["restore", &one[2][..8], "--target", "back"]);
     assert_eq!(fs::read(home.path("back/data/x")).unwrap(), noise(70_000));
 }
@@ -403,12 +403,97 @@ fn names_that_are_no_text_are_shown_safely_and_exactly() {
 }
 
 #[test]
+fn keys_do_what_their_roles_allow_and_no_more() {
+    let home = Home::new();
+    let admin = home.with_repository();
+    home.write("data/file", "layers of ice");
+    let add = |role: &'static str, file: &'static str| {
+        let made = home.run(0, &plus(&admin, &["key", "add", "--role", role, "--new-key-file", file, "--json"])).last("summary");
+        assert_eq!((&made["roles"], &made["kind"], &made["key_file"]), (&serde_json::json!([role]), &"key file".into(), &file.into()));
+        assert_eq!(home.path(file).metadata().unwrap().mode() & 0o777, 0o600);
+        assert!(fs::read_to_string(home.path(file)).unwrap().starts_with("icecore-key-1:"));
+        (["-r", "r", "--no-cache", "--key-file", file], made["id"].as_str().unwrap().to_owned())
+    };
+    let ((backup, id), (maintain, _), (restore, _)) = (add("backup", "b"), add("maintain", "m"), add("restore", "x"));
+    home.run(0, &plus(&backup, &["backup", "data"]));
+    let again = home.run(0, &plus(&backup, &["backup", "data", "--json"])).last("summary");
+    assert_eq!(again["bytes_unique"], 0);
+    for refused in [&["restore", "latest", "--target", "t"][..], &["snapshots"], &["ls", "latest"], &["key", "rotate"]] {
+        let error = home.run(12, &plus(&backup, &plus(&["--json"], refused))).last("exit_error");
+        assert_eq!(error["kind"], "unauthorized", "{refused:?}");
+    }
+    home.run(12, &plus(&backup, &["cat", "latest", "data/file"]));
+    home.run(12, &plus(&backup, &["key", "add", "--new-key-file", "theirs"]));
+    assert!(!home.path("theirs").exists(), "a key that opens nothing is not left behind");
+    home.run(0, &plus(&maintain, &["check"]));
+    home.run(0, &plus(&maintain, &["scrub"]));
+    home.run(12, &plus(&maintain, &["backup", "data"]));
+    home.run(12, &plus(&maintain, &["ls", "latest"]));
+    assert_eq!(home.run(0, &plus(&restore, &["cat", "latest", "data/file"])).stdout, "layers of ice");
+    home.run(12, &plus(&restore, &["backup", "data"]));
+
+    let table = home.run(0, &plus(&admin, &["key", "list"])).stdout;
+    assert!(table.lines().count() == 5 && table.contains(&id[..8]) && table.contains(" *"), "{table}");
+    let plan = home.run(0, &plus(&admin, &["key", "remove", &id[..8], "--dry-run", "--json"])).last("summary");
+    assert_eq!((&plan["dry_run"], &plan["removed"]["id"], &plan["kept"]), (&true.into(), &id.as_str().into(), &3.into()));
+    home.run(0, &plus(&backup, &["backup", "data"]));
+    home.run(0, &plus(&admin, &["key", "remove", &id]));
+    assert!(home.run(12, &plus(&backup, &["backup", "data"])).stderr.contains("was removed"));
+    home.run(1, &plus(&admin, &["key", "remove", &id]));
+    home.run(1, &plus(&admin, &["key", "remove", "0000"]));
+    let rotated = home.run(0, &plus(&admin, &["key", "rotate", "--json"])).last("summary");
+    assert_eq!((&rotated["config_generation"], &rotated["structure_epoch"], &rotated["kept"]), (&3.into(), &3.into(), &3.into()));
+    home.run(0, &plus(&admin, &["backup", "data"]));
+    assert_eq!(home.run(0, &plus(&restore, &["cat", "latest", "data/file"])).stdout, "layers of ice");
+    home.run(0, &plus(&maintain, &["scrub"]));
+    let lines = home.run(0, &plus(&restore, &["key", "list", "--json"])).json();
+    let states: Vec<_> =
+        lines.iter().filter(|line| line["message_type"] == "key_slot").map(|line| line["active"].as_bool().unwrap()).collect();
+    assert_eq!((states.len(), states.iter().filter(|active| !**active).count()), (4, 1));
+}
+
+#[test]
+fn passphrases_recipients_and_commands_are_ways_in_too() {
+    let home = Home::new();
+    let admin = home.with_repository();
+    home.write("data", "x");
+    home.write("pass", "correct horse\n");
+    let add = |arguments: &[&str]| home.run(0, &plus(&admin, &plus(arguments, &["key", "add"])));
+    add(&["--new-password-file", "pass"]);
+    home.run(0, &["backup", "data", "-r", "r", "--password-file", "pass"]);
+
+    let recipient = home.run(0, &["key", "new-recipient", "ann.key"]).stdout;
+    home.write("ann.recipient", &recipient);
+    add(&["--recipient", "ann.recipient", "--role", "restore"]);
+    assert_eq!(home.run(0, &["cat", "latest", "data", "-r", "r", "--key-file", "ann.key"]).stdout, "x");
+    assert_eq!(files_below(&home.path(".local/share/icecore/known-admins")).len(), 1);
+    home.run(0, &["init", "-r", "r2", "--new-key-file", "k2"]);
+    home.run(0, &["key", "add", "-r", "r2", "--key-file", "k2", "--recipient", recipient.trim()]);
+    assert!(home.run(14, &["snapshots", "-r", "r2", "--key-file", "ann.key"]).stderr.contains("SLOT-11"));
+    home.run(2, &plus(&admin, &["key", "add", "--recipient", "pass"]));
+
+    let command = "printf '%064d' 7";
+    add(&["--new-key-command", command, "--role", "backup", "--domain", "laptops"]);
+    home.run(0, &["backup", "data", "-r", "r", "--key-command", command]);
+    home.run(12, &["backup", "data", "-r", "r", "--key-command", "printf '%064d' 8"]);
+    home.run(12, &["backup", "data", "-r", "r", "--key-command", "echo no key"]);
+    home.run(2, &plus(&admin, &["key", "add"]));
+    home.run(2, &plus(&admin, &["key", "add", "--new-key-file", "r/inside"]));
+    home.run(1, &plus(&admin, &["key", "add", "--new-key-file", "pass"]));
+}
+
+#[test]
 fn every_command_has_help_with_an_example() {
     let home = Home::new();
-    let commands = ["init", "backup", "restore", "snapshots", "ls", "cat", "stats", "forget", "check", "scrub", "completions", "version"];
+    let commands =
+        ["init", "backup", "restore", "snapshots", "ls", "cat", "stats", "forget", "check", "scrub", "key", "completions", "version"];
     for command in commands {
         let help = home.run(0, &[command, "--help"]).stdout;
         assert!(help.contains(&format!("\n  icecore {command}")), "{command}: {help}");
+    }
+    for command in ["add", "list", "remove", "rotate", "new-recipient"] {
+        let help = home.run(0, &["key", command, "--help"]).stdout;
+        assert!(help.contains(&format!("\n  icecore key {command}")), "{command}: {help}");
     }
     assert!(home.run(0, &["completions", "bash"]).stdout.contains("icecore"));
     for arguments in [["version", "--json"].as_slice(), &["completions", "zsh", "--json"]] {

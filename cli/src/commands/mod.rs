@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod forget;
 mod init;
+mod key;
 mod ls;
 mod restore;
 mod rules;
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Forget(Box<forget::Args>),
     Check(check::Args),
     Scrub(scrub::Args),
+    #[command(subcommand)]
+    Key(Box<key::Command>),
     Completions(completions::Args),
     Version(version::Args),
 }
@@ -71,6 +74,7 @@ impl Command {
             Self::Forget(args) => forget::run(args, context),
             Self::Check(args) => check::run(args, context),
             Self::Scrub(args) => scrub::run(args, context),
+            Self::Key(command) => command.run(context),
             Self::Completions(args) => completions::run(args, context),
             Self::Version(args) => version::run(args, context),
         }

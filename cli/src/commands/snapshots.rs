@@ -11,7 +11,7 @@ use icecore::{Error, ErrorKind};
 use serde_json::{Value, json};
 
 /// Digits of an id that people see; every command takes them back.
-const ID_DIGITS: usize = 8;
+pub(super) const ID_DIGITS: usize = 8;
 
 /// Lists the snapshots, oldest first
 #[derive(Debug, clap::Args)]

@@ -43,7 +43,7 @@ impl Repository {
         progress.event(Event::Phase { name: "refs", bytes_total: None, items_total: Some(known.len() as u64) });
         let reader = FrameReader::new(self, self.open_index()?);
         let (mut freed, mut theirs, mut others) = (Freed::default(), FramesUsed::default(), FramesUsed::default());
-        for (id, header) in listing.headers() {
+        for (id, header) in listing.headers().filter(|(id, _)| !listing.withdrawn.contains(id)) {
             if progress.is_cancelled() {
                 return Err(Error::new(ErrorKind::Cancelled, "stopped"));
             }

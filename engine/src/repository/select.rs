@@ -59,8 +59,8 @@ impl Repository {
         })
     }
 
-    /// Finds snapshots to forget, each by a full id or the beginning of one. Also those that break a rule, are suspect, were removed from the
-    /// store, or were forgotten before and left a marker.
+    /// Finds snapshots to forget, each by a full id or the beginning of one. Also those that break a rule, are suspect, were removed from
+    /// the store, or were forgotten before and left a marker.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is none, [`ErrorKind::Invalid`] where a selector fits several or is no id.

@@ -63,7 +63,10 @@ impl Repository {
         self.require_forgetter()?;
         let listing = self.list_snapshots()?;
         let mut plan = ForgetPlan::default();
-        for (id, header) in listing.headers().filter(|(_, header)| self.may_forget(header) && self.fits(filter, header)) {
+        let is_asked_for = |(id, header): &(SnapshotId, &SnapshotHeader)| {
+            !listing.withdrawn.contains(id) && self.may_forget(header) && self.fits(filter, header)
+        };
+        for (id, header) in listing.headers().filter(is_asked_for) {
             let body = match self.roles().contain(Roles::RESTORE) {
                 true => self.read_snapshot(id, &listing).map(|snapshot| Some(snapshot.body)),
                 false => Ok(None),

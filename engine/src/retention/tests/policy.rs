@@ -12,6 +12,9 @@ const NOW: Timestamp = Timestamp { seconds: 1_900_000_000, nanoseconds: 0 };
 /// Central Europe: one hour more from the last Sunday of March to that of October.
 const BERLIN: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
 
+/// Series, signer, sequence, time, first sight, tag and whether suspect, as numbers.
+type Facts = (u8, u8, u64, i64, Option<i64>, u8, u8);
+
 /// What a clock on the wall of a zone shows.
 fn civil(zone: &TimeZone, time: Timestamp) -> Civil {
     let zoned = jiff::Timestamp::from_second(time.seconds).unwrap().to_zoned_datetime(zone.clone());
@@ -201,19 +204,16 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
     let one = (0..2_u8, 0..2_u8, 0..20_u64, NOW.seconds - SPAN..NOW.seconds + SPAN / 8, proptest::option::of(0..SPAN), 0..4_u8, 0..10_u8);
     proptest::collection::vec(one, 0..60).prop_map(|many| {
         let numbered = many.into_iter().enumerate();
-        let candidate =
-            |(number, (series, signer, sequence, seconds, seen, tag, suspect)): (usize, (u8, u8, u64, i64, Option<i64>, u8, u8))| {
-                Candidate {
-                    id: SnapshotId([number as u8; 16]),
-                    series: [series; 16],
-                    signer: [signer; 32],
-                    sequence,
-                    time: Timestamp { seconds, nanoseconds: 0 },
-                    first_seen: seen.map(|seen| Timestamp { seconds: NOW.seconds - seen, nanoseconds: 0 }),
-                    tags: if tag == 0 { vec!["a".into()] } else { Vec::new() },
-                    is_suspect: suspect == 0,
-                }
-            };
+        let candidate = |(number, (series, signer, sequence, seconds, seen, tag, suspect)): (usize, Facts)| Candidate {
+            id: SnapshotId([number as u8; 16]),
+            series: [series; 16],
+            signer: [signer; 32],
+            sequence,
+            time: Timestamp { seconds, nanoseconds: 0 },
+            first_seen: seen.map(|seen| Timestamp { seconds: NOW.seconds - seen, nanoseconds: 0 }),
+            tags: if tag == 0 { vec!["a".into()] } else { Vec::new() },
+            is_suspect: suspect == 0,
+        };
         numbered.map(candidate).collect()
     })
 }
