@@ -149,7 +149,10 @@ impl Context {
     }
 
     fn settings(&self) -> anyhow::Result<Settings> {
-        let settings = Settings::default().with_label(format!("{} process {}", environment::host(), std::process::id()));
+        let mut settings = Settings::default().with_label(format!("{} process {}", environment::host(), std::process::id()));
+        if let Some(folder) = environment::data_folder() {
+            settings = settings.with_known_admins(folder.join("icecore").join("known-admins"));
+        }
         let Some(folder) = self.cache_folder() else { return Ok(settings) };
         match private_folder(&folder) {
             Ok(()) => Ok(settings.with_cache(folder)),

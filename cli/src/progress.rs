@@ -3,11 +3,15 @@
 use crate::names::shown;
 use crate::output::Output;
 use crate::{interrupt, size, time};
+use icecore::entry::EntryKind;
 use icecore::progress::{Event, Progress};
+use icecore::runtime::Runtime;
+use icecore::source::{Known, Roots, SourceOptions, StatKey, Walk, WalkItem};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 use std::fmt::Write;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -30,6 +34,8 @@ pub(crate) struct Display<'a> {
     counts: AtomicU64,
     items: AtomicU64,
     has_said_stop: AtomicBool,
+    /// Bytes in all of a phase that began without knowing; 0 while nobody knows.
+    total_counted: Arc<AtomicU64>,
 }
 
 impl<'a> Display<'a> {
@@ -41,7 +47,35 @@ impl<'a> Display<'a> {
             bar.enable_steady_tick(REDRAW_EVERY);
             bar
         });
-        Ok(Self { output, bar, counts: AtomicU64::new(COUNTS_BYTES), items: AtomicU64::new(0), has_said_stop: AtomicBool::new(false) })
+        Ok(Self {
+            output,
+            bar,
+            counts: AtomicU64::new(COUNTS_BYTES),
+            items: AtomicU64::new(0),
+            has_said_stop: AtomicBool::new(false),
+            total_counted: Arc::default(),
+        })
+    }
+
+    /// Counts beside the backup how much there is, so that the bar can say how long it will take. Does nothing where there is no bar.
+    pub(crate) fn count_ahead(&self, roots: &Roots, source: &SourceOptions, runtime: &Runtime) {
+        if self.bar.is_none() {
+            return;
+        }
+        // What is wrong with the request, the backup itself says.
+        let Ok(walk) = Walk::start(roots, source, Some(Arc::new(NoDetails)), runtime) else { return };
+        let total = Arc::clone(&self.total_counted);
+        let count = move || {
+            let sizes = walk.filter_map(|item| match item {
+                Ok(WalkItem::Entry(entry)) => match entry.entry.kind {
+                    EntryKind::File(content) => Some(content.size),
+                    _ => None,
+                },
+                _ => None,
+            });
+            total.store(sizes.sum(), Ordering::Relaxed);
+        };
+        runtime.executor.spawn("icecore-count", Box::new(count));
     }
 
     fn begin_phase(&self, name: &str, bytes_total: Option<u64>, items_total: Option<u64>) {
@@ -65,6 +99,11 @@ impl<'a> Display<'a> {
 
     fn advance(&self, bytes: u64, items: u64) {
         let Some(bar) = &self.bar else { return };
+        let total = self.total_counted.swap(0, Ordering::Relaxed);
+        if total > 0 && bar.length().is_none() {
+            bar.set_length(total);
+            set_template(bar, BYTES_TOTAL);
+        }
         let done = self.items.fetch_add(items, Ordering::Relaxed) + items;
         match self.counts.load(Ordering::Relaxed) {
             COUNTS_ITEMS => bar.inc(items),
@@ -113,6 +152,16 @@ impl Drop for Display<'_> {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// Keeps a walk that only counts from reading attributes.
+#[derive(Debug)]
+struct NoDetails;
+
+impl Known for NoDetails {
+    fn is_known(&self, _: &[u8], _: &StatKey) -> bool {
+        true
     }
 }
 

@@ -1,4 +1,4 @@
-//! What opens a repository: a passphrase or a key file, from where the user keeps it. Never from the command line itself,
+//! What opens a repository: a passphrase, a key file or an external command, from where the user keeps it. Never from the command line itself,
 //! which other users of the machine can read.
 
 use crate::environment;
@@ -6,6 +6,7 @@ use crate::exit::usage;
 use anyhow::Context as _;
 use clap::Args;
 use icecore::repository::Key;
+use icecore::runtime::Runtime;
 use icecore::{Error, ErrorKind};
 use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
@@ -32,6 +33,9 @@ pub(crate) struct SecretOptions {
     /// Key file, which needs no passphrase [env: ICECORE_KEY_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Shell command that prints the key, say by asking a key service to decrypt it
+    #[arg(long, global = true, value_name = "COMMAND")]
+    key_command: Option<OsString>,
 }
 
 /// Where the passphrase or key is taken from.
@@ -45,6 +49,8 @@ pub(crate) enum Secret {
     PasswordVariable,
     /// A key file.
     KeyFile(PathBuf),
+    /// A shell command that prints a key.
+    KeyCommand(OsString),
     /// Whoever sits at the terminal.
     Prompt,
 }
@@ -59,10 +65,11 @@ impl SecretOptions {
             self.password_file.clone().map(Secret::PasswordFile),
             self.password_command.clone().map(Secret::PasswordCommand),
             self.key_file.clone().map(Secret::KeyFile),
+            self.key_command.clone().map(Secret::KeyCommand),
         ];
         let mut named = named.into_iter().flatten();
         match (named.next(), named.next()) {
-            (_, Some(_)) => Err(usage("give one of --password-file, --password-command and --key-file, not several")),
+            (_, Some(_)) => Err(usage("give one of --password-file, --password-command, --key-file and --key-command, not several")),
             (named, None) => Ok(named),
         }
     }
@@ -85,6 +92,7 @@ impl Secret {
             Self::PasswordCommand(_) => "the passphrase that a command prints".into(),
             Self::PasswordVariable => "the passphrase in ICECORE_PASSWORD".into(),
             Self::KeyFile(path) => format!("the key file {}", path.display()),
+            Self::KeyCommand(_) => "the key that a command prints".into(),
             Self::Prompt => "the passphrase that was typed".into(),
         }
     }
@@ -93,11 +101,15 @@ impl Secret {
     pub(crate) fn key(&self, is_new: bool) -> anyhow::Result<Key> {
         let key = match self {
             Self::PasswordFile(path) => Key::passphrase_from_file(&read(path, "passphrase file")?),
-            Self::PasswordCommand(command) => Key::passphrase_from_file(&run(command)?),
+            Self::PasswordCommand(command) => Key::passphrase_from_file(&run(command, "passphrase command")?),
             Self::PasswordVariable => Key::passphrase(environment::variable("ICECORE_PASSWORD").unwrap_or_default().into_vec()),
             Self::KeyFile(path) => {
                 let text = read(path, "key file")?;
                 Key::from_key_file(std::str::from_utf8(&text).unwrap_or_default())
+            }
+            Self::KeyCommand(command) => {
+                let text = run(command, "key command")?;
+                Key::from_command_output(std::str::from_utf8(&text).unwrap_or_default())
             }
             Self::Prompt => return prompt(is_new),
         };
@@ -106,7 +118,7 @@ impl Secret {
     }
 }
 
-fn read(path: &Path, what: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn read(path: &Path, what: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let file = std::fs::File::open(path).with_context(|| format!("{what} {}", path.display()))?;
     read_all(file, &format!("{what} {}", path.display()))
 }
@@ -121,7 +133,7 @@ fn read_all(from: impl Read, what: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     }
 }
 
-fn run(command: &OsStr) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+fn run(command: &OsStr, what: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let shown = command.display();
     let mut child = Command::new("sh")
         .arg("-c")
@@ -129,19 +141,19 @@ fn run(command: &OsStr) -> anyhow::Result<Zeroizing<Vec<u8>>> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .with_context(|| format!("passphrase command `{shown}`"))?;
-    let output = child.stdout.take().map(|stdout| read_all(stdout, "passphrase command"));
-    let status = child.wait().with_context(|| format!("passphrase command `{shown}`"))?;
+        .with_context(|| format!("{what} `{shown}`"))?;
+    let output = child.stdout.take().map(|stdout| read_all(stdout, what));
+    let status = child.wait().with_context(|| format!("{what} `{shown}`"))?;
     match output {
         Some(output) if status.success() => output,
-        _ => anyhow::bail!("passphrase command `{shown}` failed: {status}"),
+        _ => anyhow::bail!("{what} `{shown}` failed: {status}"),
     }
 }
 
 fn prompt(is_new: bool) -> anyhow::Result<Key> {
     if !std::io::stdin().is_terminal() {
         return Err(usage(
-            "no passphrase or key was given and there is no terminal to ask at; give --password-file, --password-command or --key-file, \
+            "no passphrase or key was given and there is no terminal to ask at; give --password-file, --password-command, --key-file or --key-command, \
              or set ICECORE_PASSWORD, ICECORE_PASSWORD_FILE or ICECORE_KEY_FILE",
         ));
     }
@@ -151,6 +163,19 @@ fn prompt(is_new: bool) -> anyhow::Result<Key> {
         return Err(usage("the two passphrases differ; nothing was made"));
     }
     Key::passphrase(passphrase.as_bytes()).map_err(|error| usage(error.to_string()))
+}
+
+/// Makes a new key in a new file that only its owner can read, outside the repository.
+pub(crate) fn new_key_file(path: &Path, repository: &Path, runtime: &Runtime) -> anyhow::Result<Key> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let (Ok(parent), Ok(repository)) = (parent.canonicalize(), repository.canonicalize())
+        && parent.starts_with(repository)
+    {
+        return Err(usage("the key file must not lie in the repository that it opens; choose another folder"));
+    }
+    let key = Key::generate(runtime);
+    write_key_file(path, &key)?;
+    Ok(key)
 }
 
 /// Writes `key` to a new file that only its owner can read.

@@ -1,8 +1,10 @@
 //! Times as people write and read them: local time, or RFC 3339 with an offset.
 
+use icecore::retention::Civil;
 use icecore::runtime::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use std::time::Duration;
 
 const NANOSECONDS: i128 = 1_000_000_000;
 
@@ -59,6 +61,48 @@ fn to_jiff(time: Timestamp) -> Option<jiff::Timestamp> {
     jiff::Timestamp::from_nanosecond(nanoseconds).ok()
 }
 
+/// What calendar and clock of this machine's time zone show at a moment.
+pub(crate) fn civil(time: Timestamp) -> Civil {
+    civil_in(time, TimeZone::system())
+}
+
+fn civil_in(time: Timestamp, zone: TimeZone) -> Civil {
+    // Moments that no calendar holds are long ago, or far away.
+    let outermost = if time.seconds < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+    let local = to_jiff(time).unwrap_or(outermost).to_zoned_datetime(zone);
+    let week = local.date().iso_week_date();
+    Civil {
+        year: local.year().into(),
+        month: local.month().unsigned_abs(),
+        day: local.day().unsigned_abs(),
+        hour: local.hour().unsigned_abs(),
+        iso_week_year: week.year().into(),
+        iso_week: week.week().unsigned_abs(),
+    }
+}
+
+/// Reads `12h`, `30d`, `8w`, `1y` (366 days), or a sum as `1y30d`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("`{text}` is no duration; write 12h, 30d, 8w or 1y (366 days), or several as 1y30d");
+    let mut seconds = 0_u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(invalid)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| invalid())?;
+        let (unit, after) = rest[digits..].split_at_checked(1).ok_or_else(invalid)?;
+        let hours = match unit {
+            "h" => 1,
+            "d" => 24,
+            "w" => 7 * 24,
+            "y" => 366 * 24,
+            _ => return Err(invalid()),
+        };
+        seconds = number.checked_mul(hours * 3_600).and_then(|more| seconds.checked_add(more)).ok_or_else(invalid)?;
+        rest = after;
+    }
+    if text.is_empty() { Err(invalid()) } else { Ok(Duration::from_secs(seconds)) }
+}
+
 /// A duration as people read it.
 pub(crate) fn duration(nanoseconds: u64) -> String {
     let seconds = nanoseconds / 1_000_000_000;
@@ -88,6 +132,27 @@ mod tests {
         for wrong in ["", "yesterday", "2026-13-01", "2026-10-03T25:00:00Z", "12:30"] {
             assert_eq!(time(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn durations_are_read() {
+        let days = |days: u64| Ok(Duration::from_secs(86_400 * days));
+        assert_eq!(["48h", "30d", "8w", "1y30d", "0d"].map(parse_duration), [days(2), days(30), days(56), days(396), days(0)]);
+        for wrong in ["", "30", "d", "1m", "-1d", "1.5d", "1d ", "30\u{20ac}", "99999999999999999y", "99999999999999999999d"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn calendars_hold_every_moment() {
+        let berlin = || TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let at = |text: &str| parse_in(text, TimeZone::UTC).unwrap().first;
+        let newyear = Civil { year: 2027, month: 1, day: 1, hour: 0, iso_week_year: 2026, iso_week: 53 };
+        assert_eq!(civil_in(at("2026-12-31T23:00:00Z"), berlin()), newyear);
+        let summer = Civil { year: 2026, month: 7, day: 1, hour: 1, iso_week_year: 2026, iso_week: 27 };
+        assert_eq!(civil_in(at("2026-06-30T23:00:00Z"), berlin()), summer);
+        let never = [i64::MIN, i64::MAX].map(|seconds| civil_in(Timestamp { seconds, nanoseconds: 0 }, berlin()).year);
+        assert!(never[0] < -9_000 && never[1] > 9_000, "{never:?}");
     }
 
     #[test]

@@ -177,6 +177,58 @@ fn what_was_backed_up_comes_back_by_series_time_path_and_id() {
 }
 
 #[test]
+fn forget_says_why_and_drops_only_what_no_rule_keeps() {
+    let home = Home::new();
+    let options = home.with_repository();
+    let backup = |series: &str, day: u8| {
+        home.write("data/x", noise(40_000 + 10_000 * usize::from(day)));
+        let time = format!("2026-01-0{day}T12:00:00Z");
+        let arguments = ["backup", "data", "--series", series, "--time", &time, "--json"];
+        home.run(0, &plus(&options, &arguments)).last("summary")["snapshot_id"].as_str().unwrap().to_owned()
+    };
+    let one: Vec<_> = (1..=4).map(|day| backup("one", day)).collect();
+    let other = backup("two", 1);
+    let run = |code, arguments: &[&str]| home.run(code, &plus(&options, arguments));
+    let shown = || run(0, &["snapshots", "--json"]).last("summary")["snapshots"].as_u64().unwrap();
+
+    for wrong in [&["forget"][..], &["forget", "--dry-run"], &["forget", "--keep-last", "0"], &["forget", "latest"]] {
+        run(2, wrong);
+    }
+    run(2, &["forget", &one[0], "--keep-last", "1"]);
+    run(1, &["forget", &one[0], "0123456789"]);
+    run(2, &["forget", "--keep-within", "soon"]);
+    assert_eq!(shown(), 5);
+
+    let dry = run(0, &["forget", "--keep-last", "1", "--keep-within", "1d", "--dry-run"]);
+    assert!(dry.stdout.contains("one: 2 of 4 stay") && dry.stdout.contains("two: 1 of 1 stay"), "{}", dry.stdout);
+    assert!(dry.stdout.contains(&format!("keep  {}", &one[3][..8])) && dry.stdout.contains("newest, last 1 of 1"), "{}", dry.stdout);
+    assert!(dry.stdout.contains("last: 1 newer, more than 1 d before the newest") && dry.stdout.contains("nothing was changed"));
+    assert_eq!(shown(), 5);
+    let freed = run(0, &["stats", "--if-forgotten", "--keep-last", "1", "--series", "one", "--json"]).last("summary");
+    assert_eq!(freed["snapshot_ids"], serde_json::json!(one[..3]));
+    let by_id = run(0, &["stats", "--json", "--if-forgotten", &one[0], &one[1], &one[2][..8]]).last("summary");
+    assert_eq!(by_id, freed);
+    assert!(freed["bytes_freed"].as_u64().unwrap() + freed["bytes_freed_in_part"].as_u64().unwrap() > 0, "{freed}");
+    run(2, &["stats", "--if-forgotten"]);
+    run(2, &["stats", "--keep-last", "1"]);
+
+    let lines = run(0, &["forget", "--keep-daily", "2", "--series", "one", "--json"]).json();
+    let said: Vec<_> =
+        lines.iter().map(|line| (line["id"].as_str().unwrap_or_default(), line["action"].as_str().unwrap_or_default())).collect();
+    let expected = [(&*one[0], "drop"), (&*one[1], "drop"), (&*one[2], "keep"), (&*one[3], "keep"), ("", "")];
+    assert_eq!(said, expected);
+    assert_eq!((&lines[0]["series"], &lines[0]["reasons"]), (&"one".into(), &serde_json::json!(["daily: 2 newer"])));
+    assert_eq!((&lines[4]["forgotten"], &lines[4]["snapshots_kept"]), (&2.into(), &2.into()));
+    let named = run(0, &["forget", &one[3][..8], &other]);
+    assert!(named.stdout.contains("2 snapshots forgotten") && named.stdout.contains("icecore gc"), "{}", named.stdout);
+    assert_eq!(run(0, &["forget", &one[3], "--json"]).last("summary")["withdrawn_before"], 1);
+    assert_eq!(shown(), 1);
+    assert!(run(0, &["check"]).stderr.contains("withdrawn snapshots that are still there and do not count: 4"));
+    run(0, &["restore", &one[2][..8], "--target", "back"]);
+    assert_eq!(fs::read(home.path("back/data/x")).unwrap(), noise(70_000));
+}
+
+#[test]
 fn a_folder_is_restored_into_the_target_or_by_its_name() {
     let home = Home::new();
     let options = home.with_repository();
@@ -351,12 +403,97 @@ fn names_that_are_no_text_are_shown_safely_and_exactly() {
 }
 
 #[test]
+fn keys_do_what_their_roles_allow_and_no_more() {
+    let home = Home::new();
+    let admin = home.with_repository();
+    home.write("data/file", "layers of ice");
+    let add = |role: &'static str, file: &'static str| {
+        let made = home.run(0, &plus(&admin, &["key", "add", "--role", role, "--new-key-file", file, "--json"])).last("summary");
+        assert_eq!((&made["roles"], &made["kind"], &made["key_file"]), (&serde_json::json!([role]), &"key file".into(), &file.into()));
+        assert_eq!(home.path(file).metadata().unwrap().mode() & 0o777, 0o600);
+        assert!(fs::read_to_string(home.path(file)).unwrap().starts_with("icecore-key-1:"));
+        (["-r", "r", "--no-cache", "--key-file", file], made["id"].as_str().unwrap().to_owned())
+    };
+    let ((backup, id), (maintain, _), (restore, _)) = (add("backup", "b"), add("maintain", "m"), add("restore", "x"));
+    home.run(0, &plus(&backup, &["backup", "data"]));
+    let again = home.run(0, &plus(&backup, &["backup", "data", "--json"])).last("summary");
+    assert_eq!(again["bytes_unique"], 0);
+    for refused in [&["restore", "latest", "--target", "t"][..], &["snapshots"], &["ls", "latest"], &["key", "rotate"]] {
+        let error = home.run(12, &plus(&backup, &plus(&["--json"], refused))).last("exit_error");
+        assert_eq!(error["kind"], "unauthorized", "{refused:?}");
+    }
+    home.run(12, &plus(&backup, &["cat", "latest", "data/file"]));
+    home.run(12, &plus(&backup, &["key", "add", "--new-key-file", "theirs"]));
+    assert!(!home.path("theirs").exists(), "a key that opens nothing is not left behind");
+    home.run(0, &plus(&maintain, &["check"]));
+    home.run(0, &plus(&maintain, &["scrub"]));
+    home.run(12, &plus(&maintain, &["backup", "data"]));
+    home.run(12, &plus(&maintain, &["ls", "latest"]));
+    assert_eq!(home.run(0, &plus(&restore, &["cat", "latest", "data/file"])).stdout, "layers of ice");
+    home.run(12, &plus(&restore, &["backup", "data"]));
+
+    let table = home.run(0, &plus(&admin, &["key", "list"])).stdout;
+    assert!(table.lines().count() == 5 && table.contains(&id[..8]) && table.contains(" *"), "{table}");
+    let plan = home.run(0, &plus(&admin, &["key", "remove", &id[..8], "--dry-run", "--json"])).last("summary");
+    assert_eq!((&plan["dry_run"], &plan["removed"]["id"], &plan["kept"]), (&true.into(), &id.as_str().into(), &3.into()));
+    home.run(0, &plus(&backup, &["backup", "data"]));
+    home.run(0, &plus(&admin, &["key", "remove", &id]));
+    assert!(home.run(12, &plus(&backup, &["backup", "data"])).stderr.contains("was removed"));
+    home.run(1, &plus(&admin, &["key", "remove", &id]));
+    home.run(1, &plus(&admin, &["key", "remove", "0000"]));
+    let rotated = home.run(0, &plus(&admin, &["key", "rotate", "--json"])).last("summary");
+    assert_eq!((&rotated["config_generation"], &rotated["structure_epoch"], &rotated["kept"]), (&3.into(), &3.into(), &3.into()));
+    home.run(0, &plus(&admin, &["backup", "data"]));
+    assert_eq!(home.run(0, &plus(&restore, &["cat", "latest", "data/file"])).stdout, "layers of ice");
+    home.run(0, &plus(&maintain, &["scrub"]));
+    let lines = home.run(0, &plus(&restore, &["key", "list", "--json"])).json();
+    let states: Vec<_> =
+        lines.iter().filter(|line| line["message_type"] == "key_slot").map(|line| line["active"].as_bool().unwrap()).collect();
+    assert_eq!((states.len(), states.iter().filter(|active| !**active).count()), (4, 1));
+}
+
+#[test]
+fn passphrases_recipients_and_commands_are_ways_in_too() {
+    let home = Home::new();
+    let admin = home.with_repository();
+    home.write("data", "x");
+    home.write("pass", "correct horse\n");
+    let add = |arguments: &[&str]| home.run(0, &plus(&admin, &plus(arguments, &["key", "add"])));
+    add(&["--new-password-file", "pass"]);
+    home.run(0, &["backup", "data", "-r", "r", "--password-file", "pass"]);
+
+    let recipient = home.run(0, &["key", "new-recipient", "ann.key"]).stdout;
+    home.write("ann.recipient", &recipient);
+    add(&["--recipient", "ann.recipient", "--role", "restore"]);
+    assert_eq!(home.run(0, &["cat", "latest", "data", "-r", "r", "--key-file", "ann.key"]).stdout, "x");
+    assert_eq!(files_below(&home.path(".local/share/icecore/known-admins")).len(), 1);
+    home.run(0, &["init", "-r", "r2", "--new-key-file", "k2"]);
+    home.run(0, &["key", "add", "-r", "r2", "--key-file", "k2", "--recipient", recipient.trim()]);
+    assert!(home.run(14, &["snapshots", "-r", "r2", "--key-file", "ann.key"]).stderr.contains("SLOT-11"));
+    home.run(2, &plus(&admin, &["key", "add", "--recipient", "pass"]));
+
+    let command = "printf '%064d' 7";
+    add(&["--new-key-command", command, "--role", "backup", "--domain", "laptops"]);
+    home.run(0, &["backup", "data", "-r", "r", "--key-command", command]);
+    home.run(12, &["backup", "data", "-r", "r", "--key-command", "printf '%064d' 8"]);
+    home.run(12, &["backup", "data", "-r", "r", "--key-command", "echo no key"]);
+    home.run(2, &plus(&admin, &["key", "add"]));
+    home.run(2, &plus(&admin, &["key", "add", "--new-key-file", "r/inside"]));
+    home.run(1, &plus(&admin, &["key", "add", "--new-key-file", "pass"]));
+}
+
+#[test]
 fn every_command_has_help_with_an_example() {
     let home = Home::new();
-    let commands = ["init", "backup", "restore", "snapshots", "ls", "cat", "stats", "check", "scrub", "completions", "version"];
+    let commands =
+        ["init", "backup", "restore", "snapshots", "ls", "cat", "stats", "forget", "check", "scrub", "key", "completions", "version"];
     for command in commands {
         let help = home.run(0, &[command, "--help"]).stdout;
         assert!(help.contains(&format!("\n  icecore {command}")), "{command}: {help}");
+    }
+    for command in ["add", "list", "remove", "rotate", "new-recipient"] {
+        let help = home.run(0, &["key", command, "--help"]).stdout;
+        assert!(help.contains(&format!("\n  icecore key {command}")), "{command}: {help}");
     }
     assert!(home.run(0, &["completions", "bash"]).stdout.contains("icecore"));
     for arguments in [["version", "--json"].as_slice(), &["completions", "zsh", "--json"]] {

@@ -98,11 +98,11 @@ id!(
     SlotId, 16
 );
 id!(
-    /// Names a credential; random, zero for admin.
+    /// Names a credential and tells its dedup domain; zero for admin.
     CredentialId, 16
 );
 id!(
-    /// Names a dedup domain; all zero is the default domain.
+    /// Names a dedup domain; all zero is the default domain. [`DomainId::of_name`] makes it.
     DomainId, 16
 );
 

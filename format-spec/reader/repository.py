@@ -158,11 +158,13 @@ class Repository:
                 with self.source(name) as source:
                     obj = check_outside(name, source, repository)
                 slot = bodies.decode_slot(obj.body)
-                seen.add(name.id)
                 if slot.state == 1 and slot.kind == (2 if is_key_file else 1):
                     return self._open_slot(obj, slot, self._seed(secret, slot))
+                seen.add(name.id)
             except RuleError as error:
-                if error.rule != "SLOT-6":
+                if error.rule == "SLOT-6":
+                    seen.add(name.id)
+                else:
                     damage.append((name, error))
         for name, error in damage:
             self.problems.add(name, error)

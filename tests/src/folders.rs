@@ -49,8 +49,50 @@ pub fn fill(folder: &Path) {
     }
 }
 
+/// Fills a folder with little, in one of two states: names, kinds, times and modes that need no privilege and no special file system.
+///
+/// # Panics
+/// Where the file system refuses.
+pub fn fill_small(folder: &Path, state: u32) {
+    for (n, length) in [0, 1, 4000, 70_000].into_iter().enumerate() {
+        let path = folder.join(format!("folder {}/file {n}", n % 2));
+        fs::create_dir_all(path.parent().expect("a name below the folder")).expect("folders can be made");
+        // One file differs between the states.
+        let seed = n as u64 + if n == 2 { u64::from(state) * 100 } else { 0 };
+        fs::write(&path, noise(seed, length)).expect("files can be written");
+    }
+    fs::write(folder.join("text"), "Fresh layers on top, cold ones below.\n".repeat(2000)).expect("files can be written");
+    fs::write(folder.join(OsStr::from_bytes(b"not utf-8 \xff")), b"bytes").expect("names are bytes");
+    fs::hard_link(folder.join("text"), folder.join("text again")).expect("hard links can be made");
+    symlink("folder 0/file 0", folder.join("link")).expect("links can be made");
+    let sparse = File::create(folder.join("sparse")).expect("files can be written");
+    sparse.set_len(1 << 20).expect("holes can be made");
+    sparse.write_all_at(b"not a hole", 512 << 10).expect("files can be written");
+    let mut paths: Vec<_> = describe(folder).into_keys().collect();
+    // The deepest first, since what is made in a folder moves its time.
+    paths.reverse();
+    for name in paths {
+        let path = folder.join(OsStr::from_bytes(&name));
+        let stat = fs::symlink_metadata(&path).expect("it was found");
+        if !stat.file_type().is_symlink() {
+            fs::set_permissions(&path, fs::Permissions::from_mode(if stat.is_dir() { 0o755 } else { 0o640 })).expect("modes can be set");
+            let file = File::open(&path).expect("own files can be opened");
+            file.set_modified(UNIX_EPOCH + Duration::new(1_700_000_000, 123)).expect("times can be set");
+        }
+    }
+}
+
+/// What must be the same wherever a golden repository is restored: kind, content, target.
+///
+/// # Panics
+/// Where the folder cannot be read.
+pub fn describe_portable(folder: &Path) -> Facts {
+    let cut = |text: String| text.split(", sparse").next().unwrap_or_default().split(", mode").next().unwrap_or_default().to_owned();
+    describe(folder).into_iter().map(|(name, text)| (name, cut(text))).collect()
+}
+
 /// What is compared of each thing below a folder, by its path.
-type Facts = BTreeMap<Vec<u8>, String>;
+pub type Facts = BTreeMap<Vec<u8>, String>;
 
 /// Describes everything below `folder`, the folder itself as well.
 fn describe(folder: &Path) -> Facts {

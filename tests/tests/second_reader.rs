@@ -3,8 +3,9 @@
 use icecore::backend::LocalBackend;
 use icecore::backup::BackupOptions;
 use icecore::crypto::PassphraseCost;
+use icecore::format::Roles;
 use icecore::progress::Silent;
-use icecore::repository::{CreateOptions, Key, Repository, Settings};
+use icecore::repository::{CreateOptions, Key, NewSlot, Recipient, Repository, Settings, SlotHolder};
 use icecore::runtime::Runtime;
 use icecore::source::{Roots, SourceOptions};
 use icecore_tests::{folders, reader};
@@ -100,6 +101,52 @@ fn a_wrong_passphrase_and_no_repository_have_their_exit_codes() {
     let nowhere = made.path("nowhere");
     let passphrase = made.path("passphrase");
     assert_eq!(reader::read(&nowhere, ["--password-file", passphrase.to_str().unwrap()], &["snapshots"]).status.code(), Some(10));
+}
+
+#[test]
+fn added_removed_and_rotated_keys_read_what_they_should() {
+    let mut made = Made::new(&Key::passphrase(PASSPHRASE).unwrap());
+    fs::write(made.path("source/poem"), "old\n").unwrap();
+    let first = made.back_up();
+    let add = |made: &Made, name: &str, roles| {
+        let key = Key::generate(&Runtime::system(1));
+        fs::write(made.path(name), key.to_key_file().unwrap().as_bytes()).unwrap();
+        let slot = made.repository.add_slot(&NewSlot::new(SlotHolder::Key(key.clone()), roles)).unwrap();
+        (key, slot.id)
+    };
+    let (_, reader) = add(&made, "restore", Roles::RESTORE);
+    let (client, gone) = add(&made, "client", Roles::BACKUP);
+    let recipient = Recipient::of_key(&Key::generate(&Runtime::system(1))).unwrap();
+    made.repository.add_slot(&NewSlot::new(SlotHolder::Recipient(recipient), Roles::ALL)).unwrap();
+    let open = |made: &Made, key: &Key| {
+        let backend = Arc::new(LocalBackend::open(made.path("repository")).unwrap());
+        Repository::open(backend, Runtime::system(2), key, Settings::default()).unwrap()
+    };
+    let admin = Key::passphrase(PASSPHRASE).unwrap();
+    made.repository = open(&made, &client);
+    made.back_up();
+    for removed in [None, Some(gone)] {
+        made.repository = open(&made, &admin);
+        let rotation = made.repository.plan_rotation(removed).unwrap();
+        made.repository.rotate(&rotation).unwrap();
+        made.repository = open(&made, &admin);
+        fs::write(made.path("source/poem"), "new\n").unwrap();
+        made.back_up();
+    }
+
+    for key in [PASSWORD_FILE, ["--key-file", "restore"]] {
+        made.must_read(key, &["verify"]);
+        assert_eq!(made.must_read(key, &["snapshots"]).lines().count(), 4, "what the removed client wrote before counts");
+        for (snapshot, content) in [(first.as_str(), "old\n"), ("latest", "new\n")] {
+            let target = made.path(&format!("{}-{}", key[1], &snapshot[..6]));
+            made.must_read(key, &["restore", snapshot, "--target", target.to_str().unwrap()]);
+            assert_eq!(fs::read_to_string(target.join("poem")).unwrap(), content);
+        }
+    }
+    assert_eq!(made.read(["--key-file", "client"], &["snapshots"]).status.code(), Some(12));
+    made.repository.rotate(&made.repository.plan_rotation(Some(reader)).unwrap()).unwrap();
+    assert_eq!(made.read(["--key-file", "restore"], &["snapshots"]).status.code(), Some(12));
+    made.must_read(PASSWORD_FILE, &["verify"]);
 }
 
 /// Every byte of a tiny repository is flipped by the reader's own tests; here, one byte of each object that the engine writes.

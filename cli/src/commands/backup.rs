@@ -106,6 +106,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let summary = match (&roots, &args.name) {
         (Some(roots), _) => {
             leave_out_own_folders(roots, &mut source, context)?;
+            progress.count_ahead(roots, &source, &context.runtime());
             repository.backup(roots, &source, &options, &progress)?
         }
         (None, Some(name)) => repository.backup_stream(name, Box::new(interrupt::Stdin), &options, &progress)?,

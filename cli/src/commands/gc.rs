@@ -50,7 +50,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
 }
 
 fn print_plan(plan: &GcPlan, output: &Output) -> anyhow::Result<()> {
-    output.line(format_args!("snapshots     {}, {} of them of sessions that did not end", count(plan.snapshots), count(plan.snapshots_suspect)))?;
+    output.line(format_args!(
+        "snapshots     {}, {} of them of sessions that did not end",
+        count(plan.snapshots),
+        count(plan.snapshots_suspect)
+    ))?;
     output.line(format_args!("packs         {}; {} are needed", group(plan.packs), bytes(plan.bytes_live)))?;
     output.line(format_args!("delete        {} of which nothing is needed", group(plan.dead)))?;
     output.line(format_args!("repack        {} of which little is needed", group(plan.sparse)))?;

@@ -3,11 +3,10 @@
 use crate::context::Context;
 use crate::exit::{Outcome, usage};
 use crate::place::Place;
-use crate::secrets::write_key_file;
+use crate::secrets::new_key_file;
 use icecore::backend::LocalBackend;
-use icecore::repository::Key;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Makes a repository in a folder that is missing or empty
 #[derive(Debug, clap::Args)]
@@ -31,7 +30,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     LocalBackend::create(&folder)?;
     let key = match &args.new_key_file {
         None => context.secret(None)?.key(true)?,
-        Some(path) => new_key_file(path, &folder, context)?,
+        Some(path) => new_key_file(path, &folder, &context.runtime())?,
     };
     let repository = context.create(&Place::Folder(folder), &key)?;
     let output = &context.output;
@@ -47,16 +46,4 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         json!({"repository": repository.describe(), "repository_id": repository.id().to_string(), "key_file": key_file}),
     )?;
     Ok(Outcome::Done)
-}
-
-fn new_key_file(path: &Path, repository: &Path, context: &Context) -> anyhow::Result<Key> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if let (Ok(parent), Ok(repository)) = (parent.canonicalize(), repository.canonicalize())
-        && parent.starts_with(repository)
-    {
-        return Err(usage("the key file must not lie in the repository that it opens; choose another folder"));
-    }
-    let key = Key::generate(&context.runtime());
-    write_key_file(path, &key)?;
-    Ok(key)
 }

@@ -4,10 +4,13 @@ mod backup;
 mod cat;
 mod check;
 mod completions;
+mod forget;
 mod gc;
 mod init;
+mod key;
 mod ls;
 mod restore;
+mod rules;
 mod scrub;
 mod selection;
 mod snapshots;
@@ -48,10 +51,13 @@ pub(crate) enum Command {
     Snapshots(snapshots::Args),
     Ls(ls::Args),
     Cat(cat::Args),
-    Stats(stats::Args),
+    Stats(Box<stats::Args>),
+    Forget(Box<forget::Args>),
     Check(check::Args),
     Scrub(scrub::Args),
     Gc(gc::Args),
+    #[command(subcommand)]
+    Key(Box<key::Command>),
     Completions(completions::Args),
     Version(version::Args),
 }
@@ -67,9 +73,11 @@ impl Command {
             Self::Ls(args) => ls::run(args, context),
             Self::Cat(args) => cat::run(args, context),
             Self::Stats(args) => stats::run(args, context),
+            Self::Forget(args) => forget::run(args, context),
             Self::Check(args) => check::run(args, context),
             Self::Scrub(args) => scrub::run(args, context),
             Self::Gc(args) => gc::run(args, context),
+            Self::Key(command) => command.run(context),
             Self::Completions(args) => completions::run(args, context),
             Self::Version(args) => version::run(args, context),
         }

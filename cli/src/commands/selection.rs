@@ -38,6 +38,11 @@ impl Filter {
         repository.find_snapshot(snapshot, self.series.as_deref(), self.at.map(|at| at.last))
     }
 
+    /// The series.
+    pub(crate) fn series(&self) -> Option<&str> {
+        self.series.as_deref()
+    }
+
     /// Whether it narrows anything down.
     pub(crate) fn is_given(&self) -> bool {
         self.series.is_some() || self.at.is_some()

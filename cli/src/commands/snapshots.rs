@@ -5,13 +5,13 @@ use crate::exit::Outcome;
 use crate::names::{put_paths, shown};
 use crate::output::Output;
 use crate::{size, time};
-use icecore::ErrorKind;
 use icecore::id::SnapshotId;
 use icecore::repository::{Snapshot, SnapshotState};
+use icecore::{Error, ErrorKind};
 use serde_json::{Value, json};
 
 /// Digits of an id that people see; every command takes them back.
-const ID_DIGITS: usize = 8;
+pub(super) const ID_DIGITS: usize = 8;
 
 /// Lists the snapshots, oldest first
 #[derive(Debug, clap::Args)]
@@ -40,12 +40,18 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     for snapshot in &asked_for {
         output.json("snapshot", as_json(snapshot))?;
     }
-    for problem in &problems {
-        output.warn(problem);
-    }
-    let is_damaged = problems.iter().any(|problem| problem.kind() == ErrorKind::Damaged);
+    let outcome = report_problems(&problems, output);
     output.json("summary", json!({"snapshots": asked_for.len(), "snapshots_all": snapshots.len(), "problems": problems.len()}))?;
-    Ok(if is_damaged { Outcome::DamageFound } else { Outcome::of_items_failed(problems.len() as u64) })
+    Ok(outcome)
+}
+
+/// Warns of what is wrong with snapshots, and tells how a command ends that could go on all the same.
+pub(crate) fn report_problems(problems: &[Error], output: &Output) -> Outcome {
+    problems.iter().for_each(|problem| output.warn(problem));
+    match problems.iter().any(|problem| problem.kind() == ErrorKind::Damaged) {
+        true => Outcome::DamageFound,
+        false => Outcome::of_items_failed(problems.len() as u64),
+    }
 }
 
 /// The digits of a snapshot's id that people see.

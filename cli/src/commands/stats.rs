@@ -1,24 +1,43 @@
 //! `stats`: how much there is, how much of it is unique, how much is stored.
 
+use super::forget::{filter, find};
+use super::rules::Rules;
 use super::selection::Filter;
+use super::snapshots::report_problems;
 use crate::context::Context;
 use crate::exit::{Outcome, usage};
 use crate::size::{bytes, count};
+use crate::time;
 use serde_json::json;
 
 /// Says how much there is, how much of it is unique, and how much is stored
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     icecore stats           all snapshots together\n  \
-    icecore stats latest")]
+    icecore stats latest\n  \
+    icecore stats --if-forgotten 3f2a9c1d 77b0e2aa\n  \
+    icecore stats --if-forgotten --keep-daily 7 --keep-weekly 4")]
 pub(crate) struct Args {
     /// Only this snapshot: `latest`, or the first digits of an id
     snapshot: Option<String>,
     #[command(flatten)]
     filter: Filter,
+    /// Says how much forgetting these snapshots would free, or those that the rules would drop
+    #[arg(long, value_name = "ID", num_args = 0.., conflicts_with_all = ["snapshot", "at"])]
+    if_forgotten: Option<Vec<String>>,
+    #[command(flatten)]
+    rules: Rules,
+    /// With rules: asks them only about snapshots with this tag (can be repeated: with all of them)
+    #[arg(long, value_name = "TAG", requires = "if_forgotten")]
+    tag: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    match &args.if_forgotten {
+        Some(ids) => return if_forgotten(ids, args, context),
+        None if !args.rules.policy().is_empty() => return Err(usage("rules say what would be forgotten; add --if-forgotten")),
+        None => {}
+    }
     let repository = context.open()?;
     let snapshot = match &args.snapshot {
         Some(snapshot) => Some(args.filter.find(&repository, snapshot)?),
@@ -51,4 +70,37 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     });
     output.json("summary", summary)?;
     Ok(Outcome::Done)
+}
+
+/// What forgetting would free.
+fn if_forgotten(ids: &[String], args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    let policy = args.rules.policy();
+    if ids.is_empty() == policy.is_empty() {
+        return Err(usage("--if-forgotten takes either ids or rules like --keep-daily 7"));
+    }
+    let repository = context.open()?;
+    let output = &context.output;
+    let (ids, problems) = if ids.is_empty() {
+        let plan = repository.plan_forget(&policy, &filter(args.filter.series(), &args.tag), &time::civil)?;
+        (plan.dropped(), plan.problems)
+    } else {
+        (find(&repository, ids)?, Vec::new())
+    };
+    let progress = context.progress()?;
+    let freed = repository.stats_if_forgotten(&ids, &progress)?;
+    drop(progress);
+    output.line(format_args!("snapshots  {}", count(freed.snapshots)))?;
+    output.line(format_args!("freed      {} in {} frames that nothing else needs", bytes(freed.bytes), count(freed.frames)))?;
+    output.line(format_args!("in part    about {} of frames that others need, too", bytes(freed.bytes_in_part)))?;
+    let outcome = report_problems(&problems, output);
+    let summary = json!({
+        "snapshot_ids": ids.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "snapshots": freed.snapshots,
+        "frames_freed": freed.frames,
+        "bytes_freed": freed.bytes,
+        "bytes_freed_in_part": freed.bytes_in_part,
+        "problems": problems.len(),
+    });
+    output.json("summary", summary)?;
+    Ok(outcome)
 }

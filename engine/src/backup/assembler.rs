@@ -1,6 +1,7 @@
 //! The assembler: takes batches in order, stores what is new, builds the tree.
 
-use super::batch::{Batch, Change, Found, Item, Numbered};
+use super::batch::{Batch, Found, Item, Numbered};
+use super::previous::Previous;
 use super::stat_cache::{StatCache, StatCacheBuilder};
 use super::{BackupOptions, BackupSummary, stat_cache_context, stat_cache_path};
 use crate::crypto::derive;
@@ -33,6 +34,8 @@ pub(super) struct Assembler<'a> {
     pub(super) cache: Option<Arc<StatCache>>,
     /// What this one sees; `None` where there is no cache folder, or where writing to it failed.
     pub(super) next_cache: Option<StatCacheBuilder>,
+    /// What the last snapshot of the series holds; tells new from changed files.
+    previous: Previous<'a>,
     file: OpenFile,
 }
 
@@ -51,6 +54,7 @@ impl<'a> Assembler<'a> {
         progress: &'a dyn Progress,
         source_kind: SourceKind,
         writer: Writer,
+        previous: Previous<'a>,
     ) -> Result<Self> {
         let chunk_id_key = repository.credential.chunk_id_key.as_ref();
         let chunk_id_key = chunk_id_key.ok_or_else(|| Error::new(ErrorKind::Unauthorized, "this credential cannot name chunks"))?;
@@ -68,8 +72,9 @@ impl<'a> Assembler<'a> {
             summary: BackupSummary::default(),
             started: repository.runtime.clock.now(),
             source_kind,
-            cache: super::producer::open_cache(repository, options),
+            cache: previous.cache(),
             next_cache,
+            previous,
             file: OpenFile::default(),
         })
     }
@@ -81,10 +86,11 @@ impl<'a> Assembler<'a> {
         }
         let Batch { data, items, bytes_read } = numbered.batch?;
         let count = items.iter().filter(|item| matches!(item, Item::Entry { .. } | Item::Unmodified { .. })).count() as u64;
+        let reused = items.iter().map(|item| if let Item::Unmodified { content, .. } = item { content.size } else { 0 }).sum::<u64>();
         for item in items {
             match item {
                 Item::Chunks(chunks) => self.take_chunks(&data, chunks)?,
-                Item::Entry { entry, stat, change } => self.take_entry(entry, stat, change)?,
+                Item::Entry { entry, stat } => self.take_entry(entry, stat)?,
                 Item::Unmodified { entry, stat, content, uses } => self.take_unmodified(entry, stat, content, &uses)?,
                 Item::Failed { path, message } => {
                     self.summary.files_failed += 1;
@@ -94,7 +100,7 @@ impl<'a> Assembler<'a> {
             }
         }
         self.summary.bytes_read += bytes_read;
-        self.progress.event(Event::Advance { bytes: bytes_read, items: count });
+        self.progress.event(Event::Advance { bytes: bytes_read + reused, items: count });
         Ok(())
     }
 
@@ -130,18 +136,14 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
-    fn take_entry(&mut self, mut entry: Entry, stat: Option<StatKey>, change: Change) -> Result<()> {
+    fn take_entry(&mut self, mut entry: Entry, stat: Option<StatKey>) -> Result<()> {
         let file = std::mem::take(&mut self.file);
         if let EntryKind::File(content) = &mut entry.kind {
             content.chunks = match file.recipe {
                 Some(recipe) => ChunkList::Recipe(recipe.finish(&mut NodeStore { writer: &mut self.writer, refs: &mut self.refs })?.id),
                 None => ChunkList::Inline(file.chunks.clone()),
             };
-            match change {
-                Change::New => self.summary.files_new += 1,
-                Change::Changed => self.summary.files_changed += 1,
-                Change::Unmodified => self.summary.files_unmodified += 1,
-            }
+            self.count(&entry, &file.chunks);
         }
         if let Some(stat) = stat.filter(|_| file.count <= CACHED_CHUNKS_MAX) {
             self.remember(&stat, &entry, file.chunks);
@@ -167,6 +169,16 @@ impl<'a> Assembler<'a> {
         entry.kind = EntryKind::File(content);
         self.remember(&stat, &entry, chunks);
         self.push_entry(entry)
+    }
+
+    /// Counts a file that was read. `chunks` are all its chunks.
+    fn count(&mut self, entry: &Entry, chunks: &[ChunkRef]) {
+        let counter = match self.previous.compare(entry, chunks) {
+            None => &mut self.summary.files_new,
+            Some(false) => &mut self.summary.files_changed,
+            Some(true) => &mut self.summary.files_unmodified,
+        };
+        *counter += 1;
     }
 
     /// Tells the next backup what this entry looked like, with its whole chunk list. Seen, for certain, not before the backup

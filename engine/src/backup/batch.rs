@@ -38,19 +38,11 @@ pub(super) enum Item {
     /// Chunks of the file whose entry comes next, perhaps in a later batch.
     Chunks(Vec<Found>),
     /// An entry; of a file, all chunks came before.
-    Entry { entry: Entry, stat: Option<StatKey>, change: Change },
+    Entry { entry: Entry, stat: Option<StatKey> },
     /// A file that did not change: its whole content, and where its chunks stand.
     Unmodified { entry: Entry, stat: StatKey, content: FileContent, uses: Vec<ChunkUse> },
     /// Something that could not be read, or only in part.
     Failed { path: Vec<u8>, message: String },
-}
-
-/// How an entry compares with the last backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
-    New,
-    Changed,
-    Unmodified,
 }
 
 /// A chunk that was read.

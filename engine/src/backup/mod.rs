@@ -10,6 +10,7 @@
 
 mod assembler;
 mod batch;
+mod previous;
 mod producer;
 mod publish;
 mod stat_cache;
@@ -18,19 +19,24 @@ mod stream;
 mod tests;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Roles;
+use crate::format::session::SessionKind;
 use crate::format::snapshot::SourceKind;
 use crate::id::SnapshotId;
 use crate::limits::{TAGS_MAX, TEXT_MAX};
 use crate::progress::{Event, Progress};
-use crate::repository::{Repository, Session, Writer};
+use crate::repository::{FrameReader, Repository, Session, Writer};
 use crate::runtime::Timestamp;
 use crate::source::{Roots, SourceOptions};
 use assembler::Assembler;
 use batch::Numbered;
 use crossbeam_channel::Receiver;
+use previous::{Previous, PreviousTree};
+use stat_cache::StatCacheBuilder;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What a backup is called and how it is made.
 #[derive(Debug, Clone)]
@@ -113,7 +119,8 @@ impl Repository {
     ///
     /// # Errors
     /// [`ErrorKind::Unauthorized`] without the role backup, [`ErrorKind::Cancelled`] when `progress` says so (completed packs stay and are
-    /// used by the next backup), [`ErrorKind::Busy`] where garbage collection gave this session up, otherwise what the backend says.
+    /// used by the next backup), [`ErrorKind::Busy`] where garbage collection gave this session up, or admin changed the keys since the
+    /// repository was opened, otherwise what the backend says.
     pub fn backup(&self, roots: &Roots, source: &SourceOptions, options: &BackupOptions, progress: &dyn Progress) -> Result<BackupSummary> {
         for notice in roots.notices() {
             progress.event(Event::Notice { message: notice });
@@ -141,43 +148,69 @@ impl Repository {
         })
     }
 
-    fn run_backup<'a>(
-        &'a self,
-        options: &'a BackupOptions,
-        progress: &'a dyn Progress,
+    fn run_backup(
+        &self,
+        options: &BackupOptions,
+        progress: &dyn Progress,
         source_kind: SourceKind,
         paths: &[Vec<u8>],
-        start: impl FnOnce(&Assembler<'a>) -> Result<Receiver<Numbered>>,
+        start: impl FnOnce(&Assembler<'_>) -> Result<Receiver<Numbered>>,
     ) -> Result<BackupSummary> {
         options.check()?;
-        self.require(crate::format::Roles::BACKUP, "a backup")?;
+        self.require(Roles::BACKUP, "a backup")?;
         self.require_writable()?;
+        self.require_newest_config()?;
         let began_ns = self.runtime.clock.monotonic_ns();
-        let session = Session::begin(self, crate::format::session::SessionKind::Writer)?;
-        let index = self.open_index()?;
-        let (_, condemned) = self.condemned()?;
-        index.remove_packs(&condemned);
-        let writer = Writer::start(self, &session, index, options.level)?;
-        let mut run = Assembler::new(self, options, progress, source_kind, writer)?;
-        progress.event(Event::Phase { name: "backup", bytes_total: None, items_total: None });
-        let batches = start(&run)?;
-        let done = take_in_order(&batches, |batch| run.take(batch));
-        // Ends the producer, whatever the outcome was.
-        drop(batches);
-        let result = done.and_then(|()| run.publish(&session, paths));
-        match result {
+        let session = Session::begin(self, SessionKind::Writer)?;
+        match self.run_session(&session, options, progress, source_kind, paths, start) {
             Ok((mut summary, cache)) => {
                 session.close(true, summary.snapshot.into_iter().collect())?;
                 // Only now: what the cache says must be in a snapshot that counts.
-                if let Some(Err(error)) = cache.map(stat_cache::StatCacheBuilder::finish) {
+                if let Some(Err(error)) = cache.map(StatCacheBuilder::finish) {
                     progress.event(Event::Notice { message: &format!("the next backup will read all files again: {error}") });
                 }
                 summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
                 Ok(summary)
             }
             Err(error) => {
-                // The packs that are done stay for the next run. A close that fails leaves an open session, which garbage collection settles.
+                // A close that fails leaves an open session, which garbage collection settles.
                 let _ = session.close(false, Vec::new());
+                Err(error)
+            }
+        }
+    }
+
+    fn run_session(
+        &self,
+        session: &Session<'_>,
+        options: &BackupOptions,
+        progress: &dyn Progress,
+        source_kind: SourceKind,
+        paths: &[Vec<u8>],
+        start: impl FnOnce(&Assembler<'_>) -> Result<Receiver<Numbered>>,
+    ) -> Result<(BackupSummary, Option<StatCacheBuilder>)> {
+        let index = self.open_index()?;
+        let (_, condemned) = self.condemned()?;
+        index.remove_packs(&condemned);
+        let cache = producer::open_cache(self, options);
+        let reader = FrameReader::new(self, Arc::clone(&index));
+        let tree = match cache {
+            Some(_) => None,
+            // What is counted is not worth failing for.
+            None => PreviousTree::newest(self, &reader, &options.series).unwrap_or_default(),
+        };
+        let writer = Writer::start(self, session, index, options.level)?;
+        let mut run = Assembler::new(self, options, progress, source_kind, writer, Previous::new(cache, tree.as_ref()))?;
+        progress.event(Event::Phase { name: "backup", bytes_total: None, items_total: None });
+        let batches = start(&run)?;
+        let done = take_in_order(&batches, |batch| session.require_keys_unchanged().and_then(|()| run.take(batch)));
+        // Ends the producer, whatever the outcome was.
+        drop(batches);
+        match done {
+            Ok(()) => run.publish(session, paths),
+            Err(error) => {
+                // What was stored stays for the next run, as far as it can be completed.
+                let _ = run.writer.finish();
                 Err(error)
             }
         }

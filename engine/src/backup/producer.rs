@@ -1,6 +1,6 @@
 //! The producer: walks folders, deals small files out to workers, reads large ones itself.
 
-use super::batch::{Batch, Change, Chunking, Dispatcher, Item, Numbered};
+use super::batch::{Batch, Chunking, Dispatcher, Item, Numbered};
 use super::stat_cache::StatCache;
 use super::{BackupOptions, stat_cache_path};
 use crate::entry::{ChunkList, EntryKind, FileContent};
@@ -52,6 +52,7 @@ struct Producer {
 }
 
 /// What the walk gave, on its way to a worker.
+#[allow(clippy::large_enum_variant, reason = "nearly all are entries")]
 enum Step {
     Entry(SourceEntry),
     Failed { path: Vec<u8>, message: String },
@@ -108,7 +109,6 @@ impl Producer {
 
     /// Reads and cuts here, in order; workers name the chunks and look them up.
     fn read_large(&mut self, mut entry: SourceEntry) -> bool {
-        let change = change_of(self.cache.as_deref(), &entry);
         let chunking = Arc::clone(&self.chunking);
         let mut goes_on = true;
         let outcome = read_content(&chunking, &mut entry, &mut Vec::new(), |data, ranges| {
@@ -126,15 +126,8 @@ impl Producer {
             }
         });
         let mut items = Vec::new();
-        end_file(&mut items, entry, change, outcome);
+        end_file(&mut items, entry, outcome);
         goes_on && self.dispatcher.dispatch(move || Ok(Batch { items, ..Batch::default() }))
-    }
-}
-
-fn change_of(cache: Option<&StatCache>, entry: &SourceEntry) -> Change {
-    match cache.is_some_and(|cache| cache.get(&entry.entry.key).is_some()) {
-        true => Change::Changed,
-        false => Change::New,
     }
 }
 
@@ -160,9 +153,8 @@ fn small_entry(chunking: &Chunking, cache: Option<&StatCache>, mut entry: Source
             batch.items.push(Item::Failed { path: entry.path(), message: error.to_string() });
         }
     }
-    let change = change_of(cache, &entry);
     if !matches!(entry.entry.kind, EntryKind::File(_)) {
-        batch.items.push(Item::Entry { stat: Some(entry.stat), entry: entry.entry, change });
+        batch.items.push(Item::Entry { stat: Some(entry.stat), entry: entry.entry });
         return Ok(());
     }
     let start = batch.data.len();
@@ -178,20 +170,21 @@ fn small_entry(chunking: &Chunking, cache: Option<&StatCache>, mut entry: Source
         Ok(_) if !chunks.is_empty() => batch.items.push(Item::Chunks(chunks)),
         _ => {}
     }
-    end_file(&mut batch.items, entry, change, outcome);
+    end_file(&mut batch.items, entry, outcome);
     Ok(())
 }
 
 /// What the last backup stored for an entry that has not changed, if all its chunks are still there.
 fn reuse(chunking: &Chunking, cache: Option<&StatCache>, entry: &mut SourceEntry) -> Result<Option<Item>> {
-    let Some(cached) = cache.and_then(|cache| cache.get(&entry.entry.key)).filter(|cached| cached.stat == entry.stat) else {
+    let Some(cached) = cache.and_then(|cache| cache.get(&entry.entry.key)).filter(|cached| cached.is_settled && cached.stat == entry.stat)
+    else {
         return Ok(None);
     };
     let (EntryKind::File(_), EntryKind::File(content)) = (&entry.entry.kind, cached.entry.kind) else {
         entry.entry.metadata.xattrs = cached.entry.metadata.xattrs;
         entry.entry.metadata.inode_flags = cached.entry.metadata.inode_flags;
         let (entry, stat) = (entry.entry.clone(), entry.stat);
-        return Ok(Some(Item::Entry { entry, stat: Some(stat), change: Change::Unmodified }));
+        return Ok(Some(Item::Entry { entry, stat: Some(stat) }));
     };
     let ChunkList::Inline(chunks) = &content.chunks else { return Ok(None) };
     if content.cutter != chunking.cutter_id {
@@ -216,7 +209,7 @@ enum Outcome {
 }
 
 /// Pushes what follows the chunks of a file.
-fn end_file(items: &mut Vec<Item>, mut entry: SourceEntry, change: Change, outcome: Result<Outcome>) {
+fn end_file(items: &mut Vec<Item>, mut entry: SourceEntry, outcome: Result<Outcome>) {
     let (content, torn) = match outcome {
         Ok(Outcome::Whole(content)) => (content, None),
         Ok(Outcome::Torn(content, why)) => (content, Some(why)),
@@ -231,7 +224,7 @@ fn end_file(items: &mut Vec<Item>, mut entry: SourceEntry, change: Change, outco
         items.push(Item::Failed { path: entry.path(), message });
     }
     entry.entry.kind = EntryKind::File(content);
-    items.push(Item::Entry { entry: entry.entry, stat, change });
+    items.push(Item::Entry { entry: entry.entry, stat });
 }
 
 /// Reads the ranges of a file outside its holes, appends them to `data` and hands out where they are cut. `take` may empty `data`.

@@ -8,7 +8,7 @@ use crate::crypto::derive;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::index_object::IndexBody;
 use crate::format::session::snapshot_sealer;
-use crate::format::snapshot::{SnapshotBody, SnapshotHeader, SourceKind, Token, join, series_token, tag_token};
+use crate::format::snapshot::{SnapshotBody, SnapshotHeader, Token, join, series_token, tag_token};
 use crate::format::{
     ContentsTable,
     refs::{FrameUse, Usage},
@@ -38,6 +38,8 @@ impl Assembler<'_> {
             self.summary.bytes_stored += publish_index(self.repository, session, written.packs)?;
         }
 
+        // Before the snapshots of others are read too: those who have newer keys seal with them.
+        self.repository.require_newest_config()?;
         let id = SnapshotId(self.repository.runtime.random());
         let token_key = &self.repository.credential.token_key;
         let series = series_token(token_key, &self.options.series);
@@ -75,6 +77,7 @@ impl Assembler<'_> {
             paths: paths.to_vec(),
             tags,
         };
+        self.repository.require_newest_config()?;
         self.summary.bytes_stored += put_snapshot(self.repository, session, id, &header, &body)?;
         session.withdraw_if_given_up(id)?;
         self.summary.snapshot = Some(id);

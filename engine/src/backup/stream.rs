@@ -1,6 +1,6 @@
 //! A stream as a source: one file, cut as it comes.
 
-use super::batch::{Batch, Change, Chunking, Dispatcher, Item, Numbered};
+use super::batch::{Batch, Chunking, Dispatcher, Item, Numbered};
 use crate::entry::{Entry, EntryKind, FileContent, KeyKind, Metadata};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::{Repository, Writer};
@@ -82,8 +82,7 @@ impl Producer {
         if let EntryKind::File(content) = &mut entry.kind {
             content.size = size;
         }
-        self.dispatcher
-            .dispatch(move || Ok(Batch { items: vec![Item::Entry { entry, stat: None, change: Change::New }], ..Batch::default() }));
+        self.dispatcher.dispatch(move || Ok(Batch { items: vec![Item::Entry { entry, stat: None }], ..Batch::default() }));
         Ok(())
     }
 }

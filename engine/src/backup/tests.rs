@@ -104,3 +104,52 @@ fn a_wrong_passphrase_opens_nothing() {
     assert_eq!(open(&Key::generate(&Runtime::system(1))).unwrap_err().kind(), ErrorKind::Unauthorized);
     open(&Key::passphrase("correct horse").unwrap()).unwrap();
 }
+
+#[test]
+fn files_are_counted_as_new_changed_or_unmodified_with_a_cache_and_without() {
+    let folder = tree();
+    let cache = tempfile::tempdir().unwrap();
+    // With a cache; every file is younger than the still clock's second backup, so none is racy. Then without one, by the last tree.
+    for settings in [Settings::default().with_cache(cache.path()), Settings::default()] {
+        let backend = MemoryBackend::new();
+        let key = Key::passphrase("correct horse").unwrap();
+        let runtime = Runtime::seeded(7, NOW, 2);
+        let repository = Repository::create(Arc::new(backend), runtime, &key, &options(), settings).unwrap();
+        let counts = |summary: &BackupSummary| [summary.files_new, summary.files_changed, summary.files_unmodified];
+        assert_eq!(counts(&backup(&repository, folder.path())), [301, 0, 0]);
+        assert_eq!(counts(&backup(&repository, folder.path())), [0, 0, 301]);
+        std::fs::write(folder.path().join("d1/f1"), "changed").unwrap();
+        std::fs::write(folder.path().join("d1/new"), "new").unwrap();
+        assert_eq!(counts(&backup(&repository, folder.path())), [1, 1, 300]);
+        std::fs::remove_file(folder.path().join("d1/new")).unwrap();
+        assert_eq!(counts(&backup(&repository, folder.path())), [0, 0, 301]);
+    }
+}
+
+#[test]
+fn a_cancelled_backup_closes_its_session_and_the_next_one_finds_what_was_stored() {
+    /// Stops after so many batches.
+    #[derive(Debug)]
+    struct StopAfter(std::sync::atomic::AtomicI64);
+    impl Progress for StopAfter {
+        fn event(&self, _: Event<'_>) {}
+        fn is_cancelled(&self) -> bool {
+            self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) <= 0
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("large"), noise(1, 40 << 20)).unwrap();
+    let backend = MemoryBackend::new();
+    let repository = repository(&backend, 2);
+    let roots = Roots::resolve(&[folder.path().join(".")]).unwrap();
+    let stop = StopAfter(6.into());
+    let error = repository.backup(&roots, &SourceOptions::default(), &BackupOptions::new("tests"), &stop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(repository.snapshots().unwrap().is_empty());
+    assert_eq!(backend.list_sorted(ObjectKind::Session).unwrap().len(), backend.list_sorted(ObjectKind::Closed).unwrap().len());
+    let stored: u64 = backend.list_sorted(ObjectKind::DataPack).unwrap().iter().map(|object| object.size).sum();
+    assert!(stored > 12 << 20, "{stored}");
+    let summary = backup(&repository, folder.path());
+    let again = summary.bytes_unique + stored;
+    assert!(again < (40 << 20) + (1 << 20), "{stored} bytes were stored, {} were stored again", again - (40 << 20));
+}

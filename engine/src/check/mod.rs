@@ -27,6 +27,7 @@ mod clear;
 mod companions;
 mod damage;
 mod findings;
+mod freed;
 mod keyless;
 mod packs;
 mod reading;
@@ -38,6 +39,7 @@ mod stats;
 mod tests;
 mod tree;
 
+pub use freed::Freed;
 pub use keyless::scrub_keyless;
 pub use stats::Stats;
 

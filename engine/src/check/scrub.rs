@@ -13,7 +13,7 @@ use crate::id::{FrameClass, PackId};
 use crate::limits::GROUP_SIZE;
 use crate::progress::Event;
 use crate::repository::index::FramePlace;
-use crate::repository::{ChunkKind, Frame, PackTail};
+use crate::repository::{Frame, PackTail};
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 use std::sync::atomic::Ordering;

@@ -66,6 +66,13 @@ impl Keyed<'_> {
     pub(super) fn check_snapshots(&self, listing: &Listing, sessions: &Sessions) -> Result<()> {
         let snapshots = of_kind(listing, ObjectKind::Snapshot);
         self.reading.progress.event(Event::Phase { name: "check snapshots", bytes_total: None, items_total: Some(snapshots.len() as u64) });
+        let is_withdrawn = |object: &&ObjectInfo| sessions.snapshots.withdrawn.contains(&SnapshotId(object.name.id()));
+        let withdrawn = snapshots.iter().filter(is_withdrawn).count();
+        if withdrawn > 0 {
+            let message =
+                format!("withdrawn snapshots that are still there and do not count: {withdrawn}; garbage collection removes them");
+            self.reading.findings.notice(message);
+        }
         let mut memo = Memo::default();
         for object in snapshots {
             self.reading.go_on()?;
@@ -82,7 +89,7 @@ impl Keyed<'_> {
         let id = SnapshotId(object.name.id());
         let Some((header, body)) = self.read_header_and_body(object, id, sessions)? else { return Ok(()) };
         if sessions.snapshots.withdrawn.contains(&id) {
-            self.reading.findings.notice(format!("{} was withdrawn and is still there; it does not count", object.name));
+            // Until garbage collection removes it.
             return Ok(());
         }
         let closed = sessions.snapshots.closed.get(&header.record.id()).is_some_and(|closed| closed.snapshots.contains(&id));

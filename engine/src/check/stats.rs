@@ -5,9 +5,9 @@ use crate::backend::{BackendExt, ObjectKind};
 use crate::entry::{EntryKind, KeyKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Roles, Usage};
-use crate::id::FrameClass;
+use crate::id::{ChunkId, FrameClass, FrameId};
 use crate::progress::{Event, Progress};
-use crate::repository::index::FrameOrdinal;
+use crate::repository::index::{FrameOrdinal, FramePlace};
 use crate::repository::{FrameReader, RefsNodes, Repository, Snapshot};
 use crate::tree::{KeyRange, RefsWalk, TreeWalk};
 use std::collections::HashMap;
@@ -38,7 +38,7 @@ pub struct Stats {
 
 /// The frames that some snapshots use.
 #[derive(Default)]
-struct FramesUsed {
+pub(super) struct FramesUsed {
     whole: FrameSet,
     /// Bitmaps of the chunks used, of frames that nobody uses whole.
     parts: HashMap<u32, Vec<u8>>,
@@ -69,7 +69,8 @@ impl Repository {
             stats.entries += snapshot.header.entries;
             stats.logical_bytes = stats.logical_bytes.wrapping_add(snapshot.header.file_bytes);
             stats.files += self.count_files(&reader, snapshot, progress)?;
-            self.mark_used(&reader, snapshot, &mut used)?;
+            let gone = |frame| Err(Error::new(ErrorKind::Damaged, format!("frame {frame} is in no pack; run check")));
+            self.mark_used(&reader, &snapshot.header.refs_root, &mut used, gone)?;
             progress.event(Event::Advance { bytes: 0, items: 1 });
         }
         used.count(&reader, &mut stats)?;
@@ -101,13 +102,21 @@ impl Repository {
         Ok(files)
     }
 
-    fn mark_used(&self, reader: &FrameReader, snapshot: &Snapshot, used: &mut FramesUsed) -> Result<()> {
+    /// Marks the frames that the refs below `root` name; of those that are in no listed pack `gone` decides.
+    pub(super) fn mark_used(
+        &self,
+        reader: &FrameReader,
+        root: &ChunkId,
+        used: &mut FramesUsed,
+        gone: impl Fn(FrameId) -> Result<()>,
+    ) -> Result<()> {
         let nodes = RefsNodes { repository: self, reader };
-        for frame in RefsWalk::new(&nodes, &snapshot.header.refs_root)? {
+        for frame in RefsWalk::new(&nodes, root)? {
             let frame = frame?;
-            let ordinal = reader.index().ordinal_of(frame.frame)?;
-            let gone = || Error::new(ErrorKind::Damaged, format!("frame {} is in no pack; run check", frame.frame));
-            used.mark(ordinal.ok_or_else(gone)?, frame.usage);
+            match reader.index().ordinal_of(frame.frame)? {
+                Some(ordinal) => used.mark(ordinal, frame.usage),
+                None => gone(frame.frame)?,
+            }
         }
         Ok(())
     }
@@ -136,8 +145,25 @@ impl FramesUsed {
         }
     }
 
+    /// How many of a frame's chunks are used here and not by `others`; `None` where they do not use the frame at all.
+    pub(super) fn chunks_of_one(&self, place: &FramePlace, others: &Self) -> Option<u64> {
+        let ones = |part: &[u8]| part.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+        let ordinal = place.ordinal.get();
+        if others.whole.contains(ordinal) {
+            return Some(0);
+        }
+        let theirs = others.parts.get(&ordinal)?;
+        Some(match self.parts.get(&ordinal) {
+            None => u64::from(place.chunk_count).saturating_sub(ones(theirs)),
+            Some(ours) => {
+                let theirs = theirs.iter().copied().chain(std::iter::repeat(0));
+                ours.iter().zip(theirs).map(|(ours, theirs)| u64::from((ours & !theirs).count_ones())).sum()
+            }
+        })
+    }
+
     /// Calls `visit` for every frame with the number of its chunks that are used.
-    fn for_each(&self, reader: &FrameReader, mut visit: impl FnMut(&crate::repository::index::FramePlace, u64)) -> Result<()> {
+    pub(super) fn for_each(&self, reader: &FrameReader, mut visit: impl FnMut(&FramePlace, u64)) -> Result<()> {
         for frame in &self.frames {
             let Some(place) = reader.index().frame(*frame)? else { continue };
             let bits = self.parts.get(&frame.get()).map(|part| part.iter().map(|byte| u64::from(byte.count_ones())).sum());
@@ -167,6 +193,7 @@ impl FramesUsed {
     }
 }
 
-fn share(bytes: u32, part: u64, whole: u32) -> u64 {
+/// The part of a frame's bytes that falls to so many of its chunks.
+pub(super) fn share(bytes: u32, part: u64, whole: u32) -> u64 {
     u64::from(bytes) * part.min(u64::from(whole)) / u64::from(whole.max(1))
 }

@@ -1,6 +1,7 @@
 //! Cutting where the content says: FastCDC of 2020 with normalised chunking, its gear table derived from a key.
 
 use super::CHUNK_LENGTH_MAX;
+use crate::crypto::derive_into;
 use crate::error::{Error, ErrorKind, Result};
 use fastcdc::v2020::{Normalization, cut_gear, select_masks};
 use std::fmt;
@@ -131,7 +132,7 @@ impl fmt::Debug for ContentCutter {
 
 fn derive_gear(cutting_key: &[u8; 32]) -> Gear {
     let mut bytes = Zeroizing::new([0; 2048]);
-    blake3::Hasher::new_derive_key(GEAR_CONTEXT).update(cutting_key).finalize_xof().fill(bytes.as_mut_slice());
+    derive_into(GEAR_CONTEXT, &[cutting_key], bytes.as_mut_slice());
     let mut gear = Box::new(Zeroizing::new([0; 256]));
     let (entries, _) = bytes.as_chunks::<8>();
     for (entry, bytes) in gear.iter_mut().zip(entries) {

@@ -42,6 +42,12 @@ impl Roles {
         Self(self.0 | other.0)
     }
 
+    /// This set without `other`; `None` where nothing is left.
+    #[must_use]
+    pub fn without(self, other: Self) -> Option<Self> {
+        Self::from_bits(self.0 & !other.0)
+    }
+
     /// Whether everything in `other` is in this set.
     pub fn contain(self, other: Self) -> bool {
         self.0 & other.0 == other.0

@@ -33,11 +33,6 @@ impl FramePlaintext {
         self.lengths.len()
     }
 
-    /// Bytes of the chunks.
-    pub(crate) fn content_length(&self) -> usize {
-        self.chunks.len()
-    }
-
     /// The plaintext.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.chunks.len() + 8 + 3 * self.lengths.len());

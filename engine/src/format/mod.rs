@@ -6,6 +6,7 @@
 pub mod certificate;
 pub mod config;
 mod contents_table;
+mod credential;
 pub(crate) mod cursor;
 pub mod epoch;
 pub mod frame;

@@ -209,8 +209,13 @@ pub(crate) struct Author {
 impl Author {
     /// The trailer of an object whose covered bytes before the certificate are `header ‖ body`.
     pub(crate) fn trailer(&self, header: &Header, body: &[u8]) -> [u8; TRAILER_LENGTH] {
+        self.trailer_of(&header.encode(), body)
+    }
+
+    /// As [`Self::trailer`], whatever stands in place of the header.
+    pub(crate) fn trailer_of(&self, header: &[u8], body: &[u8]) -> [u8; TRAILER_LENGTH] {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&header.encode()).update(body).update(self.certificate.bytes());
+        hasher.update(header).update(body).update(self.certificate.bytes());
         let signature = self.signer.sign(SIGNATURE_CONTEXT, hasher.finalize().as_bytes());
         let mut trailer = [0; TRAILER_LENGTH];
         let (certificate, rest) = trailer.split_at_mut(Certificate::LENGTH);

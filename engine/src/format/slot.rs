@@ -4,7 +4,8 @@ use super::certificate::{Certificate, Roles, Trust};
 use super::cursor::{Reader, Write};
 use super::object::{Author, Header, StructureKeys};
 use crate::crypto::{
-    ENCAPSULATED_LENGTH, KEM_X_WING, PUBLIC_KEY_LENGTH, PassphraseCost, Secret, Signer, derive, keyed, public_key_of, unwrap, wrap,
+    ENCAPSULATED_LENGTH, KEM_X_WING, PUBLIC_KEY_LENGTH, PassphraseCost, Secret, Signer, TAG_LENGTH, derive, keyed, public_key_of, unwrap,
+    wrap,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CredentialId, RepositoryId};
@@ -27,9 +28,9 @@ pub enum SlotKind {
     },
     /// From a key file.
     KeyFile,
-    /// From a recipient's private key; reserved.
+    /// From a key file too; whoever made the slot had only its public half.
     Recipient,
-    /// From an external command; reserved.
+    /// From an external command.
     Command,
 }
 
@@ -53,17 +54,54 @@ pub struct Slot {
 impl Slot {
     /// Seals `credential` to the public key of `seed`. `header` is that of the slot object to be.
     pub(crate) fn seal(header: &Header, kind: SlotKind, seed: &Secret, credential: &Credential, entropy: &dyn Entropy) -> Result<Self> {
-        let mut slot = Self {
-            kind,
-            roles: credential.slot_roles(),
-            credential: credential.author.certificate.credential(),
-            pin: pin(seed, &header.repository, &credential.admin_key),
-            public_key: public_key_of(seed),
-            sealed: None,
-        };
+        let pin = pin(seed, &header.repository, &credential.admin_key);
+        Self::seal_to(header, kind, public_key_of(seed), pin, credential, entropy)
+    }
+
+    /// Seals `credential` to somebody of whom only the public key is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] where that is no public key.
+    pub(crate) fn seal_for_recipient(
+        header: &Header,
+        public_key: Box<[u8; PUBLIC_KEY_LENGTH]>,
+        credential: &Credential,
+        entropy: &dyn Entropy,
+    ) -> Result<Self> {
+        Self::seal_to(header, SlotKind::Recipient, public_key, [0; 32], credential, entropy)
+    }
+
+    /// The next generation of this slot, for the same holder and with his pin. The caller has checked that admin signed the one at hand.
+    pub(crate) fn seal_anew(&self, header: &Header, credential: &Credential, entropy: &dyn Entropy) -> Result<Self> {
+        Self::seal_to(header, self.kind, self.public_key.clone(), self.pin, credential, entropy)
+    }
+
+    fn seal_to(
+        header: &Header,
+        kind: SlotKind,
+        public_key: Box<[u8; PUBLIC_KEY_LENGTH]>,
+        pin: [u8; 32],
+        credential: &Credential,
+        entropy: &dyn Entropy,
+    ) -> Result<Self> {
+        let (roles, name) = (credential.slot_roles(), credential.author.certificate.credential());
+        let mut slot = Self { kind, roles, credential: name, pin, public_key, sealed: None };
         let plaintext = credential.encode();
+        if plaintext.len() + TAG_LENGTH > SLOT_SEALED_MAX {
+            return Err(Error::new(ErrorKind::Invalid, "the keys of so many epochs do not fit into a key slot"));
+        }
         slot.sealed = Some(wrap(&slot.public_key, &slot.info(header), &plaintext, entropy)?);
         Ok(slot)
+    }
+
+    /// The generation of this slot that ends it.
+    pub(crate) fn removed(&self) -> Self {
+        Self { sealed: None, ..self.clone() }
+    }
+
+    /// Whether it was made for this seed (SLOT-6).
+    pub(crate) fn is_for(&self, seed: &Secret) -> bool {
+        public_key_of(seed) == self.public_key
     }
 
     /// The body of a slot object.
@@ -159,7 +197,7 @@ impl Slot {
     /// # Errors
     /// [`ErrorKind::Unauthorized`] where the seed is not that of this slot or the slot was removed; otherwise the rule that is broken.
     pub(crate) fn open(&self, header: &Header, seed: &Secret) -> Result<Credential> {
-        if public_key_of(seed) != self.public_key {
+        if !self.is_for(seed) {
             return Err(Error::new(ErrorKind::Unauthorized, "this passphrase or key file does not open the slot"));
         }
         let Some((encapsulated, ciphertext)) = &self.sealed else {
@@ -249,7 +287,8 @@ impl Credential {
         self.admin_seed.is_some()
     }
 
-    fn slot_roles(&self) -> Roles {
+    /// What its slot says of it.
+    pub(crate) fn slot_roles(&self) -> Roles {
         if self.is_admin() { self.roles().and(Roles::ADMIN) } else { self.roles() }
     }
 

@@ -107,6 +107,7 @@ impl Repository {
     pub fn gc(&self, options: &GcOptions, progress: &dyn Progress) -> Result<GcSummary> {
         self.require(Roles::MAINTAIN, "garbage collection")?;
         self.require_writable()?;
+        self.require_newest_config()?;
         let began_ns = self.runtime.clock.monotonic_ns();
         let mut has_looked_again = false;
         for _ in 0..STARTS_MAX {

@@ -104,23 +104,34 @@ pub(super) fn clean_up(
     for id in listing.snapshots.iter().filter(|id| listing.withdrawn.contains(id) && is_over(id)) {
         removed += u64::from(delete(repository, &ObjectName::snapshot(*id))?);
     }
-    let (removed_of_sessions, tombstoned) = remove_sessions(repository, own)?;
+    let marked = marked_sessions(repository, &listing)?;
+    let (removed_of_sessions, staying) = remove_sessions(repository, own, &marked.values().copied().collect())?;
     removed += removed_of_sessions;
     for id in listing.withdrawn.iter().filter(|id| is_over(id) && markers.stands_alone(id)) {
-        let name = ObjectName::withdrawn(*id);
-        match repository.read_sealed(&name).and_then(|marker| WithdrawnBody::decode(&marker.plaintext)) {
-            Ok(marker) if tombstoned.contains(&marker.session) => {}
-            Ok(_) => removed += u64::from(delete(repository, &name)?),
-            Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => {}
-            Err(error) => return Err(error),
+        if marked.get(id).is_some_and(|session| !staying.contains(session)) {
+            removed += u64::from(delete(repository, &ObjectName::withdrawn(*id))?);
         }
     }
     observations.markers.retain(|id, _| listing.withdrawn.contains(id));
     Ok(removed)
 }
 
-/// Removes what sessions have left; gives how many objects, and the sessions whose tombstone stays.
-fn remove_sessions(repository: &Repository, own: SessionId) -> Result<(u64, HashSet<SessionId>)> {
+/// Whose snapshots were withdrawn, as the markers say.
+fn marked_sessions(repository: &Repository, listing: &SnapshotListing) -> Result<HashMap<SnapshotId, SessionId>> {
+    let mut marked = HashMap::new();
+    for id in &listing.withdrawn {
+        match repository.read_withdrawn(*id, listing) {
+            Ok(marker) => drop(marked.insert(*id, marker.session)),
+            Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(marked)
+}
+
+/// Removes what sessions have left; `marked` ones had snapshots that were withdrawn. Gives how many objects, and the sessions with a tombstone whose
+/// ends stay (`EndsStay`).
+fn remove_sessions(repository: &Repository, own: SessionId, marked: &HashSet<SessionId>) -> Result<(u64, HashSet<SessionId>)> {
     let mut beats: HashMap<SessionId, Vec<ObjectName>> = HashMap::new();
     for object in repository.backend.list_sorted(ObjectKind::Beat)? {
         beats.entry(SessionId(object.name.id())).or_default().push(object.name);
@@ -128,7 +139,7 @@ fn remove_sessions(repository: &Repository, own: SessionId) -> Result<(u64, Hash
     let companions = |kind| -> Result<HashSet<SessionId>> {
         Ok(repository.backend.list_sorted(kind)?.iter().map(|object| SessionId(object.name.id())).collect())
     };
-    let mut tombstoned = companions(ObjectKind::Tombstone)?;
+    let tombstoned = companions(ObjectKind::Tombstone)?;
     let closed = companions(ObjectKind::Closed)?;
     let objects = companions(ObjectKind::Session)?;
     // After the companions: who is open had published its session before. And before the snapshots: who has ended had published those.
@@ -136,29 +147,31 @@ fn remove_sessions(repository: &Repository, own: SessionId) -> Result<(u64, Hash
     let needed = needed_sessions(&repository.list_snapshots()?);
     let open: HashSet<_> = sessions.open.iter().map(|open| open.session).chain([own]).collect();
     let all: BTreeSet<_> = beats.keys().chain(&tombstoned).chain(&closed).chain(&objects).copied().collect();
-    let mut removed = 0;
+    let (mut removed, mut staying) = (0, HashSet::new());
     for session in all.into_iter().filter(|session| !open.contains(session)) {
         for beat in beats.get(&session).into_iter().flatten() {
             removed += u64::from(delete(repository, beat)?);
+        }
+        let ends_stay = tombstoned.contains(&session) && (closed.contains(&session) || marked.contains(&session));
+        if ends_stay {
+            staying.insert(session);
         }
         if needed.contains(&session) {
             continue;
         }
         removed += u64::from(delete(repository, &ObjectName::session(session))?);
-        let ends_stay = tombstoned.contains(&session) && closed.contains(&session);
         if !ends_stay {
             for name in [ObjectName::closed(session), ObjectName::tombstone(session)] {
                 removed += u64::from(delete(repository, &name)?);
             }
-            tombstoned.remove(&session);
         }
     }
-    Ok((removed, tombstoned))
+    Ok((removed, staying))
 }
 
 /// Sessions of listed snapshots, and those whose `closed/` names snapshots that are there or that are missing for no reason.
 fn needed_sessions(listing: &SnapshotListing) -> HashSet<SessionId> {
-    let mut needed: HashSet<_> = listing.snapshots.iter().filter_map(|id| listing.header(id)).map(|header| header.record.id()).collect();
+    let mut needed: HashSet<_> = listing.snapshots.iter().filter_map(|id| listing.header(*id)).map(|header| header.record.id()).collect();
     let is_needed = |id: &SnapshotId| !listing.withdrawn.contains(id);
     needed.extend(listing.closed.iter().filter(|(_, closed)| closed.snapshots.iter().any(is_needed)).map(|(session, _)| *session));
     needed

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::snapshot::SnapshotHeader;
 use crate::id::{SessionId, SnapshotId};
 use crate::progress::{Event, Progress};
-use crate::repository::Repository;
+use crate::repository::{Repository, SnapshotListing, SnapshotState};
 use std::collections::HashSet;
 
 /// A snapshot.
@@ -46,15 +46,15 @@ impl Snapshots {
             }
         }
         for id in listing.missing() {
-            if is_missing(repository, id)? {
+            if is_missing(repository, id, &listing)? {
                 return Err(blocked(&id, "it was published and is gone"));
             }
         }
         let (mut kept, mut withdrawn) = (Vec::new(), Vec::new());
         for id in &listing.snapshots {
-            if let Some(header) = listing.header(id) {
+            if let Some(header) = listing.header(*id) {
                 let session = header.record.id();
-                let is_closed = listing.is_closed(id, session);
+                let is_closed = listing.state(*id, header) == SnapshotState::Closed;
                 let group = if listing.withdrawn.contains(id) { &mut withdrawn } else { &mut kept };
                 group.push(Kept { id: *id, session, is_closed, is_whole: false, header: header.clone() });
             }
@@ -98,14 +98,19 @@ impl Snapshots {
     }
 }
 
-/// Whether a snapshot that a closed session names is gone for no reason, after a second look.
-fn is_missing(repository: &Repository, id: SnapshotId) -> Result<bool> {
+/// Whether a snapshot that a closed session names is gone for no reason. Asked by name (`AskByName`): it may have been published, or
+/// forgotten and cleaned up, while others were listed.
+fn is_missing(repository: &Repository, id: SnapshotId, listing: &SnapshotListing) -> Result<bool> {
     if repository.has(&ObjectName::snapshot(id))? {
         return Ok(false);
     }
-    // Forgotten since: the marker came first, `closed/` goes last.
-    let listing = repository.list_snapshots()?;
-    Ok(listing.missing().contains(&id))
+    match repository.read_withdrawn(id, listing) {
+        Ok(_) => return Ok(false),
+        Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut sessions = listing.closed.iter().filter(|(_, closed)| closed.snapshots.contains(&id));
+    sessions.try_fold(false, |is_named, (session, _)| Ok(is_named || repository.has(&ObjectName::closed(*session))?))
 }
 
 fn blocked(id: &SnapshotId, why: impl std::fmt::Display) -> Error {

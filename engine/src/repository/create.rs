@@ -80,20 +80,22 @@ impl Repository {
         let kind = key.slot_kind(options.passphrase_cost, &runtime);
         let seed = key.seed_for(&kind)?.ok_or_else(|| Error::new(ErrorKind::Internal, "a key does not fit its own slot"))?;
         let slot = Slot::seal(&header, kind, &seed, &credential, &*runtime.entropy)?;
-        backend.put(&header.name, &author.object(&header, &slot.encode()))?;
+        let slot_name = header.name;
+        backend.put(&slot_name, &author.object(&header, &slot.encode()))?;
         let header = Header { name: ObjectName::config(1), repository: id, structure_epoch: 0 };
         backend.put(&header.name, &author.object(&header, &body))?;
-        Ok(Self::assemble(backend, runtime, credential, config, id, 1, settings))
+        Ok(Self::assemble(backend, runtime, credential, config, id, 1, settings).opened_by(slot_name))
     }
 }
 
 /// Fresh keys for all roles.
 fn new_credential(repository: &RepositoryId, admin: &Signer, admin_seed: Secret, runtime: &Runtime) -> Credential {
     let secret = || Secret::new(runtime.random());
-    let signing_seed = secret();
+    let domain = DomainId([0; 16]);
+    let name = CredentialId::generate(repository, &domain, &*runtime.entropy);
+    let signing_seed = name.signing_seed(repository, &admin_seed);
     let signer = Signer::new(&signing_seed);
-    let name = CredentialId(runtime.random());
-    let certificate = Certificate::sign(admin, repository, 1, Roles::ALL, DomainId([0; 16]), name, signer.verifying_key());
+    let certificate = Certificate::sign(admin, repository, 1, Roles::ALL, domain, name, signer.verifying_key());
     Credential {
         admin_key: admin.verifying_key(),
         structure_keys: vec![(1, secret())],

@@ -30,11 +30,6 @@ impl Frame {
     pub(crate) fn chunk(&self, position: u32) -> Option<&[u8]> {
         self.plaintext.get(self.ranges.get(position as usize)?.clone())
     }
-
-    /// How many chunks it has.
-    pub(crate) fn count(&self) -> usize {
-        self.ranges.len()
-    }
 }
 
 /// Reads frames of one repository.

@@ -1,4 +1,4 @@
-//! What a person opens a repository with: a passphrase or a key file.
+//! What a person opens a repository with: a passphrase, a key file, or what an external command says.
 
 use crate::crypto::{PassphraseCost, Secret, derive, seed_from_passphrase};
 use crate::error::{Error, ErrorKind, Result};
@@ -11,13 +11,15 @@ use zeroize::Zeroizing;
 const KEY_FILE_PREFIX: &str = "icecore-key-1:";
 const CHECK_DIGITS: usize = 8;
 
-/// A passphrase or a key file.
+/// A passphrase, a key file, or what an external command says.
 #[derive(Clone)]
 pub enum Key {
     /// A passphrase, stretched by Argon2id when used.
     Passphrase(Zeroizing<Vec<u8>>),
-    /// The seed from a key file.
+    /// The seed from a key file; it opens a recipient's slots too.
     KeyFile(Secret),
+    /// The seed that an external command prints, say after asking a key service to decrypt it.
+    Command(Secret),
 }
 
 impl Key {
@@ -47,13 +49,22 @@ impl Key {
     /// # Errors
     /// [`ErrorKind::Invalid`] where it is none, or was copied wrongly.
     pub fn from_key_file(text: &str) -> Result<Self> {
-        let parse = || {
-            let (seed, check) = text.trim().strip_prefix(KEY_FILE_PREFIX)?.split_once(':')?;
-            let seed = Secret::new(from_hex(seed)?.try_into().ok()?);
-            (check_digits(&seed) == check).then_some(Self::KeyFile(seed))
-        };
-        parse().ok_or_else(|| {
+        seed_of_line(text).map(Self::KeyFile).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, "this is no icecore key file, or it was copied wrongly (a line `icecore-key-1:...` is expected)")
+        })
+    }
+
+    /// From what an external command printed: the line of a key file, or 64 lower-case hex digits.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] where it is neither.
+    pub fn from_command_output(text: &str) -> Result<Self> {
+        let digits = || Some(Secret::new(from_hex(text.trim())?.try_into().ok()?));
+        seed_of_line(text).or_else(digits).map(Self::Command).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Invalid,
+                "the command printed no key (a line `icecore-key-1:...` or 64 lower-case hex digits are expected)",
+            )
         })
     }
 
@@ -62,10 +73,10 @@ impl Key {
         Self::KeyFile(Secret::new(runtime.random()))
     }
 
-    /// The text of a key file; `None` for a passphrase.
+    /// The text of a key file; `None` for everything else.
     pub fn to_key_file(&self) -> Option<Zeroizing<String>> {
         match self {
-            Self::Passphrase(_) => None,
+            Self::Passphrase(_) | Self::Command(_) => None,
             Self::KeyFile(seed) => Some(Zeroizing::new(format!("{KEY_FILE_PREFIX}{}:{}\n", to_hex(seed.bytes()), check_digits(seed)))),
         }
     }
@@ -75,6 +86,7 @@ impl Key {
         match self {
             Self::Passphrase(_) => SlotKind::Passphrase { salt: runtime.random(), cost },
             Self::KeyFile(_) => SlotKind::KeyFile,
+            Self::Command(_) => SlotKind::Command,
         }
     }
 
@@ -82,10 +94,18 @@ impl Key {
     pub(crate) fn seed_for(&self, kind: &SlotKind) -> Result<Option<Secret>> {
         match (self, kind) {
             (Self::Passphrase(passphrase), SlotKind::Passphrase { salt, cost }) => seed_from_passphrase(passphrase, salt, *cost).map(Some),
-            (Self::KeyFile(seed), SlotKind::KeyFile) => Ok(Some(seed.clone())),
+            (Self::KeyFile(seed), SlotKind::KeyFile | SlotKind::Recipient) | (Self::Command(seed), SlotKind::Command) => {
+                Ok(Some(seed.clone()))
+            }
             _ => Ok(None),
         }
     }
+}
+
+fn seed_of_line(text: &str) -> Option<Secret> {
+    let (seed, check) = text.trim().strip_prefix(KEY_FILE_PREFIX)?.split_once(':')?;
+    let seed = Secret::new(from_hex(seed)?.try_into().ok()?);
+    (check_digits(&seed) == check).then_some(seed)
 }
 
 fn check_digits(seed: &Secret) -> String {
@@ -97,6 +117,7 @@ impl fmt::Debug for Key {
         f.write_str(match self {
             Self::Passphrase(_) => "Key::Passphrase",
             Self::KeyFile(_) => "Key::KeyFile",
+            Self::Command(_) => "Key::Command",
         })
     }
 }

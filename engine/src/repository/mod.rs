@@ -8,13 +8,16 @@ mod create;
 mod frame_reader;
 pub mod index;
 mod key;
+mod known_admins;
 mod nodes;
 mod objects;
 mod open;
 mod pack_writer;
+mod recipient;
 mod refs_collector;
 mod select;
 mod session;
+mod slots;
 mod snapshots;
 #[cfg(test)]
 mod tests;
@@ -22,6 +25,8 @@ mod writer;
 
 pub use create::CreateOptions;
 pub use key::Key;
+pub use recipient::Recipient;
+pub use slots::{NewSlot, Rotation, SlotHolder, SlotInfo, SlotState};
 pub(crate) use snapshots::SnapshotListing;
 pub use snapshots::{Snapshot, SnapshotState};
 
@@ -29,12 +34,14 @@ pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
 pub(crate) use nodes::{NodeStore, RefsNodes};
 pub(crate) use objects::{ClearTail, PackTail, domains};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use pack_writer::{PackMaker, SealedFrame};
 pub(crate) use pack_writer::{PackObject, WrittenPack};
 pub(crate) use refs_collector::RefsCollector;
 pub(crate) use session::Session;
-pub(crate) use writer::{ChunkUse, Writer, WriterSummary};
+pub(crate) use writer::{ChunkUse, Writer};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Config;
 use crate::format::object::Header;
@@ -52,6 +59,8 @@ use std::sync::{Arc, OnceLock};
 pub struct Settings {
     /// Folder for caches (lookup index, stat cache), one folder below it for each repository. `None` keeps nothing between runs.
     pub cache: Option<PathBuf>,
+    /// Folder in which the admin keys are remembered that recipients' keys have met; not a cache. `None` opens no recipient's slot.
+    pub known_admins: Option<PathBuf>,
     /// Who this process is, for people who find its session: host and process.
     pub label: String,
 }
@@ -61,6 +70,13 @@ impl Settings {
     #[must_use]
     pub fn with_cache(mut self, folder: impl Into<PathBuf>) -> Self {
         self.cache = Some(folder.into());
+        self
+    }
+
+    /// Remembers in `folder` which admin key a recipient's key has met.
+    #[must_use]
+    pub fn with_known_admins(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.known_admins = Some(folder.into());
         self
     }
 
@@ -83,6 +99,8 @@ pub struct Repository {
     pub(crate) trust: Arc<Trust>,
     pub(crate) settings: Settings,
     generation: u32,
+    /// The slot generation that the credential came out of; `None` where it came from elsewhere.
+    slot: Option<ObjectName>,
     pool: OnceLock<Arc<rayon::ThreadPool>>,
 }
 
@@ -106,8 +124,15 @@ impl Repository {
             trust: Arc::new(trust),
             settings,
             generation,
+            slot: None,
             pool: OnceLock::new(),
         }
+    }
+
+    /// Says which slot generation the credential came out of.
+    fn opened_by(mut self, slot: ObjectName) -> Self {
+        self.slot = Some(slot);
+        self
     }
 
     /// Names the repository.
@@ -158,8 +183,20 @@ impl Repository {
         }
     }
 
+    /// Refuses to go on where admin made a new config since the repository was opened: there may be new keys, which are to be used from
+    /// then on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] then.
+    pub(crate) fn require_newest_config(&self) -> Result<()> {
+        match newest_config(&*self.backend)? == self.generation {
+            true => Ok(()),
+            false => Err(keys_changed()),
+        }
+    }
+
     /// The header of an object of this repository whose parts are sealed with the structure key in force.
-    pub(crate) fn header(&self, name: crate::backend::ObjectName) -> Header {
+    pub(crate) fn header(&self, name: ObjectName) -> Header {
         Header { name, repository: self.id, structure_epoch: self.config.structure_epoch }
     }
 
@@ -193,4 +230,14 @@ impl Repository {
         self.sync_index(&index)?;
         Ok(Arc::new(index))
     }
+}
+
+/// The newest generation of the config that is listed; 0 for none.
+fn newest_config(backend: &dyn Backend) -> Result<u32> {
+    Ok(backend.list_sorted(ObjectKind::Config)?.last().map_or(0, |object| object.name.number()))
+}
+
+fn keys_changed() -> Error {
+    let message = "admin changed the keys or settings of the repository while this ran; run it again: what was stored is found again";
+    Error::new(ErrorKind::Busy, message)
 }

@@ -21,6 +21,7 @@ const TAIL_GUESS: u64 = 160 << 10;
 pub(crate) struct Unsealed {
     pub(crate) plaintext: Vec<u8>,
     pub(crate) certificate: Certificate,
+    #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "decoders under test compare it"))]
     pub(crate) hash: [u8; 32],
 }
 

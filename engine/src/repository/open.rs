@@ -1,14 +1,17 @@
 //! Opening a repository: find the slot that the key opens, then believe only what the pinned admin key signed.
 
-use super::{Key, Repository, Settings};
-use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind};
+use super::{Key, Repository, Settings, known_admins};
+use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
+use crate::crypto::{PUBLIC_KEY_LENGTH, Secret};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Trust;
 use crate::format::config::Config;
 use crate::format::object::{Header, Opened, check_keyless};
-use crate::format::slot::{Credential, Slot};
+use crate::format::slot::{Credential, Slot, SlotKind};
+use crate::id::RepositoryId;
 use crate::runtime::Runtime;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 impl Repository {
@@ -25,7 +28,7 @@ impl Repository {
         };
         let config_bytes = backend.get(&newest.name, newest.name.kind().size_max())?;
         let claimed = Header::decode(&newest.name, config_bytes.len() as u64, &config_bytes).map_err(|error| error.context(newest.name))?;
-        let credential = open_slot(&*backend, key, &claimed)?;
+        let (credential, slot) = open_slot(&*backend, key, &claimed.repository, settings.known_admins.as_deref())?;
 
         let mut trust = Trust { repository: Some(claimed.repository), admin_key: Some(credential.admin_key), revoked: Vec::new() };
         let opened = Opened::check(&newest.name, &config_bytes, &trust)?;
@@ -35,7 +38,7 @@ impl Repository {
             check_predecessor(&*backend, &configs, generation, &config, &trust)?;
         }
         trust.revoked.clone_from(&config.revoked);
-        Ok(Self::assemble(backend, runtime, credential, config, claimed.repository, generation, settings))
+        Ok(Self::assemble(backend, runtime, credential, config, claimed.repository, generation, settings).opened_by(slot))
     }
 }
 
@@ -50,37 +53,91 @@ fn check_predecessor(backend: &dyn Backend, configs: &[ObjectInfo], generation: 
     }
 }
 
-/// Tries the key on every active slot of its kind, of each slot the newest generation.
-fn open_slot(backend: &dyn Backend, key: &Key, config_header: &Header) -> Result<Credential> {
-    let mut newest = BTreeMap::new();
+/// Tries the key on all slots: on the newest generation of each, then on the ones before.
+///
+/// Whoever can write to the store can put a newer generation in front of a slot. Only one that admin signed counts, and who admin is comes
+/// out of an older one. The config is listed before the slots: whatever keys it calls for were sealed into all slots before
+/// (see [`super::slots`]).
+fn open_slot(backend: &dyn Backend, key: &Key, repository: &RepositoryId, known_admins: Option<&Path>) -> Result<(Credential, ObjectName)> {
+    let mut slots: BTreeMap<_, Vec<ObjectName>> = BTreeMap::new();
     for object in backend.list_sorted(ObjectKind::Slot)? {
-        newest.insert(object.name.id(), object.name);
+        slots.entry(object.name.id()).or_default().insert(0, object.name);
     }
+    let mut attempt = Attempt { backend, key, repository, refused: Vec::new() };
     let mut first_problem = None;
-    for name in newest.into_values() {
-        let try_slot = || -> Result<Option<Credential>> {
-            let bytes = backend.get(&name, name.kind().size_max())?;
-            let (header, body) = check_keyless(&name, &bytes, &config_header.repository)?;
-            let slot = Slot::decode(body)?;
-            let Some(seed) = key.seed_for(&slot.kind)? else { return Ok(None) };
-            let credential = slot.open(&header, &seed)?;
-            let trust = Trust { repository: Some(config_header.repository), admin_key: Some(credential.admin_key), revoked: Vec::new() };
-            Opened::check(&name, &bytes, &trust)?;
-            slot.check_pin(&header, &seed, &credential)?;
-            Ok(Some(credential))
-        };
-        match try_slot() {
-            Ok(Some(credential)) => return Ok(credential),
-            Ok(None) => {}
-            Err(error) if error.kind() == ErrorKind::Unauthorized => {}
-            Err(error) => first_problem = first_problem.or(Some(error.context(name))),
+    for depth in 0..slots.values().map(Vec::len).max().unwrap_or(0) {
+        for generations in slots.values().filter(|generations| generations.len() > depth) {
+            let (newer, name) = (&generations[..depth], generations[depth]);
+            let opened = attempt.open(&name).and_then(|opened| match opened {
+                Some((seed, slot, credential)) if !attempt.is_ended(newer, &credential)? => {
+                    if slot.kind == SlotKind::Recipient {
+                        known_admins::check(known_admins, &seed, &credential.admin_key)?;
+                    }
+                    Ok(Some(credential))
+                }
+                _ => Ok(None),
+            });
+            match opened {
+                Ok(Some(credential)) => return Ok((credential, name)),
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+                Err(error) => first_problem = first_problem.or(Some(error.context(name))),
+            }
         }
     }
     Err(first_problem.unwrap_or_else(|| {
         let what = match key {
             Key::Passphrase(_) => "the passphrase is wrong",
             Key::KeyFile(_) => "the key file does not belong to this repository",
+            Key::Command(_) => "the key that the command printed does not belong to this repository",
         };
         Error::new(ErrorKind::Unauthorized, format!("{}: {what}: it opens no key slot", backend.describe()))
     }))
+}
+
+/// A key that is tried on slots.
+struct Attempt<'a> {
+    backend: &'a dyn Backend,
+    key: &'a Key,
+    repository: &'a RepositoryId,
+    /// Passphrase slots for which it was the wrong one: finding that out is slow on purpose, and all generations of a slot are alike.
+    refused: Vec<(SlotKind, Box<[u8; PUBLIC_KEY_LENGTH]>)>,
+}
+
+impl Attempt<'_> {
+    /// The credential in this slot generation; `None` where it is not for this key.
+    fn open(&mut self, name: &ObjectName) -> Result<Option<(Secret, Slot, Credential)>> {
+        let bytes = self.backend.get(name, name.kind().size_max())?;
+        let (header, body) = check_keyless(name, &bytes, self.repository)?;
+        let slot = Slot::decode(body)?;
+        let is_same = |(kind, public_key): &(SlotKind, _)| *kind == slot.kind && *public_key == slot.public_key;
+        if self.refused.iter().any(is_same) {
+            return Ok(None);
+        }
+        let Some(seed) = self.key.seed_for(&slot.kind)? else { return Ok(None) };
+        if !slot.is_for(&seed) {
+            self.refused.push((slot.kind, slot.public_key));
+            return Ok(None);
+        }
+        let credential = slot.open(&header, &seed)?;
+        Opened::check(name, &bytes, &self.trust(&credential))?;
+        slot.check_pin(&header, &seed, &credential)?;
+        Ok(Some((seed, slot, credential)))
+    }
+
+    /// Whether admin signed one of these newer generations: then what is in the older one is over.
+    fn is_ended(&self, newer: &[ObjectName], credential: &Credential) -> Result<bool> {
+        for name in newer {
+            match self.backend.get(name, name.kind().size_max()) {
+                Ok(bytes) if Opened::check(name, &bytes, &self.trust(credential)).is_ok() => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
+    fn trust(&self, credential: &Credential) -> Trust {
+        Trust { repository: Some(*self.repository), admin_key: Some(credential.admin_key), revoked: Vec::new() }
+    }
 }

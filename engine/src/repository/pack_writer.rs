@@ -1,5 +1,6 @@
 //! Writing packs: frames in, one durable object out.
 
+use super::{Repository, Session};
 use crate::backend::{Backend, ObjectKind, ObjectName, ObjectWriter};
 use crate::crypto::Secret;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,15 +32,26 @@ pub(crate) struct WrittenPack {
 /// Everything that packs of one session are written with.
 #[derive(Debug, Clone)]
 pub(crate) struct PackMaker {
-    pub(crate) backend: Arc<dyn Backend>,
-    pub(crate) author: Author,
-    pub(crate) structure_key: Secret,
+    backend: Arc<dyn Backend>,
+    author: Author,
+    structure_key: Secret,
     /// Header of any object of the repository; the name is put in.
-    pub(crate) template: Header,
-    pub(crate) session: Arc<SessionRecord>,
+    template: Header,
+    session: Arc<SessionRecord>,
 }
 
 impl PackMaker {
+    /// For packs of `session`.
+    pub(crate) fn new(repository: &Repository, session: &Session<'_>) -> Result<Self> {
+        Ok(Self {
+            backend: Arc::clone(&repository.backend),
+            author: repository.credential.author.clone(),
+            structure_key: repository.structure_key()?.clone(),
+            template: repository.header(ObjectName::config(1)),
+            session: Arc::clone(session.record()),
+        })
+    }
+
     /// Writes one pack of the frames that come from `frames` until its other end is dropped. Each frame written gives back a
     /// token. After a failure frames are still taken and their tokens given back, so that nobody waits for ever.
     pub(crate) fn write(&self, kind: ObjectKind, id: PackId, frames: &Receiver<SealedFrame>, tokens: &Sender<()>) -> Result<WrittenPack> {

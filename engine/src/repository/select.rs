@@ -59,29 +59,31 @@ impl Repository {
         })
     }
 
-    fn find_by_id(&self, selector: &str, series: Option<&str>) -> Result<Snapshot> {
-        let is_prefix = selector.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if !is_prefix || !(PREFIX_DIGITS_MIN..=2 * SnapshotId::LENGTH).contains(&selector.len()) {
-            let message =
-                format!("`{selector}` is neither `latest` nor the first {PREFIX_DIGITS_MIN} to 32 lower-case hex digits of an id");
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
+    /// Finds snapshots to forget, each by a full id or the beginning of one. Also those that break a rule, are suspect, were removed from
+    /// the store, or were forgotten before and left a marker.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is none, [`ErrorKind::Invalid`] where a selector fits several or is no id.
+    pub fn find_snapshot_ids<S: AsRef<str>>(&self, selectors: &[S]) -> Result<Vec<SnapshotId>> {
         let listing = self.list_snapshots()?;
-        let missing = listing.missing();
-        let mut fitting: Vec<SnapshotId> =
-            listing.snapshots.iter().chain(&missing).filter(|id| id.to_string().starts_with(selector)).copied().collect();
-        fitting.retain(|id| !listing.withdrawn.contains(id));
-        match fitting[..] {
-            [] => Err(Error::new(ErrorKind::NotFound, format!("no snapshot's id begins with {selector}"))),
-            [id] if missing.contains(&id) => {
-                Err(Error::new(ErrorKind::Damaged, format!("snapshot {id} was published, but it was removed from the store")))
+        let find = |selector: &S| {
+            let selector = selector.as_ref();
+            let mut fitting = listing.fitting(selector)?;
+            if fitting.is_empty() {
+                fitting = listing.withdrawn.iter().filter(|id| id.to_string().starts_with(selector)).copied().collect();
+                fitting.sort_unstable();
             }
-            [id] => self.read_named(id, &listing, series),
-            _ => {
-                let message =
-                    format!("{selector} begins the ids of several snapshots: {}", shown(fitting.iter().map(SnapshotId::to_string)));
-                Err(Error::new(ErrorKind::Invalid, message))
-            }
+            only(selector, &fitting)
+        };
+        selectors.iter().map(find).collect()
+    }
+
+    fn find_by_id(&self, selector: &str, series: Option<&str>) -> Result<Snapshot> {
+        let listing = self.list_snapshots()?;
+        let id = only(selector, &listing.fitting(selector)?)?;
+        match listing.missing().contains(&id) {
+            true => Err(Error::new(ErrorKind::Damaged, format!("snapshot {id} was published, but it was removed from the store"))),
+            false => self.read_named(id, &listing, series),
         }
     }
 
@@ -98,6 +100,33 @@ impl Repository {
             })?;
         }
         Ok(snapshot)
+    }
+}
+
+impl SnapshotListing {
+    /// The snapshots, missing ones included and withdrawn ones not, whose id begins so.
+    fn fitting(&self, selector: &str) -> Result<Vec<SnapshotId>> {
+        let is_prefix = selector.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_prefix || !(PREFIX_DIGITS_MIN..=2 * SnapshotId::LENGTH).contains(&selector.len()) {
+            let message =
+                format!("`{selector}` is neither `latest` nor the first {PREFIX_DIGITS_MIN} to 32 lower-case hex digits of an id");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let mut fitting: Vec<_> = self.snapshots.iter().copied().chain(self.missing()).collect();
+        fitting.retain(|id| id.to_string().starts_with(selector) && !self.withdrawn.contains(id));
+        Ok(fitting)
+    }
+}
+
+/// The one that fits.
+fn only(selector: &str, fitting: &[SnapshotId]) -> Result<SnapshotId> {
+    match fitting {
+        [] => Err(Error::new(ErrorKind::NotFound, format!("no snapshot's id begins with {selector}"))),
+        [id] => Ok(*id),
+        _ => {
+            let message = format!("{selector} begins the ids of several snapshots: {}", shown(fitting.iter().map(SnapshotId::to_string)));
+            Err(Error::new(ErrorKind::Invalid, message))
+        }
     }
 }
 

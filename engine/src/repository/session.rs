@@ -1,16 +1,20 @@
 //! Sessions: published before anything else, beating while they live, closed at the end.
 
-use super::Repository;
-use crate::backend::{BackendExt, ObjectName};
+use super::{Repository, keys_changed, newest_config};
+use crate::backend::{Backend, BackendExt, ObjectName};
 use crate::crypto::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::object::{Author, Header};
-use crate::format::session::{BeatBody, ClosedBody, SessionBody, SessionKind, SessionRecord, WithdrawnBody, WithdrawnReason};
+use crate::format::session::{
+    BeatBody, ClosedBody, SessionBody, SessionKind, SessionRecord, TombstoneBody, WithdrawnBody, WithdrawnReason,
+};
 use crate::id::{SessionId, SnapshotId};
 use crate::limits::LABEL_MAX;
+use crate::runtime::Clock;
 use crossbeam_channel::{RecvTimeoutError, Sender};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How often a session shows that it lives.
@@ -24,6 +28,8 @@ pub(crate) struct Session<'a> {
     record: Arc<SessionRecord>,
     secret: Option<Secret>,
     epoch: u32,
+    /// A beat found a newer config than the one that the session uses.
+    has_newer_config: Arc<AtomicBool>,
     /// Dropping it ends the beats.
     _beats: Sender<()>,
     /// Shows other processes on this machine at once whether this one lives.
@@ -61,8 +67,9 @@ impl<'a> Session<'a> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             hold => hold?,
         };
-        let beats = start_beats(repository, record.id())?;
-        Ok(Some(Self { repository, record: Arc::new(record), secret, epoch, _beats: beats, _hold: hold }))
+        let has_newer_config = Arc::default();
+        let beats = start_beats(repository, record.id(), &has_newer_config)?;
+        Ok(Some(Self { repository, record: Arc::new(record), secret, epoch, has_newer_config, _beats: beats, _hold: hold }))
     }
 
     /// Its name.
@@ -88,13 +95,30 @@ impl<'a> Session<'a> {
         self.secret.as_ref().ok_or_else(|| Error::new(ErrorKind::Internal, "a reader's session has no secret"))
     }
 
+    /// Refuses to go on once a beat has found that admin changed the keys.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] then.
+    pub(crate) fn require_keys_unchanged(&self) -> Result<()> {
+        if self.has_newer_config.load(Ordering::Relaxed) { Err(keys_changed()) } else { Ok(()) }
+    }
+
     /// After a snapshot was published: if a collector gave this session up, its packs may be going, so the snapshot is taken back.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] where that happened.
     pub(crate) fn withdraw_if_given_up(&self, snapshot: SnapshotId) -> Result<()> {
-        // In this order: a collector that cleans up after the session deletes its object before the tombstone.
-        let has_tombstone = self.repository.has(&ObjectName::tombstone(self.id()))?;
+        // The tombstone first: a collector that cleans up after the session deletes the session's object before it.
+        let tombstone = self.repository.read_sealed(&ObjectName::tombstone(self.id()));
+        let has_tombstone = match tombstone.and_then(|unsealed| TombstoneBody::decode(&unsealed.plaintext)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            // Not by maintain: anybody could say so. Check reports it.
+            Err(error) if error.broken_rule().is_some() => false,
+            // Sealed with newer keys than ours: there, whatever it says.
+            Err(error) if error.kind() == ErrorKind::Unauthorized => true,
+            Err(error) => return Err(error),
+            Ok(_) => true,
+        };
         if !has_tombstone && self.repository.has(&ObjectName::session(self.id()))? {
             return Ok(());
         }
@@ -130,27 +154,59 @@ impl fmt::Debug for Session<'_> {
     }
 }
 
-/// Beats until the sender that is returned is dropped. A beat that cannot be written is no failure: the end of the session looks
-/// for a tombstone anyway.
-fn start_beats(repository: &Repository, id: SessionId) -> Result<Sender<()>> {
+/// Beats until the sender that is returned is dropped.
+fn start_beats(repository: &Repository, id: SessionId, has_newer_config: &Arc<AtomicBool>) -> Result<Sender<()>> {
     let (sender, stop) = crossbeam_channel::bounded::<()>(0);
-    let backend = Arc::clone(&repository.backend);
-    let clock = Arc::clone(&repository.runtime.clock);
-    let author: Author = repository.credential.author.clone();
-    let structure_key = repository.structure_key()?.clone();
-    let template = repository.header(ObjectName::session(id));
+    let mut heart = Heart::new(repository, id, Arc::clone(has_newer_config))?;
     let beat = move || {
-        let mut number = 1;
         while stop.recv_timeout(BEAT_EVERY) == Err(RecvTimeoutError::Timeout) {
-            let header = Header { name: ObjectName::beat(id, number), ..template };
-            let object = author.sealed_object(&header, &structure_key, BeatBody { now: clock.now() }.encode());
-            if backend.put(&header.name, &object).is_ok() {
-                number += 1;
-            }
+            heart.beat();
         }
     };
     repository.runtime.executor.spawn("icecore-beat", Box::new(beat));
     Ok(sender)
+}
+
+/// Shows that a session lives, and looks for a newer config.
+struct Heart {
+    backend: Arc<dyn Backend>,
+    clock: Arc<dyn Clock>,
+    author: Author,
+    structure_key: Secret,
+    template: Header,
+    session: SessionId,
+    /// Of the next beat.
+    number: u32,
+    generation: u32,
+    has_newer_config: Arc<AtomicBool>,
+}
+
+impl Heart {
+    fn new(repository: &Repository, session: SessionId, has_newer_config: Arc<AtomicBool>) -> Result<Self> {
+        Ok(Self {
+            backend: Arc::clone(&repository.backend),
+            clock: Arc::clone(&repository.runtime.clock),
+            author: repository.credential.author.clone(),
+            structure_key: repository.structure_key()?.clone(),
+            template: repository.header(ObjectName::session(session)),
+            session,
+            number: 1,
+            generation: repository.generation,
+            has_newer_config,
+        })
+    }
+
+    /// A beat that cannot be written is no failure: the end of the session looks for a tombstone, and for a newer config, anyway.
+    fn beat(&mut self) {
+        let header = Header { name: ObjectName::beat(self.session, self.number), ..self.template };
+        let object = self.author.sealed_object(&header, &self.structure_key, BeatBody { now: self.clock.now() }.encode());
+        if self.backend.put(&header.name, &object).is_ok() {
+            self.number += 1;
+        }
+        if newest_config(&*self.backend).is_ok_and(|newest| newest != self.generation) {
+            self.has_newer_config.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 fn shorten(label: &str) -> String {
@@ -159,4 +215,25 @@ fn shorten(label: &str) -> String {
         label.pop();
     }
     label
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{MemoryBackend, ObjectKind};
+    use crate::repository::tests::repository;
+
+    #[test]
+    fn a_beat_notices_new_keys() {
+        let backend = MemoryBackend::new();
+        let repository = repository(&backend);
+        let session = Session::begin(&repository, SessionKind::Writer).unwrap();
+        let mut heart = Heart::new(&repository, session.id(), Arc::clone(&session.has_newer_config)).unwrap();
+        heart.beat();
+        session.require_keys_unchanged().unwrap();
+        repository.rotate(&repository.plan_rotation(None).unwrap()).unwrap();
+        heart.beat();
+        assert_eq!(session.require_keys_unchanged().unwrap_err().kind(), ErrorKind::Busy);
+        assert_eq!(backend.list_sorted(ObjectKind::Beat).unwrap().len(), 2);
+    }
 }

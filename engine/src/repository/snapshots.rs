@@ -89,14 +89,22 @@ impl SnapshotListing {
         }
     }
 
-    /// What maintenance may know of a snapshot, where it could be read.
-    pub(crate) fn header(&self, id: &SnapshotId) -> Option<&SnapshotHeader> {
-        self.pieces.get(id).map(|(header, _)| header)
+    /// The headers that could be read.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (SnapshotId, &SnapshotHeader)> {
+        self.pieces.iter().map(|(id, (header, _))| (*id, header))
     }
 
-    /// Whether the snapshot counts: its session was closed and names it.
-    pub(crate) fn is_closed(&self, id: &SnapshotId, session: SessionId) -> bool {
-        self.closed.get(&session).is_some_and(|closed| closed.snapshots.contains(id))
+    /// The header of a snapshot that could be read.
+    pub(crate) fn header(&self, id: SnapshotId) -> Option<&SnapshotHeader> {
+        self.pieces.get(&id).map(|(header, _)| header)
+    }
+
+    /// Whether a snapshot with this header counts.
+    pub(crate) fn state(&self, id: SnapshotId, header: &SnapshotHeader) -> SnapshotState {
+        match self.closed.get(&header.record.id()).is_some_and(|closed| closed.snapshots.contains(&id)) {
+            true => SnapshotState::Closed,
+            false => SnapshotState::Suspect,
+        }
     }
 
     /// Snapshots that a closed session published and that are neither there nor withdrawn: damage.
@@ -136,6 +144,9 @@ impl Repository {
                 listing.withdrawn.insert(snapshot);
             }
         }
+        // What was taken back is not missed, whatever became of it.
+        let SnapshotListing { problems, withdrawn, .. } = &mut listing;
+        problems.retain(|(name, _)| name.kind() != ObjectKind::Snapshot || !withdrawn.contains(&SnapshotId(name.id())));
         Ok(listing)
     }
 
@@ -150,7 +161,7 @@ impl Repository {
     }
 
     /// What `withdrawn/` says, if the snapshot's own session or maintain says it (SESS-3, SESS-4).
-    fn read_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<WithdrawnBody> {
+    pub(crate) fn read_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<WithdrawnBody> {
         let unsealed = self.read_sealed(&ObjectName::withdrawn(snapshot))?;
         let body = WithdrawnBody::decode(&unsealed.plaintext)?;
         match self.may_withdraw(snapshot, &body, &unsealed.certificate, &listing.closed)? {
@@ -220,8 +231,7 @@ impl Repository {
             false => return Err(Error::rule("SNAP-8", "the sealed body does not open").context(name)),
         };
         body.check_tokens(&self.credential.token_key, &header.series, &header.tags).map_err(|error| error.context(name))?;
-        let closed = listing.is_closed(&id, header.record.id());
-        Ok(Snapshot { id, state: if closed { SnapshotState::Closed } else { SnapshotState::Suspect }, header, body })
+        Ok(Snapshot { id, state: listing.state(id, &header), header, body })
     }
 
     /// All snapshots that count, oldest first. Suspect ones are shown when all their frames were found.
@@ -241,9 +251,7 @@ impl Repository {
     pub fn snapshots_and_problems(&self) -> Result<(Vec<Snapshot>, Vec<Error>)> {
         self.require(Roles::RESTORE, "reading snapshots")?;
         let listing = self.list_snapshots()?;
-        let mut problems: Vec<Error> = listing.missing().into_iter().map(missing_snapshot).collect();
-        let mut snapshots = Vec::new();
-        let mut suspects = Vec::new();
+        let (mut snapshots, mut suspects, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         let readable = |id: &&SnapshotId| listing.pieces.contains_key(id) && !listing.withdrawn.contains(id);
         for id in listing.snapshots.iter().filter(readable) {
             match self.read_snapshot(*id, &listing) {
@@ -254,18 +262,36 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
+        for id in listing.missing() {
+            // It may have been published, or forgotten, while we were listing: ask by name, in the order in which things are written.
+            match self.read_snapshot(id, &listing) {
+                Ok(snapshot) => snapshots.push(snapshot),
+                Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported) => problems.push(error),
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Err(_) => match self.read_withdrawn(id, &listing) {
+                    Ok(_) => {}
+                    Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => {
+                        problems.push(missing_snapshot(id))
+                    }
+                    Err(error) => return Err(error),
+                },
+            }
+        }
         problems.extend(listing.problems.into_iter().map(|(_, error)| error));
         snapshots.extend(self.proven(suspects)?);
         snapshots.sort_by_key(|snapshot| (snapshot.header.time, snapshot.header.sequence, snapshot.id));
         Ok((snapshots, problems))
     }
 
-    /// Those of the suspect snapshots whose frames are all in listed packs.
+    /// Those of the suspect snapshots whose frames are all in listed packs that no epoch condemns.
     fn proven(&self, suspects: Vec<Snapshot>) -> Result<Vec<Snapshot>> {
         if suspects.is_empty() {
             return Ok(suspects);
         }
-        let reader = FrameReader::new(self, self.open_index()?);
+        // What stands only in condemned packs may be gone at any moment.
+        let index = self.open_index()?;
+        index.remove_packs(&self.condemned()?.1);
+        let reader = FrameReader::new(self, index);
         let mut proven = Vec::new();
         for snapshot in suspects {
             match self.snapshot_chunks(&reader, &snapshot.header) {

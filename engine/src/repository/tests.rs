@@ -5,15 +5,16 @@ use crate::backend::{BackendExt, MemoryBackend, ObjectKind, ObjectName};
 use crate::backup::BackupOptions;
 use crate::crypto::{PassphraseCost, Secret, Signer};
 use crate::format::Certificate;
+use crate::format::epoch::EpochBody;
 use crate::format::object::Author;
-use crate::format::session::{ClosedBody, SessionKind, WithdrawnBody, WithdrawnReason};
-use crate::id::{CredentialId, DomainId, SnapshotId};
+use crate::format::session::{ClosedBody, SessionKind, TombstoneBody, WithdrawnBody, WithdrawnReason};
+use crate::id::{CredentialId, DomainId, PackId, SessionId, SnapshotId};
 use crate::progress::Silent;
 use crate::runtime::Timestamp;
 
 const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
 
-fn repository(backend: &MemoryBackend) -> Repository {
+pub(super) fn repository(backend: &MemoryBackend) -> Repository {
     let options = CreateOptions { passphrase_cost: PassphraseCost::TEST, ..CreateOptions::default() };
     let key = Key::passphrase("correct horse").unwrap();
     Repository::create(Arc::new(backend.clone()), Runtime::seeded(7, NOW, 2), &key, &options, Settings::default()).unwrap()
@@ -130,4 +131,100 @@ fn an_open_session_makes_its_snapshot_suspect_and_its_frames_prove_it() {
     let pack = backend.list_sorted(ObjectKind::DataPack).unwrap()[0].name;
     backend.delete(&pack).unwrap();
     assert!(owner.snapshots().unwrap().is_empty());
+}
+
+/// A stream during which something happens.
+pub(super) struct Meanwhile<F: FnOnce()>(pub(super) Option<F>, pub(super) &'static [u8]);
+
+impl<F: FnOnce()> std::io::Read for Meanwhile<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if let Some(happens) = self.0.take() {
+            happens();
+        }
+        self.1.read(buffer)
+    }
+}
+
+#[test]
+fn only_maintain_condemns_packs_and_gives_sessions_up() {
+    for (roles, is_believed) in [(Roles::BACKUP, false), (Roles::MAINTAIN, true)] {
+        let backend = MemoryBackend::new();
+        let owner = repository(&backend);
+        back_up(&owner, b"layers of ice");
+        let other = other_client(&owner, roles);
+        let session = SessionId(backend.list_sorted(ObjectKind::Session).unwrap()[0].name.id());
+        let condemned = owner.list_packs().unwrap().into_iter().map(|pack| (pack.name.kind(), PackId(pack.name.id()))).collect();
+        let epoch = EpochBody { predecessor: [0; 32], session, now: NOW, condemned };
+        other.write_sealed(ObjectName::epoch(1), epoch.encode()).unwrap();
+        let stored = owner.backup_stream("name", Box::new(&b"layers of ice"[..]), &BackupOptions::new("series"), &Silent).unwrap();
+        assert_eq!(stored.bytes_unique > 0, is_believed, "nobody deduplicates against what is condemned");
+
+        let store = backend.clone();
+        let give_up = move || {
+            for object in store.list_sorted(ObjectKind::Session).unwrap() {
+                let body = TombstoneBody { epoch: 1, now: NOW };
+                other.write_sealed(ObjectName::tombstone(SessionId(object.name.id())), body.encode()).unwrap();
+            }
+        };
+        let stream = Meanwhile(Some(give_up), b"another layer");
+        let result = owner.backup_stream("name", Box::new(stream), &BackupOptions::new("series"), &Silent);
+        assert_eq!(result.err().map(|error| error.kind()), is_believed.then_some(ErrorKind::Busy));
+        assert_eq!(owner.snapshots().unwrap().len(), if is_believed { 2 } else { 3 });
+        let reported: Vec<_> = owner.check(&Silent).unwrap().findings.into_iter().filter_map(|finding| finding.rule).collect();
+        let expected: &[&str] = if is_believed { &[] } else { &["OBJ-9"; 4] };
+        assert_eq!(reported, expected, "the epoch, and the tombstones of three sessions");
+    }
+}
+
+/// A store in which one snapshot was published just after the snapshots were listed.
+#[derive(Debug)]
+struct Late {
+    inner: MemoryBackend,
+    snapshot: SnapshotId,
+}
+
+impl crate::backend::Backend for Late {
+    fn create(&self, name: &ObjectName) -> Result<Box<dyn crate::backend::ObjectWriter + '_>> {
+        self.inner.create(name)
+    }
+
+    fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
+        self.inner.get_range(name, offset, length)
+    }
+
+    fn size(&self, name: &ObjectName) -> Result<u64> {
+        self.inner.size(name)
+    }
+
+    fn list(
+        &self,
+        kind: ObjectKind,
+        visit: &mut dyn FnMut(crate::backend::ObjectInfo) -> Result<()>,
+        stranger: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
+        let late = ObjectName::snapshot(self.snapshot);
+        self.inner.list(kind, &mut |object| if object.name == late { Ok(()) } else { visit(object) }, stranger)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<()> {
+        self.inner.delete(name)
+    }
+
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+}
+
+#[test]
+fn a_backup_that_ends_while_snapshots_are_listed_is_no_damage() {
+    let backend = MemoryBackend::new();
+    let owner = repository(&backend);
+    let snapshot = back_up(&owner, b"layers of ice");
+    let key = Key::passphrase("correct horse").unwrap();
+    let open =
+        || Repository::open(Arc::new(Late { inner: backend.clone(), snapshot }), Runtime::system(1), &key, Settings::default()).unwrap();
+    assert_eq!(open().snapshots().unwrap().iter().map(|found| found.id).collect::<Vec<_>>(), [snapshot]);
+    // One that is really gone is still missed.
+    backend.delete(&ObjectName::snapshot(snapshot)).unwrap();
+    assert_eq!(open().snapshots().unwrap_err().kind(), ErrorKind::Damaged);
 }

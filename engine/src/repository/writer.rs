@@ -21,7 +21,7 @@ use crate::format::frame::{FramePlaintext, seal};
 use crate::format::session::{frame_sealer, refs_frame_sealer};
 use crate::format::{FrameRecord, Roles};
 use crate::id::{ChunkId, DomainId, FrameClass, FrameId, PackId, SessionId};
-use crate::limits::{PACK_FRAMES_MAX, TABLES_LENGTH_MAX};
+use crate::limits::{FRAME_SEALED_MAX, FRAMES_LENGTH_MAX, PACK_FRAMES_MAX, TABLES_LENGTH_MAX};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -103,13 +103,7 @@ impl Writer {
             frame_sealer(secret, &id, FrameClass::Meta),
             refs_frame_sealer(structure_key, &id),
         ];
-        let maker = PackMaker {
-            backend: Arc::clone(&repository.backend),
-            author: repository.credential.author.clone(),
-            structure_key: structure_key.clone(),
-            template: repository.header(crate::backend::ObjectName::config(1)),
-            session: Arc::clone(session.record()),
-        };
+        let maker = PackMaker::new(repository, session)?;
         let frames_in_flight = 2 * executor.threads() + 2;
         let (give_token, tokens) = bounded(frames_in_flight);
         for _ in 0..frames_in_flight {
@@ -212,8 +206,10 @@ impl Writer {
         let (sealing, to_packer) = (Arc::clone(&self.sealing), self.to_packer.clone());
         self.pool.spawn(move || {
             let frame = sealing.seal(class, id, chunks, &plaintext);
-            // Where the packer is gone, the session has failed already.
-            let _ = to_packer.map(|sender| sender.send(frame));
+            if let Some(sender) = to_packer {
+                // Where the packer is gone, the session has failed already.
+                let _ = sender.send(frame);
+            }
         });
         Ok(())
     }
@@ -328,7 +324,7 @@ impl Packer {
         open.tables_length += 64 + ChunkId::LENGTH * frame.record.chunks.len();
         // A pack whose thread is gone has reported why.
         let _ = open.frames.send(frame);
-        if open.length >= self.pack_size || open.frame_count == PACK_FRAMES_MAX || open.tables_length >= TABLES_LENGTH_END {
+        if open.is_full(self.pack_size) {
             self.lanes[class].open = None;
         }
     }
@@ -353,6 +349,16 @@ impl Packer {
     }
 }
 
+impl OpenPack {
+    /// Whether it has what the config asks for, or another frame might make it larger than a pack may be.
+    fn is_full(&self, pack_size: u64) -> bool {
+        self.length >= pack_size
+            || self.length + FRAME_SEALED_MAX as u64 > FRAMES_LENGTH_MAX as u64
+            || self.frame_count == PACK_FRAMES_MAX
+            || self.tables_length >= TABLES_LENGTH_END
+    }
+}
+
 impl Lane {
     fn take_next(&mut self) -> Option<SealedFrame> {
         let frame = self.waiting.remove(&self.next)?;
@@ -363,4 +369,19 @@ impl Lane {
 
 fn internal(what: &str) -> Error {
     Error::new(ErrorKind::Internal, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::PACK_SIZE_MAX;
+
+    #[test]
+    fn a_pack_ends_before_a_frame_could_make_it_too_large() {
+        let pack = |length| OpenPack { frames: bounded(1).0, length, frame_count: 1, tables_length: 100 };
+        let (frame, most) = (FRAME_SEALED_MAX as u64, FRAMES_LENGTH_MAX as u64);
+        assert!(pack(1000).is_full(1000) && !pack(999).is_full(1000));
+        assert!(!pack(most - frame).is_full(u64::from(PACK_SIZE_MAX)));
+        assert!(pack(most - frame + 1).is_full(u64::from(PACK_SIZE_MAX)));
+    }
 }

@@ -9,7 +9,7 @@
 //! Invariants:
 //! - Bytes reach a file only after their chunk id was checked, and only from frames that the snapshot's refs name.
 //! - A file whose content is damaged is reported and not left in the target as if it were good; everything else is restored.
-//! - The plan takes bounded memory ([`window`]), whatever the snapshot's size.
+//! - The plan takes bounded memory (`window`), whatever the snapshot's size.
 
 mod folders;
 mod layout;

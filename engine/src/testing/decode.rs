@@ -387,7 +387,7 @@ impl Keys {
     }
 
     /// An open repository that holds one object and nothing else.
-    fn repository_with(&self, name: &ObjectName, bytes: &[u8]) -> Result<Repository> {
+    pub(super) fn repository_with(&self, name: &ObjectName, bytes: &[u8]) -> Result<Repository> {
         let backend = MemoryBackend::new();
         backend.put(name, bytes)?;
         let runtime = Runtime::seeded(0, Timestamp::default(), 1);

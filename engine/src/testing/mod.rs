@@ -4,14 +4,20 @@
 //! structure from its bare bytes, and seals and signs anew what a test has changed, so that a change gets past the first check.
 
 mod decode;
+pub mod measure;
 mod nodes;
 pub mod primitives;
+mod rewrite;
+mod seal;
 
 pub use decode::{CredentialParts, Decoded, Piece, Reading};
-pub use nodes::NodeValue;
+pub use nodes::{NodeValue, tree_leaf};
+pub use rewrite::Part;
 
 use crate::error::{Error, Result};
 use crate::format::Trust;
+use crate::format::cursor::Reader;
+use crate::format::frame::chunk_ranges;
 use crate::format::slot::Credential;
 use crate::id::{CredentialId, RepositoryId};
 use crate::repository::ChunkIds;
@@ -65,6 +71,15 @@ impl Keys {
     /// The repository.
     pub fn repository(&self) -> RepositoryId {
         self.repository
+    }
+
+    /// Takes apart what has the form of a frame's plaintext.
+    ///
+    /// # Errors
+    /// The rule that is broken.
+    pub fn split(&self, plaintext: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let count = usize::try_from(Reader::new(plaintext).varint()?).unwrap_or(usize::MAX);
+        Ok(chunk_ranges(plaintext, count)?.into_iter().map(|range| plaintext[range].to_vec()).collect())
     }
 
     /// The decoded value of a piece, and whether it is the only encoding of that value.

@@ -6,7 +6,6 @@ use crate::entry::{ChunkRef, Entry, EntryKind, Key, KeyKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FrameUse;
 use crate::format::cursor::Reader;
-use crate::format::frame::chunk_ranges;
 use crate::format::recipe::{RecipeNode, decode_recipe_node, encode_recipe_inner, encode_recipe_leaf};
 use crate::format::refs::{RefsNode, decode_refs_node, encode_refs_inner, encode_refs_leaf};
 use crate::format::tree::{TreeNode, decode_tree_node, encode_tree_inner, encode_tree_leaf};
@@ -55,6 +54,11 @@ pub(super) fn tree(bytes: &[u8], key_kind: KeyKind, level: Option<u8>) -> Result
             reading(NodeValue::TreeChildren(level, told.collect()), is_canonical)
         }
     }
+}
+
+/// A leaf of these entries, which nobody checks.
+pub fn tree_leaf(entries: &[Entry]) -> Vec<u8> {
+    encode_tree_leaf(entries)
 }
 
 /// All entries, if they do not take too much memory.
@@ -146,9 +150,7 @@ struct Nodes {
 impl Nodes {
     /// Takes apart what has the form of a frame's plaintext.
     fn split(keys: &Keys, bytes: &[u8]) -> Result<Self> {
-        let count = usize::try_from(Reader::new(bytes).varint()?).unwrap_or(usize::MAX);
-        let nodes = chunk_ranges(bytes, count)?.into_iter().map(|range| bytes[range].into()).collect();
-        Ok(Self { ids: keys.ids.clone(), nodes })
+        Ok(Self { ids: keys.ids.clone(), nodes: keys.split(bytes)?.into_iter().map(Arc::from).collect() })
     }
 }
 

@@ -260,11 +260,11 @@ fn holds_end_when_dropped(backend: &dyn Backend) {
     assert_eq!(is_held(&name), Some(false), "holds end when they are dropped");
 }
 
-/// The `number`th name of a kind. The lowest byte comes last, so that names 0x100 apart share a folder where packs are spread.
+/// The `number`th name of a kind, counting from 0. The lowest byte comes last, so that names 0x100 apart share a folder where packs are spread.
 fn name_of(kind: ObjectKind, number: u32) -> ObjectName {
     let (folder, low, high) = (kind.folder(), number & 0xff, number >> 8);
     let hex = format!("{low:02x}{high:030x}");
-    [format!("{number:010}"), hex.clone(), format!("{low:02x}/{hex}"), format!("{hex}/{number:010}")]
+    [format!("{:010}", number + 1), hex.clone(), format!("{low:02x}/{hex}"), format!("{hex}/{:010}", number + 1)]
         .into_iter()
         .find_map(|rest| ObjectName::parse(&format!("{folder}/{rest}")).ok())
         .expect("every kind has one of these forms")

@@ -19,8 +19,8 @@
 //!
 //! # What stat cannot tell
 //! Times of a file move in steps, of up to a second where a file system counts seconds. A file that changed in the step in
-//! which it was seen may change once more and look the same. Such entries are left out: all whose ctime or mtime is
-//! not at least a second older than the moment they were seen. Two things remain: a network file system whose clock is more than
+//! which it was seen may change once more and look the same. Such entries are marked as racy and never known again: all whose ctime or
+//! mtime is not at least a second older than the moment they were seen. Two things remain: a network file system whose clock is more than
 //! a second behind ours, and one whose steps are longer than a second (FAT: two seconds). There only reading everything helps.
 
 mod record;
@@ -57,6 +57,8 @@ pub(crate) struct Cached {
     pub(crate) stat: StatKey,
     /// What was stored.
     pub(crate) entry: Entry,
+    /// Whether the same stat proves the same entry; otherwise it must be read again.
+    pub(crate) is_settled: bool,
 }
 
 /// What the last backup of a series saw; answers from many threads at once.
@@ -208,7 +210,7 @@ impl StatCache {
 
 impl Known for StatCache {
     fn is_known(&self, key: &[u8], stat: &StatKey) -> bool {
-        self.find(key).and_then(|record| record.stat()).is_some_and(|cached| cached == *stat)
+        self.find(key).and_then(|record| record.settled_stat()).is_some_and(|cached| cached == *stat)
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! bytes shared with the key of the block's fence, length of the rest of the key, that rest
 //! device, inode, size, modified, ctime
-//! kind 1 (bit 7: metadata.modified differs from stat's and comes first), mode, uid, gid, inode flags, user, group, attributes
+//! kind 1 (bit 7: metadata.modified differs from stat's and comes first; bit 6: racy), mode, uid, gid, inode flags, user, group, attributes
 //! what belongs to the kind
 //! ```
 //! Numbers are LEB128 varints (signed ones in zigzag), byte strings have their length before them. Sharing is with the fence and
@@ -17,6 +17,7 @@ use crate::source::StatKey;
 use std::cmp::Ordering;
 
 const HAS_MODIFIED: u8 = 0x80;
+const IS_RACY: u8 = 0x40;
 
 /// A record as it lies in its block, read up to its key.
 pub(super) struct Record<'a> {
@@ -38,8 +39,11 @@ impl<'a> Record<'a> {
         Some(fence_key.get(..self.shared)?.cmp(head).then_with(|| self.key_rest.cmp(rest)))
     }
 
-    pub(super) fn stat(&self) -> Option<StatKey> {
-        self.after_key.clone().stat()
+    /// What stat said, unless it may say the same of another content.
+    pub(super) fn settled_stat(&self) -> Option<StatKey> {
+        let mut reader = self.after_key.clone();
+        let stat = reader.stat()?;
+        (reader.byte()? & IS_RACY == 0).then_some(stat)
     }
 
     /// The whole record, whose key is `key`.
@@ -49,13 +53,14 @@ impl<'a> Record<'a> {
         let tag = reader.byte()?;
         let modified = if tag & HAS_MODIFIED == 0 { stat.modified } else { reader.time()? };
         let metadata = reader.metadata(modified)?;
-        let kind = reader.kind(tag & !HAS_MODIFIED)?;
-        reader.0.is_empty().then(|| Cached { stat, entry: Entry { key: key.to_vec(), kind, metadata } })
+        let kind = reader.kind(tag & !(HAS_MODIFIED | IS_RACY))?;
+        let entry = Entry { key: key.to_vec(), kind, metadata };
+        reader.0.is_empty().then_some(Cached { stat, entry, is_settled: tag & IS_RACY == 0 })
     }
 }
 
 /// Appends the record of `entry` to `bytes`.
-pub(super) fn put_record(bytes: &mut Vec<u8>, fence_key: &[u8], stat: &StatKey, entry: &Entry) {
+pub(super) fn put_record(bytes: &mut Vec<u8>, fence_key: &[u8], stat: &StatKey, entry: &Entry, is_racy: bool) {
     let shared = fence_key.iter().zip(&entry.key).take_while(|(a, b)| a == b).count();
     put_number(bytes, shared as u64);
     put_blob(bytes, &entry.key[shared..]);
@@ -65,10 +70,11 @@ pub(super) fn put_record(bytes: &mut Vec<u8>, fence_key: &[u8], stat: &StatKey, 
     put_time(bytes, stat.modified);
     put_time(bytes, stat.ctime);
     let metadata = &entry.metadata;
+    let racy = if is_racy { IS_RACY } else { 0 };
     if metadata.modified == stat.modified {
-        bytes.push(tag(&entry.kind));
+        bytes.push(tag(&entry.kind) | racy);
     } else {
-        bytes.push(tag(&entry.kind) | HAS_MODIFIED);
+        bytes.push(tag(&entry.kind) | racy | HAS_MODIFIED);
         put_time(bytes, metadata.modified);
     }
     for value in [metadata.mode, metadata.uid, metadata.gid, metadata.inode_flags] {

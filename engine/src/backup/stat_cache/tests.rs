@@ -39,6 +39,7 @@ fn file(number: u64, chunks: usize) -> Cached {
     Cached {
         stat: StatKey { device: 2049, inode: 1_000_000 + number, ctime: time, modified: time, size: content.size },
         entry: Entry { key, kind: EntryKind::File(content), metadata },
+        is_settled: true,
     }
 }
 
@@ -78,7 +79,7 @@ prop_compose! {
     ) -> Cached {
         let modified_stored = modified_stored.unwrap_or(modified);
         let metadata = Metadata { mode, uid, gid, user, group, modified: modified_stored, inode_flags, xattrs };
-        Cached { stat: StatKey { device, inode, ctime, modified, size }, entry: Entry { key: Vec::new(), kind, metadata } }
+        Cached { stat: StatKey { device, inode, ctime, modified, size }, entry: Entry { key: Vec::new(), kind, metadata }, is_settled: true }
     }
 }
 
@@ -207,7 +208,7 @@ fn lengths_that_overflow_are_none() {
 }
 
 #[test]
-fn what_may_change_again_unseen_is_left_out() {
+fn what_may_change_again_unseen_is_not_known_again() {
     let seen_at = Timestamp { seconds: 1_000, nanoseconds: 500 };
     let settled = Timestamp { seconds: 999, nanoseconds: 500 };
     let racy = Timestamp { seconds: 999, nanoseconds: 501 };
@@ -222,7 +223,10 @@ fn what_may_change_again_unseen_is_left_out() {
     builder.finish().unwrap();
     let cache = StatCache::open(&path, CONTEXT).unwrap();
     for (cached, (ctime, modified, is_kept)) in entries.iter().zip(cases) {
-        assert_eq!(cache.get(&cached.entry.key).is_some(), is_kept, "{ctime:?} {modified:?}");
+        let found = cache.get(&cached.entry.key).unwrap();
+        assert_eq!(found.is_settled, is_kept, "{ctime:?} {modified:?}");
+        assert_eq!(cache.is_known(&cached.entry.key, &found.stat), is_kept);
+        assert_eq!(found.entry, cached.entry);
     }
 }
 

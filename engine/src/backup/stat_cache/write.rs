@@ -82,8 +82,8 @@ impl StatCacheBuilder {
     /// Adds an entry. Keys must ascend.
     ///
     /// `seen_at` is a moment not after `stat` was taken, by the clock that gives files their times. Entries that changed less than
-    /// a second before it are left out, since they may change again without looking different (the module says more), and so are files with
-    /// more than 1,000,000 chunks.
+    /// a second before it are never known again, since they may change without looking different (the module says more); files with
+    /// more than 1,000,000 chunks are left out.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] where the key does not come after the last one, otherwise what the file system says.
@@ -95,10 +95,10 @@ impl StatCacheBuilder {
         let key_last = self.key_last.get_or_insert_default();
         key_last.clear();
         key_last.extend_from_slice(&entry.key);
-        if is_racy(stat, seen_at) || has_too_many_chunks(entry) {
+        if has_too_many_chunks(entry) {
             return Ok(());
         }
-        if self.block.add(stat, entry) {
+        if self.block.add(stat, entry, is_racy(stat, seen_at)) {
             self.end_block().map_err(|error| failed(&self.path, error))?;
         }
         Ok(())
@@ -156,13 +156,13 @@ impl StatCacheBuilder {
 
 impl Block {
     /// Adds a record; says whether the block is full.
-    fn add(&mut self, stat: &StatKey, entry: &Entry) -> bool {
+    fn add(&mut self, stat: &StatKey, entry: &Entry, is_racy: bool) -> bool {
         if self.ends.is_empty() {
             self.key_first.clear();
             self.key_first.extend_from_slice(&entry.key);
         }
         let start = self.records.len();
-        put_record(&mut self.records, &self.key_first, stat, entry);
+        put_record(&mut self.records, &self.key_first, stat, entry, is_racy);
         if self.records.len() - start > RECORD_LENGTH_MAX {
             self.records.truncate(start);
             return false;

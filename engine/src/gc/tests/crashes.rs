@@ -1,10 +1,9 @@
 //! A process that stops at every single operation of the backend: nothing is lost, and the next run finishes.
 
-use super::fixture::{Fixture, backup_state, forget};
+use super::fixture::{Fixture, backup_state};
 use super::{GcOptions, gc};
 use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::SnapshotId;
 use crate::progress::Silent;
 use crate::repository::Repository;
 use std::sync::Arc;
@@ -123,22 +122,6 @@ fn a_collection_stopped_anywhere_loses_nothing_and_the_next_one_finishes() {
 }
 
 #[test]
-fn a_forget_stopped_anywhere_is_finished_by_a_collection() {
-    let mut start = Fixture::with_states(0..3);
-    let forgotten = start.kept.remove(1).id;
-    let changes = at_every_change(
-        &start,
-        |handle| forget(handle, forgotten),
-        |fixture| {
-            let is_marked = fixture.repository.list_snapshots().unwrap().withdrawn.contains(&forgotten);
-            finishes(fixture);
-            assert_eq!(is_marked, !is_shown(fixture, forgotten));
-        },
-    );
-    assert_eq!(changes, 5);
-}
-
-#[test]
 fn a_backup_stopped_anywhere_leaves_a_snapshot_or_nothing() {
     let mut start = Fixture::with_states(0..2);
     start.forget(0);
@@ -155,8 +138,4 @@ fn a_backup_stopped_anywhere_leaves_a_snapshot_or_nothing() {
         },
     );
     assert!(changes > 5, "{changes}");
-}
-
-fn is_shown(fixture: &Fixture, id: SnapshotId) -> bool {
-    fixture.repository.snapshots().unwrap().iter().any(|snapshot| snapshot.id == id)
 }

@@ -3,10 +3,9 @@
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind, ObjectName};
 use crate::backup::BackupOptions;
 use crate::crypto::{PassphraseCost, Secret, Signer};
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::format::config::CutMethod;
 use crate::format::object::Author;
-use crate::format::session::{WithdrawnBody, WithdrawnReason};
 use crate::format::{Certificate, Roles};
 use crate::id::{CredentialId, DomainId, SnapshotId};
 use crate::progress::{Event, Progress, Silent};
@@ -113,7 +112,7 @@ impl Fixture {
     pub(super) fn forget(&mut self, day: u64) {
         let at = self.kept.iter().position(|kept| kept.day == Some(day)).unwrap();
         let kept = self.kept.remove(at);
-        forget(&self.repository, kept.id).unwrap();
+        self.repository.forget(&[kept.id], &Silent).unwrap();
     }
 
     pub(super) fn objects(&self) -> BTreeMap<ObjectName, Vec<u8>> {
@@ -162,21 +161,6 @@ fn backup_bytes(repository: &Repository, series: &str, content: Vec<u8>) -> Resu
     let stream = Box::new(std::io::Cursor::new(content));
     let summary = repository.backup_stream("state", stream, &BackupOptions::new(series), &Silent)?;
     Ok(summary.snapshot.unwrap())
-}
-
-/// The order of `forget`: marker, snapshot, session, `closed/`.
-pub(super) fn forget(repository: &Repository, id: SnapshotId) -> Result<()> {
-    let session = repository.read_snapshot_header(id)?.record.id();
-    let body = WithdrawnBody { session, reason: WithdrawnReason::Forgotten, now: NOW };
-    repository.write_sealed(ObjectName::withdrawn(id), body.encode())?;
-    for name in [ObjectName::snapshot(id), ObjectName::session(session), ObjectName::closed(session)] {
-        match repository.backend.delete(&name) {
-            // A collection beside it may have gone on where this one is.
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// The same repository, opened by a client whose credential has only `roles`, and the keys that go with them.

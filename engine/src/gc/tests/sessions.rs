@@ -1,6 +1,6 @@
 //! Sessions that are at work, dead, or wake after they were given up.
 
-use super::fixture::{Fixture, NOW, forget};
+use super::fixture::{Fixture, NOW};
 use super::{GcOptions, gc};
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
 use crate::error::ErrorKind;
@@ -137,20 +137,56 @@ fn what_a_slow_writer_used_of_a_condemned_pack_is_rescued() {
     let slow = fixture.other_handle(3);
     let held = Session::begin(&slow, SessionKind::Writer).unwrap();
     let forgotten = fixture.kept.remove(0);
-    let header = fixture.repository.read_snapshot_header(forgotten.id).unwrap();
-    let session = header.record.id();
-    let names = [ObjectName::session(session), ObjectName::snapshot(forgotten.id), ObjectName::closed(session)];
-    let objects = names.map(|name| fixture.backend.get(&name, u64::MAX).unwrap());
-    forget(&fixture.repository, forgotten.id).unwrap();
+    fixture.repository.forget(&[forgotten.id], &Silent).unwrap();
     let summary = gc(&fixture.repository);
     assert!(summary.epoch.is_some() && summary.deleted.packs == 0);
     // Its snapshot names the frames of the forgotten one: the same object stands for it.
     fixture.backend.delete(&ObjectName::withdrawn(forgotten.id)).unwrap();
-    names.iter().zip(objects).for_each(|(name, bytes)| fixture.backend.put(name, &bytes).unwrap());
     held.close(true, Vec::new()).unwrap();
     fixture.kept.push(forgotten);
     let swept = gc(&fixture.repository);
     assert!(swept.bytes_copied > 0 && swept.left.packs == 0, "{swept:?}");
     fixture.assert_whole();
     assert!(fixture.repository.gc_plan(&GcOptions::default(), &Silent).unwrap().condemned.packs == 0);
+}
+
+#[test]
+fn a_restore_goes_on_though_its_snapshot_is_forgotten_before_the_rescue() {
+    let mut fixture = Fixture::with_states(0..2);
+    let slow = fixture.other_handle(3);
+    let held = Session::begin(&slow, SessionKind::Writer).unwrap();
+    let forgotten = fixture.kept.remove(0);
+    fixture.repository.forget(&[forgotten.id], &Silent).unwrap();
+    gc(&fixture.repository);
+    // As if the slow writer had published this snapshot after the collection began.
+    fixture.backend.delete(&ObjectName::withdrawn(forgotten.id)).unwrap();
+    held.close(true, Vec::new()).unwrap();
+    let reader = Session::begin(&slow, SessionKind::Reader).unwrap();
+    assert_eq!(reader.epoch(), 1);
+    fixture.repository.forget(&[forgotten.id], &Silent).unwrap();
+    let left = gc(&fixture.repository).left.packs;
+    let index = slow.open_index().unwrap();
+    let header = slow.read_snapshot_header(forgotten.id).unwrap();
+    slow.snapshot_chunks(&crate::repository::FrameReader::new(&slow, index), &header).unwrap();
+    assert!(left > 0);
+    reader.close(true, Vec::new()).unwrap();
+    assert_eq!(gc(&fixture.repository).left.packs, 0);
+    fixture.assert_whole();
+}
+
+#[test]
+fn what_says_how_a_session_with_a_tombstone_ended_stays() {
+    let mut fixture = Fixture::with_states(0..2);
+    let last = fixture.kept.pop().unwrap();
+    let session = fixture.repository.read_snapshot_header(last.id).unwrap().record.id();
+    fixture.backend.delete(&ObjectName::closed(session)).unwrap();
+    assert_eq!(gc(&fixture.repository).snapshots_settled, [last.id]);
+    fixture.repository.forget(&[last.id], &Silent).unwrap();
+    (0..3).for_each(|_| drop(gc(&fixture.repository)));
+    assert!(!fixture.repository.has(&ObjectName::snapshot(last.id)).unwrap());
+    assert!(!fixture.repository.has(&ObjectName::session(session)).unwrap());
+    for name in [ObjectName::closed(session), ObjectName::tombstone(session), ObjectName::withdrawn(last.id)] {
+        assert!(fixture.repository.has(&name).unwrap(), "{name}");
+    }
+    fixture.assert_whole();
 }

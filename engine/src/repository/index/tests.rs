@@ -95,7 +95,8 @@ impl Model {
         for (_, _, _, record) in self.frames() {
             let place = index.frame(index.ordinal_of(record.id).unwrap().unwrap()).unwrap().unwrap();
             let copies = self.frames().filter(|copy| copy.3.id == record.id);
-            let (kind, pack, offset, _) = copies.min_by_key(|copy| (copy.0, copy.1, copy.2)).unwrap();
+            // Copies of a frame have the same chunks; those of the model need not.
+            let (kind, pack, offset, record) = copies.min_by_key(|copy| (copy.0, copy.1, copy.2)).unwrap();
             let expected = FramePlace {
                 ordinal: place.ordinal,
                 id: record.id,

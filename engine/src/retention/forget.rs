@@ -1,0 +1,111 @@
+//! Forgetting: a snapshot is withdrawn for ever. What only it needed is garbage from then on.
+//!
+//! `withdrawn/<snapshot>` is all that is written, and nothing is deleted (I4, `WithdrawnFirst`, `WithdrawalNextEpoch`). The snapshot is not
+//! shown any more. Garbage collection removes it with all else of its session, once no restore that began before can be cut short by that.
+//! After a stop anywhere some snapshots are forgotten and some are not, none half; forgetting the same again finishes.
+
+use crate::backend::ObjectName;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Roles;
+use crate::format::session::{WithdrawnBody, WithdrawnReason};
+use crate::format::snapshot::SnapshotHeader;
+use crate::id::{SessionId, SnapshotId};
+use crate::progress::{Event, Progress};
+use crate::repository::{Repository, SnapshotListing};
+use std::collections::BTreeSet;
+
+/// What forgetting did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ForgetSummary {
+    /// Snapshots that were forgotten.
+    pub forgotten: u64,
+    /// Snapshots that had been withdrawn before.
+    pub withdrawn_before: u64,
+}
+
+impl Repository {
+    /// Forgets these snapshots for ever, good or not; their space comes back with garbage collection.
+    ///
+    /// All of them are looked for before the first one goes. A snapshot whose backup still runs may be forgotten, too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where one is unknown, [`ErrorKind::Unauthorized`] without the role maintain for a snapshot that this
+    /// credential did not make, [`ErrorKind::Damaged`] where nothing tells which session made a damaged one, or where somebody who may not
+    /// has put a marker in the way; [`ErrorKind::Cancelled`] when `progress` says so, otherwise what the backend says.
+    pub fn forget(&self, snapshots: &[SnapshotId], progress: &dyn Progress) -> Result<ForgetSummary> {
+        self.require_forgetter()?;
+        self.require_writable()?;
+        self.require_newest_config()?;
+        let listing = self.list_snapshots()?;
+        let ids: BTreeSet<_> = snapshots.iter().copied().collect();
+        let targets = ids.iter().map(|id| Ok((*id, self.session_of(*id, &listing)?))).collect::<Result<Vec<_>>>()?;
+        progress.event(Event::Phase { name: "forget", bytes_total: None, items_total: Some(targets.len() as u64) });
+        let mut summary = ForgetSummary::default();
+        for (id, session) in &targets {
+            if progress.is_cancelled() {
+                return Err(Error::new(ErrorKind::Cancelled, format!("stopped after {} snapshots were forgotten", summary.forgotten)));
+            }
+            self.withdraw(*id, *session, &listing)?;
+            match listing.withdrawn.contains(id) {
+                true => summary.withdrawn_before += 1,
+                false => summary.forgotten += 1,
+            }
+            progress.event(Event::Advance { bytes: 0, items: 1 });
+        }
+        Ok(summary)
+    }
+
+    /// Refuses whoever may not withdraw any snapshot.
+    pub(super) fn require_forgetter(&self) -> Result<()> {
+        match self.roles().contain(Roles::BACKUP) {
+            true => Ok(()),
+            false => self.require(Roles::MAINTAIN, "forgetting snapshots"),
+        }
+    }
+
+    /// Whether this credential may withdraw a snapshot (SESS-3).
+    pub(super) fn may_forget(&self, header: &SnapshotHeader) -> bool {
+        self.roles().contain(Roles::MAINTAIN) || header.record.certificate() == &self.credential.author.certificate
+    }
+
+    /// The session of a snapshot that may be forgotten: from its header, from `closed/`, or from the marker of one that was withdrawn.
+    fn session_of(&self, id: SnapshotId, listing: &SnapshotListing) -> Result<SessionId> {
+        let refused = || {
+            let message =
+                format!("snapshot {id} was made by another credential; forgetting it needs one with the role {}", Roles::MAINTAIN);
+            Error::new(ErrorKind::Unauthorized, message)
+        };
+        if let Some(header) = listing.header(id) {
+            return if self.may_forget(header) { Ok(header.record.id()) } else { Err(refused()) };
+        }
+        let closed = listing.closed.iter().find(|(_, closed)| closed.snapshots.contains(&id)).map(|(session, _)| *session);
+        let session = match closed {
+            Some(session) => session,
+            None if listing.withdrawn.contains(&id) => self.read_withdrawn(id, listing)?.session,
+            None if listing.snapshots.contains(&id) => {
+                let message = format!("snapshot {id} cannot be read, and nothing else tells which session made it; run check");
+                return Err(Error::new(ErrorKind::Damaged, message));
+            }
+            None => return Err(Error::new(ErrorKind::NotFound, format!("there is no snapshot {id}"))),
+        };
+        if self.roles().contain(Roles::MAINTAIN) {
+            return Ok(session);
+        }
+        // Its header cannot be read: only of a snapshot that is gone would this credential's word be believed.
+        let own = self.read_session(session).is_ok_and(|body| body.record.certificate() == &self.credential.author.certificate);
+        if own && !listing.snapshots.contains(&id) { Ok(session) } else { Err(refused()) }
+    }
+
+    /// Publishes the marker. One that is there already is enough, if it is believed: writing it again made sure that it is durable.
+    fn withdraw(&self, id: SnapshotId, session: SessionId, listing: &SnapshotListing) -> Result<()> {
+        let name = ObjectName::withdrawn(id);
+        let body = WithdrawnBody { session, reason: WithdrawnReason::Forgotten, now: self.runtime.clock.now() };
+        match self.write_sealed(name, body.encode()) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.read_withdrawn(id, listing).map(drop).map_err(|error| {
+                error.context(format_args!("{name} stands in the way: snapshot {id} cannot be forgotten, because it would then be missed"))
+            }),
+            written => written,
+        }
+    }
+}

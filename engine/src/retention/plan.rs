@@ -1,0 +1,122 @@
+//! What a policy says of the snapshots of a repository. Changes nothing.
+
+use super::policy::{Calendar, Candidate, Policy, decide};
+use super::reasons::Verdict;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Roles;
+use crate::format::snapshot::{SnapshotBody, SnapshotHeader, series_token, tag_token};
+use crate::id::SnapshotId;
+use crate::repository::{Repository, SnapshotListing, SnapshotState};
+
+/// Which snapshots a policy is asked about; those that do not fit are left alone and take nobody's place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotFilter {
+    /// Only those of this series.
+    pub series: Option<String>,
+    /// Only those with all of these tags.
+    pub tags: Vec<String>,
+}
+
+/// A snapshot and what the policy says of it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PlannedSnapshot {
+    /// Its name.
+    pub id: SnapshotId,
+    /// Whether it counts.
+    pub state: SnapshotState,
+    /// What maintenance may know.
+    pub header: SnapshotHeader,
+    /// What it was made of; `None` where the credential lacks the role restore.
+    pub body: Option<SnapshotBody>,
+    /// Whether it stays, and why.
+    pub verdict: Verdict,
+}
+
+/// What a policy says of all that it was asked about.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct ForgetPlan {
+    /// The snapshots, those of a series and signer together, oldest first.
+    pub snapshots: Vec<PlannedSnapshot>,
+    /// What is wrong with others, which the policy could not be asked about and which stay.
+    pub problems: Vec<Error>,
+}
+
+impl ForgetPlan {
+    /// The snapshots that go.
+    pub fn dropped(&self) -> Vec<SnapshotId> {
+        self.snapshots.iter().filter(|snapshot| !snapshot.verdict.is_keep()).map(|snapshot| snapshot.id).collect()
+    }
+}
+
+impl Repository {
+    /// Asks `policy` about the snapshots that fit `filter`; `calendar` tells local time.
+    ///
+    /// A credential without the role maintain is told of its own snapshots only: others it could not forget.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthorized`] where the credential has neither of the roles backup and maintain, otherwise what the backend says. What
+    /// is wrong with single snapshots is in the plan.
+    pub fn plan_forget(&self, policy: &Policy, filter: &SnapshotFilter, calendar: &Calendar<'_>) -> Result<ForgetPlan> {
+        self.require_forgetter()?;
+        let listing = self.list_snapshots()?;
+        let mut plan = ForgetPlan::default();
+        let is_asked_for = |(id, header): &(SnapshotId, &SnapshotHeader)| {
+            !listing.withdrawn.contains(id) && self.may_forget(header) && self.fits(filter, header)
+        };
+        for (id, header) in listing.headers().filter(is_asked_for) {
+            let body = match self.roles().contain(Roles::RESTORE) {
+                true => self.read_snapshot(id, &listing).map(|snapshot| Some(snapshot.body)),
+                false => Ok(None),
+            };
+            let verdict = Verdict::Keep(Vec::new());
+            match body {
+                Ok(body) => {
+                    plan.snapshots.push(PlannedSnapshot { id, state: listing.state(id, header), header: header.clone(), body, verdict })
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported) => plan.problems.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let candidates: Vec<_> = plan.snapshots.iter().map(|snapshot| self.candidate(snapshot, policy)).collect();
+        let verdicts = decide(&candidates, policy, self.runtime.clock.now(), calendar);
+        plan.snapshots.iter_mut().zip(verdicts).for_each(|(snapshot, verdict)| snapshot.verdict = verdict);
+        plan.snapshots.sort_by_key(|snapshot| {
+            let header = &snapshot.header;
+            let series = snapshot.body.as_ref().map(|body| body.series.clone());
+            (series, header.series, *header.record.certificate().verifying_key(), header.time, header.sequence, snapshot.id)
+        });
+        plan.problems.extend(problems_of(listing));
+        Ok(plan)
+    }
+
+    fn fits(&self, filter: &SnapshotFilter, header: &SnapshotHeader) -> bool {
+        let token_key = &self.credential.token_key;
+        let is_of_series = filter.series.as_ref().is_none_or(|series| series_token(token_key, series) == header.series);
+        is_of_series && filter.tags.iter().all(|tag| header.tags.contains(&tag_token(token_key, tag)))
+    }
+
+    fn candidate(&self, snapshot: &PlannedSnapshot, policy: &Policy) -> Candidate {
+        let header = &snapshot.header;
+        let has = |tag: &&String| header.tags.contains(&tag_token(&self.credential.token_key, tag));
+        Candidate {
+            id: snapshot.id,
+            series: header.series,
+            signer: *header.record.certificate().verifying_key(),
+            sequence: header.sequence,
+            time: header.time,
+            first_seen: None,
+            tags: policy.keep_tags.iter().filter(has).cloned().collect(),
+            is_suspect: snapshot.state == SnapshotState::Suspect,
+        }
+    }
+}
+
+fn problems_of(listing: SnapshotListing) -> impl Iterator<Item = Error> {
+    let gone = |id| Error::new(ErrorKind::Damaged, format!("snapshot {id} was published, but it was removed from the store"));
+    let missing: Vec<_> = listing.missing().into_iter().map(gone).collect();
+    missing.into_iter().chain(listing.problems.into_iter().map(|(_, error)| error))
+}

@@ -1,0 +1,4 @@
+//! Policies over calendars, and forgetting in repositories in memory.
+
+mod forget;
+mod policy;

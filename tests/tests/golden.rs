@@ -1,0 +1,87 @@
+//! Golden repositories: what was once written is read for ever, by the engine and by the second reader.
+
+use icecore::backend::LocalBackend;
+use icecore::progress::Silent;
+use icecore::repository::{Key, Repository, Settings};
+use icecore::restore::RestoreOptions;
+use icecore::runtime::Runtime;
+use icecore_tests::{folders, reader};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+/// Every folder below `format-spec/golden` must be here: none is forgotten, none is added in silence.
+const GOLDEN: [&str; 1] = ["version-1"];
+
+fn golden(name: &str) -> PathBuf {
+    reader::project().join("format-spec/golden").join(name)
+}
+
+/// Of each snapshot, what it holds.
+fn expected(folder: &Path) -> BTreeMap<String, folders::Facts> {
+    let mut snapshots = BTreeMap::<String, folders::Facts>::new();
+    for line in fs::read_to_string(folder.join("expected")).unwrap().lines() {
+        let [snapshot, name, facts] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        snapshots.entry(snapshot.into()).or_default().insert(name.into(), facts.into());
+    }
+    snapshots
+}
+
+/// As `describe_portable`, with names as `expected` has them.
+fn found(folder: &Path, is_stream: bool) -> folders::Facts {
+    let facts = folders::describe_portable(folder).into_iter();
+    let named = facts.map(|(name, facts)| (String::from_utf8_lossy(&name).into_owned().into_bytes(), facts));
+    // A stream's snapshot has no entry for the folder that it is restored into.
+    named.filter(|(name, _)| !is_stream || !name.is_empty()).collect()
+}
+
+#[test]
+fn all_golden_repositories_are_known() {
+    let mut names: Vec<_> = fs::read_dir(golden("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, GOLDEN);
+}
+
+#[test]
+fn the_engine_reads_them() {
+    for name in GOLDEN {
+        let folder = golden(name);
+        let key = Key::passphrase_from_file(&fs::read(folder.join("passphrase")).unwrap()).unwrap();
+        // A copy, since a restore publishes its session.
+        let copy = tempfile::tempdir().unwrap();
+        reader::run(Command::new("cp").arg("-r").arg(folder.join("repository")).arg(copy.path()));
+        let backend = Arc::new(LocalBackend::open(copy.path().join("repository")).unwrap());
+        let repository = Repository::open(backend, Runtime::system(2), &key, Settings::default()).unwrap();
+        let report = repository.scrub(&Silent).unwrap();
+        assert!(report.findings.is_empty(), "{name}: {:#?}", report.findings);
+        let mut expected = expected(&folder);
+        for snapshot in repository.snapshots().unwrap() {
+            let target = tempfile::tempdir().unwrap();
+            let summary = repository.restore(&snapshot, target.path(), &RestoreOptions::default(), &Silent).unwrap();
+            assert_eq!(summary.items_failed, 0, "{name}");
+            let facts = expected.remove(&snapshot.id.to_string()).expect("a snapshot that is expected");
+            assert_eq!(found(target.path(), snapshot.body.series == "stream"), facts, "{name}: {}", snapshot.id);
+        }
+        assert!(expected.is_empty(), "{name}: snapshots are missing: {expected:?}");
+    }
+}
+
+#[test]
+fn the_second_reader_reads_them() {
+    for name in GOLDEN {
+        let folder = golden(name);
+        let passphrase = folder.join("passphrase");
+        let read = |arguments: &[&str]| {
+            let output = reader::read(&folder.join("repository"), ["--password-file", passphrase.to_str().unwrap()], arguments);
+            assert!(output.status.success(), "{name}: {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        read(&["verify"]);
+        for (snapshot, facts) in expected(&folder) {
+            let target = tempfile::tempdir().unwrap();
+            read(&["restore", &snapshot, "--target", target.path().to_str().unwrap()]);
+            assert_eq!(found(target.path(), facts.contains_key(&b"stream"[..])), facts, "{name}: {snapshot}");
+        }
+    }
+}
