@@ -144,6 +144,7 @@ impl Keyed<'_> {
         clear::check_slots(reading, &listing, &repository.trust, Some(credential))?;
         let sessions = companions::check_sessions(reading, repository, &listing)?;
         companions::check_epochs(reading, repository, &listing)?;
+        companions::check_relocations(reading, repository, &listing)?;
         companions::check_reserved(reading, repository, &listing)?;
         let digests = self.check_packs(&listing, scrub)?;
         self.check_index_objects(&listing, &digests)?;

@@ -107,7 +107,10 @@ fn read_frame(reader: &mut Reader<'_>, frame: FrameId) -> Result<RelocatedFrame>
     for position in (0..chunks).filter(|position| bitmap[usize::from(position / 8)] >> (position % 8) & 1 == 1) {
         let (counter, new_position) = (reader.varint()?, reader.varint()?);
         if counter >= COUNTER_END || new_position >= FRAME_CHUNKS_MAX as u64 {
-            return Err(Error::rule("RELOC-4", format!("chunk {position} of frame {frame} leads to chunk {new_position} of frame {counter}")));
+            return Err(Error::rule(
+                "RELOC-4",
+                format!("chunk {position} of frame {frame} leads to chunk {new_position} of frame {counter}"),
+            ));
         }
         // Bound: just checked.
         moved.push(MovedChunk { position, counter: counter as u32, new_position: new_position as u16 });
@@ -142,10 +145,15 @@ mod tests {
         let targets = vec(prop_oneof![1 => Just(None), 2 => (0..1_u32 << 30, 0..16_384_u16).prop_map(Some)], 1..40);
         btree_map((0..3_u8, number), targets, 1..12).prop_map(|frames| {
             let frames = frames.into_iter().filter(|(_, targets)| targets.iter().any(Option::is_some));
-            body(frames.map(|((session, number), targets)| {
-                let moved = targets.iter().zip(0..).filter_map(|(target, at)| target.map(|(counter, position)| (at, counter, position)));
-                frame(session, number, targets.len() as u16, &moved.collect::<Vec<_>>())
-            }).collect())
+            body(
+                frames
+                    .map(|((session, number), targets)| {
+                        let moved =
+                            targets.iter().zip(0..).filter_map(|(target, at)| target.map(|(counter, position)| (at, counter, position)));
+                        frame(session, number, targets.len() as u16, &moved.collect::<Vec<_>>())
+                    })
+                    .collect(),
+            )
         })
     }
 
