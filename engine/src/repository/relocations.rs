@@ -200,8 +200,10 @@ mod tests {
         FrameId { session: SessionId([session; 16]), number: counter }
     }
 
-    /// Relocations of one frame of `chunks` chunks each: from, to, and the mapped chunks.
-    fn relocations(said: &[(FrameId, u8, u16, &[(u16, u32, u16)])]) -> Relocations {
+    /// What one object says of one frame: the frame, the session of the new frames, the chunk count, the mapped chunks.
+    type Said<'a> = (FrameId, u8, u16, &'a [(u16, u32, u16)]);
+
+    fn relocations(said: &[Said<'_>]) -> Relocations {
         let mut relocations = Relocations::default();
         for (at, (frame, session, chunks, moved)) in said.iter().enumerate() {
             let moved = moved.iter().map(|(position, counter, new_position)| MovedChunk {
