@@ -99,7 +99,7 @@ impl<'a> Reframer<'a> {
         let reader = self.mark.reader();
         let read = reader.read(self.repository, place).and_then(|decoded| {
             for position in positions(used) {
-                let damaged = || Error::rule("REFS-6", "a chunk that the frame does not have");
+                let damaged = || Error::new(ErrorKind::Damaged, "a chunk is used that the frame does not have");
                 let id = frame.chunks.get(usize::from(position)).ok_or_else(damaged)?;
                 reader.ids().check_in_frame(CLASSES[class], id, decoded.chunk(u32::from(position)).ok_or_else(damaged)?)?;
             }
