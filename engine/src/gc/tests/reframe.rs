@@ -1,12 +1,13 @@
 //! Frames of which little is used are made anew, and everything finds what was in them.
 
 use super::fixture::{Fixture, client_with};
-use super::{GcOptions, gc, gc_all};
+use super::{Epochs, GcOptions, gc, gc_all};
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind, ObjectName};
 use crate::error::ErrorKind;
 use crate::format::relocations::RelocationsBody;
 use crate::format::session::SessionKind;
 use crate::format::{FrameUse, Roles};
+use crate::id::{PackId, SessionId};
 use crate::progress::{Event, Progress, Silent};
 use crate::repository::{FrameReader, Session, SnapshotState};
 use parking_lot::Mutex;
@@ -251,4 +252,21 @@ fn backups_and_restores_beside_collections_that_make_frames_anew() {
     assert_eq!((summary.left.packs, summary.waits_for.len()), (0, 0));
     fixture.assert_whole();
     assert!(!fixture.backend.list_sorted(ObjectKind::Epoch).unwrap().is_empty());
+}
+
+/// `RelocationFound`.
+#[test]
+fn what_relocations_lead_to_is_rescued_where_its_pack_was_condemned() {
+    let fixture = Fixture::scattered();
+    gc(&fixture.repository);
+    // As if another collector had condemned everything.
+    let packs = fixture.packs().iter().map(|name| (name.kind(), PackId(name.id()))).collect();
+    let mut epochs = Epochs::read(&fixture.repository).unwrap();
+    assert!(epochs.publish(&fixture.repository, SessionId([7; 16]), packs).unwrap());
+    let relocations = fixture.relocations();
+    assert_eq!(fixture.repository.gc_plan(&GcOptions::default(), &Silent).unwrap().packs.packs, 0);
+    let summary = gc(&fixture.repository);
+    assert!(summary.bytes_copied > 0 && summary.left.packs == 0, "{summary:?}");
+    assert_eq!(fixture.relocations(), relocations);
+    fixture.assert_whole();
 }
