@@ -16,7 +16,7 @@ use serde_json::{Value, json};
     icecore gc\n\n\
     Backups and restores may run at the same time. What they may still need stays until they have ended: gc then says whom it waits for, \
     exits with 0, and the next gc goes on.\n\n\
-    Where the passphrase or key may also restore, frames of which less than half is needed are made anew without what nobody needs. A key that may \
+    Where the passphrase or key may also restore, frames of which less than three quarters are needed are made anew without what nobody needs. A key that may \
     only maintain copies whole frames.")]
 pub(crate) struct Args {
     /// Only says what would be done

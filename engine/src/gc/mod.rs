@@ -58,7 +58,7 @@ const NO_DOMAIN: DomainId = DomainId([0xff; 16]);
 #[non_exhaustive]
 pub struct GcOptions {
     /// Packs are repacked until the frames that nobody needs, in packs that hold others that are needed, are at most this share of the
-    /// bytes that are needed, in percent. With the role restore the unneeded part of frames of which less than half is needed counts likewise, and
+    /// bytes that are needed, in percent. With the role restore the unneeded part of frames of which less than three quarters are needed counts likewise, and
     /// such frames are re-made. Less frees more and copies more.
     pub dead_percent_max: u8,
 }

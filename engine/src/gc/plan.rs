@@ -38,7 +38,7 @@ impl PackGroup {
     }
 }
 
-/// Frames of which less than half is needed, and of which only that is kept.
+/// Frames of which less than three quarters are needed, and of which only that is kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Remake {

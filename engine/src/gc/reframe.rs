@@ -23,9 +23,10 @@ use crate::repository::{Frame, Repository, Session};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// A frame is re-made when less than this share of its chunks is used, in percent. At a half no more is written than is freed, so that what is
-/// freed pays for the work; chunk lengths stand inside the seal, and chunks are of similar size, so they are counted.
-const USED_PERCENT_MAX: u64 = 50;
+/// A frame is re-made when less than this share of its chunks is used, in percent. Chunk lengths stand inside the seal, and chunks are of similar
+/// size, so they are counted. How much is written altogether is bounded by `dead_percent_max`, since the sparsest packs come first; this bounds
+/// what stays in frames that are left alone (`docs/decisions/0011-*` has the figures).
+const USED_PERCENT_MAX: u64 = 75;
 /// zstd level of new frames: that of backups unless told otherwise.
 const LEVEL: i32 = 3;
 /// A relocations object ends when its frames take about so many bytes.
