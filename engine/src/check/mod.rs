@@ -29,6 +29,7 @@ mod damage;
 mod findings;
 mod freed;
 mod keyless;
+mod links;
 mod packs;
 mod reading;
 mod recipes;
@@ -38,6 +39,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod uses;
 
 pub use freed::Freed;
 pub use keyless::scrub_keyless;
