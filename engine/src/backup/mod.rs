@@ -12,7 +12,7 @@ mod assembler;
 mod batch;
 mod previous;
 mod producer;
-mod publish;
+pub(crate) mod publish;
 mod stat_cache;
 mod stream;
 #[cfg(test)]

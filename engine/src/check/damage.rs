@@ -88,6 +88,14 @@ impl Damage {
         self.packs.lock().is_empty()
     }
 
+    /// Every pack with which something is wrong, and which of its frames where it is only some; sorted.
+    pub(super) fn packs(&self) -> Vec<((ObjectKind, PackId), Option<HashSet<FrameId>>)> {
+        let frames = |bad: &BadPack| if let Extent::Frames(frames) = &bad.extent { Some(frames.clone()) } else { None };
+        let mut packs: Vec<_> = self.packs.lock().iter().map(|(pack, bad)| (*pack, frames(bad))).collect();
+        packs.sort_unstable_by_key(|(pack, _)| *pack);
+        packs
+    }
+
     /// Whether something is wrong with a pack.
     pub(super) fn knows(&self, pack: (ObjectKind, PackId)) -> bool {
         self.packs.lock().contains_key(&pack)

@@ -101,7 +101,11 @@ impl Keyed<'_> {
             is_gone: false,
             forgotten: HashMap::new(),
         };
+        if let Some(body) = &body {
+            self.reading.findings.introduce(id, &body.series);
+        }
         if state == SnapshotState::Suspect {
+            self.survey.see_suspect(id);
             self.reading.findings.notice(format!("{} is suspect: its session is not closed", object.name));
             if !check.has_all_frames()? {
                 self.reading.findings.notice(format!("{} does not count: frames that it needs are not there", object.name));
