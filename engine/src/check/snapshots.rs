@@ -107,7 +107,7 @@ impl Keyed<'_> {
         if state == SnapshotState::Suspect {
             self.survey.see_suspect(id);
             self.reading.findings.notice(format!("{} is suspect: its session is not closed", object.name));
-            if !check.has_all_frames()? {
+            if !check.has_all_frames(&header)? {
                 self.reading.findings.notice(format!("{} does not count: frames that it needs are not there", object.name));
                 return Ok(());
             }
@@ -193,7 +193,16 @@ impl SnapshotCheck<'_> {
         Ok(Ok(frames))
     }
 
-    fn has_all_frames(&mut self) -> Result<bool> {
+    /// Whether readers show a suspect snapshot: frames that stand in condemned packs alone do not count.
+    fn has_all_frames(&mut self, header: &SnapshotHeader) -> Result<bool> {
+        let repository = self.keyed.repository;
+        if !repository.condemned()?.1.is_empty() {
+            return match repository.snapshot_chunks(&repository.standing_reader()?, header) {
+                Ok(_) => Ok(true),
+                Err(error) if error.kind() == ErrorKind::Damaged => Ok(false),
+                Err(error) => Err(error),
+            };
+        }
         let index = self.keyed.reader.index();
         let mut is_complete = true;
         let walked = self.walk_refs(&mut |used| {

@@ -1,5 +1,6 @@
 //! Repositories in memory, damaged in every way, and what repair makes of them.
 
+mod caches;
 mod salvaging;
 
 use super::*;
@@ -223,6 +224,7 @@ fn the_next_backup_stores_anew_what_was_lost_but_only_after_a_repair() {
 fn a_pack_whose_end_is_damaged_is_mended_by_an_index_object() {
     let fixture = Fixture::with_snapshots();
     let snapshots: Vec<_> = fixture.repository.snapshots().unwrap().iter().map(|snapshot| snapshot.id).collect();
+    let whole = fixture.objects();
     let of_first = fixture.repository.read_snapshot_header(snapshots[0]).unwrap().record.id();
     for kind in [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack] {
         let is_of_first = |name: &ObjectName| {
@@ -241,6 +243,7 @@ fn a_pack_whose_end_is_damaged_is_mended_by_an_index_object() {
         let collected = fixture.gc().unwrap();
         assert!(collected.deleted.packs > 0 && !fixture.listed(kind).contains(&pack), "{collected:?}");
         assert!(fixture.repository.scrub(&Silent).unwrap().findings.is_empty());
+        fixture.reset(&whole);
     }
 }
 

@@ -313,10 +313,7 @@ impl Repository {
         if suspects.is_empty() {
             return Ok(suspects);
         }
-        // What stands only in condemned packs may be gone at any moment.
-        let index = self.open_index()?;
-        index.remove_packs(&self.condemned()?.1);
-        let reader = FrameReader::new(self, index);
+        let reader = self.standing_reader()?;
         let mut proven = Vec::new();
         for snapshot in suspects {
             match self.snapshot_chunks(&reader, &snapshot.header) {
@@ -326,6 +323,14 @@ impl Repository {
             }
         }
         Ok(proven)
+    }
+
+    /// Reads frames of packs that no epoch condemns, by which alone a suspect snapshot is proven: others may be gone at any moment
+    /// (`ReaderByUncondemned`).
+    pub(crate) fn standing_reader(&self) -> Result<FrameReader> {
+        let index = self.open_index()?;
+        index.remove_packs(&self.condemned()?.1);
+        Ok(FrameReader::new(self, index))
     }
 
     /// The chunks that a snapshot may use, after all frames that its refs name were found.
