@@ -1,6 +1,7 @@
 //! What is known to be lost, and which finding says so.
 
 use super::findings::{FindingId, Findings};
+use super::survey;
 use crate::backend::ObjectKind;
 use crate::error::Result;
 use crate::format::ContentsTable;
@@ -89,10 +90,11 @@ impl Damage {
     }
 
     /// Every pack with which something is wrong, and which of its frames where it is only some; sorted.
-    pub(super) fn packs(&self) -> Vec<((ObjectKind, PackId), Option<HashSet<FrameId>>)> {
+    pub(super) fn packs(&self) -> Vec<survey::BadPack> {
         let frames = |bad: &BadPack| if let Extent::Frames(frames) = &bad.extent { Some(frames.clone()) } else { None };
-        let mut packs: Vec<_> = self.packs.lock().iter().map(|(pack, bad)| (*pack, frames(bad))).collect();
-        packs.sort_unstable_by_key(|(pack, _)| *pack);
+        let bad_packs = self.packs.lock();
+        let mut packs: Vec<_> = bad_packs.iter().map(|(pack, bad)| survey::BadPack { pack: *pack, frames: frames(bad) }).collect();
+        packs.sort_unstable_by_key(|bad| bad.pack);
         packs
     }
 

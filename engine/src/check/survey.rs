@@ -84,7 +84,7 @@ impl SurveyInProgress {
         for (pack, session) in sessions.into_iter().filter(|(pack, _)| !indexed.contains(pack)) {
             survey.unindexed.entry(session).or_default().insert(pack);
         }
-        survey.bad_packs = damage.packs().into_iter().map(|(pack, frames)| BadPack { pack, frames }).collect();
+        survey.bad_packs = damage.packs();
         survey
     }
 }

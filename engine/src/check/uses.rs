@@ -49,16 +49,21 @@ impl Named {
 
     /// Whether a chunk of the frame is named.
     pub(super) fn contains_chunk(&self, frame: u32, position: u32) -> bool {
-        let is_in = |part: &Box<[u8]>| part.get(position as usize / 8).is_some_and(|byte| byte >> (position % 8) & 1 == 1);
-        self.contains(frame) && self.parts.get(&frame).is_none_or(is_in)
+        let is_in = |part: &[u8]| part.get(position as usize / 8).is_some_and(|byte| byte >> (position % 8) & 1 == 1);
+        self.contains(frame) && self.part_of(frame).is_none_or(is_in)
     }
 
     /// Whether all these chunks are named.
     pub(super) fn cover(&self, uses: &Uses) -> bool {
         uses.iter().all(|(frame, bits)| {
-            let covers = |part: &Box<[u8]>| bits.iter().enumerate().all(|(at, byte)| byte & !part.get(at).unwrap_or(&0) == 0);
-            self.contains(frame) && self.parts.get(&frame).is_none_or(covers)
+            let covers = |part: &[u8]| bits.iter().enumerate().all(|(at, byte)| byte & !part.get(at).unwrap_or(&0) == 0);
+            self.contains(frame) && self.part_of(frame).is_none_or(covers)
         })
+    }
+
+    /// The bitmap of a frame that is named in part.
+    fn part_of(&self, frame: u32) -> Option<&[u8]> {
+        self.parts.get(&frame).map(|part| &**part)
     }
 }
 

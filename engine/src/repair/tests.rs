@@ -2,6 +2,7 @@
 
 mod caches;
 mod salvaging;
+mod sectors;
 
 use super::*;
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind, ObjectName};
@@ -238,6 +239,8 @@ fn a_pack_whose_end_is_damaged_is_mended_by_an_index_object() {
         let planned = &plan.packs[0];
         assert!(planned.has_bad_end && planned.frames_lost == 0 && planned.frames_good > 0, "{planned:?}");
         assert!(!plan.report.hurt.is_empty());
+        // Whoever knows from the index object what is in it can read it as it is.
+        snapshots.iter().for_each(|snapshot| assert_eq!(fixture.restore(*snapshot), 0));
         fixture.repair();
         snapshots.iter().for_each(|snapshot| assert_eq!(fixture.restore(*snapshot), 0));
         let collected = fixture.gc().unwrap();

