@@ -288,8 +288,9 @@ impl<'a> Run<'a> {
 
     fn say_unsaved(&self, (kind, pack): &Pack) {
         let name = ObjectName::pack(*kind, *pack);
-        self.progress
-            .event(Event::Notice { message: &format!("{name} holds frames that are needed and cannot be copied; it stays; run scrub") });
+        self.progress.event(Event::Notice {
+            message: &format!("{name} holds frames that are needed and cannot be copied; it stays; see `icecore repair`"),
+        });
     }
 
     /// Gives up older sessions that are dead and notes for whom the sweep has to wait.

@@ -2,7 +2,8 @@
 //! ought to be there.
 //!
 //! - A bad `withdrawn/` keeps its snapshot from being forgotten.
-//! - A bad `closed/` keeps the snapshot of its session suspect; garbage collection closes the session once it knows that it is over.
+//! - A bad `closed/` keeps the snapshot of its session suspect; garbage collection closes the session once it knows that it is over. Where there is
+//!   a tombstone, even a bad end stays: the session might wake and say anew what was forgotten since (`EndsStay`).
 //! - A bad tombstone keeps a dead session from being given up for good.
 //!
 //! Everything else that breaks a rule is left alone: beats go with their sessions, snapshots by being forgotten, and epochs, configs and slots
@@ -14,19 +15,24 @@ use crate::check::Finding;
 use crate::error::{ErrorKind, Result};
 use crate::format::session::{ClosedBody, TombstoneBody};
 use crate::gc::delete;
+use crate::id::SessionId;
 use crate::repository::Repository;
 
 /// Those among the findings.
-pub(super) fn find(findings: &[Finding]) -> Vec<Obstacle> {
+pub(super) fn find(repository: &Repository, findings: &[Finding]) -> Result<Vec<Obstacle>> {
     let mut obstacles: Vec<Obstacle> = Vec::new();
     for finding in findings {
         let Some(object) = finding.object.filter(|_| finding.kind == ErrorKind::Damaged && finding.rule.is_some()) else { continue };
-        let stands_in_the_way = matches!(object.kind(), ObjectKind::Closed | ObjectKind::Tombstone | ObjectKind::Withdrawn);
+        let stands_in_the_way = match object.kind() {
+            ObjectKind::Tombstone | ObjectKind::Withdrawn => true,
+            ObjectKind::Closed => !repository.has(&ObjectName::tombstone(SessionId(object.id())))?,
+            _ => false,
+        };
         if stands_in_the_way && obstacles.iter().all(|known| known.object != object) {
             obstacles.push(Obstacle { object, message: finding.message.clone() });
         }
     }
-    obstacles
+    Ok(obstacles)
 }
 
 /// Removes those that are still there and still break a rule; gives how many.

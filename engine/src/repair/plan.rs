@@ -93,7 +93,7 @@ impl Repository {
         }
         plan.index_objects = wrong_index_objects(self, &report.findings, &survey)?;
         plan.unindexed = lost_index_objects(&survey, &plan.packs);
-        plan.obstacles = obstacles::find(&report.findings);
+        plan.obstacles = obstacles::find(self, &report.findings)?;
         plan.suspects = survey.suspects;
         plan.report = report;
         Ok(plan)

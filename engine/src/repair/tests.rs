@@ -12,7 +12,7 @@ use crate::format::Certificate;
 use crate::format::config::CutMethod;
 use crate::format::index_object::IndexBody;
 use crate::format::object::Author;
-use crate::format::session::{WithdrawnBody, WithdrawnReason};
+use crate::format::session::{TombstoneBody, WithdrawnBody, WithdrawnReason};
 use crate::gc::GcOptions;
 use crate::id::{DomainId, SnapshotId};
 use crate::progress::{Event, Silent};
@@ -359,6 +359,17 @@ fn markers_that_stand_in_the_way_are_removed() {
     fixture.repository.forget(&[first], &Silent).unwrap();
     assert_eq!(fixture.gc().unwrap().snapshots_settled, [snapshots[1].id]);
     assert!(fixture.plan().report.findings.is_empty());
+}
+
+#[test]
+fn a_bad_end_of_a_session_that_was_given_up_stays() {
+    let fixture = Fixture::with_snapshots();
+    let session = fixture.repository.snapshots().unwrap()[1].header.record.id();
+    fixture.repository.write_sealed(ObjectName::tombstone(session), TombstoneBody { epoch: 0, now: NOW }.encode()).unwrap();
+    fixture.flip(&ObjectName::closed(session), 90);
+    let before = fixture.objects();
+    assert!(fixture.repair().plan.report.findings.iter().any(|finding| finding.object == Some(ObjectName::closed(session))));
+    assert_eq!(fixture.objects(), before);
 }
 
 /// Stops at the n-th question whether to go on.
