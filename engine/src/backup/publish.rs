@@ -2,6 +2,7 @@
 
 use super::BackupSummary;
 use super::assembler::Assembler;
+use super::paths::recorded;
 use super::stat_cache::StatCacheBuilder;
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::crypto::derive;
@@ -25,6 +26,7 @@ impl Assembler<'_> {
     /// Publishes the snapshot; gives the summary and what the stat cache is to hold once the session is closed.
     pub(super) fn publish(mut self, session: &Session<'_>, paths: &[Vec<u8>]) -> Result<(BackupSummary, Option<StatCacheBuilder>)> {
         self.progress.event(Event::Phase { name: "finish", bytes_total: None, items_total: None });
+        self.push_collected()?;
         let tree = self.tree.finish(&mut NodeStore { writer: &mut self.writer, refs: &mut self.refs })?;
         let frames = self.refs.len() as u64;
         let refs_root = build_refs(&mut self.writer, std::mem::take(&mut self.refs), &self.repository.credential.token_key)?;
@@ -54,7 +56,7 @@ impl Assembler<'_> {
             sequence: sequence + 1,
             previous,
             time: self.options.time.unwrap_or(self.started),
-            source_kind: self.source_kind,
+            source_kind: self.feed.kind(),
             retention_class: 0,
             epoch: session.epoch(),
             refs_root,
@@ -74,7 +76,7 @@ impl Assembler<'_> {
             series: self.options.series.clone(),
             host: self.options.host.clone(),
             program: self.options.program.clone(),
-            paths: paths.to_vec(),
+            paths: recorded(paths),
             tags,
         };
         self.repository.require_newest_config()?;
