@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 /// Files up to this size are read by workers, many in one batch.
 const SMALL_FILE_SIZE_MAX: u64 = 2 << 20;
+/// What a worker reads of a file that was small when it was found.
+const GROWN_FILE_SIZE_MAX: u64 = 16 << 20;
 /// A batch ends when it has this many bytes to read, or this many entries.
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_ENTRIES: usize = 512;
@@ -154,7 +156,7 @@ impl Producer {
     fn read_large(&mut self, mut entry: SourceEntry) -> bool {
         let chunking = Arc::clone(&self.chunking);
         let mut goes_on = true;
-        let outcome = read_content(&chunking, &mut entry, &mut Vec::new(), |data, ranges| {
+        let outcome = read_content(&chunking, &mut entry, u64::MAX, &mut Vec::new(), |data, ranges| {
             let chunking = Arc::clone(&chunking);
             let (data, bytes_read) = (std::mem::take(data), 0);
             goes_on = goes_on
@@ -204,7 +206,7 @@ fn small_entry(chunking: &Chunking, cache: Option<&StatCache>, mut entry: Source
     let start = batch.data.len();
     let mut data = std::mem::take(&mut batch.data);
     let mut chunks = Vec::new();
-    let outcome = read_content(chunking, &mut entry, &mut data, |data, ranges| {
+    let outcome = read_content(chunking, &mut entry, GROWN_FILE_SIZE_MAX, &mut data, |data, ranges| {
         chunks.append(&mut chunking.find(data, ranges)?);
         Ok(())
     });
@@ -272,10 +274,11 @@ fn end_file(items: &mut Vec<Item>, mut entry: SourceEntry, outcome: Result<Outco
     items.extend(torn);
 }
 
-/// Reads the ranges of a file outside its holes, appends them to `data` and hands out where they are cut. `take` may empty `data`.
+/// Reads the ranges of a file outside its holes, up to `size_max`, appends them to `data` and hands out where they are cut. `take` may empty `data`.
 pub(super) fn read_content(
     chunking: &Chunking,
     entry: &mut SourceEntry,
+    size_max: u64,
     data: &mut Vec<u8>,
     mut take: impl FnMut(&mut Vec<u8>, Vec<Range<usize>>) -> Result<()>,
 ) -> Result<Outcome> {
@@ -284,11 +287,15 @@ pub(super) fn read_content(
     // It may have changed since the walk saw it, as log files do all the time: then it is stored as it is now, which is whole as well.
     let is_as_found = opened == entry.stat || entry.refresh_from(&file)?;
     let cut = chunking.cut(entry.is_fixed);
-    let mut content = FileContent { size: opened.size, cutter: cut.id, ..FileContent::default() };
+    let mut content = FileContent { size: opened.size.min(size_max), cutter: cut.id, ..FileContent::default() };
     let mut end = 0;
-    let mut ended_early = false;
+    let mut ended_early = opened.size > size_max;
     for range in file.data_ranges() {
         let range = range?;
+        let range = range.start..range.end.min(content.size);
+        if range.is_empty() {
+            break;
+        }
         if range.start > end {
             content.holes.push((end, range.start - end));
         }

@@ -6,8 +6,11 @@ use crate::names::shown;
 use crate::size;
 use anyhow::Context as _;
 use icecore::source::{Roots, SourceOptions};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// What is left out.
@@ -80,6 +83,21 @@ pub(super) fn leave_out_own_folders(roots: &Roots, source: &mut SourceOptions, c
         }
     }
     Ok(())
+}
+
+/// A file system that is mounted changes while its device is read, in a way that nothing shows afterwards.
+pub(super) fn warn_of_devices_in_use(roots: &Roots, context: &Context) {
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    for root in roots.paths() {
+        let path = Path::new(OsStr::from_bytes(root));
+        let is_device = path.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device());
+        if is_device && matches!(open(path, flags, Mode::empty()), Err(Errno::BUSY)) {
+            let shown = shown(root);
+            context
+                .output
+                .warn(format_args!("{shown} is in use: if it is mounted for writing, the copy may be of no use; take one of a snapshot"));
+        }
+    }
 }
 
 /// A pattern that matches exactly this absolute path.

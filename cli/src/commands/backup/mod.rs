@@ -1,4 +1,4 @@
-//! `backup`: makes a snapshot of files and folders, of what comes from standard input, or of what a program writes.
+//! `backup`: makes a snapshot of files and folders, of a stream, or of what a tar stream holds.
 
 mod excludes;
 mod exec;
@@ -6,12 +6,14 @@ mod hooks;
 mod lists;
 mod report;
 
+use crate::child::Running;
 use crate::context::Context;
 use crate::environment;
 use crate::exit::{Outcome, usage};
 use crate::interrupt::Interruptible;
 use crate::time;
-use excludes::{Excludes, leave_out_own_folders};
+use anyhow::Context as _;
+use excludes::{Excludes, leave_out_own_folders, warn_of_devices_in_use};
 use hooks::Hooks;
 use icecore::backup::{BackupOptions, BackupSummary};
 use icecore::limits::TEXT_MAX;
@@ -19,8 +21,9 @@ use icecore::repository::Repository;
 use icecore::source::{Roots, SourceOptions};
 use lists::Lists;
 use std::ffi::OsString;
-use std::io;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 /// Makes a snapshot of files and folders, of standard input, or of what a program writes
 #[derive(Debug, clap::Args)]
@@ -30,6 +33,8 @@ use std::path::PathBuf;
     find /srv -name '*.pdf' -print0 | icecore backup --files-from0 - --series papers\n  \
     icecore backup --exec --name shop.sql -- pg_dump shop          a snapshot only if pg_dump ends well\n  \
     pg_dump shop | icecore backup --stdin --name shop.sql          the same, but a failing pg_dump is not noticed\n  \
+    icecore backup --tar --exec --name cluster -- pg_basebackup -D - -Ft -X fetch\n  \
+    icecore backup --tar old.tar                                   what the archive holds, as files\n  \
     icecore backup /dev/vg0/home                                   what lies on a device, as a file `home`\n  \
     icecore backup /srv/images --fixed '*.qcow2'                   images, cut every 16 KiB\n\n\
     A snapshot of the volume keeps files from changing while they are read:\n  \
@@ -73,7 +78,7 @@ pub(crate) struct Args {
     /// Runs the command that follows after `--` and stores what it writes to standard output as one file, if it ends with exit code 0
     #[arg(long, group = "stream", requires = "name", requires = "command", conflicts_with = "stdin")]
     exec: bool,
-    /// Name of the file that standard input, or what the command writes, is stored as
+    /// Name of the file that standard input, or what the command writes, is stored as; with --tar a name for people
     #[arg(long, value_name = "NAME", requires = "stream")]
     name: Option<String>,
     /// Command of --exec and its arguments; no shell is involved
@@ -85,6 +90,9 @@ pub(crate) struct Args {
     /// Reads all files, also those that look unchanged since the last backup
     #[arg(long)]
     read_all: bool,
+    /// Takes what --stdin or --exec gives, or the one file PATH, as a tar archive, and stores what it holds
+    #[arg(long, conflicts_with_all = ["files_from", "files_from0", "fixed"])]
+    tar: bool,
     /// Pattern of files that are cut every 16 KiB instead of where their content says: images of disks (can be repeated). It is
     /// matched as that of --exclude. Devices always are
     #[arg(long, value_name = "PATTERN", conflicts_with = "stream")]
@@ -98,13 +106,24 @@ pub(crate) struct Args {
 /// What is backed up.
 enum Source {
     Paths(Roots),
-    Stdin(String),
-    Exec(String),
+    /// A stream by its name.
+    Stream(Stream, String),
+}
+
+/// Where a stream comes from.
+enum Stream {
+    Stdin,
+    Exec,
+    File,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     // What can be wrong with the request comes before a repository is made. Paths may be there only after --before.
     let files = args.excludes.options(&args.fixed)?;
+    let takes_paths = !(args.stdin || args.exec || args.tar);
+    if !takes_paths && files != SourceOptions::default() {
+        return Err(usage("what is left out can only be said of paths, not of what comes as a stream"));
+    }
     let paths = [args.paths.clone(), args.lists.read()?].concat();
     let early = if args.hooks.before.is_none() { Some(args.request(&paths)?) } else { None };
 
@@ -137,15 +156,25 @@ fn back_up(
     Ok(match source {
         Source::Paths(roots) => {
             leave_out_own_folders(roots, &mut files, context)?;
+            warn_of_devices_in_use(roots, context);
             progress.count_ahead(roots, &files, &context.runtime());
             repository.backup(roots, &files, options, &progress)?
         }
-        Source::Stdin(name) => repository.backup_stream(name, Box::new(Interruptible(io::stdin())), options, &progress)?,
-        Source::Exec(name) => {
-            let (running, output) = exec::start(&args.command)?;
-            let result = repository.backup_stream(name, Box::new(output), options, &progress);
+        Source::Stream(stream, name) => {
+            let (running, stream): (_, Box<dyn Read + Send>) = match stream {
+                Stream::Stdin => (None, Box::new(Interruptible(io::stdin()))),
+                Stream::File => (None, Box::new(Interruptible(File::open(name).with_context(|| format!("`{name}`"))?))),
+                Stream::Exec => {
+                    let (running, output) = exec::start(&args.command)?;
+                    (Some(running), Box::new(output))
+                }
+            };
+            let result = match args.tar {
+                true => repository.backup_tar(name, stream, options, &progress),
+                false => repository.backup_stream(name, stream, options, &progress),
+            };
             // Where the backup failed, it may still be at work.
-            running.stop();
+            running.iter().for_each(Running::stop);
             result?
         }
     })
@@ -154,10 +183,11 @@ fn back_up(
 impl Args {
     /// What is backed up, and what it is called. Looks the paths up.
     fn request(&self, paths: &[PathBuf]) -> anyhow::Result<(Source, BackupOptions)> {
-        let source = match &self.name {
-            None => Source::Paths(Roots::resolve(paths)?),
-            Some(name) if self.exec => Source::Exec(name.clone()),
-            Some(name) => Source::Stdin(name.clone()),
+        let source = match (&self.name, paths) {
+            (Some(name), _) => Source::Stream(if self.exec { Stream::Exec } else { Stream::Stdin }, name.clone()),
+            (None, [path]) if self.tar => Source::Stream(Stream::File, archive(path)?),
+            (None, _) if self.tar => return Err(usage("--tar takes one archive at a time")),
+            (None, _) => Source::Paths(Roots::resolve(paths)?),
         };
         let host = self.host.clone().unwrap_or_else(environment::host);
         let mut options = BackupOptions::new(self.series(&host, &source)?);
@@ -179,7 +209,7 @@ impl Args {
         let mut names = match source {
             Source::Paths(_) if !lists.is_empty() => self.paths.iter().map(shown).collect::<io::Result<Vec<_>>>()?,
             Source::Paths(roots) => roots.paths().iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect(),
-            Source::Stdin(name) | Source::Exec(name) => vec![name.clone()],
+            Source::Stream(_, name) => vec![name.clone()],
         };
         names.extend(lists);
         // The order in which they were given does not make another series.
@@ -190,4 +220,13 @@ impl Args {
             false => Ok(series),
         }
     }
+}
+
+/// The absolute path of an archive, which is its name in the snapshot.
+fn archive(path: &Path) -> anyhow::Result<String> {
+    let path = std::path::absolute(path)?;
+    let path = path.to_str().ok_or_else(|| usage("the name of the archive is not UTF-8; give it with --stdin --name NAME"))?;
+    // Before a repository is made.
+    std::fs::metadata(path).with_context(|| format!("`{path}`"))?;
+    Ok(path.to_owned())
 }

@@ -90,6 +90,23 @@ fn a_file_that_changed_before_it_is_opened_is_stored_as_it_is_then() {
 }
 
 #[test]
+fn of_a_small_file_that_became_huge_a_beginning_is_stored_and_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    fs::write(&path, "small").unwrap();
+    let repository = repository(&MemoryBackend::new(), 1);
+    let grown = path.clone();
+    let (summary, failed) = backup_changing(&repository, folder.path(), move |name| {
+        if name == "log" {
+            fs::write(&grown, noise(5, 40 << 20)).unwrap();
+        }
+    });
+    assert_eq!((summary.files_failed, failed.len()), (1, 1), "{failed:?}");
+    let stored = fs::read(restored(&repository).path().join("t/log")).unwrap();
+    assert!(stored.len() == 16 << 20 && stored == fs::read(&path).unwrap()[..16 << 20], "{} bytes", stored.len());
+}
+
+#[test]
 fn what_took_a_files_place_is_never_stored_as_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();

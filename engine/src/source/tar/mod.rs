@@ -99,7 +99,10 @@ impl<R: Read> TarReader<R> {
         while !self.is_done {
             self.skip(self.content_left.saturating_add(self.padding))?;
             (self.content_left, self.padding) = (0, 0);
-            let Some(header) = self.read_header()? else { return self.end() };
+            let Some(header) = self.read_header()? else {
+                let is_promised = is_pax || long_name.is_some() || long_target.is_some();
+                return if is_promised { Err(self.cut_off()) } else { self.end() };
+            };
             match header.kind {
                 b'L' => long_name = Some(self.read_text(&header)?),
                 b'K' => long_target = Some(self.read_text(&header)?),

@@ -1,114 +1,19 @@
-//! What `icecore backup` takes: lists of paths, programs, devices and images; and what it runs around a backup.
+//! What `icecore backup` takes: lists of paths, programs, devices, images and archives; and what it runs around a backup.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod home;
+mod programs;
+mod tar;
+
+use home::{Home, noise};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_icecore");
-
-/// A home folder with a repository `r` and its key file `k`.
-struct Home(tempfile::TempDir);
-
-impl Home {
-    fn new() -> Self {
-        let home = Self(tempfile::tempdir().unwrap());
-        home.run(0, &["init", "--new-key-file", "k"]);
-        home
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, content).unwrap();
-        path
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
-        command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", self.0.path());
-        command.env("ICECORE_REPOSITORY", self.path("r")).current_dir(self.0.path()).stdin(Stdio::null());
-        if arguments[0] != "init" {
-            command.env("ICECORE_KEY_FILE", self.path("k"));
-        }
-        command
-    }
-
-    #[track_caller]
-    fn run(&self, code: i32, arguments: &[&str]) -> Run {
-        finish(code, &mut self.command(arguments))
-    }
-
-    /// Runs with `input` as standard input.
-    #[track_caller]
-    fn feed(&self, code: i32, arguments: &[&str], input: impl AsRef<[u8]>) -> Run {
-        let input = fs::File::open(self.write("fed", input)).unwrap();
-        finish(code, self.command(arguments).stdin(input))
-    }
-
-    /// The paths in the newest snapshot.
-    #[track_caller]
-    fn listed(&self) -> Vec<String> {
-        self.run(0, &["ls", "latest"]).stdout.lines().map(str::to_owned).collect()
-    }
-
-    #[track_caller]
-    fn snapshots(&self) -> usize {
-        self.run(0, &["snapshots", "--json"]).last("summary")["snapshots"].as_u64().unwrap() as usize
-    }
-
-    /// The content of a file in the newest snapshot.
-    #[track_caller]
-    fn cat(&self, path: &str) -> Vec<u8> {
-        let output = self.command(&["cat", "latest", path]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        output.stdout
-    }
-}
-
-/// What a run printed.
-struct Run {
-    stdout: String,
-    stderr: String,
-}
-
-impl Run {
-    #[track_caller]
-    fn last(&self, message_type: &str) -> Value {
-        let last: Value = serde_json::from_str(self.stdout.lines().last().unwrap()).unwrap();
-        assert_eq!(last["message_type"], message_type, "{}", self.stdout);
-        last
-    }
-}
-
-#[track_caller]
-fn finish(code: i32, command: &mut Command) -> Run {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    let run = Run { stdout: String::from_utf8(stdout).unwrap(), stderr: String::from_utf8(stderr).unwrap() };
-    assert_eq!(status.code(), Some(code), "{command:?}\n{}{}", run.stdout, run.stderr);
-    run
-}
-
-/// Bytes that do not compress; others for another seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ seed;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..length).map(|_| next()).collect()
-}
+use std::process::{Command, Stdio};
 
 #[test]
 fn a_missing_path_is_named_and_the_others_are_backed_up() {
