@@ -62,6 +62,8 @@ pub struct BackupOptions {
     pub level: i32,
     /// Reads every file, also those that look unchanged.
     pub read_all: bool,
+    /// Files may be unchanged although their file system has another device number than before, as each snapshot of btrfs and ZFS has.
+    pub ignore_device: bool,
 }
 
 impl BackupOptions {
@@ -75,6 +77,7 @@ impl BackupOptions {
             time: None,
             level: 3,
             read_all: false,
+            ignore_device: false,
         }
     }
 

@@ -26,7 +26,8 @@ const PIECE_LENGTH: usize = 4 << 20;
 /// Opens the stat cache of a series.
 pub(super) fn open_cache(repository: &Repository, options: &BackupOptions) -> Option<Arc<StatCache>> {
     let path = stat_cache_path(repository, &options.series)?;
-    StatCache::open(&path, super::stat_cache_context(repository)).map(Arc::new)
+    let cache = StatCache::open(&path, super::stat_cache_context(repository))?;
+    Some(Arc::new(if options.ignore_device { cache.ignoring_device() } else { cache }))
 }
 
 /// Starts walking; the batches come out of what is returned.
@@ -222,10 +223,9 @@ fn small_entry(chunking: &Chunking, cache: Option<&StatCache>, mut entry: Source
 
 /// What the last backup stored for an entry that has not changed, if all its chunks are still there.
 fn reuse(chunking: &Chunking, cache: Option<&StatCache>, entry: &mut SourceEntry) -> Result<Option<Item>> {
-    let Some(cached) = cache.and_then(|cache| cache.get(&entry.entry.key)).filter(|cached| cached.is_settled && cached.stat == entry.stat)
-    else {
-        return Ok(None);
-    };
+    let Some(cache) = cache else { return Ok(None) };
+    let cached = cache.get(&entry.entry.key).filter(|cached| cached.is_settled && cache.is_same(&cached.stat, &entry.stat));
+    let Some(cached) = cached else { return Ok(None) };
     let (EntryKind::File(_), EntryKind::File(content)) = (&entry.entry.kind, cached.entry.kind) else {
         entry.entry.metadata.xattrs = cached.entry.metadata.xattrs;
         entry.entry.metadata.inode_flags = cached.entry.metadata.inode_flags;

@@ -13,6 +13,7 @@ const LIST_LENGTH_MAX: u64 = 1 << 30;
 
 /// Options that name lists of paths.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "What is backed up")]
 pub(super) struct Lists {
     /// File with a path in each line, `-` for standard input; the paths are backed up as if they were given here (can be repeated)
     #[arg(long, value_name = "FILE", conflicts_with = "stream")]

@@ -42,8 +42,9 @@ use std::path::{Path, PathBuf};
       --before 'lvcreate -s -n snap -l 20%ORIGIN vg0/home && mount -o ro /dev/vg0/snap /mnt/snap' \\\n    \
       --after  'umount /mnt/snap; lvremove -y vg0/snap'\n  \
     icecore backup /home/.snap/. --series home \\\n    \
-      --before 'btrfs subvolume snapshot -r /home /home/.snap' --after 'btrfs subvolume delete /home/.snap'\n  \
-    icecore backup /tank/home/.zfs/snapshot/backup/. --series home \\\n    \
+      --before 'btrfs subvolume snapshot -r /home /home/.snap' \\\n    \
+      --after  'btrfs subvolume delete /home/.snap' --ignore-device\n  \
+    icecore backup /tank/home/.zfs/snapshot/backup/. --series home --ignore-device \\\n    \
       --before 'zfs snapshot tank/home@backup' --after 'zfs destroy tank/home@backup'\n\n\
     `backup .` stores what is in the folder, so that it is restored right into the target; `backup X` and `backup /a/X` are \
     restored as TARGET/X. Paths of the same name are kept apart by their full path, which the output then says. A path that is \
@@ -58,8 +59,6 @@ pub(crate) struct Args {
         conflicts_with = "stream"
     )]
     paths: Vec<PathBuf>,
-    #[command(flatten)]
-    lists: Lists,
     /// Name of the series that the snapshot belongs to; without it host and paths, or lists of paths
     #[arg(long, value_name = "NAME")]
     series: Option<String>,
@@ -72,6 +71,32 @@ pub(crate) struct Args {
     /// Time of the snapshot, as 2026-10-03T12:30:00Z; without it now
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     time: Option<time::Typed>,
+    /// zstd level, from -7 (fastest) to 22 (smallest)
+    #[arg(long, value_name = "LEVEL", default_value_t = 3, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-7..=22))]
+    compression: i32,
+    /// Reads all files, also those that look unchanged since the last backup
+    #[arg(long)]
+    read_all: bool,
+    /// Files may be unchanged although their file system has another device number than last time, as each snapshot of btrfs and ZFS has
+    #[arg(long)]
+    ignore_device: bool,
+    /// Command of --exec and its arguments; no shell is involved
+    #[arg(last = true, value_name = "COMMAND", requires = "exec")]
+    command: Vec<OsString>,
+    #[command(flatten)]
+    lists: Lists,
+    #[command(flatten)]
+    streams: Streams,
+    #[command(flatten)]
+    excludes: Excludes,
+    #[command(flatten)]
+    hooks: Hooks,
+}
+
+/// What else than paths is backed up, and how.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "What is backed up")]
+struct Streams {
     /// Reads standard input and stores it as one file
     #[arg(long, group = "stream", requires = "name")]
     stdin: bool,
@@ -81,15 +106,6 @@ pub(crate) struct Args {
     /// Name of the file that standard input, or what the command writes, is stored as; with --tar a name for people
     #[arg(long, value_name = "NAME", requires = "stream")]
     name: Option<String>,
-    /// Command of --exec and its arguments; no shell is involved
-    #[arg(last = true, value_name = "COMMAND", requires = "exec")]
-    command: Vec<OsString>,
-    /// zstd level, from -7 (fastest) to 22 (smallest)
-    #[arg(long, value_name = "LEVEL", default_value_t = 3, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-7..=22))]
-    compression: i32,
-    /// Reads all files, also those that look unchanged since the last backup
-    #[arg(long)]
-    read_all: bool,
     /// Takes what --stdin or --exec gives, or the one file PATH, as a tar archive, and stores what it holds
     #[arg(long, conflicts_with_all = ["files_from", "files_from0", "fixed"])]
     tar: bool,
@@ -97,10 +113,6 @@ pub(crate) struct Args {
     /// matched as that of --exclude. Devices always are
     #[arg(long, value_name = "PATTERN", conflicts_with = "stream")]
     fixed: Vec<String>,
-    #[command(flatten)]
-    excludes: Excludes,
-    #[command(flatten)]
-    hooks: Hooks,
 }
 
 /// What is backed up.
@@ -119,8 +131,8 @@ enum Stream {
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     // What can be wrong with the request comes before a repository is made. Paths may be there only after --before.
-    let files = args.excludes.options(&args.fixed)?;
-    let takes_paths = !(args.stdin || args.exec || args.tar);
+    let files = args.excludes.options(&args.streams.fixed)?;
+    let takes_paths = !(args.streams.stdin || args.streams.exec || args.streams.tar);
     if !takes_paths && files != SourceOptions::default() {
         return Err(usage("what is left out can only be said of paths, not of what comes as a stream"));
     }
@@ -169,7 +181,7 @@ fn back_up(
                     (Some(running), Box::new(output))
                 }
             };
-            let result = match args.tar {
+            let result = match args.streams.tar {
                 true => repository.backup_tar(name, stream, options, &progress),
                 false => repository.backup_stream(name, stream, options, &progress),
             };
@@ -183,10 +195,10 @@ fn back_up(
 impl Args {
     /// What is backed up, and what it is called. Looks the paths up.
     fn request(&self, paths: &[PathBuf]) -> anyhow::Result<(Source, BackupOptions)> {
-        let source = match (&self.name, paths) {
-            (Some(name), _) => Source::Stream(if self.exec { Stream::Exec } else { Stream::Stdin }, name.clone()),
-            (None, [path]) if self.tar => Source::Stream(Stream::File, archive(path)?),
-            (None, _) if self.tar => return Err(usage("--tar takes one archive at a time")),
+        let source = match (&self.streams.name, paths) {
+            (Some(name), _) => Source::Stream(if self.streams.exec { Stream::Exec } else { Stream::Stdin }, name.clone()),
+            (None, [path]) if self.streams.tar => Source::Stream(Stream::File, archive(path)?),
+            (None, _) if self.streams.tar => return Err(usage("--tar takes one archive at a time")),
             (None, _) => Source::Paths(Roots::resolve(paths)?),
         };
         let host = self.host.clone().unwrap_or_else(environment::host);
@@ -196,6 +208,7 @@ impl Args {
         options.time = self.time.map(|time| time.first);
         options.level = self.compression;
         options.read_all = self.read_all;
+        options.ignore_device = self.ignore_device;
         Ok((source, options))
     }
 

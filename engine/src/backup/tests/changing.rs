@@ -8,6 +8,9 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs::{self, File};
 use std::path::Path;
 
+/// What is done to a file.
+type Change = fn(&Path);
+
 /// Remembers what failed; does something when the first bytes were taken.
 struct Watch {
     failed: Mutex<Vec<(String, String)>>,
@@ -128,7 +131,7 @@ fn what_took_a_files_place_is_never_stored_as_the_file() {
             "a-folder" => fs::create_dir(&path).unwrap(),
             "a-pipe" => mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap(),
             "a-link" => std::os::unix::fs::symlink(&secret, &path).unwrap(),
-            "another-file" => drop(fs::hard_link(&secret, &path).unwrap()),
+            "another-file" => fs::hard_link(&secret, &path).unwrap(),
             _ => {}
         }
     });
@@ -144,7 +147,7 @@ fn what_took_a_files_place_is_never_stored_as_the_file() {
 fn a_file_that_changes_while_it_is_read_is_named_and_what_was_read_is_stored() {
     const LENGTH: usize = 40 << 20;
     // The pieces in flight reach less than 24 MiB beyond the first one.
-    let cases: [(&str, fn(&Path)); 4] = [
+    let cases: [(&str, Change); 4] = [
         ("shrinks", |path| File::options().write(true).open(path).unwrap().set_len(30 << 20).unwrap()),
         ("shrinks to nothing", |path| File::create(path).unwrap().set_len(0).unwrap()),
         ("grows", |path| File::options().write(true).open(path).unwrap().set_len(60 << 20).unwrap()),
@@ -156,7 +159,7 @@ fn a_file_that_changes_while_it_is_read_is_named_and_what_was_read_is_stored() {
         let path = folder.path().join("large");
         fs::write(&path, &content).unwrap();
         let repository = repository(&MemoryBackend::new(), 1);
-        let roots = Roots::resolve(&[path.clone()]).unwrap();
+        let roots = Roots::resolve(std::slice::from_ref(&path)).unwrap();
         let watch = watch(Some(Box::new(move || change(&path))));
         let summary = repository.backup(&roots, &SourceOptions::default(), &BackupOptions::new("tests"), &watch).unwrap();
         let failed = watch.failed.into_inner();

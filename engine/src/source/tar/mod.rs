@@ -210,7 +210,7 @@ impl<R: Read> TarReader<R> {
                 (size, pax.sparse_map().map_err(|why| self.broken(why))?)
             }
             (_, Some((major, minor))) => return Err(self.broken(format!("version {major}.{minor} is not known"))),
-            (_, None) => return Ok((stored, if stored > 0 { vec![0..stored] } else { Vec::new() })),
+            (_, None) => return Ok((stored, (stored > 0).then_some(0..stored).into_iter().collect())),
         };
         let data = sparse::ranges(&map, size).map_err(|why| self.broken(why))?;
         let length: u64 = data.iter().map(|range| range.end - range.start).sum();

@@ -114,7 +114,7 @@ fn all_kinds_come_with_their_metadata() {
         plain(b'6', "fifo", b""),
     ]);
     let kinds: Vec<_> = found.iter().map(|(entry, _)| (String::from_utf8(entry.key.clone()).unwrap(), entry.kind.clone())).collect();
-    let file = |size: u64| TarKind::File { size, data: vec![0..size] };
+    let file = |size: u64| TarKind::File { size, data: std::iter::once(0..size).collect() };
     let expected = [
         ("", TarKind::Folder),
         ("a\0b", file(7)),
