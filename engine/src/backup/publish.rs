@@ -2,6 +2,7 @@
 
 use super::BackupSummary;
 use super::assembler::Assembler;
+use super::paths::recorded;
 use super::stat_cache::StatCacheBuilder;
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::crypto::derive;
@@ -54,15 +55,16 @@ impl Assembler<'_> {
     /// Publishes the snapshot; gives the summary and what the stat cache is to hold once the session is closed.
     pub(super) fn publish(mut self, session: &Session<'_>, paths: &[Vec<u8>]) -> Result<(BackupSummary, Option<StatCacheBuilder>)> {
         self.progress.event(Event::Phase { name: "finish", bytes_total: None, items_total: None });
+        self.push_collected()?;
         let tree = self.tree.finish(&mut NodeStore { writer: &mut self.writer, refs: &mut self.refs })?;
         let draft = Draft {
             tree,
             keys_are_paths: true,
-            source_kind: self.source_kind,
+            source_kind: self.feed.kind(),
             series: &self.options.series,
             host: &self.options.host,
             program: &self.options.program,
-            paths,
+            paths: &recorded(paths),
             tags: &self.options.tags,
             time: self.options.time.unwrap_or(self.started),
             started: self.started,

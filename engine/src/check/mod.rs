@@ -135,8 +135,8 @@ impl Repository {
     /// Checks the structure: everything but the content of data frames and of nodes that no snapshot uses.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) where the backend cannot be listed or read any more,
-    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) when `progress` says so. Damage is no error but a finding.
+    /// [`ErrorKind::Unavailable`] where the backend cannot be listed or read any more,
+    /// [`ErrorKind::Cancelled`] when `progress` says so. Damage is no error but a finding.
     pub fn check(&self, progress: &dyn Progress) -> Result<CheckReport> {
         self.survey(progress, &Depth::Structure).map(|(report, _)| report)
     }
