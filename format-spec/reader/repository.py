@@ -378,15 +378,14 @@ class SnapshotFrames:
                 self.places.setdefault(chunk, (ident, position))
 
     def _add_relocated(self, ident: FrameId, used: Optional[Tuple[bool, ...]]) -> None:
-        """The chunks of a frame that was re-made may be taken from the frames that they lead to."""
+        """The chunks of a frame that was re-made may be taken from where they lead."""
         entries = self.repository.relocations.get(ident)
         need(entries, "REFS-6", f"frame {ident[1]:08x} of session {ident[0].hex()} is nowhere")
         used = used or (True,) * entries[0][1].chunks
         for position in (position for position, bit in enumerate(used) if bit):
             home = self.repository.home_of(ident, position, len(used))
             need(home, "REFS-6", f"frame {ident[1]:08x} of session {ident[0].hex()} is nowhere, nor is its chunk {position}")
-            for at, chunk in enumerate(self.repository.frames[home[0]].entry.chunks):
-                self.places.setdefault(chunk, (home[0], at))
+            self.places.setdefault(self.repository.frames[home[0]].entry.chunks[home[1]], home)
 
     def find(self, ident: bytes, frame_class: int) -> Tuple[FrameId, int]:
         place = self.places.get(ident)

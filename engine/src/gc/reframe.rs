@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 /// A frame is re-made when less than this share of its chunks is used, in percent. Chunk lengths stand inside the seal, and chunks are of similar
 /// size, so they are counted. How much is written altogether is bounded by `dead_percent_max`, since the sparsest packs come first; this bounds
-/// what stays in frames that are left alone (`docs/decisions/0011-*` has the figures).
+/// what stays in frames that are left alone (`docs/decisions/0012-*` has the figures).
 const USED_PERCENT_MAX: u64 = 75;
 /// zstd level of new frames: that of backups unless told otherwise.
 const LEVEL: i32 = 3;

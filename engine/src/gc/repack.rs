@@ -9,9 +9,9 @@ use super::plan::Candidate;
 use super::reframe::Reframer;
 use crate::backend::{ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::FrameRecord;
 use crate::format::object::HEADER_LENGTH;
 use crate::format::session::SessionRecord;
+use crate::format::{FrameRecord, Tables};
 use crate::id::{ChunkId, FrameId, PackId, SessionId};
 use crate::limits::{FRAMES_LENGTH_MAX, PACK_FRAMES_MAX, PACK_SESSIONS_MAX, TABLES_LENGTH_MAX};
 use crate::progress::{Event, Progress};
@@ -24,14 +24,14 @@ const KINDS: [ObjectKind; 3] = [ObjectKind::DataPack, ObjectKind::MetaPack, Obje
 const TABLES_LENGTH_END: usize = TABLES_LENGTH_MAX / 4;
 
 /// Copies frames.
-pub(super) struct Copier<'a> {
+pub(crate) struct Copier<'a> {
     repository: &'a Repository,
     progress: &'a dyn Progress,
     open: [Option<OpenCopy<'a>>; KINDS.len()],
     /// Packs that were written and read back, with their sizes.
-    pub(super) written: Vec<(Pack, u64)>,
+    pub(crate) written: Vec<(Pack, u64)>,
     /// Bytes of frames that were copied.
-    pub(super) bytes_copied: u64,
+    pub(crate) bytes_copied: u64,
 }
 
 /// A pack of copies on its way.
@@ -58,7 +58,7 @@ struct Source<'a> {
 }
 
 impl<'a> Copier<'a> {
-    pub(super) fn new(repository: &'a Repository, progress: &'a dyn Progress) -> Self {
+    pub(crate) fn new(repository: &'a Repository, progress: &'a dyn Progress) -> Self {
         Self { repository, progress, open: Default::default(), written: Vec::new(), bytes_copied: 0 }
     }
 
@@ -87,7 +87,7 @@ impl<'a> Copier<'a> {
         &mut self,
         pack: Pack,
         fate: impl Fn(&FrameRecord, &Self) -> Result<Fate>,
-        mut reframer: Option<&mut Reframer<'_>>,
+        reframer: Option<&mut Reframer<'_>>,
     ) -> Result<bool> {
         let name = ObjectName::pack(pack.0, pack.1);
         let read = self.repository.backend.size(&name).and_then(|size| self.repository.read_pack_tail(&name, size));
@@ -96,11 +96,32 @@ impl<'a> Copier<'a> {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let sessions = tail.tables.sessions.iter().map(|session| (session.id(), session)).collect();
+        self.copy_frames(name, &tail.tables, fate, reframer)
+    }
+
+    /// Copies frames of a pack of which `tables` tell; false where any of them cannot be copied.
+    pub(crate) fn copy_of(
+        &mut self,
+        name: ObjectName,
+        tables: &Tables,
+        is_wanted: impl Fn(&FrameRecord, &Self) -> Result<bool>,
+    ) -> Result<bool> {
+        let fate = |frame: &FrameRecord, copier: &Self| Ok(if is_wanted(frame, copier)? { Fate::Copied } else { Fate::Goes });
+        self.copy_frames(name, tables, fate, None)
+    }
+
+    fn copy_frames(
+        &mut self,
+        name: ObjectName,
+        tables: &Tables,
+        fate: impl Fn(&FrameRecord, &Self) -> Result<Fate>,
+        mut reframer: Option<&mut Reframer<'_>>,
+    ) -> Result<bool> {
+        let sessions = tables.sessions.iter().map(|session| (session.id(), session)).collect();
         let source = Source { name, sessions };
         let mut offset = HEADER_LENGTH as u64;
         let mut is_complete = true;
-        for frame in &tail.tables.contents.frames {
+        for frame in &tables.contents.frames {
             let is_done = match (fate(frame, self)?, &mut reframer) {
                 (Fate::Goes, _) => true,
                 (Fate::Remade(place), Some(reframer)) => self.remake(reframer, frame, &place)?,
@@ -189,13 +210,13 @@ impl<'a> Copier<'a> {
 
     fn go_on(&self) -> Result<()> {
         match self.progress.is_cancelled() {
-            true => Err(Error::new(ErrorKind::Cancelled, "garbage collection was stopped; nothing was condemned")),
+            true => Err(Error::new(ErrorKind::Cancelled, "it was stopped; nothing was condemned")),
             false => Ok(()),
         }
     }
 
     /// Ends all packs; everything that was copied is durable and was read back when this returns.
-    pub(super) fn finish(&mut self) -> Result<()> {
+    pub(crate) fn finish(&mut self) -> Result<()> {
         (0..KINDS.len()).try_for_each(|lane| self.end(lane))
     }
 }
