@@ -9,11 +9,13 @@ mod environment;
 mod exit;
 mod interrupt;
 mod names;
+mod nearest;
 mod output;
 mod place;
 mod progress;
 mod secrets;
 mod size;
+mod table;
 mod time;
 
 use clap::Parser;

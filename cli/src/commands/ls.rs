@@ -46,7 +46,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn short_line(entry: &Entry) -> String {
+/// The path, with a slash behind a folder.
+pub(super) fn short_line(entry: &Entry) -> String {
     let slash = if entry.kind == EntryKind::Folder { "/" } else { "" };
     format!("{}{slash}", shown(&path_of(&entry.key)))
 }
@@ -87,7 +88,7 @@ fn mode_text(entry: &Entry) -> String {
 }
 
 /// The letter of `ls -l`, and the name in JSON.
-fn kind_of(kind: &EntryKind) -> (&'static str, &'static str) {
+pub(super) fn kind_of(kind: &EntryKind) -> (&'static str, &'static str) {
     match kind {
         EntryKind::File(_) => ("-", "file"),
         EntryKind::Folder => ("d", "folder"),
@@ -100,7 +101,8 @@ fn kind_of(kind: &EntryKind) -> (&'static str, &'static str) {
     }
 }
 
-fn as_json(entry: &Entry) -> Value {
+/// An entry as every command shows it in JSON.
+pub(super) fn as_json(entry: &Entry) -> Value {
     let mut line = json!({"kind": kind_of(&entry.kind).1});
     put_path(&mut line, &path_of(&entry.key));
     match &entry.kind {

@@ -4,6 +4,9 @@ mod backup;
 mod cat;
 mod check;
 mod completions;
+mod diff;
+mod filter;
+mod find;
 mod forget;
 mod gc;
 mod init;
@@ -51,6 +54,8 @@ pub(crate) enum Command {
     Snapshots(snapshots::Args),
     Ls(ls::Args),
     Cat(cat::Args),
+    Diff(diff::Args),
+    Find(Box<find::Args>),
     Stats(Box<stats::Args>),
     Forget(Box<forget::Args>),
     Check(check::Args),
@@ -72,6 +77,8 @@ impl Command {
             Self::Snapshots(args) => snapshots::run(args, context),
             Self::Ls(args) => ls::run(args, context),
             Self::Cat(args) => cat::run(args, context),
+            Self::Diff(args) => diff::run(args, context),
+            Self::Find(args) => find::run(args, context),
             Self::Stats(args) => stats::run(args, context),
             Self::Forget(args) => forget::run(args, context),
             Self::Check(args) => check::run(args, context),
