@@ -12,16 +12,20 @@ use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-/// Lists what is in a snapshot, or below a path of it
+/// Lists a folder of a snapshot
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     icecore ls latest\n  \
-    icecore ls 3f2a9c1d home/ann -l")]
+    icecore ls 3f2a9c1d home/ann -l\n  \
+    icecore ls latest --recursive | grep letter")]
 pub(crate) struct Args {
     #[command(flatten)]
     selection: Selection,
-    /// Only this path and what is below it
+    /// The folder, or a file; without it what stands at the top of the snapshot
     path: Option<OsString>,
+    /// Lists everything below, too
+    #[arg(short = 'R', long)]
+    recursive: bool,
     /// Says mode, owner, size and time too
     #[arg(short, long)]
     long: bool,
@@ -33,7 +37,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let output = &context.output;
     let mut entries = 0_u64;
     let path = args.path.as_ref().map(|path| path.as_bytes());
-    repository.for_each_entry(&snapshot, path, &mut |entry| {
+    let mut print = |entry: Entry| {
         entries += 1;
         let written = match output.is_json() {
             true => output.json("entry", as_json(&entry)),
@@ -41,7 +45,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
             false => output.line(short_line(&entry)),
         };
         written.map_err(|error| Error::io("listing", error))
-    })?;
+    };
+    match args.recursive {
+        true => repository.for_each_entry(&snapshot, path, &mut print)?,
+        false => repository.for_each_child(&snapshot, path, &mut print)?,
+    }
     output.json("summary", json!({"snapshot_id": snapshot.id.to_string(), "entries": entries}))?;
     Ok(Outcome::Done)
 }

@@ -18,6 +18,7 @@ mod scrub;
 mod selection;
 mod snapshots;
 mod stats;
+mod tag;
 mod version;
 
 use crate::context::{Context, GlobalOptions};
@@ -57,6 +58,7 @@ pub(crate) enum Command {
     Diff(diff::Args),
     Find(Box<find::Args>),
     Stats(Box<stats::Args>),
+    Tag(tag::Args),
     Forget(Box<forget::Args>),
     Check(check::Args),
     Scrub(scrub::Args),
@@ -80,6 +82,7 @@ impl Command {
             Self::Diff(args) => diff::run(args, context),
             Self::Find(args) => find::run(args, context),
             Self::Stats(args) => stats::run(args, context),
+            Self::Tag(args) => tag::run(args, context),
             Self::Forget(args) => forget::run(args, context),
             Self::Check(args) => check::run(args, context),
             Self::Scrub(args) => scrub::run(args, context),

@@ -6,6 +6,7 @@
 
 mod diff;
 mod find;
+mod list;
 #[cfg(test)]
 mod tests;
 
