@@ -10,6 +10,8 @@ use crate::repository::Snapshot;
 use crate::retention::TagChange;
 use std::sync::Arc;
 
+const READS_AND_WRITES: Roles = Roles::BACKUP.and(Roles::RESTORE);
+
 fn change(set: Option<&[&str]>, add: &[&str], remove: &[&str]) -> TagChange {
     let owned = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
     TagChange { set: set.map(owned), add: owned(add), remove: owned(remove) }
@@ -62,7 +64,7 @@ fn who_may_not_or_asks_for_nonsense_changes_nothing() {
     let (fixture, ids) = Fixture::with_snapshots(1);
     let add = change(None, &["t"], &[]);
     let before = fixture.objects();
-    for roles in [Roles::BACKUP, Roles::RESTORE, Roles::BACKUP | Roles::RESTORE] {
+    for roles in [Roles::BACKUP, Roles::RESTORE, READS_AND_WRITES] {
         assert_eq!(kind(fixture.other_client(roles).retag(&ids, &add, &Silent)), ErrorKind::Unauthorized, "{roles}");
     }
     assert_eq!(kind(fixture.repository.retag(&ids, &change(None, &[""], &[]), &Silent)), ErrorKind::Invalid);
@@ -72,10 +74,10 @@ fn who_may_not_or_asks_for_nonsense_changes_nothing() {
     assert_eq!(kind(fixture.repository.retag(&ids, &add, &cancel)), ErrorKind::Cancelled);
     assert!(fixture.objects() == before);
 
-    let own = fixture.other_client(Roles::BACKUP | Roles::RESTORE);
+    let own = fixture.other_client(READS_AND_WRITES);
     let theirs = back_up(&own, "series", 5, &[]);
     assert_eq!(own.retag(&[theirs], &add, &Silent).unwrap()[0].tags, ["t"], "a client may change its own");
-    let other = fixture.other_client(Roles::BACKUP | Roles::RESTORE | Roles::MAINTAIN);
+    let other = fixture.other_client(Roles::ALL);
     assert_eq!(other.retag(&ids, &add, &Silent).unwrap()[0].tags, ["t"], "and maintain those of all");
     fixture.notices();
 }
