@@ -1,6 +1,6 @@
 //! Tables for people: columns as wide as what is in them, and on a terminal no wider than that.
 
-use std::env;
+use crate::environment::variable;
 use std::io::{IsTerminal, stdout};
 
 /// Characters that a column keeps where there is too little room.
@@ -100,8 +100,8 @@ pub(crate) fn terminal_width() -> Option<usize> {
 
 /// Whether lines on standard output may have colours: a terminal that wants them (see no-color.org).
 pub(crate) fn has_colours() -> bool {
-    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-    stdout().is_terminal() && !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+    let is_dumb = variable("TERM").is_some_and(|terminal| terminal == "dumb");
+    stdout().is_terminal() && variable("NO_COLOR").is_none() && !is_dumb
 }
 
 /// Green, red, yellow: for what came, went, changed.

@@ -95,7 +95,7 @@ fn line_of(difference: &Difference, has_colours: bool) -> String {
             };
             let (old, new) = (size_text(before), size_text(after));
             let sizes = if old == new { new } else { format!("{old} -> {new}") };
-            (mark, Colour::Yellow, after, sizes)
+            (mark, Colour::Yellow, &**after, sizes)
         }
         _ => return String::new(),
     };
@@ -128,7 +128,7 @@ fn as_json(difference: &Difference) -> Value {
                 "content_changed": content,
                 "metadata_changed": metadata,
             });
-            (line, after)
+            (line, &**after)
         }
         _ => return json!({}),
     };

@@ -5,6 +5,7 @@ mod cat;
 mod check;
 mod completions;
 mod diff;
+mod doctor;
 mod filter;
 mod find;
 mod forget;
@@ -12,6 +13,8 @@ mod gc;
 mod init;
 mod key;
 mod ls;
+mod man;
+mod profile;
 mod restore;
 mod rules;
 mod scrub;
@@ -65,7 +68,11 @@ pub(crate) enum Command {
     Gc(gc::Args),
     #[command(subcommand)]
     Key(Box<key::Command>),
+    #[command(subcommand)]
+    Profile(profile::Command),
+    Doctor(doctor::Args),
     Completions(completions::Args),
+    Man(man::Args),
     Version(version::Args),
 }
 
@@ -88,7 +95,10 @@ impl Command {
             Self::Scrub(args) => scrub::run(args, context),
             Self::Gc(args) => gc::run(args, context),
             Self::Key(command) => command.run(context),
+            Self::Profile(command) => command.run(context),
+            Self::Doctor(args) => doctor::run(args, context),
             Self::Completions(args) => completions::run(args, context),
+            Self::Man(args) => man::run(args, context),
             Self::Version(args) => version::run(args, context),
         }
     }

@@ -1,7 +1,7 @@
 //! `profile`: what a profile comes to.
 
 use crate::context::Context;
-use crate::exit::{Outcome, Usage};
+use crate::exit::Outcome;
 use crate::profile::settings;
 use crate::secrets::Secret;
 use crate::table::{Column, Table, terminal_width};
@@ -50,7 +50,7 @@ impl Command {
 fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<Outcome> {
     let (profile, output) = (context.profile(), &context.output);
     let commands: Vec<&str> = args.command.iter().map(String::as_str).collect();
-    let found = settings(profile, &commands).map_err(|Usage(problem)| Usage(problem))?;
+    let found = settings(profile, &commands)?;
     let file = profile.file.as_ref().map(|file| file.display().to_string());
     output.line(format_args!("file     {}", file.as_deref().unwrap_or("none")))?;
     output.line(format_args!("profile  {}", profile.name.as_deref().unwrap_or("none")))?;
@@ -73,7 +73,9 @@ fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<Outcome> {
         let values = setting.values.iter().map(|value| crate::names::shown(OsStr::as_bytes(value))).collect();
         tell(setting.command.as_deref(), &setting.option, values, setting.source)?;
     }
-    if let Some(secret) = Secret::of_environment().filter(|_| !found.iter().any(|setting| setting.option.starts_with("key-") || setting.option.starts_with("password-"))) {
+    if let Some(secret) = Secret::of_environment()
+        .filter(|_| !found.iter().any(|setting| setting.option.starts_with("key-") || setting.option.starts_with("password-")))
+    {
         tell(None, secret.option(), vec![secret.describe()], "environment")?;
     }
     table.lines(terminal_width()).into_iter().try_for_each(|line| output.line(line))?;

@@ -84,7 +84,9 @@ impl ConfigFile {
             match (key.as_str(), value) {
                 (DEFAULT_PROFILE, Value::String(_)) | (PROFILES, Value::Table(_)) => {}
                 (DEFAULT_PROFILE, _) => return Err(self.wrong("", format!("`{DEFAULT_PROFILE}` must be the name of a profile"))),
-                (PROFILES, _) => return Err(self.wrong("", format!("`{PROFILES}` must hold tables, one for each profile: [profiles.NAME]"))),
+                (PROFILES, _) => {
+                    return Err(self.wrong("", format!("`{PROFILES}` must hold tables, one for each profile: [profiles.NAME]")));
+                }
                 _ => {
                     let advice = advice(key, [DEFAULT_PROFILE, PROFILES]);
                     return Err(self.wrong("", format!("there is no key `{key}`{advice} (options belong into [profiles.NAME])")));
@@ -112,11 +114,11 @@ impl ConfigFile {
                     };
                     for (key, value) in section {
                         let place = format!("profile `{name}`, command `{}`: ", of_command.get_name());
-                        self.check_key(&place, key, value, options_of(of_command))?;
+                        self.check_key(&place, key, value, &options_of(of_command))?;
                     }
                 }
-                _ => self.check_key(&place, key, value, global_options(command)).map_err(|error| {
-                    let owner = command.get_subcommands().find(|command| options_of(command).any(|arg| key_of(arg) == Some(key)));
+                _ => self.check_key(&place, key, value, &global_options(command)).map_err(|error| {
+                    let owner = command.get_subcommands().find(|command| options_of(command).iter().any(|arg| key_of(arg) == Some(key)));
                     match owner {
                         Some(owner) => self.wrong(
                             &place,
@@ -130,9 +132,11 @@ impl ConfigFile {
         Ok(())
     }
 
-    fn check_key<'a>(&self, place: &str, key: &str, value: &Value, options: impl Iterator<Item = &'a Arg> + Clone) -> Result<(), Usage> {
-        let Some(option) = options.clone().find(|option| key_of(option) == Some(key)) else {
-            return Err(self.wrong(place, format!("there is no key `{key}`{}", advice(key, options.filter_map(key_of)))));
+    fn check_key(&self, place: &str, key: &str, value: &Value, options: &[&Arg]) -> Result<(), Usage> {
+        let Some(option) = options.iter().find(|option| key_of(option) == Some(key)) else {
+            return Err(
+                self.wrong(place, format!("there is no key `{key}`{}", advice(key, options.iter().filter_map(|option| key_of(option)))))
+            );
         };
         let is_simple = |value: &Value| matches!(value, Value::String(_) | Value::Integer(_) | Value::Float(_));
         let fits = match value {
@@ -175,13 +179,13 @@ pub(super) fn key_of(argument: &Arg) -> Option<&str> {
     }
 }
 
-pub(super) fn global_options(command: &Command) -> impl Iterator<Item = &Arg> + Clone {
-    command.get_arguments().filter(|argument| argument.is_global_set())
+pub(super) fn global_options(command: &Command) -> Vec<&Arg> {
+    command.get_arguments().filter(|argument| argument.is_global_set()).collect()
 }
 
 /// The options that only this command has.
-pub(super) fn options_of(command: &Command) -> impl Iterator<Item = &Arg> + Clone {
-    command.get_arguments().filter(|argument| !argument.is_global_set())
+pub(super) fn options_of(command: &Command) -> Vec<&Arg> {
+    command.get_arguments().filter(|argument| !argument.is_global_set()).collect()
 }
 
 /// Whether it is more than a switch.

@@ -37,7 +37,7 @@ pub(super) fn added(command: &Command, matches: &ArgMatches, chosen: &Chosen) ->
     }
     let mut added = Vec::new();
     for (key, value) in &chosen.table {
-        let option = global_options(command).find(|option| key_of(option) == Some(key));
+        let option = global_options(command).into_iter().find(|option| key_of(option) == Some(key));
         if let Some(option) = option.filter(|option| may_add_secret(option, given, chosen) && may_add(option, at, given)) {
             put(option, value, chosen, &mut added)?;
         }
@@ -48,7 +48,7 @@ pub(super) fn added(command: &Command, matches: &ArgMatches, chosen: &Chosen) ->
     };
     let mut last = Vec::new();
     for (key, value) in section.into_iter().flatten() {
-        let Some(option) = options_of(at).find(|option| key_of(option) == Some(key)) else { continue };
+        let Some(option) = options_of(at).into_iter().find(|option| key_of(option) == Some(key)) else { continue };
         // The name of a series belongs to the paths that the profile names.
         let is_of_other = option.get_id() == "series" && names == ["backup"] && is_about_other_paths(at, given);
         if !is_of_other && may_add(option, at, given) {
@@ -111,7 +111,10 @@ fn put(option: &Arg, value: &Value, chosen: &Chosen, added: &mut Vec<OsString>) 
             Value::Boolean(false) => continue,
             Value::String(text) if is_path(option) => resolve(text, &chosen.path)?,
             Value::String(text) => text.into(),
-            other => other.to_string().into(),
+            Value::Integer(number) => number.to_string().into(),
+            Value::Float(number) => number.to_string().into(),
+            // Refused when the file was read.
+            _ => continue,
         };
         let mut argument = OsString::new();
         if let Some(long) = option.get_long() {
@@ -156,9 +159,9 @@ pub(crate) fn settings(profile: &Profile, commands: &[&str]) -> Result<Vec<Setti
         let (before, after) = (leaf(&first).1, leaf(&second).1);
         let Some(of_command) = command.find_subcommand(name) else { continue };
         if number == 0 {
-            found.extend(global_options(&command).filter_map(|option| setting(option, None, before, after)));
+            found.extend(global_options(&command).into_iter().filter_map(|option| setting(option, None, before, after)));
         }
-        found.extend(options_of(of_command).filter_map(|option| setting(option, Some(name), before, after)));
+        found.extend(options_of(of_command).into_iter().filter_map(|option| setting(option, Some(name), before, after)));
     }
     Ok(found)
 }
@@ -179,7 +182,12 @@ fn setting(option: &Arg, command: Option<&str>, before: &ArgMatches, after: &Arg
     // Switches that nobody touched say nothing.
     let is_silent = source == "default" && (!takes_value(option) || values.is_empty());
     let command = command.map(str::to_owned);
-    (!is_silent).then(|| Setting { command, option: name.to_owned(), values: if takes_value(option) { values } else { vec!["true".into()] }, source })
+    (!is_silent).then(|| Setting {
+        command,
+        option: name.to_owned(),
+        values: if takes_value(option) { values } else { vec!["true".into()] },
+        source,
+    })
 }
 
 /// The options of all commands that were typed, typed anew.
@@ -188,7 +196,9 @@ fn retyped(command: &Command, given: &ArgMatches) -> Vec<OsString> {
     for option in global_options(command) {
         let id = option.get_id().as_str();
         let is_known = given.ids().any(|known| known.as_str() == id);
-        let Some(long) = option.get_long().filter(|_| is_known && given.value_source(id) == Some(ValueSource::CommandLine)) else { continue };
+        let Some(long) = option.get_long().filter(|_| is_known && given.value_source(id) == Some(ValueSource::CommandLine)) else {
+            continue;
+        };
         if !takes_value(option) {
             arguments.push(format!("--{long}").into());
             continue;

@@ -18,14 +18,13 @@
 mod file;
 mod merge;
 
-pub(crate) use file::ConfigFile;
-pub(crate) use merge::{Setting, settings};
+pub(crate) use merge::settings;
 
 use crate::commands::Cli;
 use crate::exit::Usage;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
-use file::Chosen;
+use file::{Chosen, ConfigFile};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -65,38 +64,36 @@ impl From<clap::Error> for Refused {
 /// Reads arguments, with what the profile adds to them.
 pub(crate) fn parse(typed: Vec<OsString>) -> Result<(Cli, Profile), Refused> {
     let command = command();
-    let first = command.clone().try_get_matches_from(&typed);
-    let matches = match &first {
-        Ok(matches) => matches.clone(),
-        // What is missing the profile may have.
-        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => lenient(&command, &typed)?,
-        Err(_) => return Err(Refused::Arguments(first.unwrap_err_or_none()?)),
+    // What is missing the profile may have.
+    let (matches, first) = match command.clone().try_get_matches_from(&typed) {
+        Ok(matches) => (matches, None),
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => (lenient(&command, &typed)?, Some(error)),
+        Err(error) => return Err(error.into()),
     };
     let (name, _) = leaf(&matches);
     let mut profile = Profile { typed: typed.clone(), ..Profile::default() };
-    if WITHOUT_PROFILES.contains(&name.first().copied().unwrap_or_default()) {
-        return Ok((Cli::from_arg_matches(&first?)?, profile));
-    }
+    let is_without = name.first().is_some_and(|name| WITHOUT_PROFILES.contains(name));
     let chosen = match choose(&command, &matches, &mut profile) {
+        _ if is_without => Chosen::default(),
         Ok(chosen) => chosen,
         Err(problem) if name.first() == Some(&"doctor") => {
             profile.problem = Some(problem.0);
-            return Ok((Cli::from_arg_matches(&first?)?, profile));
+            Chosen::default()
         }
         Err(problem) => return Err(Refused::Profile(problem)),
     };
     let added = merge::added(&command, &matches, &chosen).map_err(Refused::Profile)?;
-    if added.is_empty() {
-        return Ok((Cli::from_arg_matches(&first?)?, profile));
-    }
-    let second = command.try_get_matches_from(merge::put_in(&typed, added));
-    match second {
-        Ok(matches) => Ok((Cli::from_arg_matches(&matches)?, profile)),
-        // What was wrong without the profile is not its fault.
-        Err(error) => Err(match first {
-            Err(first) if error.kind() == ErrorKind::MissingRequiredArgument => Refused::Arguments(first),
-            _ => Refused::Profile(Usage(format!("{}: {}", chosen.describe(), error.to_string().trim().trim_start_matches("error: ")))),
-        }),
+    match (added.is_empty(), first) {
+        (true, None) => Ok((Cli::from_arg_matches(&matches)?, profile)),
+        (true, Some(first)) => Err(first.into()),
+        (false, first) => match command.try_get_matches_from(merge::put_in(&typed, added)) {
+            Ok(matches) => Ok((Cli::from_arg_matches(&matches)?, profile)),
+            // What was missing without the profile and is missing with it is not its fault.
+            Err(error) => Err(match first {
+                Some(first) if error.kind() == ErrorKind::MissingRequiredArgument => first.into(),
+                _ => Refused::Profile(Usage(format!("{}: {}", chosen.describe(), error.to_string().trim().trim_start_matches("error: ")))),
+            }),
+        },
     }
 }
 

@@ -19,9 +19,9 @@ pub enum Difference {
     /// Both have it, and it is not the same.
     Changed {
         /// As the first snapshot has it.
-        before: Entry,
+        before: Box<Entry>,
         /// As the second snapshot has it.
-        after: Entry,
+        after: Box<Entry>,
         /// It became something else, say a folder where a file was; nothing else is compared then.
         kind: bool,
         /// Content, target of a link, or device number.
@@ -111,11 +111,12 @@ impl Difference {
         match unequal {
             Unequal::First(entry) => Self::Removed(entry),
             Unequal::Second(entry) => Self::Added(entry),
-            Unequal::Both(before, after) => {
+            Unequal::Both(both) => {
+                let (before, after) = *both;
                 let kind = std::mem::discriminant(&before.kind) != std::mem::discriminant(&after.kind);
                 let content = !kind && !is_same_content(&before.kind, &after.kind);
                 let metadata = !kind && before.metadata != after.metadata;
-                Self::Changed { before, after, kind, content, metadata }
+                Self::Changed { before: before.into(), after: after.into(), kind, content, metadata }
             }
         }
     }
@@ -123,7 +124,8 @@ impl Difference {
     /// The key of the entry.
     pub fn key(&self) -> &Key {
         match self {
-            Self::Added(entry) | Self::Removed(entry) | Self::Changed { after: entry, .. } => &entry.key,
+            Self::Added(entry) | Self::Removed(entry) => &entry.key,
+            Self::Changed { after, .. } => &after.key,
         }
     }
 }

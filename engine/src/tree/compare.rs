@@ -18,7 +18,7 @@ pub(crate) enum Unequal {
     /// In the second tree only.
     Second(Entry),
     /// In both, and not the same: the key is.
-    Both(Entry, Entry),
+    Both(Box<(Entry, Entry)>),
 }
 
 /// Gives what differs between two trees, or within a range of them, in the order of keys.
@@ -81,7 +81,7 @@ impl<'a> TreeComparison<'a> {
                     let left = if in_first { first.next()? } else { None };
                     let right = if in_second { second.next()? } else { None };
                     match (left, right) {
-                        (Some(left), Some(right)) if left != right => return Ok(Some(Unequal::Both(left, right))),
+                        (Some(left), Some(right)) if left != right => return Ok(Some(Unequal::Both(Box::new((left, right))))),
                         (Some(left), None) => return Ok(Some(Unequal::First(left))),
                         (None, Some(right)) => return Ok(Some(Unequal::Second(right))),
                         _ => {}
@@ -165,7 +165,7 @@ mod tests {
         first.iter().for_each(|entry| all.entry(entry.key.clone()).or_default().0 = Some(entry.clone()));
         second.iter().for_each(|entry| all.entry(entry.key.clone()).or_default().1 = Some(entry.clone()));
         let differing = all.into_iter().filter(|(key, _)| range.contains(key)).filter_map(|(_, pair)| match pair {
-            (Some(left), Some(right)) if left != right => Some(Unequal::Both(left, right)),
+            (Some(left), Some(right)) if left != right => Some(Unequal::Both(Box::new((left, right)))),
             (Some(left), None) => Some(Unequal::First(left)),
             (None, Some(right)) => Some(Unequal::Second(right)),
             _ => None,
