@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
     `backup .` stores what is in the folder, so that it is restored right into the target; `backup X` and `backup /a/X` are \
     restored as TARGET/X. Paths of the same name are kept apart by their full path, which the output then says.")]
 pub(crate) struct Args {
-    /// Files and folders; without them those of the profile
+    /// Files and folders
     #[arg(value_name = "PATH", required_unless_present = "stdin", conflicts_with = "stdin")]
     paths: Vec<PathBuf>,
     /// Name of the series that the snapshot belongs to; without it host and paths
