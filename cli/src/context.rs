@@ -79,8 +79,12 @@ impl Context {
         if let (Some(name), Some(file)) = (&context.profile.name, &context.profile.file) {
             context.output.detail(format_args!("profile {name} of {}", file.display()));
         }
-        // Before there are other threads: each takes over what its maker has.
-        if let Some(Err(error)) = context.options.nice.map(|nice| rustix::process::setpriority_process(None, nice)) {
+        // Before there are other threads: each takes over what its maker has. Nobody may become less nice than he is.
+        let lower = |nice| match rustix::process::getpriority_process(None)? < nice {
+            true => rustix::process::setpriority_process(None, nice),
+            false => Ok(()),
+        };
+        if let Some(Err(error)) = context.options.nice.map(lower) {
             context.output.warn(format_args!("--nice: {}", std::io::Error::from(error)));
         }
         context

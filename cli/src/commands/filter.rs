@@ -5,7 +5,7 @@ use crate::exit::usage;
 use crate::nearest::advice;
 use crate::time;
 use icecore::repository::Snapshot;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
@@ -37,15 +37,14 @@ pub(crate) struct SnapshotFilter {
 }
 
 impl SnapshotFilter {
-    /// Those that fit, in the order in which they were.
+    /// Those that fit, in the order in which they were, which is oldest first. Warns of a series that no snapshot is of.
     ///
     /// # Errors
-    /// Usage, where a series is named that no snapshot is of.
+    /// Usage, where the newest 0 are asked for.
     pub(crate) fn choose(&self, snapshots: Vec<Snapshot>, context: &Context) -> anyhow::Result<Vec<Snapshot>> {
         for series in &self.series {
-            let mut known = snapshots.iter().map(|snapshot| snapshot.body.series.as_str());
-            if !known.clone().any(|known| known == series) {
-                let known = known.by_ref().collect::<std::collections::BTreeSet<_>>();
+            let known: BTreeSet<&str> = snapshots.iter().map(|snapshot| snapshot.body.series.as_str()).collect();
+            if !known.contains(series.as_str()) {
                 context.output.warn(format_args!("no snapshot is of series `{series}`{}", advice(series, known)));
             }
         }

@@ -47,8 +47,8 @@ pub(crate) struct Args {
     /// Only of this type (can be repeated)
     #[arg(long = "type", value_name = "TYPE", value_enum)]
     types: Vec<Type>,
-    /// Only in this snapshot: an id or its first digits (can be repeated)
-    #[arg(long, value_name = "ID", help_heading = "Which snapshots")]
+    /// Only in this snapshot: `latest`, or an id or its first digits (can be repeated)
+    #[arg(long, value_name = "SNAPSHOT", help_heading = "Which snapshots")]
     snapshot: Vec<String>,
     #[command(flatten)]
     filter: SnapshotFilter,
@@ -93,7 +93,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let repository = context.open()?;
     let (mut snapshots, mut problems) = repository.snapshots_and_problems()?;
     if !args.snapshot.is_empty() {
-        let named = repository.find_snapshot_ids(&args.snapshot)?;
+        let find = |name: &String| repository.find_snapshot(name, None, None).map(|snapshot| snapshot.id);
+        let named = args.snapshot.iter().map(find).collect::<Result<Vec<_>, _>>()?;
         snapshots.retain(|snapshot| named.contains(&snapshot.id));
     }
     let snapshots = args.filter.choose(snapshots, context)?;

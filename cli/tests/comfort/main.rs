@@ -149,3 +149,16 @@ fn folders_are_listed_one_at_a_time() {
     assert!(home.with(0, &["ls", "latest", "data", "-l"]).stdout.contains("2.0 KiB"));
     finish(1, &mut home.command(&["ls", "latest", "data/x", "-r", "r", "--key-file", "k"]));
 }
+
+#[test]
+fn every_command_has_an_example_in_its_help() {
+    let home = Home::new();
+    for command in json::commands(&home) {
+        let words: Vec<&str> = match command.split_once('-').filter(|(first, _)| ["key", "profile"].contains(first)) {
+            Some((first, second)) => vec![first, second],
+            None => vec![&command],
+        };
+        let help = home.run(0, &[&words[..], &["--help"]].concat()).stdout;
+        assert!(help.contains(&format!("\n  icecore {}", words.join(" "))), "{command}: {help}");
+    }
+}
