@@ -135,7 +135,7 @@ mod tests {
         table.push(["1".into(), "12 B".into(), "short".into()]);
         table.push(["22".into(), "7 B".into(), "web:/srv/www/very/long/path/indeed".into()]);
         assert_eq!(table.lines(None), ["id  size  series", "1   12 B  short", "22   7 B  web:/srv/www/very/long/path/indeed"]);
-        assert_eq!(table.lines(Some(30)), ["id  size  series", "1   12 B  short", "22   7 B  web:/srv/..path/indeed"]);
+        assert_eq!(table.lines(Some(30)), ["id  size  series", "1   12 B  short", "22   7 B  web:/srv/..th/indeed"]);
         assert_eq!(table.lines(Some(5)).last().unwrap().len(), 10 + SHORTENED_MIN, "it is cut no further");
     }
 

@@ -15,6 +15,7 @@ mod key;
 mod ls;
 mod man;
 mod profile;
+mod repair;
 mod restore;
 mod rules;
 mod scrub;
@@ -65,6 +66,7 @@ pub(crate) enum Command {
     Forget(Box<forget::Args>),
     Check(check::Args),
     Scrub(scrub::Args),
+    Repair(Box<repair::Args>),
     Gc(gc::Args),
     #[command(subcommand)]
     Key(Box<key::Command>),
@@ -93,6 +95,7 @@ impl Command {
             Self::Forget(args) => forget::run(args, context),
             Self::Check(args) => check::run(args, context),
             Self::Scrub(args) => scrub::run(args, context),
+            Self::Repair(args) => repair::run(args, context),
             Self::Gc(args) => gc::run(args, context),
             Self::Key(command) => command.run(context),
             Self::Profile(command) => command.run(context),

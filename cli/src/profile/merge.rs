@@ -15,6 +15,10 @@ use toml::Value;
 /// What opens a repository: one of them at most, and only for the repository that it belongs to.
 const SECRETS: [&str; 4] = ["password_file", "password_command", "key_file", "key_command"];
 
+/// Arguments of `backup` that say what is backed up: paths, and streams, of which nothing can be left out.
+const SOURCES: [&str; 3] = ["paths", "files_from", "files_from0"];
+const STREAMS: [&str; 3] = ["stdin", "exec", "tar"];
+
 /// The value of an option, and where it comes from.
 #[derive(Debug)]
 pub(crate) struct Setting {
@@ -49,8 +53,7 @@ pub(super) fn added(command: &Command, matches: &ArgMatches, chosen: &Chosen) ->
     let mut last = Vec::new();
     for (key, value) in section.into_iter().flatten() {
         let Some(option) = options_of(at).into_iter().find(|option| key_of(option) == Some(key)) else { continue };
-        // The name of a series belongs to the paths that the profile names.
-        let is_of_other = option.get_id() == "series" && names == ["backup"] && is_about_other_paths(at, given);
+        let is_of_other = names == ["backup"] && belongs_to_other_source(option, given);
         if !is_of_other && may_add(option, at, given) {
             let list = if option.is_positional() { &mut last } else { &mut added };
             put(option, value, chosen, list)?;
@@ -91,9 +94,14 @@ fn may_add_secret(option: &Arg, given: &ArgMatches, chosen: &Chosen) -> bool {
     !is_of_other_repository && Secret::of_environment().is_none() && !SECRETS.iter().any(|secret| is_given(secret, given))
 }
 
-fn is_about_other_paths(command: &Command, given: &ArgMatches) -> bool {
-    let paths = command.get_arguments().find(|argument| argument.get_id() == "paths");
-    paths.is_some_and(|paths| !may_add(paths, command, given))
+/// Whether an option of `backup` is about what the profile backs up, and something else is to be backed up.
+fn belongs_to_other_source(option: &Arg, given: &ArgMatches) -> bool {
+    let is_any_given = |ids: &[&str]| ids.iter().any(|id| is_given(id, given));
+    let heading = option.get_help_heading().unwrap_or_default();
+    let names_source = ["paths", "series"].contains(&option.get_id().as_str());
+    let is_about_source = names_source || ["What is backed up", "Commands around the backup"].contains(&heading);
+    let is_other = is_any_given(&SOURCES) || is_any_given(&STREAMS);
+    (is_about_source && is_other) || (heading == "What is left out" && is_any_given(&STREAMS))
 }
 
 /// Adds an option with a value, or with each of several.

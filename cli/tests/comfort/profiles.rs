@@ -35,8 +35,13 @@ fn a_profile_fills_in_what_was_not_typed() {
     assert_eq!((&made["series"], &made["tags"]), (&"mine".into(), &serde_json::json!(["typed"])), "what is typed takes the place");
     let made = snapshot(&["other"]);
     assert!(made["series"].as_str().unwrap().ends_with("/other"), "a series belongs to its paths: {made}");
-    let piped = finish(0, home.command(&["backup", "--stdin", "--name", "s", "--json"]).stdin(std::process::Stdio::null()));
-    assert!(piped.last("summary")["series"].as_str().unwrap().ends_with(":s"));
+    for stream in [&["--stdin", "--name", "s", "--json"][..], &["--exec", "--name", "s", "--json", "--", "echo", "-P"]] {
+        let made = home.run(0, &[&["backup"], stream].concat()).last("summary");
+        assert!(made["series"].as_str().unwrap().ends_with(":s"), "what is left out of paths is left out then: {made}");
+    }
+    home.write("list", "other\n");
+    let listed = home.run(0, &["backup", "--files-from", "list", "--json"]).last("summary");
+    assert!(listed["series"].as_str().unwrap().ends_with("/list") && listed["files_new"] == 1, "{listed}");
     assert_eq!(home.run(0, &["forget", "--dry-run", "--json"]).last("summary")["snapshots_dropped"], 1);
     let by_id = made["id"].as_str().unwrap();
     assert_eq!(home.run(0, &["forget", by_id, "--dry-run", "--json"]).last("summary")["snapshots_dropped"], 1, "rules are left out then");

@@ -23,6 +23,7 @@ mod tests;
 pub use chunks::{RecipeBuilder, RecipeRoot, RecipeWalk};
 pub(crate) use compare::{TreeComparison, Unequal};
 pub(crate) use cursor::{Head, TreeCursor};
+pub(crate) use entries::entry_weight;
 pub use entries::{TreeBuilder, TreeRoot, TreeWalk, check_entry, find_entry};
 pub use frames::{RefsBuilder, RefsRoot, RefsWalk};
 pub use links::check_link;
