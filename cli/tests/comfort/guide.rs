@@ -22,8 +22,8 @@ fn blocks(page: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
-        if line == "```sh" {
-            blocks.push(lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect());
+        if line.trim_start() == "```sh" {
+            blocks.push(lines.by_ref().take_while(|line| line.trim_start() != "```").map(|line| format!("{line}\n")).collect());
         }
     }
     blocks

@@ -42,7 +42,7 @@ fn a_profile_fills_in_what_was_not_typed() {
     home.write("list", "other\n");
     let listed = home.run(0, &["backup", "--files-from", "list", "--json"]).last("summary");
     assert!(listed["series"].as_str().unwrap().ends_with("/list") && listed["files_new"] == 1, "{listed}");
-    assert_eq!(home.run(0, &["forget", "--dry-run", "--json"]).last("summary")["snapshots_dropped"], 1);
+    assert_eq!(home.run(0, &["forget", "--series", "mine", "--dry-run", "--json"]).last("summary")["snapshots_dropped"], 1);
     let by_id = made["id"].as_str().unwrap();
     assert_eq!(home.run(0, &["forget", by_id, "--dry-run", "--json"]).last("summary")["snapshots_dropped"], 1, "rules are left out then");
 }
