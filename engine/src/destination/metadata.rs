@@ -107,6 +107,13 @@ impl Handle<'_> {
         }
     }
 
+    fn get_attribute(&self, name: &[u8], value: &mut [u8]) -> rustix::io::Result<usize> {
+        match self {
+            Self::Open(fd) => rustix::fs::fgetxattr(fd, name, value),
+            Self::Node { node, .. } => rustix::fs::getxattr(proc_path(*node), name, value),
+        }
+    }
+
     fn set_attribute(&self, name: &[u8], value: &[u8]) -> rustix::io::Result<()> {
         match self {
             Self::Open(fd) => rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()),
@@ -147,6 +154,36 @@ pub(super) fn restore(handle: &Handle<'_>, metadata: &Metadata, problems: &mut V
         }
     }
     !owner.no_right
+}
+
+/// Whether everything is as [`restore`] and [`add_flags`] make it; `false` where that cannot be read.
+pub(super) fn is_restored(handle: &Handle<'_>, metadata: &Metadata) -> bool {
+    let (Handle::Open(fd) | Handle::Node { node: fd, .. }) = handle;
+    let Ok(stat) = rustix::fs::fstat(fd) else { return false };
+    let is_link = matches!(handle, Handle::Node { is_link: true, .. });
+    let has_flags = || {
+        let wanted = IFlags::from_bits_retain(metadata.inode_flags & SETTABLE_FLAGS);
+        wanted.is_empty() || matches!(handle, Handle::Open(fd) if rustix::fs::ioctl_getflags(fd).is_ok_and(|flags| flags.contains(wanted)))
+    };
+    (stat.st_uid, stat.st_gid) == (metadata.uid, metadata.gid)
+        && (is_link || stat.st_mode & 0o7777 == metadata.mode & 0o7777)
+        && (i128::from(stat.st_mtime), i128::from(stat.st_mtime_nsec))
+            == (i128::from(metadata.modified.seconds), i128::from(metadata.modified.nanoseconds))
+        && has_flags()
+        && has_attributes(handle, metadata)
+}
+
+fn has_attributes(handle: &Handle<'_>, metadata: &Metadata) -> bool {
+    let mut names = vec![0; LIST_BYTES_MAX];
+    let length = handle.list_attributes(&mut names).unwrap_or(0);
+    let has_others = names[..length].split(|&byte| byte == 0).any(|name| is_other_attribute(name, metadata));
+    let mut value = Vec::new();
+    !has_others
+        && metadata.xattrs.iter().all(|(name, wanted)| {
+            // One byte more, so that a longer value is noticed.
+            value.resize(wanted.len() + 1, 0);
+            handle.get_attribute(name, &mut value).is_ok_and(|length| value[..length] == wanted[..])
+        })
 }
 
 struct Owner {
@@ -202,8 +239,7 @@ fn remove_other_attributes(handle: &Handle<'_>, metadata: &Metadata, problems: &
         Err(_) => return,
     };
     for name in names.split(|&byte| byte == 0) {
-        let is_ours = name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_") || name == b"security.capability";
-        if !is_ours || metadata.xattrs.binary_search_by(|(other, _)| other.as_slice().cmp(name)).is_ok() {
+        if !is_other_attribute(name, metadata) {
             continue;
         }
         match handle.remove_attribute(name) {
@@ -211,6 +247,12 @@ fn remove_other_attributes(handle: &Handle<'_>, metadata: &Metadata, problems: &
             Err(e) => report(problems, Aspect::Attribute, format_args!("remove attribute {}", String::from_utf8_lossy(name)), e),
         }
     }
+}
+
+/// Whether an attribute that the entry does not have is a person's, an ACL or a capability.
+fn is_other_attribute(name: &[u8], metadata: &Metadata) -> bool {
+    let is_ours = name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_") || name == b"security.capability";
+    is_ours && metadata.xattrs.binary_search_by(|(other, _)| other.as_slice().cmp(name)).is_err()
 }
 
 fn restore_times(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<ItemProblem>) {
@@ -237,6 +279,16 @@ pub(super) fn add_flags(file: BorrowedFd<'_>, flags: u32, problems: &mut Vec<Ite
     });
     if let Err(e) = set {
         report(problems, Aspect::Flags, format_args!("inode flags {:#x}", wanted.bits()), e);
+    }
+}
+
+/// Takes [`FORBIDDING_FLAGS`] away, as far as that is allowed.
+pub(super) fn remove_forbidding_flags(file: BorrowedFd<'_>) {
+    let forbidding = IFlags::from_bits_retain(FORBIDDING_FLAGS);
+    if let Ok(current) = rustix::fs::ioctl_getflags(file)
+        && current.intersects(forbidding)
+    {
+        let _ = rustix::fs::ioctl_setflags(file, current - forbidding);
     }
 }
 
