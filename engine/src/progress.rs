@@ -30,7 +30,7 @@ pub enum Event<'a> {
         /// Why.
         message: &'a str,
     },
-    /// What became of an item of the target of a restore, or would become of it in a dry run.
+    /// In a dry run of a restore, what would become of an item of the target. When it is done, of deletions only.
     Change {
         /// The item as shown to people; bytes that are not UTF-8 are replaced.
         item: &'a str,

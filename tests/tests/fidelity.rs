@@ -115,7 +115,7 @@ fn trees_come_back(seeds: std::ops::Range<u64>) {
             assert!(!summary.damaged && listener.notices.lock().unwrap().is_empty(), "{:?}", listener.notices);
             assert_same(&format!("seed {seed} {round}"), &wanted, &describe(&target));
         }
-        // Another tree's leftovers give way.
+        // Another tree's leftovers give way, but for inode flags, which a restore only adds to what a file system gives.
         let other = folder.path().join(format!("other{seed}"));
         Tree::make(&other, seed + 1_000);
         unlock(&other);
@@ -282,26 +282,36 @@ fn a_folder_with_a_million_entries_comes_back() {
     a_large_folder_comes_back(1_000_000);
 }
 
-/// A file with more holes than one entry can name.
-#[test]
-fn a_file_with_very_many_holes_comes_back() {
+/// A file of which every other block is a hole, restored with its holes or at least its content.
+fn holes_come_back(holes: u64, with_holes: bool) {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source");
     fs::create_dir(&source).unwrap();
-    for (name, parts) in [("many", 60_000_u64), ("very many", 300_000)] {
-        let file = fs::File::create(source.join(name)).unwrap();
-        file.set_len(parts * 8192).unwrap();
-        for n in 0..parts {
-            std::os::unix::fs::FileExt::write_all_at(&file, &n.to_le_bytes(), n * 8192 + (n % 2) * 4096).unwrap();
-        }
+    let file = fs::File::create(source.join("holes")).unwrap();
+    file.set_len(holes * 8192).unwrap();
+    for n in 0..holes {
+        std::os::unix::fs::FileExt::write_all_at(&file, &n.to_le_bytes(), n * 8192).unwrap();
     }
     let repository = create(Arc::new(MemoryBackend::new()), &Key::generate(&Runtime::system(1)));
     let listener = Listener::default();
     back_up(&repository, &source, &listener);
     let target = folder.path().join("target");
-    restore(&repository, &target, &RestoreOptions::default(), &Listener::default());
-    eprintln!("{:?}", listener.failed);
-    for name in ["many", "very many"] {
-        assert!(fs::read(source.join(name)).unwrap() == fs::read(target.join(name)).unwrap(), "{name}");
+    restore(&repository, &target, &RestoreOptions::default(), &listener);
+    assert_eq!(listener.failed(), [""; 0]);
+    match with_holes {
+        true => assert_same("holes", &describe(&source), &describe(&target)),
+        false => assert!(Command::new("cmp").args([source.join("holes"), target.join("holes")]).status().unwrap().success()),
     }
+}
+
+#[test]
+fn a_file_with_many_holes_comes_back() {
+    holes_come_back(40_000, true);
+}
+
+/// More than one entry can name.
+#[test]
+#[ignore = "writes a gigabyte"]
+fn a_file_with_too_many_holes_comes_back_with_less_of_them() {
+    holes_come_back(140_000, false);
 }

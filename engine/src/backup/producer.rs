@@ -11,6 +11,9 @@ use crossbeam_channel::Receiver;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Holes of one file that are stored as such. More would not fit into an entry (`limits::NODE_SIZE_MAX`); they are read like content.
+const HOLES_MAX: usize = 131_072;
+
 /// Files up to this size are read by workers, many in one batch.
 const SMALL_FILE_SIZE_MAX: u64 = 2 << 20;
 /// A batch ends when it has this many bytes to read, or this many entries.
@@ -240,9 +243,12 @@ fn read_content(
     let mut end = 0;
     let mut ended_early = false;
     for range in file.data_ranges() {
-        let range = range?;
-        if range.start > end {
-            content.holes.push((end, range.start - end));
+        let mut range = range?;
+        match range.start > end {
+            true if content.holes.len() < HOLES_MAX => content.holes.push((end, range.start - end)),
+            // Stored as the zeros that it reads as.
+            true => range.start = end,
+            false => {}
         }
         end = read_range(chunking, &file, &range, data, &mut take)?;
         if end < range.end {

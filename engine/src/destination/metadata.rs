@@ -134,14 +134,7 @@ impl Handle<'_> {
 pub(super) fn restore(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<ItemProblem>) -> bool {
     let owner = restore_owner(handle, metadata, problems);
     restore_attributes(handle, metadata, problems);
-    let mut mode = metadata.mode & 0o7777;
-    // Never lend the rights of whoever the thing belongs to instead.
-    if !owner.user {
-        mode &= !0o4000;
-    }
-    if !owner.group {
-        mode &= !0o2000;
-    }
+    let mode = lent(metadata.mode, owner.user, owner.group);
     if let Err(e) = handle.set_mode(Mode::from_raw_mode(mode)) {
         report(problems, Aspect::Mode, format_args!("mode {mode:04o}"), e);
     }
@@ -156,8 +149,9 @@ pub(super) fn restore(handle: &Handle<'_>, metadata: &Metadata, problems: &mut V
     !owner.no_right
 }
 
-/// Whether everything is as [`restore`] and [`add_flags`] make it; `false` where that cannot be read.
-pub(super) fn is_restored(handle: &Handle<'_>, metadata: &Metadata) -> bool {
+/// Whether everything is as [`restore`] and [`add_flags`] make it; `false` where that cannot be read. Who is not root cannot give things
+/// away: for him another owner is as good.
+pub(super) fn is_restored(handle: &Handle<'_>, metadata: &Metadata, is_root: bool) -> bool {
     let (Handle::Open(fd) | Handle::Node { node: fd, .. }) = handle;
     let Ok(stat) = rustix::fs::fstat(fd) else { return false };
     let is_link = matches!(handle, Handle::Node { is_link: true, .. });
@@ -165,8 +159,9 @@ pub(super) fn is_restored(handle: &Handle<'_>, metadata: &Metadata) -> bool {
         let wanted = IFlags::from_bits_retain(metadata.inode_flags & SETTABLE_FLAGS);
         wanted.is_empty() || matches!(handle, Handle::Open(fd) if rustix::fs::ioctl_getflags(fd).is_ok_and(|flags| flags.contains(wanted)))
     };
-    (stat.st_uid, stat.st_gid) == (metadata.uid, metadata.gid)
-        && (is_link || stat.st_mode & 0o7777 == metadata.mode & 0o7777)
+    let (has_user, has_group) = (stat.st_uid == metadata.uid, stat.st_gid == metadata.gid);
+    ((has_user && has_group) || !is_root)
+        && (is_link || stat.st_mode & 0o7777 == lent(metadata.mode, has_user, has_group))
         && (i128::from(stat.st_mtime), i128::from(stat.st_mtime_nsec))
             == (i128::from(metadata.modified.seconds), i128::from(metadata.modified.nanoseconds))
         && has_flags()
@@ -184,6 +179,18 @@ fn has_attributes(handle: &Handle<'_>, metadata: &Metadata) -> bool {
             value.resize(wanted.len() + 1, 0);
             handle.get_attribute(name, &mut value).is_ok_and(|length| value[..length] == wanted[..])
         })
+}
+
+/// The mode without what would lend the rights of whoever the thing belongs to instead.
+fn lent(mode: u32, has_user: bool, has_group: bool) -> u32 {
+    let mut mode = mode & 0o7777;
+    if !has_user {
+        mode &= !0o4000;
+    }
+    if !has_group {
+        mode &= !0o2000;
+    }
+    mode
 }
 
 struct Owner {
@@ -249,9 +256,11 @@ fn remove_other_attributes(handle: &Handle<'_>, metadata: &Metadata, problems: &
     }
 }
 
-/// Whether an attribute that the entry does not have is a person's, an ACL or a capability.
+/// Whether an attribute that the entry does not have is a person's, root's, an ACL or a capability. What remains is for the kernel's own
+/// modules, such as labels.
 fn is_other_attribute(name: &[u8], metadata: &Metadata) -> bool {
-    let is_ours = name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_") || name == b"security.capability";
+    let is_ours =
+        [&b"user."[..], b"trusted.", b"system.posix_acl_"].iter().any(|space| name.starts_with(space)) || name == b"security.capability";
     is_ours && metadata.xattrs.binary_search_by(|(other, _)| other.as_slice().cmp(name)).is_err()
 }
 

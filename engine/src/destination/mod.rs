@@ -257,8 +257,8 @@ impl Folder {
     /// Restores owner, attributes, mode, times and inode flags of a prepared entry, in an order in which none undoes
     /// another. Does nothing for another name of an earlier entry.
     ///
-    /// Attributes that the entry does not have are removed, as far as they are a person's (`user.`), ACLs or
-    /// capabilities; inode flags are added, never removed. The time of last access stays as it is.
+    /// Attributes that the entry does not have are removed, as far as they are a person's or root's (`user.`,
+    /// `trusted.`), ACLs or capabilities; inode flags are added, never removed. The time of last access stays as it is.
     ///
     /// # Errors
     /// The entry cannot be opened or is no longer what was prepared. What only in part could be restored is returned.

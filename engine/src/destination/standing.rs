@@ -85,7 +85,7 @@ impl Folder {
                 EntryKind::File(_) | EntryKind::Folder => Handle::Open(node.as_fd()),
                 ref kind => Handle::Node { node: node.as_fd(), place: &place, is_link: matches!(kind, EntryKind::Symlink(_)) },
             };
-            Ok(metadata::is_restored(&handle, metadata))
+            Ok(metadata::is_restored(&handle, metadata, self.is_root()))
         };
         has(&entry.metadata).unwrap_or(false)
     }

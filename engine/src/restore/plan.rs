@@ -10,31 +10,32 @@ use crate::error::Result;
 use crate::progress::{Change, Event};
 use std::sync::atomic::Ordering;
 
-/// What would become of the entry, as far as that can be said without its content; `None` where nothing would.
-fn foresee(folder: Option<&Folder>, entry: &Entry) -> Option<Change> {
-    let Some(folder) = folder else { return Some(Change::Created) };
+/// What would become of the entry, as far as that can be said without its content, `None` where nothing would; and whether what is there
+/// would be kept.
+fn foresee(folder: Option<&Folder>, entry: &Entry) -> (Option<Change>, bool) {
+    let Some(folder) = folder else { return (Some(Change::Created), false) };
     match folder.standing(entry) {
-        Ok(Standing::Nothing | Standing::Other) => Some(Change::Created),
+        Ok(Standing::Nothing | Standing::Other) => (Some(Change::Created), false),
         Ok(Standing::Same { file, is_kept }) => {
             let has_length = match (&entry.kind, file) {
                 (EntryKind::File(content), Some((file, length))) => length == content.size && file.has_zeros(&content.holes),
                 (EntryKind::File(_), None) => false,
                 _ => true,
             };
-            (!is_kept || !has_length || !folder.has_metadata(entry)).then_some(Change::Changed)
+            ((!is_kept || !has_length || !folder.has_metadata(entry)).then_some(Change::Changed), is_kept)
         }
         // The restore will say what is wrong.
-        Err(_) => Some(Change::Changed),
+        Err(_) => (Some(Change::Changed), false),
     }
 }
 
 /// Notes in the item what would become of it, and whether its content is worth comparing.
 pub(super) fn foresee_item(folder: Option<&Folder>, item: &mut Item) {
-    item.planned.0 = foresee(folder, &item.entry);
-    let is_new = item.planned.0 == Some(Change::Created);
+    let (change, is_kept) = foresee(folder, &item.entry);
+    item.planned.0 = change;
     match item.way {
-        Way::Small if is_new => item.way = Way::Prepared { old: 0 },
-        Way::Prepared { .. } => item.way = Way::Prepared { old: if is_new { 0 } else { u64::MAX } },
+        Way::Small if !is_kept => item.way = Way::Prepared { old: 0 },
+        Way::Prepared { .. } => item.way = Way::Prepared { old: if is_kept { u64::MAX } else { 0 } },
         Way::Small | Way::Bare => {}
     }
 }
@@ -42,13 +43,13 @@ pub(super) fn foresee_item(folder: Option<&Folder>, item: &mut Item) {
 impl Restore<'_> {
     /// Tells what would become of an entry that has no content.
     pub(super) fn foresee_bare(&mut self, folder: Option<&Folder>, entry: &Entry) {
-        let change = foresee(folder, entry);
+        let (change, _) = foresee(folder, entry);
         self.tell(entry, change, 0);
     }
 
     /// The same for a folder above what is restored, whose metadata stays as it is where it is there.
     pub(super) fn foresee_above(&mut self, folder: Option<&Folder>, entry: &Entry) {
-        if foresee(folder, entry) == Some(Change::Created) {
+        if foresee(folder, entry).0 == Some(Change::Created) {
             self.tell(entry, Some(Change::Created), 0);
         }
     }

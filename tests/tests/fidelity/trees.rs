@@ -9,6 +9,8 @@ use std::ffi::CString;
 use std::path::Path;
 use std::sync::Arc;
 
+const ALL_FLAGS: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND).union(IFlags::NODUMP).union(IFlags::NOATIME).union(IFlags::SYNC);
+
 /// What could be made.
 pub(crate) struct Tree {
     /// Things in it, other names included.
@@ -187,6 +189,7 @@ impl Tree {
             return;
         }
         let open = openat(&*thing.above, &thing.name, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty()).unwrap();
+        // Together `ALL_FLAGS`.
         let flags = [IFlags::IMMUTABLE, IFlags::APPEND, IFlags::NODUMP, IFlags::NOATIME | IFlags::SYNC][random.below(4) as usize];
         let set = rustix::fs::ioctl_getflags(&open).and_then(|current| rustix::fs::ioctl_setflags(&open, current | flags));
         self.has_flags |= set.is_ok();
@@ -206,7 +209,7 @@ fn make_node(thing: &mut Thing, kind: FileType, device: u64) {
 
 /// Empty, small, large, or mostly holes, at the beginning, at the end or in between.
 fn make_file(thing: &Thing, random: &mut Random) {
-    let file = openat(&*thing.above, &thing.name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, Mode::RUSR).unwrap();
+    let file = openat(&*thing.above, &thing.name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR).unwrap();
     let write = |offset: u64, length: u64, random: &mut Random| {
         let bytes = random.bytes(length);
         assert_eq!(rustix::io::pwrite(&file, &bytes, offset).unwrap(), bytes.len());
@@ -249,7 +252,7 @@ fn random_acl(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Takes away what keeps things from being changed and removed.
+/// Takes inode flags away, some of which keep things from being changed and removed.
 pub(crate) fn unlock(root: &Path) {
     for (above, name) in deepest_first(root) {
         let Ok(stat) = rustix::fs::statat(&*above, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
@@ -258,9 +261,9 @@ pub(crate) fn unlock(root: &Path) {
         }
         if let Ok(open) = openat(&*above, &name, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty())
             && let Ok(flags) = rustix::fs::ioctl_getflags(&open)
-            && flags.intersects(IFlags::IMMUTABLE | IFlags::APPEND)
+            && flags.intersects(ALL_FLAGS)
         {
-            let _ = rustix::fs::ioctl_setflags(&open, flags - IFlags::IMMUTABLE - IFlags::APPEND);
+            let _ = rustix::fs::ioctl_setflags(&open, flags - ALL_FLAGS);
         }
     }
 }
