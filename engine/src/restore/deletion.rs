@@ -54,6 +54,10 @@ impl<'a> Deletion<'a> {
                     self.enter(top.clone())?;
                 }
                 if entry.key == *top {
+                    // What is restored is one file, and a folder stands there. One that cannot be listed fails when the file is made.
+                    if !is_folder && !self.folder.names(top).unwrap_or_default().is_empty() {
+                        delete(self.folder, self.spared, self.tally, self.is_dry_run, top.clone(), true)?;
+                    }
                     continue;
                 }
             }

@@ -107,6 +107,13 @@ fn only_what_is_asked_for_is_deleted() {
     restore(&RestoreOptions { path: Some(b"b/keep".to_vec()), ..of_a.clone() });
     assert!(target.join("b/zz").exists());
 
+    // Unless a folder stands in its way.
+    let one = RestoreOptions { path: Some(b"a.b".to_vec()), ..of_a };
+    std::fs::remove_file(target.join("a.b")).unwrap();
+    write(&target.join("a.b/in/the"), b"way", 1);
+    assert_eq!(restore(&one).0, ["Deleted a.b 0", "Deleted a.b/in 0", "Deleted a.b/in/the 0"]);
+    assert_eq!(std::fs::read(target.join("a.b")).unwrap(), b"a.b");
+
     let spared = target.join("zz/y");
     let all = RestoreOptions { delete: true, spare: vec![spared, "nowhere".into()], ..RestoreOptions::default() };
     let told = foreseen(&repository, &snapshot, &target, &all);
