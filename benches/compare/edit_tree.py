@@ -1,11 +1,10 @@
-"""Edits a source tree as a few weeks of work would, the same way each time: edit_tree.py FOLDER.
+"""Edits a source tree as a few weeks of work would, the same way each time.
 
 What happens to a file depends on its path alone: of 1,000 files 20 get a line in their middle, 2 are removed, 2 get a changed copy
 beside them, and 1 is moved.
 """
 
 import hashlib
-import sys
 from pathlib import Path
 
 LINE = b"/* edited */\n"
@@ -28,11 +27,8 @@ def edit(path: Path, name: str) -> None:
         path.rename(path.with_name("moved-" + path.name))
 
 
-def main() -> None:
-    root = Path(sys.argv[1])
+def edit_all(root: Path) -> None:
     files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
     for path in files:
         edit(path, str(path.relative_to(root)))
 
-
-main()

@@ -8,8 +8,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import tools
-
 
 def files_below(folder: Path):
     for above, _, names in os.walk(folder):
@@ -22,13 +20,15 @@ def file_bytes(folder: Path) -> int:
     return sum(path.lstat().st_size for path in files_below(folder) if not path.is_symlink())
 
 
-def corpus(revisions: Path) -> list[dict]:
-    described = []
-    for name, label in zip("ab", (revisions / "complete").read_text().splitlines()):
-        files = [path for path in files_below(revisions / name) if not path.is_symlink()]
-        described.append({"revision": label, "files": len(files), "bytes": sum(path.stat().st_size for path in files)})
-    described[1] |= changed_files(revisions / "a", revisions / "b")
-    return described
+def described(labels: list, states: list) -> list:
+    """What each state holds, and what of it is not in the state before."""
+    all_states = []
+    for label, state in zip(labels, states):
+        files = [path for path in files_below(state) if path.is_file() and not path.is_symlink()]
+        all_states.append({"label": label, "files": len(files), "bytes": sum(path.stat().st_size for path in files)})
+    for about, old, new in zip(all_states[1:], states, states[1:]):
+        about |= changed_files(old, new)
+    return all_states
 
 
 def changed_files(old: Path, new: Path) -> dict:
@@ -36,7 +36,7 @@ def changed_files(old: Path, new: Path) -> dict:
     changed = new_bytes = 0
     for path in files_below(new):
         before = old / path.relative_to(new)
-        if path.is_symlink() or (before.is_file() and filecmp.cmp(path, before, shallow=False)):
+        if path.is_symlink() or not path.is_file() or (before.is_file() and filecmp.cmp(path, before, shallow=False)):
             continue
         changed += 1
         new_bytes += path.stat().st_size
@@ -90,25 +90,38 @@ def restored_as(rounds: list[dict], tool: str) -> str:
     return f"bytes equal, {differing:,} items with other metadata" if differing else "identical"
 
 
+def best_of(figures: dict, key: str, names: list) -> str:
+    """The program with the least of it among those that did the step."""
+    those = [name for name in names if name in figures and figures[name].get(key)]
+    return min(those, key=lambda name: figures[name][key]) if those else ""
+
+
 def table(report: dict) -> str:
-    names = [tool.name for tool in tools.TOOLS]
+    """A row for each step and program; the best of each step in bold."""
+    names = list(report["versions"])
     rows = ["| step | program | wall, s | CPU, s | peak memory, MB | repository, MB |", "|---|---|---:|---:|---:|---:|"]
-    for name, of_tool in report["medians"].items():
+    formats = {"wall_s": (1, ".2f"), "cpu_s": (1, ".2f"), "memory_bytes": (1e6, ",.0f"), "stored_bytes": (1e6, ",.1f")}
+    for step, figures in report["medians"].items():
+        best = {key: best_of(figures, key, names) for key in formats}
         for tool in names:
-            figures = of_tool[tool]
-            stored = f"{figures['stored_bytes'] / 1e6:,.1f}" if "stored_bytes" in figures else ""
-            rows.append(
-                f"| {name} | {tool} | {figures['wall_s']:.2f} | {figures['cpu_s']:.2f} | {figures['memory_bytes'] / 1e6:,.0f} | {stored} |"
-            )
-    host, (old, new) = report["machine"], report["corpus"]
+            if not figures[tool]["wall_s"]:
+                continue
+            cells = []
+            for key, (unit, form) in formats.items():
+                value = format(figures[tool][key] / unit, form) if key in figures[tool] else ""
+                cells.append(f"**{value}**" if value and best[key] == tool and step != "init" else value)
+            rows.append(f"| {step} | {tool} | {' | '.join(cells)} |")
+    host, states = report["machine"], report["states"]
+    first, last = states[0], states[-1]
+    changes = f"{sum(state['files_changed'] for state in states[1:]):,} files with other bytes, {sum(state['bytes_in_changed_files'] for state in states[1:]) / 1e6:,.0f} MB"
     lines = [
-        f"{old['revision']} ({old['files']:,} files, {old['bytes'] / 1e6:,.0f} MB), then {new['revision']} at the same path, unpacked anew "
-        f"({new['files_changed']:,} files with other bytes, {new['bytes_in_changed_files'] / 1e6:,.0f} MB; all with new inodes). "
+        f"{first['label']} ({first['files']:,} files, {first['bytes'] / 1e6:,.0f} MB), then {last['label']} at the same path"
+        f"{f', in {len(states) - 1} steps' if len(states) > 2 else ''} ({changes}; all with new inodes). "
         f"Medians of {report['rounds_count']}. {host['cores']} cores of {host['cpu']}, {host['memory']} memory, {host['file_system']}, "
-        f"Linux {host['kernel']}; page cache warm; {report['date'][:10]}, commit {report['commit']}.",
+        f"Linux {host['kernel']}; others used {host['busy_before']:.0%} of it before; page cache warm; {report['date'][:10]}, commit {report['commit']}.",
         "",
         *rows,
         "",
-        *(f"- {tool.name}: {report['versions'][tool.name]}; {tool.settings}. Restored: {report['restored'][tool.name]}." for tool in tools.TOOLS),
+        *(f"- {tool}: {report['versions'][tool]}; {report['settings'][tool]}. Restored: {report['restored'][tool]}." for tool in names),
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Runs the programs of tools.py in turn over two revisions of a source tree, and reports medians. Called by kernel.sh.
+"""Runs the programs of tools.py in turn over the states of a corpus, and gives figures by step and program.
 
 In each round every program starts with an empty repository and empty caches. Each step is done by all programs before the next step
 begins, each time another one goes first. The page cache is warm: the source is read once before each step that backs it up, and
@@ -6,9 +6,6 @@ what was written is on disk (`sync`) before the next command starts. A restore e
 for every program: icecore does that by itself.
 """
 
-import argparse
-import datetime
-import json
 import os
 import secrets
 import shutil
@@ -16,48 +13,64 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import List
 
 import tools
-from report import corpus, file_bytes, files_below, machine, medians, restored_as, table
+from report import file_bytes, files_below
 
-STEPS = ["init", "first backup", "unchanged backup", "changed backup", "restore", "check"]
-BACKUPS = {"first backup": "first", "unchanged backup": "unchanged", "changed backup": "changed"}
-
-
-def run(tool: tools.Tool, command: list[str], folder: Path, log, is_synced: bool = False) -> dict:
-    """Runs a command in a folder to its end: wall and CPU seconds, and the most memory that it had resident, in bytes."""
-    os.sync()
-    log.write(f"+ {' '.join(command)}\n")
-    log.flush()
-    began = time.monotonic()
-    process = subprocess.Popen(command, cwd=folder, env=tool.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        sys.exit(f"{tool.name} failed with {process.returncode}: {' '.join(command)}\nIts output is in {log.name}")
-    if is_synced:
-        subprocess.run(["sync", "--file-system", folder], check=True)
-    # Linux counts resident memory in KiB.
-    return {
-        "wall_s": time.monotonic() - began,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "memory_bytes": usage.ru_maxrss * 1024,
-    }
+STEPS = [
+    "init",
+    "first backup",
+    "unchanged backup",
+    "changed backup",
+    "restore",
+    "partial restore",
+    "check",
+    "check of all bytes",
+    "forget and reclaim",
+]
 
 
-def step(tool: tools.Tool, name: str, log) -> dict:
+def run(tool: tools.Tool, commands: tools.Commands, folder: Path, log, is_synced: bool = False) -> dict:
+    """Runs commands in a folder to their end: wall and CPU seconds in all, and the most memory that one had resident, in bytes."""
+    figures = {"wall_s": 0.0, "cpu_s": 0.0, "memory_bytes": 0}
+    for command in commands:
+        os.sync()
+        log.write(f"+ {' '.join(command)}\n")
+        log.flush()
+        began = time.monotonic()
+        process = subprocess.Popen(command, cwd=folder, env=tool.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            sys.exit(f"{tool.name} failed with {process.returncode}: {' '.join(command)}\nIts output is in {log.name}")
+        if is_synced:
+            subprocess.run(["sync", "--file-system", folder], check=True)
+        figures["wall_s"] += time.monotonic() - began
+        figures["cpu_s"] += usage.ru_utime + usage.ru_stime
+        # Linux counts resident memory in KiB.
+        figures["memory_bytes"] = max(figures["memory_bytes"], usage.ru_maxrss * 1024)
+    return figures
+
+
+def step(tool: tools.Tool, name: str, label: str, partial: str, log) -> dict:
     if name == "restore":
         tool.target.mkdir()
         return run(tool, tool.restore(), tool.target, log, is_synced=True) | {"comparison": compare(tool)}
-    commands = {"init": tool.init, "check": tool.check}
-    command = tool.backup(BACKUPS[name]) if name in BACKUPS else commands[name]()
+    if name == "partial restore":
+        tool.target.mkdir()
+        return run(tool, tool.restore_partly(partial), tool.target, log, is_synced=True)
+    commands = {"init": tool.init, "check": tool.check, "check of all bytes": tool.check_all, "forget and reclaim": tool.forget}
+    command = tool.backup(label) if name.endswith("backup") else commands[name]()
     return run(tool, command, tool.source.parent, log) | {"stored_bytes": file_bytes(tool.repository)}
 
 
 def read_all(folder: Path) -> None:
     for path in files_below(folder):
-        if not path.is_symlink():
-            path.read_bytes()
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                while file.read(1 << 20):
+                    pass
 
 
 def metadata(folder: Path) -> set[bytes]:
@@ -82,81 +95,54 @@ def compare(tool: tools.Tool) -> dict:
     }
 
 
-def round_of(number: int, work: Path, source: Path, revisions: Path, log) -> dict:
-    """One round; figures by step and program."""
+def round_of(number: int, work: Path, source: Path, states: List[Path], partial: str, programs: list, log) -> dict:
+    """One round; figures by step and program. Those of several changed states are added."""
     folder = work / "round"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     passphrase = folder / "passphrase"
     passphrase.write_text(secrets.token_urlsafe(24) + "\n")
     passphrase.chmod(0o600)
-    programs = [tool(folder / tool.name, source, passphrase) for tool in tools.TOOLS]
+    programs = [tool(folder / tool.name, source, passphrase) for tool in programs]
     results = {name: {} for name in STEPS}
-    for position, name in enumerate(STEPS):
-        if name == "changed backup":
-            source.rename(revisions / "a")
-            (revisions / "b").rename(source)
-        if name in BACKUPS:
-            read_all(source)
-        first = (number + position) % len(programs)
-        for tool in programs[first:] + programs[:first]:
-            print(f"round {number + 1}: {name}, {tool.name}", file=sys.stderr, flush=True)
-            results[name][tool.name] = step(tool, name, log)
-            shutil.rmtree(tool.target, ignore_errors=True)
-    source.rename(revisions / "b")
+    changed = states[1:]
+    steps = [(name, state) for name in STEPS for state in (changed if name == "changed backup" else [states[0]])]
+    current = states[0]
+    current.rename(source)
+    try:
+        for position, (name, state) in enumerate(steps):
+            if name == "changed backup":
+                source.rename(current)
+                current = state
+                current.rename(source)
+            if name.endswith("backup"):
+                read_all(source)
+            first = (number + position) % len(programs)
+            for tool in programs[first:] + programs[:first]:
+                print(f"round {number + 1}: {name}, {tool.name}", file=sys.stderr, flush=True)
+                figures = step(tool, name, f"{name.split()[0]}-{state.name}", partial, log)
+                results[name][tool.name] = add(results[name].get(tool.name), figures)
+                shutil.rmtree(tool.target, ignore_errors=True)
+    finally:
+        source.rename(current)
     shutil.rmtree(folder)
     return results
 
 
-def all_rounds(count: int, work: Path) -> list[dict]:
-    revisions, source = work / "revisions", work / "source"
+def add(before, figures: dict) -> dict:
+    if before is None:
+        return figures
+    summed = {key: before[key] + figures[key] for key in ("wall_s", "cpu_s")}
+    return figures | summed | {"memory_bytes": max(before["memory_bytes"], figures["memory_bytes"])}
+
+
+def all_rounds(count: int, work: Path, states: List[Path], partial: str, programs: list, log_path: Path) -> List[dict]:
+    source = work / "source"
     if source.exists():
-        # An earlier run was interrupted.
-        source.rename(revisions / ("b" if (revisions / "a").exists() else "a"))
-    log_path = work / "results" / "output.log"
-    results = []
+        # An earlier run was interrupted by force.
+        missing = [state for state in states if not state.exists()]
+        if len(missing) != 1:
+            sys.exit(f"{source} is a state of another corpus that an interrupted run left; move it back below {work}/corpora")
+        source.rename(missing[0])
     with log_path.open("w") as log:
-        for number in range(count):
-            (revisions / "a").rename(source)
-            results.append(round_of(number, work, source, revisions, log))
-    return results
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--icecore", required=True)
-    parser.add_argument("--commit", required=True)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
-    tools.Icecore.program = arguments.icecore
-    results = arguments.work / "results"
-    results.mkdir(exist_ok=True)
-
-    date = datetime.datetime.now(datetime.timezone.utc)
-    host = machine(arguments.work)
-    if host["busy_before"] > 0.1:
-        print(f"others use {host['busy_before']:.0%} of the machine: these figures are for trying the script only", file=sys.stderr)
-    rounds = all_rounds(arguments.rounds, arguments.work)
-    versions = {tool.name: tool.version() for tool in tools.TOOLS}
-    report = {
-        "date": date.isoformat(timespec="seconds"),
-        "commit": arguments.commit,
-        "machine": host,
-        "versions": versions,
-        "settings": {tool.name: tool.settings for tool in tools.TOOLS},
-        "corpus": corpus(arguments.work / "revisions"),
-        "rounds_count": len(rounds),
-        "restored": {tool.name: restored_as(rounds, tool.name) for tool in tools.TOOLS},
-        "medians": medians(rounds),
-        "rounds": rounds,
-    }
-    path = results / f"kernel-{arguments.commit}-{date:%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
-    print(table(report))
-    print(f"\nAll figures: {path}", file=sys.stderr)
-    if report["restored"]["icecore"] != "identical":
-        sys.exit("icecore did not bring everything back")
-
-
-main()
+        return [round_of(number, work, source, states, partial, programs, log) for number in range(count)]

@@ -4,6 +4,7 @@ use icecore::backend::LocalBackend;
 use icecore::backup::BackupOptions;
 use icecore::crypto::PassphraseCost;
 use icecore::format::Roles;
+use icecore::gc::GcOptions;
 use icecore::progress::Silent;
 use icecore::repository::{CreateOptions, Key, NewSlot, Recipient, Repository, Settings, SlotHolder};
 use icecore::runtime::Runtime;
@@ -110,6 +111,28 @@ fn inode_flags_come_back() {
         assert!(found.unwrap().contains(flags), "{name}");
     }
     assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+}
+
+#[test]
+fn what_is_kept_comes_back_after_forgetting_and_collecting() {
+    let made = Made::new(&Key::generate(&Runtime::system(3)));
+    folders::fill(&made.path("source"));
+    let first = made.back_up();
+    // Most of a large file goes, so that its packs are repacked; a file is new.
+    fs::write(made.path("source/noise/large"), &folders::noise(1, 3 << 20)[..300_000]).unwrap();
+    fs::write(made.path("source/more"), folders::noise(9, 2 << 20)).unwrap();
+    let second = made.back_up();
+    let listed = |id: &str| made.repository.find_snapshot_ids(&[id]).unwrap();
+    made.repository.forget(&listed(&first), &Silent).unwrap();
+    let verify = || made.must_read(KEY_FILE, &["verify"]);
+    verify();
+    let summary = made.repository.gc(&GcOptions::default(), &Silent).unwrap();
+    assert!(summary.deleted.packs > 0 && summary.left.packs == 0, "{summary:?}");
+    verify();
+    let shown = made.must_read(KEY_FILE, &["snapshots"]);
+    assert!(shown.contains(&second) && !shown.contains(&first), "{shown}");
+    made.must_read(KEY_FILE, &["restore", &second, "--target", made.path("second").to_str().unwrap()]);
+    folders::assert_same(&made.path("source"), &made.path("second"));
 }
 
 #[test]

@@ -150,12 +150,19 @@ impl Sessions {
     }
 }
 
-/// Checks `epochs/`. An epoch whose predecessor is not there stands alone: old ones are removed after their sweep.
+/// Checks `epochs/`. They are never removed: what a lost one condemns, a writer would take for safe.
 pub(super) fn check_epochs(reading: &Reading<'_>, repository: &Repository, listing: &Listing) -> Result<()> {
     let mut before: Option<(u32, [u8; 32])> = Some((0, [0; 32]));
+    let mut last = 0;
     for object in of_kind(listing, ObjectKind::Epoch) {
-        let Some(part) = read_part(reading, repository, object)? else { continue };
         let number = object.name.number();
+        let first_lost = ObjectName::epoch(last + 1);
+        if number.saturating_sub(last) > 1 && reading.is_gone(&first_lost) {
+            let message = format!("epochs {} to {} are not there, and they are never removed", last + 1, number - 1);
+            reading.findings.say(Some(first_lost), Some("EPOCH-2"), message);
+        }
+        last = number;
+        let Some(part) = read_part(reading, repository, object)? else { continue };
         let decode = || {
             let body = EpochBody::decode(&part.plaintext)?;
             body.check_predecessor(number, before.filter(|(last, _)| last + 1 == number).as_ref().map(|(_, hash)| hash))

@@ -318,6 +318,16 @@ fn swapped_objects_and_copies_under_other_names_are_found() {
 }
 
 #[test]
+fn a_lost_epoch_is_found() {
+    let fixture = Fixture::with_all_kinds();
+    fixture.set(&ObjectName::epoch(1), None);
+    for report in [fixture.check(), fixture.scrub()] {
+        let finding = report.findings.iter().find(|finding| finding.object == Some(ObjectName::epoch(1))).unwrap();
+        assert_eq!(finding.rule, Some("EPOCH-2"), "{finding:?}");
+    }
+}
+
+#[test]
 fn a_damaged_data_pack_names_all_files_that_suffer_and_no_others() {
     let fixture = Fixture::with_snapshots();
     let objects = fixture.objects();

@@ -188,7 +188,9 @@ impl<'a> Run<'a> {
         }
         let mut copier = Copier::new(repository, self.progress);
         let (condemned, mut unsaved) = self.copy(&planned, &mut copier)?;
-        if !condemned.is_empty() {
+        // Who began before a withdrawal may still read its snapshot: an epoch, even an empty one, tells those from the ones that begin now.
+        let begins_round = planned.snapshots.withdrawn.iter().any(|snapshot| !self.observations.is_older(&snapshot.id, epochs.newest));
+        if begins_round || !condemned.is_empty() {
             self.summary.condemned = condemned_sizes(&planned.plan, &condemned);
             if !epochs.publish(repository, own, condemned.into_iter().collect())? {
                 return Ok(None);
@@ -203,7 +205,7 @@ impl<'a> Run<'a> {
         copier.written.iter().for_each(|(_, size)| self.summary.written.add(*size));
         let copies: Vec<Pack> = copier.written.iter().map(|(pack, _)| *pack).collect();
         self.summary.objects_removed += sweep::refresh_index_objects(repository, &copies)?;
-        self.settle(&planned.snapshots, unsaved.is_empty())?;
+        self.settle(&planned.snapshots, &epochs, unsaved.is_empty())?;
         // Who is not open any more, and who begins now and looks for the marker, relies on nothing that was withdrawn.
         let swept = if gate.open.is_empty() { u32::MAX } else { swept_up_to(&epochs, &gate) };
         self.summary.objects_removed += settle::clean_up(repository, own, &mut self.observations, &markers, swept)?;
@@ -348,8 +350,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Decides about snapshots of dead sessions. With `all_saved` all that the whole ones need stands in packs that nobody condemned.
-    fn settle(&mut self, snapshots: &Snapshots, all_saved: bool) -> Result<()> {
+    /// Decides about snapshots of dead sessions. With `all_saved` all that the whole ones need stands in packs that nobody condemned. Where
+    /// another collector condemned more meanwhile, nobody knows (`SettleByNewEpochs`), and a later run decides.
+    fn settle(&mut self, snapshots: &Snapshots, epochs: &Epochs, all_saved: bool) -> Result<()> {
+        if self.repository.newest_epoch()? != epochs.newest {
+            return Ok(());
+        }
         let sessions = Sessions::list(self.repository, self.own)?;
         let settled = settle::settle(self.repository, snapshots.unsettled(&sessions), all_saved)?;
         self.summary.snapshots_settled = settled.closed;

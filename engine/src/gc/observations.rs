@@ -1,6 +1,6 @@
 //! What this collector saw of other sessions, kept between runs.
 //!
-//! A cache: where it is lost or does not make sense, observing starts again, and a dead session of another machine blocks the sweep for one
+//! A cache: where it is lost or not as it was written (a checksum tells), observing starts again, and a dead session of another machine blocks the sweep for one
 //! more lease. Times are those of the collector's own monotonic clock and only compared with times of the same origin.
 
 use super::sessions::OpenSession;
@@ -31,6 +31,10 @@ impl Observations {
         let clock = Arc::clone(&repository.runtime.clock);
         let mut observations = Self { path, clock, sessions: HashMap::new(), markers: HashMap::new() };
         let text = observations.path.as_ref().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        let Some((sum, text)) = text.split_once('\n') else { return observations };
+        if sum != checksum(text) {
+            return observations;
+        }
         let mut lines = text.lines();
         let origin = lines.next().and_then(|line| line.strip_prefix(FIRST_LINE));
         let is_same_origin = origin == Some(&crate::id::to_hex(&observations.clock.origin()));
@@ -78,6 +82,11 @@ impl Observations {
         }
     }
 
+    /// Whether the marker of a snapshot was seen before epoch `epoch` was published.
+    pub(super) fn is_older(&self, id: &SnapshotId, epoch: u32) -> bool {
+        self.markers.get(id).is_some_and(|seen| *seen < epoch)
+    }
+
     /// Keeps what was seen for the next run, where there is a cache folder.
     pub(super) fn save(&self) {
         let Some(path) = &self.path else { return };
@@ -88,6 +97,7 @@ impl Observations {
         for (id, epoch) in &self.markers {
             text.push_str(&format!("withdrawn {id} {epoch}\n"));
         }
+        let text = format!("{}\n{text}", checksum(&text));
         // A cache that cannot be written is none: the next run starts to observe anew.
         if let Some(folder) = path.parent()
             && std::fs::create_dir_all(folder).is_ok()
@@ -97,4 +107,8 @@ impl Observations {
             let _ = file.persist(path);
         }
     }
+}
+
+fn checksum(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex().to_string()
 }

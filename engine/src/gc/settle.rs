@@ -100,7 +100,7 @@ pub(super) fn clean_up(
 ) -> Result<u64> {
     let mut removed = 0;
     let listing = repository.list_snapshots()?;
-    let is_over = |id: &SnapshotId| observations.markers.get(id).is_some_and(|seen| *seen < swept);
+    let is_over = |id: &SnapshotId| observations.is_older(id, swept);
     for id in listing.snapshots.iter().filter(|id| listing.withdrawn.contains(id) && is_over(id)) {
         removed += u64::from(delete(repository, &ObjectName::snapshot(*id))?);
     }

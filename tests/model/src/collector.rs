@@ -273,14 +273,18 @@ impl World {
             }
             _ => {
                 let at = if shape.keeps(Rule::MarkerStays) { self.before_gate(shape) } else { At::Clean };
-                let publish = |world: &mut World, sweep: u8| {
+                let publish = |world: &mut World, epoch: u8, has_own: bool| {
                     world.epochs = world.epochs.max(me.epoch + 1);
                     world.condemned[me.epoch as usize] = me.packs;
-                    world.collectors[j] = Collector { epoch: sweep, has_own: true, packs: 0, plan: Plan::None, ..me };
+                    world.collectors[j] = Collector { epoch, has_own, packs: 0, plan: Plan::None, ..me };
                 };
-                go("publishes an epoch", me.packs.into(), at, &|world| publish(world, me.epoch + 1));
-                if me.epoch > 0 && !shape.keeps(Rule::GateOfNewest) {
-                    go("publishes an epoch and goes on with the one before", me.packs.into(), at, &|world| publish(world, me.epoch));
+                go("publishes an epoch", me.packs.into(), at, &|world| publish(world, me.epoch + 1, true));
+                if me.epoch > 0 {
+                    // The gate of its own epoch may stay shut for long. Until it opens, sweeps of older ones go on, around withdrawn snapshots, too.
+                    let has_own = !shape.keeps(Rule::GateOfNewest);
+                    go("publishes an epoch and goes on with the one before", me.packs.into(), at, &|world| {
+                        publish(world, me.epoch, has_own);
+                    });
                 }
             }
         }

@@ -175,6 +175,52 @@ fn a_restore_goes_on_though_its_snapshot_is_forgotten_before_the_rescue() {
 }
 
 #[test]
+fn withdrawals_are_cleaned_up_though_somebody_is_always_at_work() {
+    let mut fixture = Fixture::with_states(0..1);
+    // Nothing to condemn: both snapshots need the same frames, and their trees and refs are the same, too.
+    let again = super::fixture::backup_state(&fixture.repository, "daily", 0).unwrap();
+    fixture.keep(again, 0);
+    let cache = tempfile::tempdir().unwrap();
+    let (collector, _) = elsewhere(&fixture, cache.path());
+    let other = fixture.other_handle(3);
+    let older = Session::begin(&other, SessionKind::Reader).unwrap();
+    let forgotten = ObjectName::snapshot(fixture.kept[0].id);
+    fixture.forget(0);
+    let first = gc(&collector);
+    assert_eq!((first.epoch, first.condemned.packs), (Some(1), 0), "{first:?}");
+    assert!(fixture.repository.has(&forgotten).unwrap());
+    let younger = Session::begin(&other, SessionKind::Reader).unwrap();
+    older.close(true, Vec::new()).unwrap();
+    let second = gc(&collector);
+    assert_eq!(second.epoch, None, "{second:?}");
+    assert!(!fixture.repository.has(&forgotten).unwrap());
+    younger.close(true, Vec::new()).unwrap();
+    fixture.assert_whole();
+}
+
+#[test]
+fn damaged_observations_are_none() {
+    let mut fixture = Fixture::with_states(0..2);
+    let other = fixture.other_handle(3);
+    let session = Session::begin(&other, SessionKind::Reader).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let (collector, _) = elsewhere(&fixture, cache.path());
+    let forgotten = ObjectName::snapshot(fixture.kept[0].id);
+    fixture.forget(0);
+    assert_eq!(gc(&collector).epoch, Some(1));
+    let path = collector.cache_folder().unwrap().join("gc-observations");
+    let text = std::fs::read_to_string(&path).unwrap();
+    // One digit of an epoch: the withdrawal would seem to be older than an epoch that is none newer.
+    std::fs::write(&path, text.trim_end().to_owned() + "1\n").unwrap();
+    assert_eq!(gc(&collector).epoch, Some(2), "the withdrawal is seen for the first time again");
+    assert!(fixture.repository.has(&forgotten).unwrap());
+    session.close(true, Vec::new()).unwrap();
+    gc(&collector);
+    assert!(!fixture.repository.has(&forgotten).unwrap());
+    fixture.assert_whole();
+}
+
+#[test]
 fn what_says_how_a_session_with_a_tombstone_ended_stays() {
     let mut fixture = Fixture::with_states(0..2);
     let last = fixture.kept.pop().unwrap();
