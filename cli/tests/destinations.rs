@@ -21,9 +21,8 @@ struct Home(tempfile::TempDir);
 impl Home {
     fn new() -> Self {
         let home = Self(tempfile::tempdir().unwrap());
-        let made =
-            Command::new(PROGRAM).args(["init", "-r", "r", "--new-key-file", "k"]).env("HOME", home.0.path()).current_dir(home.0.path());
-        succeed(made);
+        let mut made = Command::new(PROGRAM);
+        succeed(made.args(["init", "-r", "r", "--new-key-file", "k"]).env("HOME", home.0.path()).current_dir(home.0.path()));
         home
     }
 
@@ -276,7 +275,8 @@ with tarfile.open("a.tar", encoding="utf-8", errors="surrogateescape") as archiv
             elif found.ischr() or found.isblk():
                 assert os.makedev(found.devmajor, found.devminor) == stat.st_rdev, path
             headers = found.pax_headers
-            if name == "text":
+            # Two names of one file; the first has the attributes.
+            if name in ("text", "zz other name") and not found.islnk():
                 assert headers["SCHILY.xattr.user.plain"] == "value"
                 assert headers["SCHILY.xattr.user.od%3Dd%25"].encode("utf-8", "surrogateescape") == b"a\0b\xff\n"
                 assert headers["SCHILY.acl.access"] == "user::rw-,user:65534:r--,group::r--,mask::r--,other::---"

@@ -115,7 +115,7 @@ fn trees_come_back(seeds: std::ops::Range<u64>) {
             assert!(!summary.damaged && listener.notices.lock().unwrap().is_empty(), "{:?}", listener.notices);
             assert_same(&format!("seed {seed} {round}"), &wanted, &describe(&target));
         }
-        // Another tree's leftovers give way, but for inode flags, which a restore only adds to what a file system gives.
+        // Another tree's leftovers give way, once they may be changed.
         let other = folder.path().join(format!("other{seed}"));
         Tree::make(&other, seed + 1_000);
         unlock(&other);

@@ -3,6 +3,7 @@
 use super::selection::Selection;
 use super::snapshots::short_id;
 use crate::context::Context;
+use crate::environment;
 use crate::exit::{Outcome, usage};
 use crate::names::shown;
 use crate::secrets::Secret;
@@ -57,16 +58,16 @@ pub(crate) struct Args {
     #[arg(long, group = "destination")]
     stdout: bool,
     /// File for the archive; an existing one is replaced
-    #[arg(long, value_name = "FILE", requires = "tar")]
+    #[arg(long, value_name = "FILE", requires = "tar", conflicts_with_all = ["target", "onto", "stdout"])]
     output: Option<PathBuf>,
     /// Deletes what is in the target and not in the snapshot: at and below --path, or everywhere; also what the backup left out on purpose
-    #[arg(long, requires = "target")]
+    #[arg(long, conflicts_with_all = ["onto", "tar", "stdout"])]
     delete: bool,
     /// Restores owners and groups by number; otherwise names that this machine knows decide
-    #[arg(long, requires = "target")]
+    #[arg(long, conflicts_with_all = ["onto", "tar", "stdout"])]
     numeric_owner: bool,
     /// Also onto a device that is mounted or in use
-    #[arg(long, requires = "onto")]
+    #[arg(long, conflicts_with_all = ["target", "tar", "stdout"])]
     force: bool,
     /// Reads back what was written and compares it with the snapshot; what differs is named (exit code 3)
     #[arg(long, conflicts_with_all = ["stdout", "tar", "dry_run"])]
@@ -119,6 +120,8 @@ fn own_places(context: &Context) -> anyhow::Result<Vec<PathBuf>> {
         Secret::KeyFile(file) | Secret::PasswordFile(file) => places.push(file),
         _ => {}
     }
+    places.extend(context.cache_folder());
+    places.extend(environment::data_folder().map(|folder| folder.join("icecore")));
     Ok(places)
 }
 

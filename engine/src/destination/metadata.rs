@@ -16,6 +16,8 @@ use std::os::fd::BorrowedFd;
 pub(super) const FORBIDDING_FLAGS: u32 = IFlags::IMMUTABLE.union(IFlags::APPEND).bits();
 /// No copy-on-write and compressed: btrfs takes the first only on empty files, and the second matters while writing.
 pub(super) const EARLY_FLAGS: u32 = IFlags::NOCOW.union(IFlags::COMPRESSED).bits();
+/// What folders pass on to what is made in them, and an entry may not have; the early ones are passed on too, for reasons of the file system.
+const INHERITED_FLAGS: u32 = IFlags::SYNC.union(IFlags::NODUMP).union(IFlags::NOATIME).union(IFlags::DIRSYNC).bits();
 /// What a person may set; anything else in an entry is not passed on to the kernel. The two without names in the list
 /// of constants are `FS_NOCOMP_FL` and `FS_DAX_FL`.
 const SETTABLE_FLAGS: u32 = IFlags::SECURE_REMOVAL.bits()
@@ -140,11 +142,10 @@ pub(super) fn restore(handle: &Handle<'_>, metadata: &Metadata, problems: &mut V
     }
     restore_times(handle, metadata, problems);
     let flags = metadata.inode_flags & !FORBIDDING_FLAGS;
-    if flags != 0 {
-        match handle {
-            Handle::Open(fd) => add_flags(*fd, flags, problems),
-            Handle::Node { .. } => report(problems, Aspect::Flags, "inode flags", Errno::OPNOTSUPP),
-        }
+    match handle {
+        Handle::Open(fd) => change_flags(*fd, flags, INHERITED_FLAGS, problems),
+        Handle::Node { .. } if flags != 0 => report(problems, Aspect::Flags, "inode flags", Errno::OPNOTSUPP),
+        Handle::Node { .. } => {}
     }
     !owner.no_right
 }
@@ -155,9 +156,13 @@ pub(super) fn is_restored(handle: &Handle<'_>, metadata: &Metadata, is_root: boo
     let (Handle::Open(fd) | Handle::Node { node: fd, .. }) = handle;
     let Ok(stat) = rustix::fs::fstat(fd) else { return false };
     let is_link = matches!(handle, Handle::Node { is_link: true, .. });
-    let has_flags = || {
-        let wanted = IFlags::from_bits_retain(metadata.inode_flags & SETTABLE_FLAGS);
-        wanted.is_empty() || matches!(handle, Handle::Open(fd) if rustix::fs::ioctl_getflags(fd).is_ok_and(|flags| flags.contains(wanted)))
+    let wanted = IFlags::from_bits_retain(metadata.inode_flags & SETTABLE_FLAGS);
+    let has_flags = || match handle {
+        Handle::Open(fd) => match rustix::fs::ioctl_getflags(fd) {
+            Ok(found) => found == with_flags(found, wanted, INHERITED_FLAGS),
+            Err(_) => wanted.is_empty(),
+        },
+        Handle::Node { .. } => wanted.is_empty(),
     };
     let (has_user, has_group) = (stat.st_uid == metadata.uid, stat.st_gid == metadata.gid);
     ((has_user && has_group) || !is_root)
@@ -281,14 +286,28 @@ fn restore_times(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<It
 
 /// Adds inode flags, as far as a person may set them.
 pub(super) fn add_flags(file: BorrowedFd<'_>, flags: u32, problems: &mut Vec<ItemProblem>) {
+    change_flags(file, flags, 0, problems);
+}
+
+/// Adds inode flags, as far as a person may set them, and takes away those of `unwanted` that are not added.
+fn change_flags(file: BorrowedFd<'_>, flags: u32, unwanted: u32, problems: &mut Vec<ItemProblem>) {
     let wanted = IFlags::from_bits_retain(flags & SETTABLE_FLAGS);
-    let set = rustix::fs::ioctl_getflags(file).and_then(|current| match current.contains(wanted) {
-        true => Ok(()),
-        false => rustix::fs::ioctl_setflags(file, current | wanted),
-    });
+    let set = match rustix::fs::ioctl_getflags(file) {
+        // A file system without flags has none too many.
+        Err(_) if wanted.is_empty() => return,
+        Err(e) => Err(e),
+        Ok(current) => match with_flags(current, wanted, unwanted) {
+            changed if changed == current => return,
+            changed => rustix::fs::ioctl_setflags(file, changed),
+        },
+    };
     if let Err(e) = set {
         report(problems, Aspect::Flags, format_args!("inode flags {:#x}", wanted.bits()), e);
     }
+}
+
+fn with_flags(current: IFlags, wanted: IFlags, unwanted: u32) -> IFlags {
+    (current - IFlags::from_bits_retain(unwanted)) | wanted
 }
 
 /// Takes [`FORBIDDING_FLAGS`] away, as far as that is allowed.

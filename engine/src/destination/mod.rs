@@ -258,7 +258,8 @@ impl Folder {
     /// another. Does nothing for another name of an earlier entry.
     ///
     /// Attributes that the entry does not have are removed, as far as they are a person's or root's (`user.`,
-    /// `trusted.`), ACLs or capabilities; inode flags are added, never removed. The time of last access stays as it is.
+    /// `trusted.`), ACLs or capabilities. Inode flags are added; sync, nodump, noatime and dirsync, which new things
+    /// take over from their folder, are also taken away. The time of last access stays as it is.
     ///
     /// # Errors
     /// The entry cannot be opened or is no longer what was prepared. What only in part could be restored is returned.
