@@ -35,14 +35,13 @@ pub(crate) fn is_interrupted() -> bool {
     INTERRUPTED_FLAG.get().is_some_and(|stop| stop.load(Ordering::Relaxed))
 }
 
-/// Standard input that ends with an error after a signal, also while it waits.
+/// A descriptor to read from that ends with an error after a signal, also while it waits.
 #[derive(Debug)]
-pub(crate) struct Stdin;
+pub(crate) struct Interruptible<F>(pub(crate) F);
 
-impl Read for Stdin {
+impl<F: AsFd> Read for Interruptible<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let stdin = io::stdin();
-        let fd = stdin.as_fd();
+        let fd = self.0.as_fd();
         loop {
             match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&LOOK_EVERY)) {
                 Ok(0) | Err(Errno::INTR) if !is_interrupted() => continue,

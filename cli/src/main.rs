@@ -3,6 +3,7 @@
 //! Standard output is the result, standard error everything else. All work on a repository is done by the engine; what lives here
 //! is what the engine must not have: a terminal, an environment, a home folder, signals.
 
+mod child;
 mod commands;
 mod context;
 mod environment;

@@ -485,8 +485,23 @@ fn passphrases_recipients_and_commands_are_ways_in_too() {
 #[test]
 fn every_command_has_help_with_an_example() {
     let home = Home::new();
-    let commands =
-        ["init", "backup", "restore", "snapshots", "ls", "cat", "stats", "forget", "check", "scrub", "key", "completions", "version"];
+    let commands = [
+        "init",
+        "backup",
+        "restore",
+        "snapshots",
+        "ls",
+        "cat",
+        "stats",
+        "forget",
+        "check",
+        "scrub",
+        "repair",
+        "gc",
+        "key",
+        "completions",
+        "version",
+    ];
     for command in commands {
         let help = home.run(0, &[command, "--help"]).stdout;
         assert!(help.contains(&format!("\n  icecore {command}")), "{command}: {help}");

@@ -126,6 +126,7 @@ pub mod gc;
 pub mod id;
 pub mod limits;
 pub mod progress;
+pub mod repair;
 pub mod repository;
 pub mod restore;
 pub mod retention;

@@ -68,7 +68,8 @@ def decode_config(body: bytes, number: int, before: Optional[bytes], admin: byte
     sizes = [cursor.u32() for _ in range(5)]
     counts = [cursor.u16() for _ in range(3)]
     cursor.zeros(2)
-    need(predecessor == (before or NO_HASH), "CFG-2", "predecessor is not the generation before")
+    need((predecessor == NO_HASH) == (number == 1), "CFG-2", "only generation 1 has no predecessor")
+    need((before or NO_HASH) in (predecessor, second), "CFG-2", "no predecessor is the generation before")
     need(number > 1 or second == NO_HASH, "CFG-2", "generation 1 with a second predecessor")
     need(key == admin, "CFG-3", "not the pinned admin key")
     frames_fit = all(4096 <= size <= 4_194_304 for size in sizes[3:])

@@ -131,6 +131,8 @@ def config(c: Any) -> None:
                          data_frame=4096, meta_frame=4_194_304, cutters=[w.cutter(3, 1, 64, 256, 4_194_304), w.cutter(9, 2, 512, 512, 512)],
                          restore_keys=keys, revoked=revoked)
     c.valid("config-second", "config", make_one(body, second), second, before=before.hex())
+    joins = w.config_body(predecessor=w.fixed("trailer hash of a fork"), second=before)
+    c.valid("config-joins-fork", "config", make_one(joins, second), second, before=before.hex())
     wrong("CFG-1", "flags-3-and-9", True, required=(1 << 3) + (1 << 9))
     wrong("CFG-2", "first-with-predecessor", predecessor=before)
     wrong("CFG-2", "first-with-second-predecessor", second=before)

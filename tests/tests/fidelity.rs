@@ -233,7 +233,7 @@ fn unreadable_things_are_named() {
         fs::write(source.join(path), path).unwrap();
     }
     for path in ["locked", "secret"] {
-        fs::set_permissions(source.join(path), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(source.join(path), fs::Permissions::from_mode(0o000)).unwrap();
     }
     let repository = create(Arc::new(MemoryBackend::new()), &Key::generate(&Runtime::system(1)));
     let listener = Listener::default();

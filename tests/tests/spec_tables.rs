@@ -57,7 +57,7 @@ const LIMITS: [(&str, &str, u64); 42] = [
 ];
 
 /// Rules that no error of the engine names, and why.
-const NAMED_NOWHERE: [(&str, &str); 12] = [
+const NAMED_NOWHERE: [(&str, &str); 10] = [
     ("CLOSED-3", "a snapshot that is gone is told of as missing, not as bytes that break a rule"),
     ("INDEX-3", "points to PACK-5, which is named"),
     ("INDEX-5", "points to rules of packs, which are named"),
@@ -65,8 +65,6 @@ const NAMED_NOWHERE: [(&str, &str); 12] = [
     ("OBJ-12", "no damage: the credential is too old, and the error says so"),
     ("OBJ-14", "points to the rules of the pages, which are named"),
     ("REFS-6", "what is missing is told of as missing, not as bytes that break a rule"),
-    ("REFS-7", "concerns a whole snapshot"),
-    ("SESS-4", "concerns a whole repository; where maintain did not write the withdrawal, SESS-3 is named"),
     ("SLOT-10", "points to the rules of objects, which are named"),
     ("SLOT-6", "no damage: the passphrase or key file is the wrong one, and the error says so"),
     ("SNAP-12", "concerns a whole snapshot"),

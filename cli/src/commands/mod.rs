@@ -9,6 +9,7 @@ mod gc;
 mod init;
 mod key;
 mod ls;
+mod repair;
 mod restore;
 mod rules;
 mod scrub;
@@ -55,6 +56,7 @@ pub(crate) enum Command {
     Forget(Box<forget::Args>),
     Check(check::Args),
     Scrub(scrub::Args),
+    Repair(Box<repair::Args>),
     Gc(gc::Args),
     #[command(subcommand)]
     Key(Box<key::Command>),
@@ -76,6 +78,7 @@ impl Command {
             Self::Forget(args) => forget::run(args, context),
             Self::Check(args) => check::run(args, context),
             Self::Scrub(args) => scrub::run(args, context),
+            Self::Repair(args) => repair::run(args, context),
             Self::Gc(args) => gc::run(args, context),
             Self::Key(command) => command.run(context),
             Self::Completions(args) => completions::run(args, context),

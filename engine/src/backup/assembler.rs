@@ -1,13 +1,13 @@
 //! The assembler: takes batches in order, stores what is new, builds the tree.
 
 use super::batch::{Batch, Found, Item, Numbered};
+use super::collected::Collected;
 use super::previous::Previous;
 use super::stat_cache::{StatCache, StatCacheBuilder};
-use super::{BackupOptions, BackupSummary, stat_cache_context, stat_cache_path};
+use super::{BackupOptions, BackupSummary, Feed, stat_cache_context, stat_cache_path};
 use crate::crypto::derive;
-use crate::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, KeyKind};
+use crate::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Key, KeyKind};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::snapshot::SourceKind;
 use crate::limits::INLINE_CHUNKS_MAX;
 use crate::progress::{Event, Progress};
 use crate::repository::{ChunkKind, ChunkUse, NodeStore, RefsCollector, Repository, Writer};
@@ -29,7 +29,9 @@ pub(super) struct Assembler<'a> {
     pub(super) tree: TreeBuilder,
     pub(super) summary: BackupSummary,
     pub(super) started: Timestamp,
-    pub(super) source_kind: SourceKind,
+    pub(super) feed: Feed,
+    /// Entries that are not in key order, until the end.
+    collected: Option<Collected>,
     /// What the last backup of the series saw.
     pub(super) cache: Option<Arc<StatCache>>,
     /// What this one sees; `None` where there is no cache folder, or where writing to it failed.
@@ -52,14 +54,14 @@ impl<'a> Assembler<'a> {
         repository: &'a Repository,
         options: &'a BackupOptions,
         progress: &'a dyn Progress,
-        source_kind: SourceKind,
+        feed: Feed,
         writer: Writer,
         previous: Previous<'a>,
     ) -> Result<Self> {
         let chunk_id_key = repository.credential.chunk_id_key.as_ref();
         let chunk_id_key = chunk_id_key.ok_or_else(|| Error::new(ErrorKind::Unauthorized, "this credential cannot name chunks"))?;
         let boundary_key = derive("icecore 1 tree boundary", &[chunk_id_key.bytes()]);
-        let path = stat_cache_path(repository, &options.series);
+        let path = if feed == Feed::Files { stat_cache_path(repository, &options.series) } else { None };
         // Without a cache a backup is slower and just as good.
         let next_cache = path.and_then(|path| StatCacheBuilder::create(&path, stat_cache_context(repository)).ok());
         Ok(Self {
@@ -71,7 +73,8 @@ impl<'a> Assembler<'a> {
             tree: TreeBuilder::new(*boundary_key.bytes(), KeyKind::Paths),
             summary: BackupSummary::default(),
             started: repository.runtime.clock.now(),
-            source_kind,
+            feed,
+            collected: (feed == Feed::Tar).then(Collected::default),
             cache: previous.cache(),
             next_cache,
             previous,
@@ -93,9 +96,8 @@ impl<'a> Assembler<'a> {
                 Item::Entry { entry, stat } => self.take_entry(entry, stat)?,
                 Item::Unmodified { entry, stat, content, uses } => self.take_unmodified(entry, stat, content, &uses)?,
                 Item::Failed { path, message } => {
-                    self.summary.files_failed += 1;
                     self.file = OpenFile::default();
-                    self.progress.event(Event::ItemFailed { item: &String::from_utf8_lossy(&path), message: &message });
+                    self.fail(&path, &message);
                 }
             }
         }
@@ -143,7 +145,9 @@ impl<'a> Assembler<'a> {
                 Some(recipe) => ChunkList::Recipe(recipe.finish(&mut NodeStore { writer: &mut self.writer, refs: &mut self.refs })?.id),
                 None => ChunkList::Inline(file.chunks.clone()),
             };
-            self.count(&entry, &file.chunks);
+            if self.collected.is_none() {
+                self.count(&entry, &file.chunks);
+            }
         }
         if let Some(stat) = stat.filter(|_| file.count <= CACHED_CHUNKS_MAX) {
             self.remember(&stat, &entry, file.chunks);
@@ -194,7 +198,41 @@ impl<'a> Assembler<'a> {
         }
     }
 
+    fn fail(&mut self, path: &[u8], message: &str) {
+        self.summary.files_failed += 1;
+        self.progress.event(Event::ItemFailed { item: &String::from_utf8_lossy(path), message });
+    }
+
     fn push_entry(&mut self, entry: Entry) -> Result<()> {
+        if let Some(collected) = &mut self.collected {
+            if let Some((key, message)) = collected.push(entry)? {
+                self.fail_key(key, &message);
+            }
+            return Ok(());
+        }
+        self.push_in_order(entry)
+    }
+
+    /// Puts the entries into the tree that could not be put there as they came.
+    pub(super) fn push_collected(&mut self) -> Result<()> {
+        let Some(collected) = self.collected.take() else { return Ok(()) };
+        let (entries, refused) = collected.finish()?;
+        refused.into_iter().for_each(|(key, message)| self.fail_key(key, &message));
+        for entry in entries {
+            if matches!(entry.kind, EntryKind::File(_)) {
+                self.count(&entry, &[]);
+            }
+            self.push_in_order(entry)?;
+        }
+        Ok(())
+    }
+
+    fn fail_key(&mut self, mut key: Key, message: &str) {
+        key.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b'/');
+        self.fail(&key, message);
+    }
+
+    fn push_in_order(&mut self, entry: Entry) -> Result<()> {
         self.summary.entries += 1;
         self.tree.push(entry, &mut NodeStore { writer: &mut self.writer, refs: &mut self.refs })
     }

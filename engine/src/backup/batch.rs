@@ -45,6 +45,16 @@ pub(super) enum Item {
     Failed { path: Vec<u8>, message: String },
 }
 
+impl Item {
+    /// About how much memory the lists of a file take that is used again.
+    pub(super) fn weight(&self) -> u64 {
+        match self {
+            Self::Unmodified { uses, .. } => 64 * uses.len() as u64,
+            _ => 0,
+        }
+    }
+}
+
 /// A chunk that was read.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -54,47 +64,51 @@ pub(super) struct Found {
     pub(super) place: Option<ChunkUse>,
 }
 
+/// A cutter of the config, and its id there.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub(super) cutter: Cutter,
+    pub(super) id: u32,
+}
+
 /// What workers need to make chunks out of bytes.
 #[derive(Debug)]
 pub(super) struct Chunking {
-    pub(super) cutter: Cutter,
-    pub(super) cutter_id: u32,
+    content: Cut,
+    fixed: Option<Cut>,
     pub(super) ids: ChunkIds,
     pub(super) index: Arc<LookupIndex>,
     pub(super) domain: DomainId,
 }
 
 impl Chunking {
-    /// With the first content-defined cutter of the config.
+    /// With the first content-defined cutter and the first fixed one of the config.
     pub(super) fn new(repository: &Repository, writer: &Writer) -> Result<Self> {
         let key = repository.credential.cutting_key.as_ref();
         let key: &Secret =
             key.ok_or_else(|| Error::new(ErrorKind::Unauthorized, "this credential cannot cut content; use one with the role backup"))?;
-        let content = repository.config.cutters.iter().find_map(|cutter| match cutter.method {
-            CutMethod::Content { min, average, max } => Some((cutter.id, min, average, max)),
-            CutMethod::Fixed(_) => None,
-        });
-        let (cutter_id, cutter) = match content {
-            Some((id, min, average, max)) => (id, Cutter::Content(ContentCutter::new(min, average, max, key.bytes())?)),
-            None => match repository.config.cutters.first().map(|cutter| (cutter.id, cutter.method)) {
-                Some((id, CutMethod::Fixed(size))) => (id, Cutter::Fixed(FixedCutter::new(size)?)),
-                _ => return Err(Error::rule("CFG-5", "the config has no cutter")),
-            },
-        };
+        let (mut content, mut fixed) = (None, None);
+        for cutter in &repository.config.cutters {
+            let id = cutter.id;
+            match cutter.method {
+                CutMethod::Content { min, average, max } if content.is_none() => {
+                    content = Some(Cut { cutter: ContentCutter::new(min, average, max, key.bytes())?.into(), id });
+                }
+                CutMethod::Fixed(size) if fixed.is_none() => fixed = Some(Cut { cutter: FixedCutter::new(size)?.into(), id }),
+                _ => {}
+            }
+        }
+        let content = content.or_else(|| fixed.take()).ok_or_else(|| Error::rule("CFG-5", "the config has no cutter"))?;
         let domain = repository.credential.author.certificate.domain();
-        Ok(Self { cutter, cutter_id, ids: ChunkIds::new(&repository.credential), index: writer.index(), domain })
+        Ok(Self { content, fixed, ids: ChunkIds::new(&repository.credential), index: writer.index(), domain })
     }
 
-    /// Where each chunk of `data[range]` ends. Gives what is left over when the last chunk may go on beyond (`is_last` false).
-    pub(super) fn cut(&self, data: &[u8], range: Range<usize>, is_last: bool) -> (Vec<Range<usize>>, usize) {
-        let mut chunks = Vec::new();
-        let mut start = range.start;
-        while start < range.end {
-            let Some(length) = self.cutter.next_cut(&data[start..range.end], is_last) else { break };
-            chunks.push(start..start + length);
-            start += length;
+    /// What cuts content, where the content says or at fixed sizes; a config may lack one of the two.
+    pub(super) fn cut(&self, is_fixed: bool) -> &Cut {
+        match &self.fixed {
+            Some(fixed) if is_fixed => fixed,
+            _ => &self.content,
         }
-        (chunks, start)
     }
 
     /// Names the chunks and looks them up.
@@ -112,6 +126,20 @@ impl Chunking {
     pub(super) fn place(&self, id: &ChunkId) -> Result<Option<ChunkUse>> {
         let place = self.index.lookup(id, self.domain)?;
         Ok(place.map(|place| ChunkUse { frame: place.frame, position: place.position }))
+    }
+}
+
+impl Cut {
+    /// Where each chunk of `data[range]` ends. Gives what is left over when the last chunk may go on beyond (`is_last` false).
+    pub(super) fn cut(&self, data: &[u8], range: Range<usize>, is_last: bool) -> (Vec<Range<usize>>, usize) {
+        let mut chunks = Vec::new();
+        let mut start = range.start;
+        while start < range.end {
+            let Some(length) = self.cutter.next_cut(&data[start..range.end], is_last) else { break };
+            chunks.push(start..start + length);
+            start += length;
+        }
+        (chunks, start)
     }
 }
 

@@ -10,11 +10,14 @@
 
 mod assembler;
 mod batch;
+mod collected;
+mod paths;
 mod previous;
 mod producer;
-mod publish;
+pub(crate) mod publish;
 mod stat_cache;
 mod stream;
+mod tar;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +41,9 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// Notices about given paths that a backup shows; the rest is counted.
+const NOTICES_MAX: usize = 20;
+
 /// What a backup is called and how it is made.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -56,6 +62,8 @@ pub struct BackupOptions {
     pub level: i32,
     /// Reads every file, also those that look unchanged.
     pub read_all: bool,
+    /// Files may be unchanged although their file system has another device number than before, as each snapshot of btrfs and ZFS has.
+    pub ignore_device: bool,
 }
 
 impl BackupOptions {
@@ -69,6 +77,7 @@ impl BackupOptions {
             time: None,
             level: 3,
             read_all: false,
+            ignore_device: false,
         }
     }
 
@@ -112,20 +121,47 @@ pub struct BackupSummary {
     pub duration_ns: u64,
 }
 
+/// Where entries come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Feed {
+    /// Paths, in key order, with a stat cache.
+    Files,
+    /// A stream that is one file.
+    Stream,
+    /// A tar stream, in any order.
+    Tar,
+}
+
+impl Feed {
+    /// As a snapshot has it.
+    fn kind(self) -> SourceKind {
+        match self {
+            Self::Files | Self::Tar => SourceKind::Files,
+            Self::Stream => SourceKind::Stream,
+        }
+    }
+}
+
 impl Repository {
     /// Backs up the folders and files of `roots`.
     ///
-    /// Items that cannot be read are reported to `progress` and counted; the snapshot is then marked as not whole.
+    /// Items that cannot be read, given paths that are missing among them, are reported to `progress` and counted; the snapshot is then
+    /// marked as not whole.
     ///
     /// # Errors
     /// [`ErrorKind::Unauthorized`] without the role backup, [`ErrorKind::Cancelled`] when `progress` says so (completed packs stay and are
     /// used by the next backup), [`ErrorKind::Busy`] where garbage collection gave this session up, or admin changed the keys since the
     /// repository was opened, otherwise what the backend says.
     pub fn backup(&self, roots: &Roots, source: &SourceOptions, options: &BackupOptions, progress: &dyn Progress) -> Result<BackupSummary> {
-        for notice in roots.notices() {
+        for notice in roots.notices().iter().take(NOTICES_MAX) {
             progress.event(Event::Notice { message: notice });
         }
-        self.run_backup(options, progress, SourceKind::Files, roots.paths(), |run| {
+        if let Some(more) = roots.notices().len().checked_sub(NOTICES_MAX).filter(|more| *more > 0) {
+            progress.event(Event::Notice {
+                message: &format!("{more} more paths are stored once or by their full path, for the same reasons"),
+            });
+        }
+        self.run_backup(options, progress, Feed::Files, roots.paths(), |run| {
             producer::start(run.repository, roots, source, options, &run.writer, run.cache.clone())
         })
     }
@@ -143,16 +179,36 @@ impl Repository {
     ) -> Result<BackupSummary> {
         let key = stream::key_of(name)?;
         let modified = options.time.unwrap_or_else(|| self.runtime.clock.now());
-        self.run_backup(options, progress, SourceKind::Stream, &[name.as_bytes().to_vec()], |run| {
+        self.run_backup(options, progress, Feed::Stream, &[name.as_bytes().to_vec()], |run| {
             stream::start(run.repository, key, modified, stream, &run.writer)
         })
+    }
+
+    /// Backs up what a tar stream holds, as files and folders; `name` is what the snapshot says that it is of.
+    ///
+    /// Members may come in any order and more than once, the last one counts. Names that are absolute or lead upwards, members below
+    /// something that is no folder, links to what did not come before them, and kinds that cannot be kept are reported to `progress`, counted
+    /// and skipped; the snapshot is then marked as not whole. Entries are held in memory until the end, content is not.
+    ///
+    /// # Errors
+    /// As [`Repository::backup`]. A stream that is no tar stream, ends early or fails ends the backup without a snapshot, and so do
+    /// names and attributes of more than 512 MiB ([`ErrorKind::Unavailable`]).
+    pub fn backup_tar(
+        &self,
+        name: &str,
+        stream: Box<dyn Read + Send>,
+        options: &BackupOptions,
+        progress: &dyn Progress,
+    ) -> Result<BackupSummary> {
+        let start = |run: &Assembler<'_>| tar::start(run.repository, stream, &run.writer);
+        self.run_backup(options, progress, Feed::Tar, &[name.as_bytes().to_vec()], start)
     }
 
     fn run_backup(
         &self,
         options: &BackupOptions,
         progress: &dyn Progress,
-        source_kind: SourceKind,
+        feed: Feed,
         paths: &[Vec<u8>],
         start: impl FnOnce(&Assembler<'_>) -> Result<Receiver<Numbered>>,
     ) -> Result<BackupSummary> {
@@ -162,7 +218,7 @@ impl Repository {
         self.require_newest_config()?;
         let began_ns = self.runtime.clock.monotonic_ns();
         let session = Session::begin(self, SessionKind::Writer)?;
-        match self.run_session(&session, options, progress, source_kind, paths, start) {
+        match self.run_session(&session, options, progress, feed, paths, start) {
             Ok((mut summary, cache)) => {
                 session.close(true, summary.snapshot.into_iter().collect())?;
                 // Only now: what the cache says must be in a snapshot that counts.
@@ -185,14 +241,14 @@ impl Repository {
         session: &Session<'_>,
         options: &BackupOptions,
         progress: &dyn Progress,
-        source_kind: SourceKind,
+        feed: Feed,
         paths: &[Vec<u8>],
         start: impl FnOnce(&Assembler<'_>) -> Result<Receiver<Numbered>>,
     ) -> Result<(BackupSummary, Option<StatCacheBuilder>)> {
         let index = self.open_index()?;
         let (_, condemned) = self.condemned()?;
         index.remove_packs(&condemned);
-        let cache = producer::open_cache(self, options);
+        let cache = if feed == Feed::Files { producer::open_cache(self, options) } else { None };
         let reader = FrameReader::new(self, Arc::clone(&index));
         let tree = match cache {
             Some(_) => None,
@@ -200,7 +256,7 @@ impl Repository {
             None => PreviousTree::newest(self, &reader, &options.series).unwrap_or_default(),
         };
         let writer = Writer::start(self, session, index, options.level)?;
-        let mut run = Assembler::new(self, options, progress, source_kind, writer, Previous::new(cache, tree.as_ref()))?;
+        let mut run = Assembler::new(self, options, progress, feed, writer, Previous::new(cache, tree.as_ref()))?;
         progress.event(Event::Phase { name: "backup", bytes_total: None, items_total: None });
         let batches = start(&run)?;
         let done = take_in_order(&batches, |batch| session.require_keys_unchanged().and_then(|()| run.take(batch)));

@@ -1,6 +1,6 @@
 //! The producer: walks folders, deals small files out to workers, reads large ones itself.
 
-use super::batch::{Batch, Chunking, Dispatcher, Item, Numbered};
+use super::batch::{Batch, Chunking, Cut, Dispatcher, Item, Numbered};
 use super::stat_cache::StatCache;
 use super::{BackupOptions, stat_cache_path};
 use crate::entry::{ChunkList, EntryKind, FileContent};
@@ -16,16 +16,21 @@ const HOLES_MAX: usize = 131_072;
 
 /// Files up to this size are read by workers, many in one batch.
 const SMALL_FILE_SIZE_MAX: u64 = 2 << 20;
+/// What a worker reads of a file that was small when it was found.
+const GROWN_FILE_SIZE_MAX: u64 = 16 << 20;
 /// A batch ends when it has this many bytes to read, or this many entries.
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_ENTRIES: usize = 512;
+/// Of files that are likely not to be read, this part of their size counts.
+const KNOWN_PART: u64 = 8;
 /// Large files are read in pieces of this size.
 const PIECE_LENGTH: usize = 4 << 20;
 
 /// Opens the stat cache of a series.
 pub(super) fn open_cache(repository: &Repository, options: &BackupOptions) -> Option<Arc<StatCache>> {
     let path = stat_cache_path(repository, &options.series)?;
-    StatCache::open(&path, super::stat_cache_context(repository)).map(Arc::new)
+    let cache = StatCache::open(&path, super::stat_cache_context(repository))?;
+    Some(Arc::new(if options.ignore_device { cache.ignoring_device() } else { cache }))
 }
 
 /// Starts walking; the batches come out of what is returned.
@@ -39,10 +44,22 @@ pub(super) fn start(
 ) -> Result<Receiver<Numbered>> {
     let known = cache.clone().filter(|_| !options.read_all).map(|cache| cache as Arc<dyn Known>);
     let walk = Walk::start(roots, source, known, &repository.runtime)?;
+    let missing: Vec<_> =
+        roots.failed().iter().map(|root| Ok(WalkItem::Failed { path: root.path.clone(), message: root.message.clone() })).collect();
+    start_with(repository, missing.into_iter().chain(walk), writer, cache)
+}
+
+/// As [`start`], with what a walk gave.
+pub(super) fn start_with(
+    repository: &Repository,
+    items: impl Iterator<Item = Result<WalkItem>> + Send + 'static,
+    writer: &Writer,
+    cache: Option<Arc<StatCache>>,
+) -> Result<Receiver<Numbered>> {
     let (dispatcher, batches) = Dispatcher::new(repository)?;
     let chunking = Arc::new(Chunking::new(repository, writer)?);
     let producer = Producer { dispatcher, chunking, cache, small: Vec::new(), small_bytes: 0 };
-    repository.runtime.executor.spawn("icecore-walk", Box::new(move || producer.run(walk)));
+    repository.runtime.executor.spawn("icecore-walk", Box::new(move || producer.run(items)));
     Ok(batches)
 }
 
@@ -58,12 +75,17 @@ struct Producer {
 #[allow(clippy::large_enum_variant, reason = "nearly all are entries")]
 enum Step {
     Entry(SourceEntry),
-    Failed { path: Vec<u8>, message: String },
+    Failed {
+        path: Vec<u8>,
+        message: String,
+    },
+    /// There is nothing left to do.
+    Done(Item),
 }
 
 impl Producer {
-    fn run(mut self, walk: Walk) {
-        for item in walk {
+    fn run(mut self, items: impl Iterator<Item = Result<WalkItem>>) {
+        for item in items {
             let goes_on = match item {
                 Ok(WalkItem::Entry(entry)) => self.take_entry(entry),
                 Ok(WalkItem::Failed { path, message }) => self.take_small(Step::Failed { path, message }, 0),
@@ -82,13 +104,37 @@ impl Producer {
 
     fn take_entry(&mut self, entry: SourceEntry) -> bool {
         let size = match &entry.entry.kind {
-            EntryKind::File(content) if entry.has_details => content.size,
+            EntryKind::File(content) => content.size,
             _ => 0,
         };
         match size > SMALL_FILE_SIZE_MAX {
-            true => self.flush() && self.read_large(entry),
-            false => self.take_small(Step::Entry(entry), size),
+            true => self.take_large(entry),
+            false if entry.has_details => self.take_small(Step::Entry(entry), size),
+            false => self.take_small(Step::Entry(entry), size / KNOWN_PART),
         }
+    }
+
+    /// Looks here whether a large file can be used again, since a worker would have to hold all of it if it cannot.
+    fn take_large(&mut self, mut entry: SourceEntry) -> bool {
+        let mut failed = None;
+        if !entry.has_details {
+            match reuse(&self.chunking, self.cache.as_deref(), &mut entry) {
+                Ok(Some(item)) => {
+                    let weight = item.weight();
+                    return self.take_small(Step::Done(item), weight);
+                }
+                Ok(None) => failed = entry.read_details().err(),
+                Err(error) => {
+                    self.flush();
+                    self.dispatcher.dispatch(|| Err(error));
+                    return false;
+                }
+            }
+        }
+        if let Some(error) = failed {
+            self.take_small(Step::Failed { path: entry.path(), message: error.to_string() }, 0);
+        }
+        self.flush() && self.read_large(entry)
     }
 
     fn take_small(&mut self, step: Step, size: u64) -> bool {
@@ -114,7 +160,7 @@ impl Producer {
     fn read_large(&mut self, mut entry: SourceEntry) -> bool {
         let chunking = Arc::clone(&self.chunking);
         let mut goes_on = true;
-        let outcome = read_content(&chunking, &mut entry, &mut Vec::new(), |data, ranges| {
+        let outcome = read_content(&chunking, &mut entry, u64::MAX, &mut Vec::new(), |data, ranges| {
             let chunking = Arc::clone(&chunking);
             let (data, bytes_read) = (std::mem::take(data), 0);
             goes_on = goes_on
@@ -140,6 +186,7 @@ fn small_batch(chunking: &Chunking, cache: Option<&StatCache>, steps: Vec<Step>,
     for step in steps {
         match step {
             Step::Failed { path, message } => batch.items.push(Item::Failed { path, message }),
+            Step::Done(item) => batch.items.push(item),
             Step::Entry(entry) => small_entry(chunking, cache, entry, &mut batch)?,
         }
     }
@@ -163,7 +210,7 @@ fn small_entry(chunking: &Chunking, cache: Option<&StatCache>, mut entry: Source
     let start = batch.data.len();
     let mut data = std::mem::take(&mut batch.data);
     let mut chunks = Vec::new();
-    let outcome = read_content(chunking, &mut entry, &mut data, |data, ranges| {
+    let outcome = read_content(chunking, &mut entry, GROWN_FILE_SIZE_MAX, &mut data, |data, ranges| {
         chunks.append(&mut chunking.find(data, ranges)?);
         Ok(())
     });
@@ -179,10 +226,9 @@ fn small_entry(chunking: &Chunking, cache: Option<&StatCache>, mut entry: Source
 
 /// What the last backup stored for an entry that has not changed, if all its chunks are still there.
 fn reuse(chunking: &Chunking, cache: Option<&StatCache>, entry: &mut SourceEntry) -> Result<Option<Item>> {
-    let Some(cached) = cache.and_then(|cache| cache.get(&entry.entry.key)).filter(|cached| cached.is_settled && cached.stat == entry.stat)
-    else {
-        return Ok(None);
-    };
+    let Some(cache) = cache else { return Ok(None) };
+    let cached = cache.get(&entry.entry.key).filter(|cached| cached.is_settled && cache.is_same(&cached.stat, &entry.stat));
+    let Some(cached) = cached else { return Ok(None) };
     let (EntryKind::File(_), EntryKind::File(content)) = (&entry.entry.kind, cached.entry.kind) else {
         entry.entry.metadata.xattrs = cached.entry.metadata.xattrs;
         entry.entry.metadata.inode_flags = cached.entry.metadata.inode_flags;
@@ -190,7 +236,7 @@ fn reuse(chunking: &Chunking, cache: Option<&StatCache>, entry: &mut SourceEntry
         return Ok(Some(Item::Entry { entry, stat: Some(stat) }));
     };
     let ChunkList::Inline(chunks) = &content.chunks else { return Ok(None) };
-    if content.cutter != chunking.cutter_id {
+    if content.cutter != chunking.cut(entry.is_fixed).id {
         return Ok(None);
     }
     let mut uses = Vec::with_capacity(chunks.len());
@@ -204,7 +250,7 @@ fn reuse(chunking: &Chunking, cache: Option<&StatCache>, entry: &mut SourceEntry
 }
 
 /// How reading a file went.
-enum Outcome {
+pub(super) enum Outcome {
     /// As it was found.
     Whole(FileContent),
     /// It changed meanwhile: what was read is stored, and why it may be torn.
@@ -222,56 +268,64 @@ fn end_file(items: &mut Vec<Item>, mut entry: SourceEntry, outcome: Result<Outco
             return;
         }
     };
-    let stat = torn.is_none().then_some(entry.stat);
-    if let Some(message) = torn {
-        items.push(Item::Failed { path: entry.path(), message });
-    }
+    // What stat says of a device does not change when its content does.
+    let stat = (torn.is_none() && !entry.is_device()).then_some(entry.stat);
+    let torn = torn.map(|message| Item::Failed { path: entry.path(), message });
     entry.entry.kind = EntryKind::File(content);
     items.push(Item::Entry { entry: entry.entry, stat });
+    // After the entry: a failure drops the chunks that came and belong to no entry.
+    items.extend(torn);
 }
 
-/// Reads the ranges of a file outside its holes, appends them to `data` and hands out where they are cut. `take` may empty `data`.
-fn read_content(
+/// Reads the ranges of a file outside its holes, up to `size_max`, appends them to `data` and hands out where they are cut. `take` may empty `data`.
+pub(super) fn read_content(
     chunking: &Chunking,
     entry: &mut SourceEntry,
+    size_max: u64,
     data: &mut Vec<u8>,
     mut take: impl FnMut(&mut Vec<u8>, Vec<Range<usize>>) -> Result<()>,
 ) -> Result<Outcome> {
     let file = entry.open()?;
     let opened = file.stat();
-    let mut content = FileContent { size: opened.size, cutter: chunking.cutter_id, ..FileContent::default() };
+    // It may have changed since the walk saw it, as log files do all the time: then it is stored as it is now, which is whole as well.
+    let is_as_found = opened == entry.stat || entry.refresh_from(&file)?;
+    let cut = chunking.cut(entry.is_fixed);
+    let mut content = FileContent { size: opened.size.min(size_max), cutter: cut.id, ..FileContent::default() };
     let mut end = 0;
-    let mut ended_early = false;
+    let mut ended_early = opened.size > size_max;
     for range in file.data_ranges() {
-        let mut range = range?;
+        let range = range?;
+        let mut range = range.start..range.end.min(content.size);
+        if range.is_empty() {
+            break;
+        }
         match range.start > end {
             true if content.holes.len() < HOLES_MAX => content.holes.push((end, range.start - end)),
             // Stored as the zeros that it reads as.
             true => range.start = end,
             false => {}
         }
-        end = read_range(chunking, &file, &range, data, &mut take)?;
+        end = read_range(cut, &file, &range, data, &mut take)?;
         if end < range.end {
             ended_early = true;
             break;
         }
     }
-    match ended_early {
-        true => content.size = end,
-        false if end < content.size => content.holes.push((end, content.size - end)),
-        false => {}
+    let after = file.stat_after()?;
+    // What was cut off meanwhile is no hole.
+    content.size = if ended_early { end } else { content.size.min(after.size).max(end) };
+    if end < content.size {
+        content.holes.push((end, content.size - end));
     }
-    let torn = opened != entry.stat || ended_early || file.stat_after()? != opened;
-    entry.entry.metadata.modified = opened.modified;
-    Ok(match torn {
-        true => Outcome::Torn(content, "it changed while it was read; what is stored may be a mixture of old and new".into()),
-        false => Outcome::Whole(content),
+    Ok(match is_as_found && !ended_early && after == opened {
+        true => Outcome::Whole(content),
+        false => Outcome::Torn(content, "it changed while it was read; what is stored may be a mixture of old and new".into()),
     })
 }
 
 /// Reads one range in pieces; gives where it ended, which is early where the file was cut short.
 fn read_range(
-    chunking: &Chunking,
+    cut: &Cut,
     file: &SourceFile,
     range: &Range<u64>,
     data: &mut Vec<u8>,
@@ -287,7 +341,7 @@ fn read_range(
         data.truncate(filled + length);
         offset += length as u64;
         let is_last = length < wanted || offset == range.end;
-        let (ranges, cut_to) = chunking.cut(data, start..data.len(), is_last);
+        let (ranges, cut_to) = cut.cut(data, start..data.len(), is_last);
         let rest = data[cut_to..].to_vec();
         if !ranges.is_empty() {
             take(data, ranges)?;

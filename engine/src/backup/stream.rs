@@ -33,7 +33,7 @@ pub(super) fn start(
     let (dispatcher, batches) = Dispatcher::new(repository)?;
     let chunking = Arc::new(Chunking::new(repository, writer)?);
     let metadata = Metadata { mode: 0o600, modified, ..Metadata::default() };
-    let entry = Entry { key, kind: EntryKind::File(FileContent { cutter: chunking.cutter_id, ..FileContent::default() }), metadata };
+    let entry = Entry { key, kind: EntryKind::File(FileContent { cutter: chunking.cut(false).id, ..FileContent::default() }), metadata };
     let mut producer = Producer { dispatcher, chunking, entry };
     let work = move || {
         if let Err(error) = producer.read(stream) {
@@ -56,14 +56,14 @@ impl Producer {
         let mut data = Vec::new();
         loop {
             let before = data.len();
-            let limit = (PIECE_LENGTH + self.chunking.cutter.length_max()).saturating_sub(before) as u64;
+            let limit = (PIECE_LENGTH + self.chunking.cut(false).cutter.length_max()).saturating_sub(before) as u64;
             let length = (&mut stream)
                 .take(limit)
                 .read_to_end(&mut data)
                 .map_err(|error| Error::io("reading the stream", error).with_kind(ErrorKind::Unavailable))?;
             size += length as u64;
             let is_last = (length as u64) < limit;
-            let (ranges, cut_to) = self.chunking.cut(&data, 0..data.len(), is_last);
+            let (ranges, cut_to) = self.chunking.cut(false).cut(&data, 0..data.len(), is_last);
             let rest = data[cut_to..].to_vec();
             let (chunking, bytes_read) = (Arc::clone(&self.chunking), length as u64);
             let work = move || {

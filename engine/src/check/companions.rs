@@ -89,13 +89,9 @@ pub(super) fn check_sessions(reading: &Reading<'_>, repository: &Repository, lis
         let Some(part) = read_part(reading, repository, object)? else { continue };
         let decode = || {
             let body = WithdrawnBody::decode(&part.plaintext)?;
-            let snapshot = SnapshotId(object.name.id());
-            match repository.may_withdraw(snapshot, &body, &part.certificate, &sessions.snapshots.closed)? {
-                true => Ok(()),
-                false => Err(Error::rule("SESS-3", "a withdrawal of another session's snapshot, not written by maintain")),
-            }
+            repository.check_withdrawal(SnapshotId(object.name.id()), &body, &part.certificate, &sessions.snapshots)
         };
-        if reading.judge(&object.name, decode().map_err(|error: Error| named(error, &object.name)))?.is_some() {
+        if reading.judge(&object.name, decode().map_err(|error| named(error, &object.name)))?.is_some() {
             sessions.snapshots.withdrawn.insert(SnapshotId(object.name.id()));
         }
     }

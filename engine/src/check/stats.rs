@@ -1,6 +1,6 @@
 //! How much there is: what people put in, what of it is unique, what is stored.
 
-use super::snapshots::FrameSet;
+use super::uses::FrameSet;
 use crate::backend::{BackendExt, ObjectKind};
 use crate::entry::{EntryKind, KeyKind};
 use crate::error::{Error, ErrorKind, Result};

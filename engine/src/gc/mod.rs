@@ -25,10 +25,15 @@ mod settle;
 mod snapshots;
 mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use plan::{GcPlan, PackGroup};
 pub use sessions::OpenSession;
+
+pub(crate) use epochs::{Epochs, Pack};
+pub(crate) use repack::Copier;
+pub(crate) use settle::remove_own;
+pub(crate) use sweep::{INDEXED_PACKS_MIN, delete, refresh_index_objects};
 
 use crate::backend::ObjectName;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,13 +42,11 @@ use crate::format::session::SessionKind;
 use crate::id::{DomainId, SessionId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Session};
-use epochs::{Epochs, Pack};
 use mark::Mark;
 use observations::Observations;
-use repack::Copier;
 use sessions::Sessions;
 use snapshots::Snapshots;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// How often a collector starts over because another one was faster.
 const STARTS_MAX: u32 = 4;
@@ -126,7 +129,7 @@ impl Repository {
             match result {
                 Ok(Some(mut summary)) => {
                     closed?;
-                    settle::remove_own(self, own)?;
+                    remove_own(self, own)?;
                     summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
                     return Ok(summary);
                 }
@@ -204,7 +207,7 @@ impl<'a> Run<'a> {
         self.summary.bytes_copied = copier.bytes_copied;
         copier.written.iter().for_each(|(_, size)| self.summary.written.add(*size));
         let copies: Vec<Pack> = copier.written.iter().map(|(pack, _)| *pack).collect();
-        self.summary.objects_removed += sweep::refresh_index_objects(repository, &copies)?;
+        self.summary.objects_removed += refresh_index_objects(repository, &copies, &BTreeSet::new())?;
         self.settle(&planned.snapshots, &epochs, unsaved.is_empty())?;
         // Who is not open any more, and who begins now and looks for the marker, relies on nothing that was withdrawn.
         let swept = if gate.open.is_empty() { u32::MAX } else { swept_up_to(&epochs, &gate) };
@@ -285,8 +288,9 @@ impl<'a> Run<'a> {
 
     fn say_unsaved(&self, (kind, pack): &Pack) {
         let name = ObjectName::pack(*kind, *pack);
-        self.progress
-            .event(Event::Notice { message: &format!("{name} holds frames that are needed and cannot be copied; it stays; run scrub") });
+        self.progress.event(Event::Notice {
+            message: &format!("{name} holds frames that are needed and cannot be copied; it stays; see `icecore repair`"),
+        });
     }
 
     /// Gives up older sessions that are dead and notes for whom the sweep has to wait.
@@ -342,7 +346,7 @@ impl<'a> Run<'a> {
             if self.progress.is_cancelled() {
                 return Err(Error::new(ErrorKind::Cancelled, "garbage collection was stopped; the next run goes on"));
             }
-            if sweep::delete(self.repository, &object.name)? {
+            if delete(self.repository, &object.name)? {
                 self.summary.deleted.add(object.size);
             }
             self.progress.event(Event::Advance { bytes: object.size, items: 1 });

@@ -289,7 +289,8 @@ fn check_table(name: &ObjectName, candidate: &Candidate, tail: &PackTail, mark: 
     match live_bytes == candidate.live_bytes {
         true => Ok(is_needed),
         false => {
-            let message = format!("{name}: an index object or the cache tells something else of it than its own table; run check");
+            let message =
+                format!("{name}: an index object or the cache tells something else of it than its own table; see `icecore repair`");
             Err(Error::new(ErrorKind::Damaged, message))
         }
     }

@@ -7,9 +7,9 @@ use super::mark::Mark;
 use super::plan::Candidate;
 use crate::backend::{ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::FrameRecord;
 use crate::format::object::HEADER_LENGTH;
 use crate::format::session::SessionRecord;
+use crate::format::{FrameRecord, Tables};
 use crate::id::{ChunkId, FrameId, PackId, SessionId};
 use crate::limits::{FRAMES_LENGTH_MAX, PACK_FRAMES_MAX, PACK_SESSIONS_MAX, TABLES_LENGTH_MAX};
 use crate::progress::{Event, Progress};
@@ -21,14 +21,14 @@ const KINDS: [ObjectKind; 3] = [ObjectKind::DataPack, ObjectKind::MetaPack, Obje
 const TABLES_LENGTH_END: usize = TABLES_LENGTH_MAX / 4;
 
 /// Copies frames.
-pub(super) struct Copier<'a> {
+pub(crate) struct Copier<'a> {
     repository: &'a Repository,
     progress: &'a dyn Progress,
     open: [Option<OpenCopy<'a>>; KINDS.len()],
     /// Packs that were written and read back, with their sizes.
-    pub(super) written: Vec<(Pack, u64)>,
+    pub(crate) written: Vec<(Pack, u64)>,
     /// Bytes of frames that were copied.
-    pub(super) bytes_copied: u64,
+    pub(crate) bytes_copied: u64,
 }
 
 /// A pack of copies on its way.
@@ -46,7 +46,7 @@ struct Source<'a> {
 }
 
 impl<'a> Copier<'a> {
-    pub(super) fn new(repository: &'a Repository, progress: &'a dyn Progress) -> Self {
+    pub(crate) fn new(repository: &'a Repository, progress: &'a dyn Progress) -> Self {
         Self { repository, progress, open: Default::default(), written: Vec::new(), bytes_copied: 0 }
     }
 
@@ -76,11 +76,21 @@ impl<'a> Copier<'a> {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let sessions = tail.tables.sessions.iter().map(|session| (session.id(), session)).collect();
+        self.copy_of(name, &tail.tables, is_wanted)
+    }
+
+    /// Copies frames of a pack of which `tables` tell; false where any of them cannot be copied.
+    pub(crate) fn copy_of(
+        &mut self,
+        name: ObjectName,
+        tables: &Tables,
+        is_wanted: impl Fn(&FrameRecord, &Self) -> Result<bool>,
+    ) -> Result<bool> {
+        let sessions = tables.sessions.iter().map(|session| (session.id(), session)).collect();
         let source = Source { name, sessions };
         let mut offset = HEADER_LENGTH as u64;
         let mut is_complete = true;
-        for frame in &tail.tables.contents.frames {
+        for frame in &tables.contents.frames {
             if is_wanted(frame, self)? {
                 is_complete &= self.copy_frame(&source, frame, offset)?;
             }
@@ -91,7 +101,7 @@ impl<'a> Copier<'a> {
 
     fn copy_frame(&mut self, source: &Source<'_>, frame: &FrameRecord, offset: u64) -> Result<bool> {
         if self.progress.is_cancelled() {
-            return Err(Error::new(ErrorKind::Cancelled, "garbage collection was stopped; nothing was condemned"));
+            return Err(Error::new(ErrorKind::Cancelled, "it was stopped; nothing was condemned"));
         }
         let Some(bytes) = self.read(&source.name, offset, &frame.hash, frame.sealed_length)? else { return Ok(false) };
         let Some(record) = source.sessions.get(&frame.id.session) else { return Ok(false) };
@@ -152,7 +162,7 @@ impl<'a> Copier<'a> {
     }
 
     /// Ends all packs; everything that was copied is durable and was read back when this returns.
-    pub(super) fn finish(&mut self) -> Result<()> {
+    pub(crate) fn finish(&mut self) -> Result<()> {
         (0..KINDS.len()).try_for_each(|lane| self.end(lane))
     }
 }

@@ -1,7 +1,7 @@
 //! Collections over small repositories in memory: what goes, what stays, what an interruption leaves.
 
 mod crashes;
-mod fixture;
+pub(crate) mod fixture;
 mod sessions;
 
 use super::*;

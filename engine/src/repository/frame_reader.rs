@@ -188,7 +188,15 @@ impl Keys {
             return Ok(record.clone());
         }
         let name = ObjectName::pack(place.kind, place.pack);
-        let tail = repository.read_pack_tail(&name, repository.backend.size(&name)?)?;
+        let tail = match repository.read_pack_tail(&name, repository.backend.size(&name)?) {
+            // Its end is damaged, its frames need not be: an index object or the cache told where they lie.
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                let record = repository.read_session(place.id.session).map_err(|_| error)?.record;
+                self.records.lock().insert(record.id(), record.clone());
+                return Ok(record);
+            }
+            tail => tail?,
+        };
         let mut records = self.records.lock();
         records.extend(tail.tables.sessions.into_iter().map(|record| (record.id(), record)));
         let missing = || Error::rule("PACK-7", format!("{name}: no session record for frame {}", place.id));

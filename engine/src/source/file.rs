@@ -1,4 +1,4 @@
-//! The content of one regular file.
+//! The content of one regular file, or of a block device that is read like one.
 
 use super::folder::Folder;
 use super::stat::{Facts, StatKey};
@@ -11,10 +11,12 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+const REPLACED: &str = "another file took its place since it was found";
+
 /// Below this the kernel reads all of it ahead anyway.
 const ADVISE_SIZE_MIN: u64 = 128 << 10;
 
-/// A regular file that is open for reading. Several threads may read it at once.
+/// A regular file or block device that is open for reading. Several threads may read it at once.
 #[derive(Debug)]
 pub struct SourceFile {
     fd: OwnedFd,
@@ -22,9 +24,12 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// Opens `name` in `folder` if it is still the regular file that `expected` was taken from.
-    pub(crate) fn open(folder: &Arc<Folder>, name: &CStr, expected: &StatKey) -> io::Result<Self> {
+    /// Opens `name` in `folder` if it is still the regular file (the device, with `is_device`) that `expected` was taken from.
+    pub(crate) fn open(folder: &Arc<Folder>, name: &CStr, expected: &StatKey, is_device: bool) -> io::Result<Self> {
         let parent = folder.fd()?;
+        if is_device {
+            return open_device(&parent, name, expected).map(|(fd, facts)| Self { fd, facts });
+        }
         // `O_NONBLOCK`: a pipe that took the file's place must not make us wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         // Allowed to the owner and to root; for all others the attempt costs one call.
@@ -34,7 +39,7 @@ impl SourceFile {
         };
         let facts = Facts::new(&fstat(&fd)?);
         if facts.kind != FileType::RegularFile || (facts.key.device, facts.key.inode) != (expected.device, expected.inode) {
-            return Err(io::Error::other("another file took its place since it was found"));
+            return Err(io::Error::other(REPLACED));
         }
         if facts.key.size >= ADVISE_SIZE_MIN {
             // Only a hint; a file system that does not take it reads as well.
@@ -45,6 +50,10 @@ impl SourceFile {
 
     pub(crate) fn fd(&self) -> &OwnedFd {
         &self.fd
+    }
+
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// What it was when it was opened. Where this differs from the walk's, it changed since.
@@ -75,7 +84,7 @@ impl SourceFile {
     /// says that it has allocated as much as the file is long.
     pub fn data_ranges(&self) -> DataRanges<'_> {
         let size = self.facts.key.size;
-        DataRanges { fd: &self.fd, next: 0, size, is_dense: self.facts.allocated >= size }
+        DataRanges { fd: &self.fd, next: 0, size, is_dense: self.facts.kind == FileType::BlockDevice || self.facts.allocated >= size }
     }
 
     /// What it is now. Where this differs from [`SourceFile::stat`], it changed while it was read.
@@ -83,8 +92,28 @@ impl SourceFile {
     /// # Errors
     /// [`crate::ErrorKind::Unavailable`] where the file system does not answer.
     pub fn stat_after(&self) -> Result<StatKey> {
-        fstat(&self.fd).map(|stat| Facts::new(&stat).key).map_err(|error| Error::io("reading the file's state", error.into()))
+        facts_of(&self.fd).map(|facts| facts.key).map_err(|error| Error::io("reading the file's state", error))
     }
+}
+
+/// Opens `name` in `folder` if it is still the block device that `expected` was taken from.
+pub(crate) fn open_device(folder: &OwnedFd, name: &CStr, expected: &StatKey) -> io::Result<(OwnedFd, Facts)> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = openat(folder, name, flags, Mode::empty())?;
+    let facts = facts_of(&fd)?;
+    match facts.kind == FileType::BlockDevice && (facts.key.device, facts.key.inode) == (expected.device, expected.inode) {
+        true => Ok((fd, facts)),
+        false => Err(io::Error::other(REPLACED)),
+    }
+}
+
+/// What an open file says of itself; of a device the size is that of what lies on it.
+fn facts_of(fd: &OwnedFd) -> io::Result<Facts> {
+    let mut facts = Facts::new(&fstat(fd)?);
+    if facts.kind == FileType::BlockDevice {
+        facts.key.size = seek(fd, SeekFrom::End(0))?;
+    }
+    Ok(facts)
 }
 
 /// Iterates over the ranges of a file outside its holes; see [`SourceFile::data_ranges`]. Not to be used by two threads at once.

@@ -20,6 +20,7 @@ mod owners;
 mod roots;
 mod rules;
 mod stat;
+pub(crate) mod tar;
 #[cfg(test)]
 mod tests;
 mod visit;
@@ -29,7 +30,7 @@ mod workers;
 pub use file::{DataRanges, SourceFile};
 pub use options::SourceOptions;
 pub(crate) use owners::{GROUPS, USERS, local_accounts};
-pub use roots::Roots;
+pub use roots::{FailedRoot, Roots};
 pub use stat::StatKey;
 pub use walk::Walk;
 
@@ -73,17 +74,26 @@ pub struct SourceEntry {
     pub stat: StatKey,
     /// Whether extended attributes and inode flags were read; not so where [`Known::is_known`] said yes.
     pub has_details: bool,
+    /// Whether its content is to be cut at fixed sizes, see [`SourceOptions::fixed`].
+    pub is_fixed: bool,
     folder: Option<Arc<Folder>>,
+    /// The name in `folder` of a block device that is read as a file; it need not be that in the key.
+    device: Option<CString>,
 }
 
 impl SourceEntry {
-    /// Opens the content of a regular file (of a hard link too).
+    /// Whether it is a block device that was given by name and is read as a file. Its stat does not tell whether its content changed.
+    pub fn is_device(&self) -> bool {
+        self.device.is_some()
+    }
+
+    /// Opens the content of a regular file (of a hard link too) or of a device that is read as a file.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where it vanished, [`ErrorKind::Unavailable`] where it may not be read or is another file by now.
     pub fn open(&self) -> Result<SourceFile> {
         let (folder, name) = self.place()?;
-        SourceFile::open(folder, &name, &self.stat).map_err(|error| Error::io(self.shown_path(), error))
+        SourceFile::open(folder, &name, &self.stat, self.is_device()).map_err(|error| Error::io(self.shown_path(), error))
     }
 
     /// Reads extended attributes and inode flags that the walk left unread. Does nothing where it read them.
@@ -114,6 +124,23 @@ impl SourceEntry {
         self.take_details(details)
     }
 
+    /// Takes over what the open file says of itself where it changed since it was found: the file is then backed up as it was when it
+    /// was opened. False where it changed its owner, whose name only the walk knows.
+    ///
+    /// # Errors
+    /// As [`SourceEntry::open`].
+    pub fn refresh_from(&mut self, file: &SourceFile) -> Result<bool> {
+        let metadata = &mut self.entry.metadata;
+        let facts = file.facts();
+        metadata.mode = facts.mode;
+        metadata.modified = facts.key.modified;
+        let is_same_owner = (metadata.uid, metadata.gid) == (facts.uid, facts.gid);
+        self.stat = facts.key;
+        self.has_details = false;
+        self.read_details_from(file)?;
+        Ok(is_same_owner)
+    }
+
     /// Keeps what was read even where something could not be.
     fn take_details(&mut self, details: details::Details) -> Result<()> {
         self.entry.metadata.inode_flags = details.inode_flags;
@@ -139,8 +166,9 @@ impl SourceEntry {
 
     /// How `folder` reaches it: a folder's entry holds the folder itself, all else is found by its name in the folder above.
     fn reach(&self) -> &[u8] {
-        match self.entry.kind {
-            EntryKind::Folder => b".",
+        match (&self.entry.kind, &self.device) {
+            (EntryKind::Folder, _) => b".",
+            (_, Some(device)) => device.to_bytes(),
             _ => self.entry.key.rsplit(|byte| *byte == 0).next().unwrap_or_default(),
         }
     }

@@ -32,4 +32,7 @@ pub struct SourceOptions {
     pub exclude_if_present: Vec<String>,
     /// Leaves out regular files larger than so many bytes.
     pub exclude_larger_than: Option<u64>,
+    /// Patterns, see above, of regular files that are cut every so many bytes instead of where their content says: images of disks and
+    /// files that are written in blocks. Block devices that were given by name always are.
+    pub fixed: Vec<String>,
 }

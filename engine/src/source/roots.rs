@@ -6,9 +6,10 @@
 
 use crate::entry::Metadata;
 use crate::error::{Error, ErrorKind, Result};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,11 +22,23 @@ use std::sync::Arc;
 ///   the first component of such a one. The folders on the way have their metadata, and nothing else in them is stored.
 /// * A path given twice is stored once, and a path inside another one as part of it.
 /// * A symlink is stored as such; with a slash or `/.` at its end, the folder that it points to is.
+/// * A block device, and a symlink to one (`/dev/vg/volume`), is stored as a file of the name given with what lies on the device.
+/// * A path that is missing or cannot be looked up is left out and remembered in [`Roots::failed`], as long as another one is there.
 #[derive(Debug, Clone)]
 pub struct Roots {
     pub(crate) plan: Arc<Plan>,
     paths: Vec<Vec<u8>>,
     notices: Vec<String>,
+    failed: Vec<FailedRoot>,
+}
+
+/// A given path that cannot be backed up.
+#[derive(Debug, Clone)]
+pub struct FailedRoot {
+    /// The path as absolute as it can be made, as bytes.
+    pub path: Vec<u8>,
+    /// What happened; names the path as it was given.
+    pub message: String,
 }
 
 /// A node of the plan; see the module.
@@ -53,6 +66,8 @@ struct Given {
     path: Vec<u8>,
     /// Components without symlinks before the last one, or in it where it is followed.
     physical: Vec<Vec<u8>>,
+    /// Where it is looked for: `path`, unless that is a symlink to a device.
+    place: Vec<u8>,
     is_content: bool,
     is_followed: bool,
 }
@@ -61,17 +76,27 @@ impl Roots {
     /// Looks up `paths` and decides where each one stands.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] or [`ErrorKind::Unavailable`] naming a path that is missing or cannot be looked up;
+    /// Where none of the paths can be looked up: [`ErrorKind::NotFound`] or [`ErrorKind::Unavailable`] naming one of them.
     /// [`ErrorKind::Invalid`] where there is no path, or one that is empty or has a slash or `.` after what is no folder.
     pub fn resolve(paths: &[PathBuf]) -> Result<Self> {
-        if paths.is_empty() {
-            return Err(Error::new(ErrorKind::Invalid, "no path to back up was given"));
-        }
         let mut notices = Vec::new();
+        let (mut failed, mut missing) = (Vec::new(), HashSet::new());
+        let mut first_error = None;
         let mut given: Vec<Given> = Vec::new();
-        let mut places: BTreeMap<Vec<Vec<u8>>, usize> = BTreeMap::new();
+        let mut places: HashMap<Vec<Vec<u8>>, usize> = HashMap::new();
         for path in paths {
-            let next = look_up(path)?;
+            let next = match look_up(path) {
+                Ok(next) => next,
+                Err(error) if error.kind() == ErrorKind::Invalid => return Err(error),
+                Err(error) => {
+                    let path = typed(path).unwrap_or_else(|_| path.clone()).into_os_string().into_encoded_bytes();
+                    if missing.insert(path.clone()) {
+                        failed.push(FailedRoot { path, message: error.to_string() });
+                    }
+                    first_error.get_or_insert(error);
+                    continue;
+                }
+            };
             if let Some(same) = places.get(&next.physical) {
                 notices.push(format!("`{}` is the same as `{}` and is stored once", next.shown, given[*same].shown));
             } else {
@@ -79,25 +104,21 @@ impl Roots {
                 given.push(next);
             }
         }
-        let outer_of = |path: &Given| (0..path.physical.len()).find_map(|depth| places.get(&path.physical[..depth]).copied());
-        let (inner, outer): (Vec<_>, Vec<_>) = given.iter().map(|path| (path, outer_of(path))).partition(|(_, outer)| outer.is_some());
-        let outer: Vec<&Given> = outer.into_iter().map(|(path, _)| path).collect();
-        let mut plan = Plan::default();
-        let keys = keys(&outer, &mut notices);
-        for (path, key) in outer.iter().zip(&keys) {
-            plan.insert(path, key)?;
+        if given.is_empty() {
+            return Err(none_found(first_error, failed.len()));
         }
-        for (path, around) in inner {
-            let Some(around) = around.map(|index| &given[index]) else { continue };
-            notices.push(format!("`{}` lies inside `{}` and is stored once, as part of it", path.shown, around.shown));
-            let key = outer.iter().position(|path| path.physical == around.physical).map_or(&[][..], |index| &keys[index]);
-            let node = key.iter().fold(&mut plan, |node, name| node.child(name));
-            path.physical[around.physical.len()..].iter().fold(node, |node, name| node.child(name)).is_given = true;
-        }
-        Ok(Self { plan: Arc::new(plan), paths: given.into_iter().map(|path| path.path).collect(), notices })
+        let plan = plan(&given, &places, &mut notices)?;
+        let paths = given.into_iter().map(|path| path.path).chain(failed.iter().map(|failed| failed.path.clone())).collect();
+        Ok(Self { plan: Arc::new(plan), paths, notices, failed })
     }
 
-    /// The absolute paths as given, each once, for the snapshot's record.
+    /// The given paths that are missing or cannot be looked up. A backup reports them, and its snapshot is not whole.
+    pub fn failed(&self) -> &[FailedRoot] {
+        &self.failed
+    }
+
+    /// The absolute paths as given, each once, for the snapshot's record; those in [`Roots::failed`] too, so that a path that is missing
+    /// for once does not make another series.
     pub fn paths(&self) -> &[Vec<u8>] {
         &self.paths
     }
@@ -136,10 +157,10 @@ impl Plan {
 
 impl Given {
     fn place(&self, is_root: bool) -> Result<Place> {
-        let cut = self.path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-        let (folder, name) = (&self.path[..cut.max(1)], &self.path[cut + 1..]);
+        let cut = self.place.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        let (folder, name) = (&self.place[..cut.max(1)], &self.place[cut + 1..]);
         if is_root || name.is_empty() {
-            return Ok(Place { folder: c_string(self.path.clone())?, reach: c".".to_owned() });
+            return Ok(Place { folder: c_string(self.place.clone())?, reach: c".".to_owned() });
         }
         let name = if self.is_followed { [name, b"/."].concat() } else { name.to_vec() };
         Ok(Place { folder: c_string(folder.to_vec())?, reach: c_string(name)? })
@@ -149,6 +170,35 @@ impl Given {
     fn name(&self) -> Vec<u8> {
         self.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec()
     }
+}
+
+/// The error where not one path can be backed up.
+fn none_found(first: Option<Error>, count: usize) -> Error {
+    match first {
+        None => Error::new(ErrorKind::Invalid, "no path to back up was given"),
+        Some(error) if count == 1 => error,
+        Some(error) => error.context(format!("none of the {count} paths can be backed up; the first one")),
+    }
+}
+
+/// Puts each path where it belongs. `places` finds paths by their components.
+fn plan(given: &[Given], places: &HashMap<Vec<Vec<u8>>, usize>, notices: &mut Vec<String>) -> Result<Plan> {
+    let outer_of = |path: &Given| (0..path.physical.len()).find_map(|depth| places.get(&path.physical[..depth]).copied());
+    let around: Vec<Option<usize>> = given.iter().map(outer_of).collect();
+    let outer: Vec<usize> = (0..given.len()).filter(|index| around[*index].is_none()).collect();
+    let keys = keys(&outer.iter().map(|index| &given[*index]).collect::<Vec<_>>(), notices);
+    let key_of: HashMap<usize, &Vec<Vec<u8>>> = outer.iter().copied().zip(&keys).collect();
+    let mut plan = Plan::default();
+    for (index, key) in outer.iter().zip(&keys) {
+        plan.insert(&given[*index], key)?;
+    }
+    for (path, around) in given.iter().zip(&around) {
+        let Some((outer, key)) = around.and_then(|index| Some((&given[index], *key_of.get(&index)?))) else { continue };
+        notices.push(format!("`{}` lies inside `{}` and is stored once, as part of it", path.shown, outer.shown));
+        let node = key.iter().fold(&mut plan, |node, name| node.child(name));
+        path.physical[outer.physical.len()..].iter().fold(node, |node, name| node.child(name)).is_given = true;
+    }
+    Ok(plan)
 }
 
 /// The key of each path, as components; none of the paths lies in another.
@@ -205,13 +255,16 @@ fn look_up(path: &Path) -> Result<Given> {
     if is_followed && !metadata.is_dir() {
         return Err(invalid("is no folder; leave out what follows its name"));
     }
-    let physical = match (is_followed, full.parent(), full.file_name()) {
+    let leads_to_device = metadata.is_symlink() && std::fs::metadata(&full).is_ok_and(|target| target.file_type().is_block_device());
+    let physical = match (is_followed || leads_to_device, full.parent(), full.file_name()) {
         (false, Some(parent), Some(name)) => parent.canonicalize().map_err(named)?.join(name),
         _ => full.canonicalize().map_err(named)?,
     };
+    let place = if leads_to_device { &physical } else { &full };
     let components = physical.as_os_str().as_bytes().split(|byte| *byte == b'/');
     Ok(Given {
         path: full.as_os_str().as_bytes().to_vec(),
+        place: place.as_os_str().as_bytes().to_vec(),
         physical: components.filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect(),
         shown,
         is_content,

@@ -27,6 +27,7 @@ pub(crate) struct Rules {
     caches: bool,
     pub(crate) one_file_system: bool,
     pub(crate) size_max: u64,
+    fixed: Gitignore,
 }
 
 /// The patterns of an ignore file, and the one that counts after it.
@@ -49,14 +50,6 @@ impl Drop for IgnoreFile {
 impl Rules {
     /// Compiles `options`.
     pub(crate) fn new(options: &SourceOptions) -> Result<Self> {
-        let mut globs = GitignoreBuilder::new("/");
-        globs.allow_unclosed_class(false);
-        for pattern in &options.excludes {
-            let invalid = |why: &str| Error::new(ErrorKind::Invalid, format!("exclude pattern `{pattern}`: {why}"));
-            let line = line_of(pattern).map_err(invalid)?;
-            globs.add_line(None, &line).map_err(|error| invalid(&error.to_string()))?;
-        }
-        let globs = globs.build().map_err(|error| Error::new(ErrorKind::Invalid, format!("exclude patterns: {error}")))?;
         let names = |names: &[String], what: &str| {
             let name = |name: &String| match CString::new(name.as_str()) {
                 Ok(c_name) if !name.is_empty() && !name.contains('/') => Ok(c_name),
@@ -68,7 +61,8 @@ impl Rules {
             names.iter().map(name).collect::<Result<Vec<_>>>()
         };
         Ok(Self {
-            globs,
+            globs: globs(&options.excludes, "exclude")?,
+            fixed: globs(&options.fixed, "fixed")?,
             ignore_names: names(&options.exclude_files, "ignore file")?,
             tags: names(&options.exclude_if_present, "exclude-if-present")?,
             caches: options.exclude_caches,
@@ -97,6 +91,11 @@ impl Rules {
             above = above.and_then(|file| file.above.as_ref());
         }
         false
+    }
+
+    /// Whether the file at the absolute path that `path` gives is cut at fixed sizes.
+    pub(crate) fn is_fixed(&self, path: impl Fn() -> Vec<u8>) -> bool {
+        !self.fixed.is_empty() && self.fixed.matched(Path::new(OsStr::from_bytes(&path())), false).is_ignore()
     }
 
     /// The names because of which the rest of a folder is left out; empty where it is not.
@@ -148,6 +147,18 @@ impl Rules {
         }
         chain
     }
+}
+
+/// Compiles patterns against absolute paths; `what` names them in errors.
+fn globs(patterns: &[String], what: &str) -> Result<Gitignore> {
+    let mut globs = GitignoreBuilder::new("/");
+    globs.allow_unclosed_class(false);
+    for pattern in patterns {
+        let invalid = |why: &str| Error::new(ErrorKind::Invalid, format!("{what} pattern `{pattern}`: {why}"));
+        let line = line_of(pattern).map_err(invalid)?;
+        globs.add_line(None, &line).map_err(|error| invalid(&error.to_string()))?;
+    }
+    globs.build().map_err(|error| Error::new(ErrorKind::Invalid, format!("{what} patterns: {error}")))
 }
 
 /// Turns a pattern into a line of a `.gitignore` at the root of the file system that means what [`SourceOptions`] says.

@@ -1,6 +1,7 @@
 //! The walk's tasks: listing a folder and describing what is in it, a batch at a time.
 
 use super::details::{Details, Reader};
+use super::file::open_device;
 use super::folder::{Folder, OpenFolders, join};
 use super::links::Links;
 use super::names::Names;
@@ -151,7 +152,7 @@ impl Visitor {
         }
         let stat = super::StatKey { device: 0, inode: 0, ctime: Default::default(), modified: Default::default(), size: 0 };
         let entry = Entry { key: Key::new(), kind: EntryKind::Folder, metadata: Roots::neutral_metadata() };
-        batch.entry(SourceEntry { entry, stat, has_details: true, folder: None }, 1, true);
+        batch.entry(SourceEntry { entry, stat, has_details: true, is_fixed: false, folder: None, device: None }, 1, true);
         let folder = Folder::at(c"/".to_owned(), &self.open);
         let task = Task::List { folder, key: Key::new(), scope: Scope { plan: Some(plan.clone()), ..scope } };
         batch.tasks.push((list_order(&Key::new()), task));
@@ -266,7 +267,7 @@ impl Visitor {
         scratch: &mut Scratch,
         batch: &mut Batch,
     ) -> io::Result<()> {
-        let facts = Facts::new(&statat(fd, reach, AtFlags::SYMLINK_NOFOLLOW)?);
+        let mut facts = Facts::new(&statat(fd, reach, AtFlags::SYMLINK_NOFOLLOW)?);
         let is_folder = facts.kind == FileType::Directory;
         let is_given = found.planned.is_some_and(|plan| plan.is_given);
         let is_elsewhere = self.rules.one_file_system && !is_given && facts.key.device != found.level.scope.device;
@@ -283,11 +284,21 @@ impl Visitor {
             ignore: scope.ignore.clone(),
         };
         let descend = is_folder && (below.everything || below.plan.is_some());
-        let kind = kind_of(&facts, fd, reach)?;
+        // Devices in folders are entries; one that was given by name is meant as what lies on it.
+        let is_device = is_given && facts.kind == FileType::BlockDevice;
+        if is_device {
+            facts.key.size = open_device(fd, reach, &facts.key)?.1.key.size;
+        }
+        let kind = match is_device {
+            true => EntryKind::File(FileContent { size: facts.key.size, ..FileContent::default() }),
+            false => kind_of(&facts, fd, reach)?,
+        };
+        let is_fixed = is_device || facts.kind == FileType::RegularFile && self.rules.is_fixed(|| join(&folder.path(), reach.to_bytes()));
         let folder = if is_folder { folder.below(reach, facts.uid) } else { folder.clone() };
-        let is_known = self.known.as_ref().is_some_and(|known| known.is_known(&found.key, &facts.key));
+        let is_known = !is_device && self.known.as_ref().is_some_and(|known| known.is_known(&found.key, &facts.key));
         let details = match &kind {
             _ if is_known => Details::default(),
+            _ if is_device => scratch.reader.read_named(fd, reach),
             EntryKind::Folder if descend => match folder.fd() {
                 Ok(fd) => scratch.reader.read_open(&fd),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
@@ -301,7 +312,14 @@ impl Visitor {
         if descend {
             batch.tasks.push((list_order(&entry.key), Task::List { folder: folder.clone(), key: entry.key.clone(), scope: below }));
         }
-        let entry = SourceEntry { entry, stat: facts.key, has_details: !is_known, folder: Some(folder) };
+        let entry = SourceEntry {
+            entry,
+            stat: facts.key,
+            has_details: !is_known,
+            is_fixed,
+            folder: Some(folder),
+            device: is_device.then(|| reach.to_owned()),
+        };
         if let Some(trouble) = details.trouble {
             batch.fail(entry.path(), trouble);
         }

@@ -313,7 +313,7 @@ fn object(keys: &Keys, name: &ObjectName, before: Option<&[u8; 32]>, seed: Optio
         ObjectKind::Config => {
             let opened = Opened::check(name, bytes, &keys.trust)?;
             let config = Config::decode(name.number(), opened.body, keys.trust.admin_key.as_ref())?;
-            require(before.is_none_or(|before| *before == config.predecessor), "CFG-2", "another predecessor")?;
+            require(before.is_none_or(|before| config.follows(before)), "CFG-2", "another predecessor")?;
             let written = config.encode();
             return told(Decoded::Config(config), opened, Some(written));
         }

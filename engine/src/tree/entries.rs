@@ -119,7 +119,8 @@ fn checked_leaf(bytes: &[u8], key_kind: KeyKind) -> Result<Box<TreeLeaf>> {
     }
 }
 
-fn entry_weight(entry: &Entry) -> usize {
+/// About how many bytes an entry takes.
+pub(crate) fn entry_weight(entry: &Entry) -> usize {
     let of_kind = match &entry.kind {
         EntryKind::Symlink(target) => target.len(),
         EntryKind::HardLink(link) => link.len(),

@@ -19,6 +19,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use chunks::{RecipeBuilder, RecipeRoot, RecipeWalk};
+pub(crate) use entries::entry_weight;
 pub use entries::{TreeBuilder, TreeRoot, TreeWalk, check_entry, find_entry};
 pub use frames::{RefsBuilder, RefsRoot, RefsWalk};
 pub use links::check_link;

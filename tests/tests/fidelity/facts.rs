@@ -9,6 +9,9 @@ use std::io::Read;
 /// By path, whose names are joined by slashes and may be longer than any system call takes.
 pub(crate) type Facts = BTreeMap<Vec<u8>, Fact>;
 
+/// Length, ranges that are no holes, and what stands there.
+type Content = (u64, Vec<(u64, u64)>, blake3::Hash);
+
 /// What is compared of one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fact {
@@ -17,8 +20,7 @@ pub(crate) struct Fact {
     owner: (u32, u32),
     modified: (i64, u64),
     device: u64,
-    /// Length, ranges that are no holes, and what stands there.
-    content: Option<(u64, Vec<(u64, u64)>, blake3::Hash)>,
+    content: Option<Content>,
     target: Vec<u8>,
     attributes: BTreeMap<Vec<u8>, Vec<u8>>,
     flags: u32,
@@ -86,7 +88,7 @@ fn look(above: &OwnedFd, name: &CString, kind: FileType, stat: &Stat) -> Fact {
     }
 }
 
-fn content(file: &OwnedFd, size: u64) -> (u64, Vec<(u64, u64)>, blake3::Hash) {
+fn content(file: &OwnedFd, size: u64) -> Content {
     let mut ranges = Vec::new();
     let mut at = 0;
     while let Ok(start) = rustix::fs::seek(file, SeekFrom::Data(at)) {

@@ -73,6 +73,7 @@ pub(crate) struct StatCache {
     states: Box<[AtomicU8]>,
     /// The block of the last answer. Only a hint, for keys that come nearly in order.
     last_block: AtomicUsize,
+    ignores_device: bool,
 }
 
 /// What a fence says of its block.
@@ -107,7 +108,19 @@ impl StatCache {
         let fences = blocks_length..keys_start;
         // Bound: one byte for each fence, which takes more than that in the file.
         let states = (0..fence_count).map(|_| AtomicU8::new(UNPROVEN)).collect();
-        Some(Self { file, context, fences, keys_start, states, last_block: AtomicUsize::new(0) })
+        Some(Self { file, context, fences, keys_start, states, last_block: AtomicUsize::new(0), ignores_device: false })
+    }
+
+    /// The same cache, which takes files of another device for the same. What else stat says is still enough: of two file systems at the
+    /// same path it agrees to the nanosecond only where one is a snapshot of the other.
+    pub(crate) fn ignoring_device(self) -> Self {
+        Self { ignores_device: true, ..self }
+    }
+
+    /// Whether what stat says `now` is what it said when the file was `seen`.
+    pub(crate) fn is_same(&self, seen: &StatKey, now: &StatKey) -> bool {
+        let device = if self.ignores_device { now.device } else { seen.device };
+        StatKey { device, ..*seen } == *now
     }
 
     /// What the last backup saw and stored at `key`.
@@ -210,7 +223,7 @@ impl StatCache {
 
 impl Known for StatCache {
     fn is_known(&self, key: &[u8], stat: &StatKey) -> bool {
-        self.find(key).and_then(|record| record.settled_stat()).is_some_and(|cached| cached == *stat)
+        self.find(key).and_then(|record| record.settled_stat()).is_some_and(|seen| self.is_same(&seen, stat))
     }
 }
 

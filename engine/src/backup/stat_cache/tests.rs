@@ -97,6 +97,19 @@ fn models() -> impl Strategy<Value = Model> {
     })
 }
 
+#[test]
+fn another_device_number_is_ignored_where_that_is_asked_for() {
+    let (_folder, path) = place();
+    let cached = file(1, 3);
+    write(&path, [&cached]);
+    let elsewhere = StatKey { device: cached.stat.device + 1, ..cached.stat };
+    let cache = StatCache::open(&path, CONTEXT).unwrap();
+    assert!(cache.is_known(&cached.entry.key, &cached.stat) && !cache.is_known(&cached.entry.key, &elsewhere));
+    let cache = cache.ignoring_device();
+    assert!(cache.is_known(&cached.entry.key, &cached.stat) && cache.is_known(&cached.entry.key, &elsewhere));
+    assert!(!cache.is_known(&cached.entry.key, &StatKey { inode: 5, ..elsewhere }));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 

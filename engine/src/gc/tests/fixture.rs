@@ -164,7 +164,7 @@ fn backup_bytes(repository: &Repository, series: &str, content: Vec<u8>) -> Resu
 }
 
 /// The same repository, opened by a client whose credential has only `roles`, and the keys that go with them.
-pub(super) fn client_with(repository: &Repository, roles: Roles, seed: u8) -> Repository {
+pub(crate) fn client_with(repository: &Repository, roles: Roles, seed: u8) -> Repository {
     let mut credential = (*repository.credential).clone();
     let admin = Signer::new(credential.admin_seed.as_ref().unwrap());
     credential.signing_seed = Secret::new([seed; 32]);

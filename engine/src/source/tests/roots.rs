@@ -115,16 +115,31 @@ fn a_symlink_is_stored_as_such_unless_followed() {
 }
 
 #[test]
+fn a_missing_path_does_not_keep_the_others_from_being_read() {
+    let root = tempfile::tempdir().unwrap();
+    make(root.path(), &["file", "folder/inner"]);
+    let path = |name: &str| root.path().join(name);
+    let given = [path("gone"), path("file"), path("file/below"), path("gone"), path("folder")];
+    let roots = resolve(&given);
+    assert_eq!(walk_roots(&roots, &SourceOptions::default(), 1).names(), ["file", "folder/", "folder/inner"]);
+    let failed: Vec<_> = roots.failed().iter().map(|failed| failed.path.as_slice()).collect();
+    assert_eq!(failed, [&given[0], &given[2]].map(|path| path.as_os_str().as_encoded_bytes()));
+    assert!(roots.failed()[0].message.contains("gone"), "{}", roots.failed()[0].message);
+    assert_eq!(roots.paths().len(), 4, "the missing ones are part of what was asked for, each once");
+
+    for none in [&given[..1], &given[2..4]] {
+        let error = Roots::resolve(none).unwrap_err();
+        assert!(error.kind() != crate::ErrorKind::Invalid && error.to_string().contains(root.path().to_str().unwrap()), "{error}");
+    }
+}
+
+#[test]
 fn what_cannot_be_backed_up_is_named() {
     let root = tempfile::tempdir().unwrap();
     make(root.path(), &["file"]);
-    let error = |path: PathBuf| Roots::resolve(&[root.path().to_owned(), path]).unwrap_err();
-    let missing = error(root.path().join("missing"));
-    assert_eq!(missing.kind(), crate::ErrorKind::NotFound);
-    assert!(missing.to_string().contains("missing"));
     for path in [root.path().join("file/"), root.path().join("file/."), PathBuf::new(), "a\0b".into()] {
-        let error = error(path.clone());
-        assert!(matches!(error.kind(), crate::ErrorKind::Invalid | crate::ErrorKind::Unavailable), "{path:?}: {error}");
+        let error = Roots::resolve(&[root.path().to_owned(), path.clone()]).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Invalid, "{path:?}: {error}");
     }
     assert_eq!(Roots::resolve(&[]).unwrap_err().kind(), crate::ErrorKind::Invalid);
 }

@@ -1,5 +1,7 @@
 //! Backups into memory: what is stored, and what is stored again.
 
+mod changing;
+
 use super::*;
 use crate::backend::{BackendExt, MemoryBackend, ObjectKind};
 use crate::crypto::PassphraseCost;
