@@ -147,6 +147,26 @@ fn a_long_stream_comes_back_with_a_key_file() {
 }
 
 #[test]
+fn frames_that_garbage_collection_made_anew_are_found() {
+    let made = Made::new(&Key::generate(&Runtime::system(1)));
+    let back_up = |bytes: &[u8]| {
+        let stream = Box::new(std::io::Cursor::new(bytes.to_vec()));
+        made.repository.backup_stream("disk.img", stream, &BackupOptions::new("db"), &Silent).unwrap().snapshot.unwrap()
+    };
+    let (old, new) = (folders::noise(4, 6 << 20), folders::noise(5, 6 << 20));
+    let first = back_up(&old);
+    // A quarter of it is the same, here and there.
+    let mixed: Vec<u8> = (0..old.len()).map(|at| if at % (512 << 10) < (128 << 10) { old[at] } else { new[at] }).collect();
+    let second = back_up(&mixed);
+    made.repository.forget(&[first], &Silent).unwrap();
+    let summary = made.repository.gc(&GcOptions::default(), &Silent).unwrap();
+    assert!(summary.frames_remade > 5 && summary.left.packs == 0, "{summary:?}");
+    made.must_read(KEY_FILE, &["verify"]);
+    made.must_read(KEY_FILE, &["restore", &second.to_string(), "--target", made.path("out").to_str().unwrap()]);
+    assert!(fs::read(made.path("out/disk.img")).unwrap() == mixed);
+}
+
+#[test]
 fn a_wrong_passphrase_and_no_repository_have_their_exit_codes() {
     let made = Made::new(&Key::passphrase(PASSPHRASE).unwrap());
     fs::write(made.path("wrong"), "wrong\n").unwrap();

@@ -6,14 +6,11 @@ use super::paths::recorded;
 use super::stat_cache::StatCacheBuilder;
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::crypto::derive;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
+use crate::format::ContentsTable;
 use crate::format::index_object::IndexBody;
 use crate::format::session::snapshot_sealer;
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, SourceKind, Token, join, series_token, tag_token};
-use crate::format::{
-    ContentsTable,
-    refs::{FrameUse, Usage},
-};
 use crate::id::{ChunkId, FrameClass, IndexId, PackId, SnapshotId};
 use crate::progress::Event;
 use crate::repository::{NodeStore, RefsCollector, Repository, Session, Writer};
@@ -143,21 +140,13 @@ pub(crate) fn publish(
 
 /// Writes the refs of everything that was used.
 fn build_refs(writer: &mut Writer, refs: RefsCollector, token_key: &crate::crypto::Secret) -> Result<ChunkId> {
-    let uses = refs.into_sorted(|frame| writer.chunk_count(frame))?;
+    let uses = refs.into_uses(|frame| writer.chunk_count(frame))?;
     let boundary_key = derive("icecore 1 refs boundary", &[token_key.bytes()]);
     let mut builder = RefsBuilder::new(*boundary_key.bytes());
     let mut unused = RefsCollector::default();
     let mut nodes = NodeStore { writer, refs: &mut unused };
-    for (frame, count, bitmap) in uses {
-        let used: u32 = bitmap.iter().map(|byte| byte.count_ones()).sum();
-        let usage = match used == count {
-            true => Usage::Whole,
-            false => Usage::Part {
-                chunks: u16::try_from(count).map_err(|_| Error::new(ErrorKind::Internal, "a frame has too many chunks"))?,
-                bitmap,
-            },
-        };
-        builder.push(FrameUse { frame, usage }, &mut nodes)?;
+    for used in uses {
+        builder.push(used, &mut nodes)?;
     }
     Ok(builder.finish(&mut nodes)?.id)
 }
@@ -176,7 +165,11 @@ fn publish_index(repository: &Repository, session: &Session<'_>, packs: Vec<(Obj
 }
 
 /// Sequence number and name of this signer's newest snapshot in the series.
-fn last_of_series(repository: &crate::repository::Repository, session: &Session<'_>, series: &Token) -> Result<(u64, Option<SnapshotId>)> {
+pub(crate) fn last_of_series(
+    repository: &crate::repository::Repository,
+    session: &Session<'_>,
+    series: &Token,
+) -> Result<(u64, Option<SnapshotId>)> {
     let mut last = (0, None);
     for object in repository.backend.list_sorted(ObjectKind::Snapshot)? {
         let id = SnapshotId(object.name.id());
@@ -196,7 +189,7 @@ fn last_of_series(repository: &crate::repository::Repository, session: &Session<
 }
 
 /// Makes the snapshot visible; its size.
-fn put_snapshot(
+pub(crate) fn put_snapshot(
     repository: &Repository,
     session: &Session<'_>,
     id: SnapshotId,

@@ -20,7 +20,7 @@ mod layout;
 mod onto;
 mod pipeline;
 mod plan;
-mod reading;
+pub(crate) mod reading;
 mod run;
 mod scatter;
 mod stream;
@@ -286,11 +286,13 @@ fn require_paths(snapshot: &Snapshot) -> Result<()> {
     }
 }
 
-fn key_kind(snapshot: &Snapshot) -> KeyKind {
+/// What the keys of a snapshot are.
+pub(crate) fn key_kind(snapshot: &Snapshot) -> KeyKind {
     if snapshot.body.keys_are_paths { KeyKind::Paths } else { KeyKind::Objects }
 }
 
-fn key_of(snapshot: &Snapshot, path: &[u8]) -> Result<Key> {
+/// The key that a person's path means in a snapshot.
+pub(crate) fn key_of(snapshot: &Snapshot, path: &[u8]) -> Result<Key> {
     if snapshot.body.keys_are_paths { path_key(path) } else { Ok(path.to_vec()) }
 }
 
@@ -304,7 +306,7 @@ fn path_key(path: &[u8]) -> Result<Key> {
 }
 
 /// The entry at a path.
-fn find_path(chunks: &SnapshotChunks<'_>, snapshot: &Snapshot, key: &Key) -> Result<Entry> {
+pub(crate) fn find_path(chunks: &SnapshotChunks<'_>, snapshot: &Snapshot, key: &Key) -> Result<Entry> {
     let find = |key: &[u8]| find_entry(chunks, &snapshot.body.tree_root, key_kind(snapshot), key);
     if let Some(entry) = find(key)? {
         return Ok(entry);
