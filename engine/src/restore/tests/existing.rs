@@ -175,3 +175,43 @@ fn folders_above_a_part_come_back_as_they_were() {
         assert_eq!(target.join("a/b").metadata().unwrap().mode() & 0o7777, 0o2775);
     }
 }
+
+/// Spoils what was restored just before it is read back.
+#[derive(Debug)]
+struct Spoiler {
+    target: PathBuf,
+    listener: Listener,
+}
+
+impl Progress for Spoiler {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Phase { name: "verify", .. } = event {
+            let file = |path: &str| std::fs::File::options().write(true).open(self.target.join(path)).unwrap();
+            file("large").write_all_at(b"!", 3 << 20).unwrap();
+            file("holes/only").write_all_at(b"!", 70_000).unwrap();
+            file("holes/middle").set_len(1).unwrap();
+            std::fs::remove_file(self.target.join("dangling")).unwrap();
+            std::fs::remove_file(self.target.join("z-other-name-1")).unwrap();
+            write(&self.target.join("z-other-name-1"), b"another file", 1);
+        }
+        self.listener.event(event);
+    }
+}
+
+#[test]
+fn what_does_not_read_back_is_named() {
+    let source = random_tree(41);
+    let repository = create(Arc::new(MemoryBackend::new()));
+    let snapshot = backed_up(&repository, source.path());
+    let (_folder, target) = target();
+    let options = RestoreOptions { verify: true, ..RestoreOptions::default() };
+    let spoiler = Spoiler { target: target.clone(), listener: Listener::default() };
+    let summary = repository.restore(&snapshot, &target, &options, &spoiler).unwrap();
+    assert_eq!(spoiler.listener.failed(), ["dangling", "holes/middle", "holes/only", "large", "z-other-name-1"]);
+    assert_eq!((summary.items_failed, summary.damaged), (5, false));
+    // Restored again, all of it reads back.
+    let listener = Listener::default();
+    repository.restore(&snapshot, &target, &options, &listener).unwrap();
+    assert_eq!(listener.failed(), [""; 0]);
+    assert_eq!(look(&target), look(source.path()));
+}
