@@ -14,7 +14,7 @@ pub use seeds::{SEED_LENGTH_MAX, write_seeds};
 type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 24] = [
+pub const TARGETS: [Target; 25] = [
     ("object", decoders::object),
     ("certificate", decoders::certificate),
     ("config", decoders::config),
@@ -23,6 +23,7 @@ pub const TARGETS: [Target; 24] = [
     ("session_record", decoders::session_record),
     ("companions", decoders::companions),
     ("epoch", decoders::epoch),
+    ("relocations", decoders::relocations),
     ("pack", decoders::pack),
     ("tables", decoders::tables),
     ("index_part", decoders::index_part),

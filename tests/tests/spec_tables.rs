@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Limits of the pages, and what the code has for them.
-const LIMITS: [(&str, &str, u64); 42] = [
+const LIMITS: [(&str, &str, u64); 44] = [
     ("chunking", "average size min", 256),
     ("chunking", "chunk size max", limits::CHUNK_SIZE_MAX as u64),
     ("chunking", "min size min", 64),
@@ -40,6 +40,8 @@ const LIMITS: [(&str, &str, u64); 42] = [
     ("pack", "tables length max", limits::TABLES_LENGTH_MAX as u64),
     ("recipe", "recipe items max", limits::NODE_ITEMS_MAX as u64),
     ("refs", "refs items max", limits::NODE_ITEMS_MAX as u64),
+    ("relocations", "relocated frames max", limits::RELOCATED_FRAMES_MAX as u64),
+    ("relocations", "steps max", limits::RELOCATION_STEPS_MAX as u64),
     ("session", "label max", limits::LABEL_MAX as u64),
     ("session", "snapshots max", limits::CLOSED_SNAPSHOTS_MAX as u64),
     ("session", "wraps max", limits::WRAPS_MAX as u64),

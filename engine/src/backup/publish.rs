@@ -6,14 +6,11 @@ use super::paths::recorded;
 use super::stat_cache::StatCacheBuilder;
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::crypto::derive;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
+use crate::format::ContentsTable;
 use crate::format::index_object::IndexBody;
 use crate::format::session::snapshot_sealer;
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, SourceKind, Token, join, series_token, tag_token};
-use crate::format::{
-    ContentsTable,
-    refs::{FrameUse, Usage},
-};
 use crate::id::{ChunkId, FrameClass, IndexId, PackId, SnapshotId};
 use crate::progress::Event;
 use crate::repository::{NodeStore, RefsCollector, Repository, Session, Writer};
@@ -143,21 +140,13 @@ pub(crate) fn publish(
 
 /// Writes the refs of everything that was used.
 fn build_refs(writer: &mut Writer, refs: RefsCollector, token_key: &crate::crypto::Secret) -> Result<ChunkId> {
-    let uses = refs.into_sorted(|frame| writer.chunk_count(frame))?;
+    let uses = refs.into_uses(|frame| writer.chunk_count(frame))?;
     let boundary_key = derive("icecore 1 refs boundary", &[token_key.bytes()]);
     let mut builder = RefsBuilder::new(*boundary_key.bytes());
     let mut unused = RefsCollector::default();
     let mut nodes = NodeStore { writer, refs: &mut unused };
-    for (frame, count, bitmap) in uses {
-        let used: u32 = bitmap.iter().map(|byte| byte.count_ones()).sum();
-        let usage = match used == count {
-            true => Usage::Whole,
-            false => Usage::Part {
-                chunks: u16::try_from(count).map_err(|_| Error::new(ErrorKind::Internal, "a frame has too many chunks"))?,
-                bitmap,
-            },
-        };
-        builder.push(FrameUse { frame, usage }, &mut nodes)?;
+    for used in uses {
+        builder.push(used, &mut nodes)?;
     }
     Ok(builder.finish(&mut nodes)?.id)
 }

@@ -15,7 +15,7 @@
 //!
 //! # What cannot be seen
 //! Every changed byte of any object is found. Of removed objects these are not missed, because they may go for good reasons:
-//! - beats, tombstones, the newest epochs, index objects, markers of withdrawn snapshots, packs that no snapshot needs;
+//! - beats, tombstones, the newest epochs, index objects, markers of withdrawn snapshots, packs and relocations that no snapshot needs;
 //! - key slots, as long as one of the credential in hand is left; session objects that published no snapshot;
 //! - `closed/`: its snapshot is then suspect, which is a notice; `closed/` together with the snapshots that it names;
 //! - the newest config generations, back to the one with which the repository was opened.
@@ -172,6 +172,7 @@ impl Keyed<'_> {
         clear::check_slots(reading, &listing, &repository.trust, Some(credential))?;
         let sessions = companions::check_sessions(reading, repository, &listing)?;
         companions::check_epochs(reading, repository, &listing)?;
+        companions::check_relocations(reading, repository, &listing)?;
         companions::check_reserved(reading, repository, &listing)?;
         let digests = self.check_packs(&listing, depth)?;
         self.check_index_objects(&listing, &digests)?;

@@ -14,8 +14,8 @@ use crate::format::snapshot::{SnapshotBody, SnapshotHeader};
 use crate::format::{FrameUse, Roles, Usage};
 use crate::id::{ChunkId, FrameClass, PackId, SnapshotId};
 use crate::progress::Event;
-use crate::repository::SnapshotState;
-use crate::repository::index::ChunkPlace;
+use crate::repository::index::{ChunkPlace, FramePlace};
+use crate::repository::{Instead, SnapshotState};
 use crate::tree::{NodeKind, NodeSource, RefsWalk};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -157,6 +157,7 @@ impl Keyed<'_> {
             }
         }
         index.remove_packs(&known.difference(&listed).copied().collect());
+        self.reader.forget_relocations();
         Ok(())
     }
 }
@@ -193,6 +194,11 @@ impl SnapshotCheck<'_> {
         Ok(Ok(frames))
     }
 
+    /// What is used in the place of a frame that is in no pack.
+    fn instead_of(&self, used: &FrameUse) -> Result<Instead> {
+        self.keyed.reader.instead_of(self.keyed.repository, used)
+    }
+
     /// Whether readers show a suspect snapshot: frames that stand in condemned packs alone do not count.
     fn has_all_frames(&mut self, header: &SnapshotHeader) -> Result<bool> {
         let repository = self.keyed.repository;
@@ -206,7 +212,7 @@ impl SnapshotCheck<'_> {
         let index = self.keyed.reader.index();
         let mut is_complete = true;
         let walked = self.walk_refs(&mut |used| {
-            is_complete &= index.ordinal_of(used.frame)?.is_some();
+            is_complete &= index.ordinal_of(used.frame)?.is_some() || self.instead_of(&used)?.is_complete;
             Ok(())
         })?;
         Ok(walked.is_ok() && is_complete)
@@ -265,11 +271,20 @@ impl SnapshotCheck<'_> {
                     {
                         wrong = Some(used.frame);
                     }
-                    let finding = if self.keyed.damage.is_empty() { None } else { self.keyed.damage.of_place(&place) };
-                    finding.into_iter().for_each(|finding| self.keyed.reading.findings.blame(finding, self.id));
+                    self.blame_damage_of(&place);
                 }
-                None if absent.len() < ABSENT_MAX => absent.push(used.frame),
-                None => {}
+                None => {
+                    let instead = self.instead_of(&used)?;
+                    for used in &instead.uses {
+                        if let Some(place) = index.ordinal_of(used.frame)?.map(|ordinal| index.frame(ordinal)).transpose()?.flatten() {
+                            allowed.insert(place.ordinal.get(), &used.usage);
+                            self.blame_damage_of(&place);
+                        }
+                    }
+                    if !instead.is_complete && absent.len() < ABSENT_MAX {
+                        absent.push(used.frame);
+                    }
+                }
             }
             Ok(())
         })?;
@@ -280,6 +295,12 @@ impl SnapshotCheck<'_> {
             self.keyed.reading.findings.blame(self.keyed.reading.findings.say(Some(name), None, message), self.id);
         }
         Ok(walked)
+    }
+
+    /// The snapshot suffers from what is known to be wrong with a frame.
+    fn blame_damage_of(&self, place: &FramePlace) {
+        let finding = if self.keyed.damage.is_empty() { None } else { self.keyed.damage.of_place(place) };
+        finding.into_iter().for_each(|finding| self.keyed.reading.findings.blame(finding, self.id));
     }
 
     /// After the first problem: is the snapshot still there, and did what it needs move? True where it pays to try again.

@@ -110,7 +110,7 @@ impl Repository {
         Ok(files)
     }
 
-    /// Marks the frames that the refs below `root` name; of those that are in no listed pack `gone` decides.
+    /// Marks the frames that the refs below `root` name, or those into which they were re-made; of those that are in no listed pack `gone` decides.
     pub(super) fn mark_used(
         &self,
         reader: &FrameReader,
@@ -121,9 +121,18 @@ impl Repository {
         let nodes = RefsNodes { repository: self, reader };
         for frame in RefsWalk::new(&nodes, root)? {
             let frame = frame?;
-            match reader.index().ordinal_of(frame.frame)? {
-                Some(ordinal) => used.mark(ordinal, frame.usage),
-                None => gone(frame.frame)?,
+            if let Some(ordinal) = reader.index().ordinal_of(frame.frame)? {
+                used.mark(ordinal, frame.usage);
+                continue;
+            }
+            let instead = reader.instead_of(self, &frame)?;
+            for used_instead in instead.uses {
+                if let Some(ordinal) = reader.index().ordinal_of(used_instead.frame)? {
+                    used.mark(ordinal, used_instead.usage);
+                }
+            }
+            if !instead.is_complete {
+                gone(frame.frame)?;
             }
         }
         Ok(())

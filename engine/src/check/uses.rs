@@ -35,10 +35,15 @@ pub(super) struct Named {
 }
 
 impl Named {
+    /// Adds what the refs name of a frame, or of one that relocations lead to, which may be added several times.
     pub(super) fn insert(&mut self, frame: u32, usage: &Usage) {
+        let is_known = self.frames.contains(frame);
         self.frames.insert(frame);
-        if let Usage::Part { bitmap, .. } = usage {
-            self.parts.insert(frame, bitmap.as_slice().into());
+        match (usage, self.parts.get_mut(&frame)) {
+            (Usage::Whole, _) => drop(self.parts.remove(&frame)),
+            (Usage::Part { bitmap, .. }, Some(part)) => part.iter_mut().zip(bitmap).for_each(|(all, one)| *all |= one),
+            (Usage::Part { bitmap, .. }, None) if !is_known => drop(self.parts.insert(frame, bitmap.as_slice().into())),
+            (Usage::Part { .. }, None) => {}
         }
     }
 
@@ -157,6 +162,11 @@ mod tests {
         assert!(!named.cover(&uses) && named.contains_chunk(7, 9) && !named.contains_chunk(7, 8));
         named.insert(3, &part(&[4, 0, 0]));
         assert!(named.cover(&uses) && !named.cover(&above));
+        named.insert(3, &part(&[2, 0, 2]));
+        assert!(named.cover(&uses) && named.cover(&above));
+        named.insert(7, &Usage::Whole);
+        named.insert(7, &part(&[1, 0, 0]));
+        assert!(named.contains_chunk(7, 23));
         let mut whole = Named::default();
         [3, 7].into_iter().for_each(|frame| whole.insert(frame, &Usage::Whole));
         assert!(whole.cover(&above) && whole.contains_chunk(3, 5) && !whole.contains_chunk(4, 5));

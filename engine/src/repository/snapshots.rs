@@ -336,9 +336,12 @@ impl Repository {
     /// The chunks that a snapshot may use, after all frames that its refs name were found.
     pub(crate) fn snapshot_chunks<'a>(&'a self, reader: &'a FrameReader, header: &SnapshotHeader) -> Result<SnapshotChunks<'a>> {
         let mut chunks = SnapshotChunks::new(self, reader);
-        self.walk_refs(reader, &header.refs_root, |frame| match chunks.allow(frame)? {
+        self.walk_refs(reader, &header.refs_root, |used| match chunks.allow(&used)? {
             true => Ok(()),
-            false => Err(Error::new(ErrorKind::Damaged, format!("frame {frame}, which the snapshot needs, is in no pack; run check"))),
+            false => {
+                let message = format!("frame {}, which the snapshot needs, is in no pack; run check", used.frame);
+                Err(Error::new(ErrorKind::Damaged, message))
+            }
         })?;
         Ok(chunks)
     }

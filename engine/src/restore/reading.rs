@@ -100,6 +100,7 @@ fn allowed_chunks<'a>(repository: &'a Repository, reader: &'a FrameReader, snaps
     }
     // Without a session a pack may have given way to another one since the listing.
     repository.sync_index(reader.index())?;
+    reader.forget_relocations();
     allow(repository, reader, snapshot)
 }
 
@@ -108,7 +109,7 @@ fn allow<'a>(repository: &'a Repository, reader: &'a FrameReader, snapshot: &Sna
     let mut missing = 0;
     let nodes = RefsNodes { repository, reader };
     for used in RefsWalk::new(&nodes, &snapshot.header.refs_root)? {
-        missing += u64::from(!chunks.allow(used?.frame)?);
+        missing += u64::from(!chunks.allow(&used?)?);
     }
     Ok((chunks, missing))
 }
