@@ -10,6 +10,7 @@ use icecore::repository::{CreateOptions, Key, NewSlot, Recipient, Repository, Se
 use icecore::runtime::Runtime;
 use icecore::source::{Roots, SourceOptions};
 use icecore_tests::{folders, reader};
+use rustix::fs::IFlags;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,6 +82,35 @@ fn folders_come_back_byte_for_byte() {
     folders::assert_same(&made.path("source"), &made.path("latest"));
     made.must_read(PASSWORD_FILE, &["restore", &first, "--target", made.path("first").to_str().unwrap()]);
     assert_eq!(fs::read(made.path("first/noise/large")).unwrap(), folders::noise(1, 3 << 20));
+}
+
+#[test]
+fn inode_flags_come_back() {
+    let made = Made::new(&Key::generate(&Runtime::system(1)));
+    let is_root = rustix::process::geteuid().is_root();
+    let flags = if is_root { IFlags::IMMUTABLE | IFlags::NODUMP } else { IFlags::NODUMP };
+    let change = |path: PathBuf, change: fn(IFlags, IFlags) -> IFlags| {
+        let file = fs::File::open(path)?;
+        Ok::<_, std::io::Error>(rustix::fs::ioctl_setflags(&file, change(rustix::fs::ioctl_getflags(&file)?, flags))?)
+    };
+    fs::create_dir(made.path("source/folder")).unwrap();
+    fs::write(made.path("source/folder/file"), "x").unwrap();
+    let flagged = ["folder/file", "folder"];
+    if let Err(error) = flagged.iter().try_for_each(|name| change(made.path("source").join(name), |has, flags| has | flags)) {
+        eprintln!("SKIPPED: no inode flags here: {error}");
+        return;
+    }
+    made.back_up();
+    let restored = made.read(KEY_FILE, &["restore", "latest", "--target", made.path("target").to_str().unwrap()]);
+    for name in flagged {
+        let found = fs::File::open(made.path("target").join(name)).map(|file| rustix::fs::ioctl_getflags(&file).unwrap());
+        for tree in ["source", "target"] {
+            // So that the folder can be removed, whatever comes.
+            let _ = change(made.path(tree).join(name), |has, flags| has - flags);
+        }
+        assert!(found.unwrap().contains(flags), "{name}");
+    }
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
 }
 
 #[test]

@@ -35,6 +35,7 @@ use assembler::Assembler;
 use batch::Numbered;
 use crossbeam_channel::Receiver;
 use previous::{Previous, PreviousTree};
+pub(crate) use publish::{last_of_series, put_snapshot};
 use stat_cache::StatCacheBuilder;
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -165,7 +165,11 @@ fn publish_index(repository: &Repository, session: &Session<'_>, packs: Vec<(Obj
 }
 
 /// Sequence number and name of this signer's newest snapshot in the series.
-fn last_of_series(repository: &crate::repository::Repository, session: &Session<'_>, series: &Token) -> Result<(u64, Option<SnapshotId>)> {
+pub(crate) fn last_of_series(
+    repository: &crate::repository::Repository,
+    session: &Session<'_>,
+    series: &Token,
+) -> Result<(u64, Option<SnapshotId>)> {
     let mut last = (0, None);
     for object in repository.backend.list_sorted(ObjectKind::Snapshot)? {
         let id = SnapshotId(object.name.id());
@@ -185,7 +189,7 @@ fn last_of_series(repository: &crate::repository::Repository, session: &Session<
 }
 
 /// Makes the snapshot visible; its size.
-fn put_snapshot(
+pub(crate) fn put_snapshot(
     repository: &Repository,
     session: &Session<'_>,
     id: SnapshotId,
