@@ -236,7 +236,7 @@ fn archives_are_read_by_other_programs() {
     let (lines, _) = home.run(0, &["restore", "latest", "--tar", "--output", "a.tar", "--path", "source", "--json"]);
     assert_eq!(lines.last().unwrap()["items_failed"].as_u64(), Some(0));
     let piped = succeed(&mut home.icecore(&["restore", "latest", "--tar", "--path", "source"]));
-    assert!(piped == fs::read(home.path("a.tar")).unwrap() && piped.len() % 10_240 == 0 && piped.len() < 5 << 20);
+    assert!(piped == fs::read(home.path("a.tar")).unwrap() && piped.len().is_multiple_of(10_240) && piped.len() < 5 << 20);
 
     // GNU tar brings back everything there is.
     fs::create_dir(home.path("gnu")).unwrap();
@@ -311,8 +311,7 @@ fn an_image_is_restored_in_place() {
     home.write("other", noise(3, 20 << 20));
     let onto = |name: &str, more: &[&str]| {
         let (lines, _) = home.run(0, &[&["restore", "latest", "--path", "image", "--json", "--onto", name], more].concat());
-        let numbers = ["bytes_written", "bytes_unchanged", "packs_read"].map(|field| lines.last().unwrap()[field].as_u64().unwrap());
-        numbers
+        ["bytes_written", "bytes_unchanged", "packs_read"].map(|field| lines.last().unwrap()[field].as_u64().unwrap())
     };
     let planned = onto("other", &["--dry-run"]);
     assert_eq!(fs::read(home.path("other")).unwrap(), noise(3, 20 << 20));
@@ -392,6 +391,7 @@ fn a_device_is_restored_in_place_unless_it_is_in_use() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "when a process is killed decides nothing that is tested")]
 fn a_killed_restore_goes_on_and_ends_the_same() {
     let home = Home::new();
     for n in 0..400_u64 {
