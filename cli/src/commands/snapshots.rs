@@ -1,7 +1,7 @@
 //! `snapshots`: lists what was backed up and when.
 
 use crate::context::Context;
-use crate::exit::Outcome;
+use crate::exit::{self, Outcome};
 use crate::names::{put_paths, shown};
 use crate::output::Output;
 use crate::{size, time};
@@ -49,7 +49,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
 pub(crate) fn report_problems(problems: &[Error], output: &Output) -> Outcome {
     problems.iter().for_each(|problem| output.warn(problem));
     match problems.iter().any(|problem| problem.kind() == ErrorKind::Damaged) {
-        true => Outcome::DamageFound,
+        true => {
+            output.note(exit::DAMAGED);
+            Outcome::DamageFound
+        }
         false => Outcome::of_items_failed(problems.len() as u64),
     }
 }
