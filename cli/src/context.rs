@@ -111,7 +111,11 @@ impl Context {
             return Err(Error::new(ErrorKind::Unauthorized, message).into());
         }
         let key = secret.key(false)?;
-        let repository = Repository::open(Arc::new(backend), self.runtime(), &key, self.settings()?)?;
+        let opened = Repository::open(Arc::new(backend), self.runtime(), &key, self.settings()?);
+        let repository = opened.map_err(|error| match error.kind() {
+            ErrorKind::Unauthorized => error.context(secret.describe()),
+            _ => error,
+        })?;
         self.output.detail(format!("repository {} opened with {}", repository.describe(), secret.describe()));
         Ok(repository)
     }
