@@ -60,7 +60,7 @@ pub(crate) fn backup(data: &[u8]) {
     let key = Key::KeyFile(Secret::new([5; 32]));
     let made = Repository::create(Arc::new(MemoryBackend::new()), runtime, &key, &options, Settings::default());
     let repository = made.expect("a repository is made");
-    match repository.backup_tar(Box::new(Cursor::new(sealed(data))), &BackupOptions::new("tar"), &Silent) {
+    match repository.backup_tar("archive", Box::new(Cursor::new(sealed(data))), &BackupOptions::new("tar"), &Silent) {
         Ok(_) => {
             let report = repository.scrub(&Silent).expect("it can be read");
             assert!(report.findings.is_empty() && report.snapshots == 1, "{report:?}");

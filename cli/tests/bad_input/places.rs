@@ -126,7 +126,7 @@ fn with_faults(home: &Home, path: &str, faults: &[&str], arguments: &[&str]) -> 
     if !path.is_empty() {
         command.args(["-P", path]);
     }
-    faults.iter().for_each(|fault| drop(command.arg("-e").arg(format!("inject={fault}"))));
+    command.args(faults.iter().map(|fault| format!("--inject={fault}")));
     command.arg(PROGRAM).args(arguments).arg("--no-cache").env_clear().current_dir(home.path(""));
     command.env("HOME", home.path("")).env("ICECORE_REPOSITORY", home.path("r")).env("PATH", "/usr/bin:/bin");
     if arguments[0] != "init" {
@@ -176,7 +176,7 @@ fn errors_of_a_disk_and_of_a_network_file_system_say_what_to_do() {
         (14, pack, "pread64:error=EIO", &["scrub"][..], ["the disk could not do it", "copy the repository"]),
         (1, pack, "pread64:error=EIO", &["restore", "latest", "--target", "t"], ["the disk could not do it", "copy the repository"]),
         (1, snapshot, "pread64:error=ESTALE", &["snapshots"], ["lost track of it", "mount the repository anew"]),
-        (1, "", "fsync:error=EIO", &["backup", "s"], ["the disk could not do it", "fsync"]),
+        (1, "", "fsync:error=EIO", &["backup", "s"], ["the disk could not do it", "sessions/"]),
         (1, "", "fsync:error=EDQUOT", &["backup", "s"], ["quota", "free some space"]),
     ] {
         let (found, said) = with_faults(&home, path, &[fault], command);
