@@ -189,7 +189,7 @@ fn main() {
     gc_options.dead_percent_max = options.max_dead;
     let mut kept = VecDeque::new();
     let clock = Runtime::system(0).clock;
-    let (mut copied, mut gc_time, mut worst) = (0, Duration::ZERO, 0.0_f64);
+    let (mut written, mut gc_time, mut worst) = (0, Duration::ZERO, 0.0_f64);
     for day in 0..options.days {
         if day > 0 {
             source.change();
@@ -205,15 +205,15 @@ fn main() {
         let began = clock.monotonic_ns();
         let summary = store.repository.gc(&gc_options, &Silent).expect("a collection");
         gc_time += Duration::from_nanos(clock.monotonic_ns() - began);
-        copied += summary.bytes_copied;
+        written += summary.bytes_copied + summary.bytes_remade;
         let (stored, live) = (store.stored(), store.repository.gc_plan(&gc_options, &Silent).expect("a plan").bytes_live);
         worst = worst.max(stored as f64 / live as f64);
         println!(
-            "day {day:2}: stored {:7.2} MiB, live {:7.2} MiB, ratio {:.3}; gc copied {:6.2} MiB, deleted {} packs, {} packs are left",
+            "day {day:2}: stored {:7.2} MiB, live {:7.2} MiB, ratio {:.3}; gc wrote {:6.2} MiB, deleted {} packs, {} packs are left",
             stored as f64 / 1_048_576.0,
             live as f64 / 1_048_576.0,
             stored as f64 / live as f64,
-            summary.bytes_copied as f64 / 1_048_576.0,
+            (summary.bytes_copied + summary.bytes_remade) as f64 / 1_048_576.0,
             summary.deleted.packs,
             summary.plan.packs.packs + summary.written.packs - summary.deleted.packs
         );
@@ -231,7 +231,7 @@ fn main() {
         "stored_per_live": stored as f64 / live as f64,
         "stored_per_live_worst": worst,
         "stored_per_fresh": stored as f64 / fresh.stored() as f64,
-        "gc_copied_bytes": copied,
+        "gc_written_bytes": written,
         "gc_seconds": gc_time.as_secs_f64(),
     });
     println!("{line}");

@@ -4,13 +4,17 @@ use crate::environment;
 use crate::exit::usage;
 use crate::output::Output;
 use crate::place::{DefaultPlace, Place, private_folder};
+use crate::profile::Profile;
 use crate::progress::Display;
 use crate::secrets::{Secret, SecretOptions, write_key_file};
+use crate::size;
 use clap::{ArgAction, Args};
+use icecore::backend::{Backend, LimitedBackend, Limits, LocalBackend};
 use icecore::repository::{CreateOptions, Key, Repository, Settings};
 use icecore::runtime::Runtime;
 use icecore::{Error, ErrorKind};
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,6 +26,15 @@ pub(crate) struct GlobalOptions {
     repository: Option<OsString>,
     #[command(flatten)]
     secrets: SecretOptions,
+    /// Profile of the configuration file that fills in what is not given; without it `default-profile`, or the one called `default`
+    #[arg(short = 'P', long, global = true, value_name = "NAME", env = "ICECORE_PROFILE", hide_env_values = true)]
+    profile: Option<String>,
+    /// Configuration file; without it ~/.config/icecore/icecore.toml, otherwise /etc/icecore/icecore.toml (`icecore profile --help` says more)
+    #[arg(long, global = true, value_name = "FILE", env = "ICECORE_CONFIG", hide_env_values = true, help_heading = "Machine")]
+    config: Option<PathBuf>,
+    /// Reads no configuration file
+    #[arg(long, global = true, conflicts_with_all = ["config", "profile"], help_heading = "Machine")]
+    no_config: bool,
     /// Folder for caches, which make the next backup faster and can be deleted at any time
     #[arg(long, global = true, value_name = "FOLDER", env = "ICECORE_CACHE_DIR", hide_env_values = true, help_heading = "Machine")]
     cache_dir: Option<PathBuf>,
@@ -31,6 +44,15 @@ pub(crate) struct GlobalOptions {
     /// Worker threads; 0 takes one for each core
     #[arg(long, global = true, value_name = "N", default_value_t = 0, help_heading = "Machine")]
     threads: usize,
+    /// Leaves the processor to others: 0 (as ever) to 19 (only when nobody else wants it)
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=19), help_heading = "Machine")]
+    nice: Option<i32>,
+    /// Writes at most so many bytes a second to the repository, as 500K or 2M
+    #[arg(long, global = true, value_name = "RATE", value_parser = size::parse_rate, help_heading = "Machine")]
+    limit_upload: Option<NonZeroU64>,
+    /// Reads at most so many bytes a second from the repository
+    #[arg(long, global = true, value_name = "RATE", value_parser = size::parse_rate, help_heading = "Machine")]
+    limit_download: Option<NonZeroU64>,
     /// Writes JSON lines to standard output
     #[arg(long, global = true, help_heading = "Output")]
     json: bool,
@@ -48,11 +70,29 @@ pub(crate) struct Context {
     /// Where results and messages go.
     pub(crate) output: Output,
     options: GlobalOptions,
+    profile: Profile,
 }
 
 impl Context {
-    pub(crate) fn new(options: GlobalOptions) -> Self {
-        Self { output: Output::new(options.json, options.quiet, options.verbose), options }
+    pub(crate) fn new(options: GlobalOptions, profile: Profile) -> Self {
+        let context = Self { output: Output::new(options.json, options.quiet, options.verbose), options, profile };
+        if let (Some(name), Some(file)) = (&context.profile.name, &context.profile.file) {
+            context.output.detail(format_args!("profile {name} of {}", file.display()));
+        }
+        // Before there are other threads: each takes over what its maker has. Nobody may become less nice than he is.
+        let lower = |nice| match rustix::process::getpriority_process(None)? < nice {
+            true => rustix::process::setpriority_process(None, nice),
+            false => Ok(()),
+        };
+        if let Some(Err(error)) = context.options.nice.map(lower) {
+            context.output.warn(format_args!("--nice: {}", std::io::Error::from(error)));
+        }
+        context
+    }
+
+    /// Which profile counts.
+    pub(crate) fn profile(&self) -> &Profile {
+        &self.profile
     }
 
     /// Starts showing progress; from now on Ctrl-C asks to stop.
@@ -101,7 +141,7 @@ impl Context {
     /// Opens the repository.
     pub(crate) fn open(&self) -> anyhow::Result<Repository> {
         let place = self.place()?;
-        let backend = place.open()?;
+        let backend = self.limited(place.open()?);
         let secret = self.secret(Some(&place))?;
         if let (Place::Default(default), Secret::Prompt) = (&place, &secret) {
             let message = format!(
@@ -111,7 +151,7 @@ impl Context {
             return Err(Error::new(ErrorKind::Unauthorized, message).into());
         }
         let key = secret.key(false)?;
-        let opened = Repository::open(Arc::new(backend), self.runtime(), &key, self.settings()?);
+        let opened = Repository::open(backend, self.runtime(), &key, self.settings()?);
         let repository = opened.map_err(|error| match error.kind() {
             ErrorKind::Unauthorized => error.context(secret.describe()),
             _ => error,
@@ -141,8 +181,15 @@ impl Context {
 
     /// Makes a repository that `key` opens.
     pub(crate) fn create(&self, place: &Place, key: &Key) -> anyhow::Result<Repository> {
-        let backend = icecore::backend::LocalBackend::create(place.folder())?;
-        Ok(Repository::create(Arc::new(backend), self.runtime(), key, &CreateOptions::default(), self.settings()?)?)
+        let backend = self.limited(LocalBackend::create(place.folder())?);
+        Ok(Repository::create(backend, self.runtime(), key, &CreateOptions::default(), self.settings()?)?)
+    }
+
+    /// The store, no faster than the options allow.
+    pub(crate) fn limited(&self, backend: LocalBackend) -> Arc<dyn Backend> {
+        let limits = Limits { upload: self.options.limit_upload, download: self.options.limit_download };
+        let backend = Arc::new(backend);
+        if limits == Limits::default() { backend } else { Arc::new(LimitedBackend::new(backend, limits, self.runtime().clock)) }
     }
 
     /// The folder for caches; `None` where none are kept.

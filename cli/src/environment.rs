@@ -18,10 +18,20 @@ pub(crate) fn cache_folder() -> Option<PathBuf> {
     base_folder("XDG_CACHE_HOME", ".cache")
 }
 
+/// The user's folder for configuration.
+pub(crate) fn config_folder() -> Option<PathBuf> {
+    base_folder("XDG_CONFIG_HOME", ".config")
+}
+
+/// The user's home folder.
+pub(crate) fn home_folder() -> Option<PathBuf> {
+    variable("HOME").map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
 /// As the XDG base directory specification says: a relative path counts as unset.
 fn base_folder(name: &str, below_home: &str) -> Option<PathBuf> {
-    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute(name).or_else(|| Some(absolute("HOME")?.join(below_home)))
+    let named = variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    named.or_else(|| Some(home_folder()?.join(below_home)))
 }
 
 /// The machine's name.

@@ -30,8 +30,8 @@ const KINDS: [(ErrorKind, u8, &str, Option<&str>); 11] = [
 ];
 
 /// What to do about damage.
-pub(crate) const DAMAGED: &str = "`icecore check` and `icecore scrub` list what is damaged and which files it concerns; \
-                                  `icecore scrub --keyless` does so where nothing can be opened";
+pub(crate) const DAMAGED: &str = "`icecore check` and `icecore scrub` (with --keyless where nothing can be opened) list what is damaged and which \
+                                  files it concerns, `icecore repair` what can be done";
 
 /// How a command ended that came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,23 +10,27 @@ mod environment;
 mod exit;
 mod interrupt;
 mod names;
+mod nearest;
 mod output;
 mod place;
+mod profile;
 mod progress;
 mod secrets;
 mod size;
+mod table;
 mod time;
 
-use clap::Parser;
 use output::Output;
+use profile::Refused;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match commands::Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+    let (cli, profile) = match profile::parse(std::env::args_os().collect()) {
+        Ok(parsed) => parsed,
+        Err(Refused::Arguments(error)) => return refuse(&error),
+        Err(Refused::Profile(problem)) => return Output::new(wants_json(), false, false).end(Err(problem.into())),
     };
-    let context = context::Context::new(cli.options);
+    let context = context::Context::new(cli.options, profile);
     let result = cli.command.run(&context);
     context.output.end(result)
 }
@@ -36,8 +40,13 @@ fn refuse(error: &clap::Error) -> ExitCode {
     // Nothing is left to tell anyone where even this cannot be written.
     let _ = error.print();
     let code = u8::try_from(error.exit_code()).unwrap_or(exit::USAGE);
-    if code != 0 && std::env::args_os().any(|argument| argument == "--json") {
+    if code != 0 && wants_json() {
         Output::new(true, false, false).exit_error(code, "usage", error.render().to_string().trim());
     }
     ExitCode::from(code)
+}
+
+/// Whether JSON is asked for by arguments that could not be understood as a whole.
+fn wants_json() -> bool {
+    std::env::args_os().any(|argument| argument == "--json")
 }

@@ -5,7 +5,8 @@
 //! standard error instead. Fields are only ever added.
 
 use crate::exit::{self, Outcome};
-use crate::interrupt;
+use crate::{interrupt, names};
+use icecore::progress::Change;
 use serde_json::{Value, json};
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -61,6 +62,22 @@ impl Output {
     /// Writes a line of a report that is not the reason why the command is run. Nothing with `--json` or `--quiet`.
     pub(crate) fn report(&self, line: impl Display) -> io::Result<()> {
         if self.is_quiet { Ok(()) } else { self.line(line) }
+    }
+
+    /// Writes what becomes of an item: deletions always, all else to those who ask for more.
+    pub(crate) fn change(&self, item: &str, change: Change, bytes: u64) -> io::Result<()> {
+        let (name, shown) = match change {
+            Change::Created => ("created", "create"),
+            Change::Deleted => ("deleted", "delete"),
+            _ => ("changed", "change"),
+        };
+        if self.is_json {
+            return self.json("change", json!({"item": item, "change": name, "bytes": bytes}));
+        }
+        match change == Change::Deleted || self.is_verbose {
+            true => self.report(format_args!("  {shown}  {}", names::shown(item.as_bytes()))),
+            false => Ok(()),
+        }
     }
 
     /// Writes a JSON line. Nothing without `--json`.

@@ -41,7 +41,7 @@ impl Place {
     }
 
     fn parse(name: &OsStr) -> anyhow::Result<Self> {
-        if let Some(scheme) = SCHEMES.into_iter().find(|scheme| name.as_bytes().starts_with(scheme.as_bytes())) {
+        if let Some(scheme) = scheme_of(name) {
             let name = name.display();
             let message =
                 format!("{name}: a repository must be a folder; `{scheme}` is not supported yet (a folder of that name: `./{name}`)");
@@ -69,6 +69,15 @@ impl Place {
             _ => error.into(),
         })
     }
+}
+
+/// Whether it is the address of a store that is no folder.
+pub(crate) fn has_scheme(name: &OsStr) -> bool {
+    scheme_of(name).is_some()
+}
+
+fn scheme_of(name: &OsStr) -> Option<&'static str> {
+    SCHEMES.into_iter().find(|scheme| name.as_bytes().starts_with(scheme.as_bytes()))
 }
 
 impl DefaultPlace {

@@ -133,6 +133,10 @@ impl Progress for Display<'_> {
                 let _ = self.output.json("item_failed", json!({"item": item, "message": message}));
             }
             Event::ItemFailed { item, message } => self.aside(|| self.output.warn(item_failed(item, message))),
+            Event::Change { item, change, bytes } => self.aside(|| {
+                // Nobody can be told where this fails.
+                let _ = self.output.change(item, change, bytes);
+            }),
             Event::Notice { message } => self.aside(|| self.output.note(shown(message.as_bytes()))),
             _ => {}
         }

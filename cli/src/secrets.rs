@@ -85,6 +85,16 @@ impl Secret {
             .or_else(|| file("ICECORE_KEY_FILE").map(Self::KeyFile))
     }
 
+    /// The option that says the same.
+    pub(crate) fn option(&self) -> &'static str {
+        match self {
+            Self::PasswordFile(_) | Self::PasswordVariable | Self::Prompt => "password-file",
+            Self::PasswordCommand(_) => "password-command",
+            Self::KeyFile(_) => "key-file",
+            Self::KeyCommand(_) => "key-command",
+        }
+    }
+
     /// Where it comes from, for people.
     pub(crate) fn describe(&self) -> String {
         match self {

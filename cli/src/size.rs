@@ -1,5 +1,7 @@
 //! Sizes as people write and read them: binary units.
 
+use std::num::NonZeroU64;
+
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 /// `bytes` with one decimal: `1.5 GiB`.
@@ -46,6 +48,11 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
         Ok(number) if number * (factor as f64) < u64::MAX as f64 => Ok((number * factor as f64) as u64),
         _ => Err(invalid()),
     }
+}
+
+/// Reads bytes a second, at least one.
+pub(crate) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    NonZeroU64::new(parse(text)?).ok_or_else(|| "a limit of 0 lets nothing through; leave the option out for no limit".to_owned())
 }
 
 #[cfg(test)]

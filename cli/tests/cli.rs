@@ -164,7 +164,7 @@ fn what_was_backed_up_comes_back_by_series_time_path_and_id() {
     assert_eq!(z(&[&one["id"].as_str().unwrap()[..8]]), "old");
     assert_eq!(home.run(0, &plus(&options, &["cat", "latest", "data/y/z"])).stdout, "of the other series");
     let table = home.run(0, &plus(&options, &["snapshots", "--series", "two"])).stdout;
-    assert!(table.lines().count() == 2 && table.contains(&other["id"].as_str().unwrap()[..8]), "{table}");
+    assert!(table.lines().count() == 3 && table.contains(&other["id"].as_str().unwrap()[..8]), "{table}");
 
     let restored = home.run(0, &plus(&options, &["restore", "latest", "--target", "back", "--json"])).last("summary");
     assert_eq!((&restored["entries"], &restored["files"], &restored["items_failed"]), (&5.into(), &2.into(), &0.into()), "{restored}");
@@ -351,7 +351,7 @@ fn the_repository_and_the_cache_are_not_backed_up_into_it() {
     let options = ["-r", repository, "--key-file", "k", "--cache-dir", "all/cache"];
     let said = home.run(0, &plus(&options, &["backup", "all"]));
     assert!(said.stderr.contains("the repository in") && said.stderr.contains("the cache in"), "{}", said.stderr);
-    assert_eq!(home.run(0, &plus(&options, &["ls", "latest"])).stdout, "./\nall/\nall/data\n");
+    assert_eq!(home.run(0, &plus(&options, &["ls", "latest", "-R"])).stdout, "./\nall/\nall/data\n");
     home.run(2, &plus(&options, &["backup", repository]));
 }
 
@@ -396,9 +396,9 @@ fn names_that_are_no_text_are_shown_safely_and_exactly() {
     fs::create_dir(home.path("data")).unwrap();
     fs::write(home.path("data").join(std::ffi::OsStr::from_bytes(b"a\x1b[2J\n\xff")), "x").unwrap();
     home.run(0, &plus(&options, &["backup", "data"]));
-    let listing = home.run(0, &plus(&options, &["ls", "latest", "-l"])).stdout;
+    let listing = home.run(0, &plus(&options, &["ls", "latest", "-lR"])).stdout;
     assert!(!listing.contains('\x1b') && listing.lines().count() == 3, "{listing}");
-    let entries = home.run(0, &plus(&options, &["ls", "latest", "--json"])).json();
+    let entries = home.run(0, &plus(&options, &["ls", "latest", "-R", "--json"])).json();
     assert!(entries.iter().any(|entry| entry["path_hex"] == "646174612f611b5b324a0aff"), "{entries:?}");
 }
 
@@ -485,8 +485,23 @@ fn passphrases_recipients_and_commands_are_ways_in_too() {
 #[test]
 fn every_command_has_help_with_an_example() {
     let home = Home::new();
-    let commands =
-        ["init", "backup", "restore", "snapshots", "ls", "cat", "stats", "forget", "check", "scrub", "key", "completions", "version"];
+    let commands = [
+        "init",
+        "backup",
+        "restore",
+        "snapshots",
+        "ls",
+        "cat",
+        "stats",
+        "forget",
+        "check",
+        "scrub",
+        "repair",
+        "gc",
+        "key",
+        "completions",
+        "version",
+    ];
     for command in commands {
         let help = home.run(0, &[command, "--help"]).stdout;
         assert!(help.contains(&format!("\n  icecore {command}")), "{command}: {help}");

@@ -86,6 +86,10 @@ id!(
     IndexId, 16
 );
 id!(
+    /// Names a relocations object; random.
+    RelocationsId, 16
+);
+id!(
     /// Names a snapshot; random.
     SnapshotId, 16
 );

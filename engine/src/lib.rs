@@ -104,7 +104,7 @@
 //! # Layers
 //! A module uses what stands below it.
 //! ```text
-//! operations   backup   restore   check
+//! operations   backup   restore   browse   check
 //! store        repository
 //! model        tree   source   destination
 //! backend      backend
@@ -114,6 +114,7 @@
 
 pub mod backend;
 pub mod backup;
+pub mod browse;
 pub mod check;
 pub mod chunker;
 pub mod compress;
@@ -126,6 +127,7 @@ pub mod gc;
 pub mod id;
 pub mod limits;
 pub mod progress;
+pub mod repair;
 pub mod repository;
 pub mod restore;
 pub mod retention;

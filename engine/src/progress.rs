@@ -30,11 +30,32 @@ pub enum Event<'a> {
         /// Why.
         message: &'a str,
     },
+    /// In a dry run of a restore, what would become of an item of the target. When it is done, of deletions only.
+    Change {
+        /// The item as shown to people; bytes that are not UTF-8 are replaced.
+        item: &'a str,
+        /// What.
+        change: Change,
+        /// Bytes of content that are written for it.
+        bytes: u64,
+    },
     /// Something that a person should know and that is no failure.
     Notice {
         /// One sentence.
         message: &'a str,
     },
+}
+
+/// What becomes of an item of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// It is not there yet, or something else stands in its place.
+    Created,
+    /// Its content or its metadata differs.
+    Changed,
+    /// The snapshot does not have it.
+    Deleted,
 }
 
 /// Receives [`Event`]s, from several threads at once.

@@ -68,7 +68,8 @@ def decode_config(body: bytes, number: int, before: Optional[bytes], admin: byte
     sizes = [cursor.u32() for _ in range(5)]
     counts = [cursor.u16() for _ in range(3)]
     cursor.zeros(2)
-    need(predecessor == (before or NO_HASH), "CFG-2", "predecessor is not the generation before")
+    need((predecessor == NO_HASH) == (number == 1), "CFG-2", "only generation 1 has no predecessor")
+    need((before or NO_HASH) in (predecessor, second), "CFG-2", "no predecessor is the generation before")
     need(number > 1 or second == NO_HASH, "CFG-2", "generation 1 with a second predecessor")
     need(key == admin, "CFG-3", "not the pinned admin key")
     frames_fit = all(4096 <= size <= 4_194_304 for size in sizes[3:])
@@ -366,6 +367,51 @@ def decode_epoch(plain: bytes, number: int, before: Optional[bytes] = None) -> E
     expected = NO_HASH if number == 1 else before
     need(expected is None or predecessor == expected, "EPOCH-2", "predecessor is not the epoch before")
     return Epoch(predecessor, session, now, packs)
+
+
+# Relocations
+
+@dataclass(frozen=True)
+class Relocated:
+    session: bytes
+    number: int
+    chunks: int
+    moved: List[Tuple[int, int, int]]      # position, counter of the new frame, position there
+
+
+@dataclass(frozen=True)
+class Relocations:
+    session: bytes
+    now: Time
+    frames: List[Relocated]
+
+
+def decode_relocations(plain: bytes, *_: object) -> Relocations:
+    cursor = Cursor(plain)
+    session, now, count = cursor.take(16), cursor.time(), cursor.varint()
+    need(1 <= count <= 65_536, "RELOC-1", f"{count} frames")
+    cursor.fits(count)
+    frames: List[Relocated] = []
+    for _ in range(count):
+        old, number = cursor.take(16), cursor.u32()
+        need(not frames or (old, number) > (frames[-1].session, frames[-1].number), "RELOC-1", "frames not ascending")
+        need(number >> 30 <= 1 and old != session, "RELOC-2", "a frame of another class, or of the collector")
+        frames.append(Relocated(old, number, *_relocated_chunks(cursor)))
+    cursor.end()
+    return Relocations(session, now, frames)
+
+
+def _relocated_chunks(cursor: Cursor) -> Tuple[int, List[Tuple[int, int, int]]]:
+    chunks = cursor.varint()
+    need(1 <= chunks <= 16_384, "RELOC-3", f"{chunks} chunks")
+    bits = int.from_bytes(cursor.take(-(-chunks // 8)), "little")
+    need(0 < bits < 1 << chunks, "RELOC-3", "no bit set, or an unused one")
+    moved = []
+    for position in (bit for bit in range(chunks) if bits >> bit & 1):
+        counter, to = cursor.varint(), cursor.varint()
+        need(counter < 1 << 30 and to < 16_384, "RELOC-4", f"counter {counter}, position {to}")
+        moved.append((position, counter, to))
+    return chunks, moved
 
 
 # Snapshots

@@ -95,7 +95,8 @@ class Given:
         if structure == "epoch":
             return bodies.decode_epoch(plain, obj.name.number, before)
         return {"session": bodies.decode_session, "beat": bodies.decode_beat, "closed": bodies.decode_closed,
-                "tombstone": bodies.decode_tombstone, "withdrawn": bodies.decode_withdrawn}[structure](plain, obj, trust)
+                "tombstone": bodies.decode_tombstone, "withdrawn": bodies.decode_withdrawn,
+                "relocations": bodies.decode_relocations}[structure](plain, obj, trust)
 
     # Pieces
 

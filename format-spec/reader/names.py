@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Optional
 
 CONFIG, SLOT, DATA_PACK, META_PACK, REFS_PACK, INDEX, SNAPSHOT = range(1, 8)
-SESSION, BEAT, CLOSED, TOMBSTONE, WITHDRAWN, EPOCH = range(8, 14)
+SESSION, BEAT, CLOSED, TOMBSTONE, WITHDRAWN, EPOCH, RELOCATION = range(8, 15)
 PACKS = (DATA_PACK, META_PACK, REFS_PACK)
-FIRST_RESERVED = 14
+FIRST_RESERVED = 15
 
 FOLDERS = ["config", "keys", "packs", "meta", "refs", "index", "snapshots", "sessions", "beats", "closed", "tombstones",
            "withdrawn", "epochs", "relocations", "placement", "scrubbed", "holds", "parity", "journal", "attest"]

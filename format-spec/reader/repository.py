@@ -23,6 +23,7 @@ from packs import ChunkIds, FrameEntry
 from trees import RefsFrame, RefsWalk
 
 CACHE_BYTES = 64 << 20
+STEPS_MAX = 16                          # from a chunk to where it stands now
 NOT_DAMAGE = ("OBJ-12", "SLOT-6")      # what these rules say is that the key is another one
 
 FrameId = Tuple[bytes, int]
@@ -100,6 +101,7 @@ class Repository:
         self._list()
         self.frames: Dict[FrameId, Frame] = {}
         self.refs_chunks: Dict[bytes, FrameId] = {}
+        self.relocations: Dict[FrameId, List[Tuple[bytes, bodies.Relocated]]] = {}
         self._secrets: Dict[bytes, Optional[bytes]] = {}
         self._cache: "OrderedDict[FrameId, List[bytes]]" = OrderedDict()
         self._cached_bytes = 0
@@ -218,6 +220,31 @@ class Repository:
         for name in self.pack_names():
             with self.problems.at(name):
                 self.add_tables(name, self.tables(name))
+        self.load_relocations()
+
+    def load_relocations(self) -> None:
+        """Learns where chunks of frames that were re-made stand now; objects that break a rule say nothing."""
+        for name in sorted(self.names[names.RELOCATION], key=lambda name: name.id):
+            with self.problems.at(name):
+                relocations = self.part(name, bodies.decode_relocations)
+                for frame in relocations.frames:
+                    self.relocations.setdefault((frame.session, frame.number), []).append((relocations.session, frame))
+
+    def home_of(self, ident: FrameId, position: int, chunks: int) -> Optional[Tuple[FrameId, int]]:
+        """The place in a frame that is there to which a chunk of a frame that is not leads."""
+        places, seen = [(ident, position)], set()
+        for step in range(STEPS_MAX):
+            reached = []
+            for at in places:
+                for session, frame in self.relocations.get(at[0], ()):
+                    if step or frame.chunks == chunks:
+                        reached += [((session, at[0][1] >> 30 << 30 | counter), to) for old, counter, to in frame.moved if old == at[1]]
+            for frame_id, to in reached:
+                if frame_id in self.frames and to < len(self.frames[frame_id].entry.chunks):
+                    return frame_id, to
+            places = [place for place in dict.fromkeys(reached) if place not in seen]
+            seen.update(places)
+        return None
 
     def add_tables(self, name: Name, tables: packs.Tables) -> None:
         for offset, record, entry in tables.placed():
@@ -341,12 +368,24 @@ class SnapshotFrames:
     def _add(self, needed: RefsFrame) -> None:
         ident = (needed.session, needed.number)
         frame = self.repository.frames.get(ident)
-        need(frame, "REFS-6", f"frame {needed.number:08x} of session {needed.session.hex()} is nowhere")
+        if not frame:
+            self._add_relocated(ident, needed.used)
+            return
         chunks, used = frame.entry.chunks, needed.used
         need(used is None or len(used) == len(chunks), "REFS-6", f"frame {needed.number:08x} has {len(chunks)} chunks")
         for position, chunk in enumerate(chunks):
             if used is None or used[position]:
                 self.places.setdefault(chunk, (ident, position))
+
+    def _add_relocated(self, ident: FrameId, used: Optional[Tuple[bool, ...]]) -> None:
+        """The chunks of a frame that was re-made may be taken from where they lead."""
+        entries = self.repository.relocations.get(ident)
+        need(entries, "REFS-6", f"frame {ident[1]:08x} of session {ident[0].hex()} is nowhere")
+        used = used or (True,) * entries[0][1].chunks
+        for position in (position for position, bit in enumerate(used) if bit):
+            home = self.repository.home_of(ident, position, len(used))
+            need(home, "REFS-6", f"frame {ident[1]:08x} of session {ident[0].hex()} is nowhere, nor is its chunk {position}")
+            self.places.setdefault(self.repository.frames[home[0]].entry.chunks[home[1]], home)
 
     def find(self, ident: bytes, frame_class: int) -> Tuple[FrameId, int]:
         place = self.places.get(ident)

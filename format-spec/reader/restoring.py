@@ -1,12 +1,14 @@
 """Writes the entries of a snapshot below a target folder.
 
 The target must be new or empty, names are kept safe by TREE-6, and nothing is written below an entry that is no folder
-(TREE-17), so that no link that a snapshot brings is ever followed. Folders get their modes and times last.
+(TREE-17), so that no link that a snapshot brings is ever followed. Folders get their modes and times last, and inode flags
+(`chattr`), some of which forbid every later change, come after everything else.
 """
 from __future__ import annotations
 
 import os
 import stat
+import struct
 from typing import Callable, Iterator, List
 
 import trees
@@ -16,6 +18,13 @@ from repository import Problems, SnapshotFrames
 from bodies import Snapshot
 from trees import Entry, TreeWalk
 
+try:
+    import fcntl
+except ImportError:  # No such flags on this system.
+    fcntl = None
+
+GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602
+
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
 
@@ -23,6 +32,7 @@ class Restore:
     def __init__(self, snapshot: Snapshot, frames: SnapshotFrames, target: bytes, problems: Problems):
         self.snapshot, self.frames, self.target, self.problems = snapshot, frames, target, problems
         self.folders: List[Entry] = []
+        self.flagged: List[Entry] = []
         self.failures = 0
 
     def run(self) -> None:
@@ -35,6 +45,8 @@ class Restore:
             self._guarded(entry, self._entry)
         for entry in reversed(self.folders):
             self._guarded(entry, self._attributes)
+        for entry in reversed(self.flagged):
+            self._guarded(entry, self._flags)
         header = self.snapshot.header
         told = (header.entries, header.file_bytes, header.frames)
         need(told == (walk.entries, walk.file_bytes, self.frames.count), "SNAP-12", "totals are not those of the tree")
@@ -61,6 +73,8 @@ class Restore:
         elif entry.kind != trees.FOLDER:
             raise OSError("the root of the snapshot is no folder")
         self._create(entry, path)
+        if entry.flags and entry.kind in (trees.FILE, trees.FOLDER):
+            self.flagged.append(entry)
         if entry.kind == trees.FOLDER:
             self.folders.append(entry)
         elif entry.kind != trees.HARD_LINK:
@@ -129,6 +143,18 @@ class Restore:
             os.utime(path, ns=(time, time), follow_symlinks=False)
         except OverflowError:
             raise OSError("time out of range of this system") from None
+
+    def _flags(self, entry: Entry) -> None:
+        """Adds the flags to those that the file system gave."""
+        if fcntl is None:
+            raise OSError("inode flags cannot be set on this system")
+        fd = os.open(self.path(entry.key), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            # The call is named for a long and takes an int.
+            found = struct.unpack("@II", fcntl.ioctl(fd, GET_FLAGS, struct.pack("@II", 0, 0)))[0]
+            fcntl.ioctl(fd, SET_FLAGS, struct.pack("@II", found | entry.flags, 0))
+        finally:
+            os.close(fd)
 
     def _extended_attribute(self, path: bytes, name: bytes, value: bytes) -> None:
         try:

@@ -365,6 +365,31 @@ class TinyRepository(unittest.TestCase):
         self.assertEqual(self.run_reader("verify")[0], 0)
         self.restored(tiny.SNAPSHOT_FILES.hex())
 
+    def reframed(self, **how) -> List[tiny.Name]:
+        shutil.rmtree(self.repository)
+        more = tiny.build(devices=AS_ROOT)
+        relocations = tiny.reframe(more, **how)
+        self.write(more)
+        return relocations
+
+    def test_frames_that_were_made_anew(self) -> None:
+        relocations = self.reframed()
+        code, _, err = self.run_reader("verify")
+        self.assertEqual(code, 0, err)
+        self.assertNotIn("reserved", err)
+        target = self.restored(tiny.SNAPSHOT_FILES.hex())
+        for key in (b"a.txt", b"big", b"dir\0sparse"):
+            path = os.path.join(os.fsencode(target), *key.split(b"\0"))
+            self.assertEqual(Path(os.fsdecode(path)).read_bytes(), self.tiny.content[key])
+        for name in relocations:
+            path = self.repository / str(name)
+            data = path.read_bytes()
+            path.unlink()
+            self.assert_broken("REFS-6", f"snapshots/{tiny.SNAPSHOT_FILES.hex()}")
+            path.write_bytes(data)
+        self.reframed(is_mapped=False)
+        self.assert_broken("REFS-6", f"snapshots/{tiny.SNAPSHOT_FILES.hex()}")
+
     def test_restore_with_a_damaged_frame(self) -> None:
         path = self.repository / str(tiny.pack_name(3, "data"))
         data = bytearray(path.read_bytes())

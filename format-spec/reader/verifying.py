@@ -41,6 +41,7 @@ class Verify:
                 snapshot = self.repository.snapshot(name)
                 self.snapshots[name.id] = snapshot
                 self.records.setdefault(snapshot.header.record.session, snapshot.header.record)
+        self.repository.load_relocations()
         self._withdrawn()
         self._companions()
         self._epochs()

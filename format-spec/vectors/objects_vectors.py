@@ -28,7 +28,8 @@ def flipped(data: bytes, at: int) -> bytes:
 
 
 def make(c: Any) -> None:
-    for part in (headers, certificates, writers, parts, config, slots, sessions, companions, packs, indexes, snapshots, epochs):
+    for part in (headers, certificates, writers, parts, config, slots, sessions, companions, packs, indexes, snapshots, epochs,
+                 relocations):
         part(c)
 
 
@@ -131,6 +132,8 @@ def config(c: Any) -> None:
                          data_frame=4096, meta_frame=4_194_304, cutters=[w.cutter(3, 1, 64, 256, 4_194_304), w.cutter(9, 2, 512, 512, 512)],
                          restore_keys=keys, revoked=revoked)
     c.valid("config-second", "config", make_one(body, second), second, before=before.hex())
+    joins = w.config_body(predecessor=w.fixed("trailer hash of a fork"), second=before)
+    c.valid("config-joins-fork", "config", make_one(joins, second), second, before=before.hex())
     wrong("CFG-1", "flags-3-and-9", True, required=(1 << 3) + (1 << 9))
     wrong("CFG-2", "first-with-predecessor", predecessor=before)
     wrong("CFG-2", "first-with-second-predecessor", second=before)
@@ -406,3 +409,38 @@ def epochs(c: Any) -> None:
     c.invalid("EPOCH-1", "count", "epoch", w.one_part(first, plain, MAINTAIN), first, before=None)
     c.invalid("EPOCH-2", "first-with-predecessor", "epoch", epoch([], before), first, before=None)
     c.invalid("EPOCH-2", "second", "epoch", epoch([], w.fixed("other hash"), second), second, before=before.hex())
+
+
+def relocations(c: Any) -> None:
+    name = named(names.RELOCATION, "relocations")
+    low, high = sorted((ONE.id, TWO_EPOCHS.id))
+    good = (low, 0, 11, [(0, 0, 0), (3, 0, 1), (10, 5, 16_383)])
+    meta = (low, (1 << 30) + 7, 1, [(0, (1 << 30) - 1, 2)])
+    more = (high, 3, 16_384, [(16_383, 1, 0)])
+
+    def made(frames: List[Any], **over: Any) -> bytes:
+        return w.one_part(name, w.relocations_plain(COLLECTOR.id, frames, **over), MAINTAIN)
+
+    def wrong(rule: str, what: str, frames: List[Any], **over: Any) -> None:
+        c.invalid(rule, what, "relocations", made(frames, **over), name)
+    c.valid("relocations", "relocations", made([good, meta, more]), name)
+    c.valid("relocations-all-chunks", "relocations", made([(low, 0, 8, [(n, 0, n) for n in range(8)])]), name)
+    wrong("RELOC-1", "no-frame", [])
+    wrong("RELOC-1", "twice", [good, good])
+    wrong("RELOC-1", "order", [meta, good])
+    wrong("RELOC-1", "order-of-sessions", [more, good])
+    plain = w.relocations_plain(COLLECTOR.id, [])[:-1] + w.varint(65_537)
+    c.invalid("RELOC-1", "count", "relocations", w.one_part(name, plain, MAINTAIN), name)
+    wrong("RELOC-2", "refs-frame", [(low, 2 << 30, 3, [(1, 0, 0)])])
+    wrong("RELOC-2", "reserved-class", [(low, 3 << 30, 3, [(1, 0, 0)])])
+    wrong("RELOC-2", "own-session", [(COLLECTOR.id, 0, 3, [(1, 0, 0)])])
+    wrong("RELOC-3", "no-chunk", [(low, 0, 0, [])])
+    wrong("RELOC-3", "chunks-16385", [(low, 0, 16_385, [(1, 0, 0)])])
+    wrong("RELOC-3", "nothing-mapped", [(low, 0, 3, [])])
+    wrong("RELOC-3", "unused-bit", [(low, 0, 3, [(1, 0, 0)])], bitmaps=[b"\x0a"])
+    wrong("RELOC-4", "counter", [(low, 0, 3, [(1, 1 << 30, 0)])])
+    wrong("RELOC-4", "position", [(low, 0, 3, [(1, 0, 16_384)])])
+    wrong("CONV-2", "relocations-short", [(low, 0, 3, [(1, 0, 0)])], bitmaps=[b"\x03"])
+    c.invalid("CONV-3", "relocations-long", "relocations",
+              w.one_part(name, w.relocations_plain(COLLECTOR.id, [good]) + b"\0", MAINTAIN), name)
+    c.invalid("OBJ-9", "relocations-by-backup", "relocations", w.one_part(name, w.relocations_plain(COLLECTOR.id, [more]), BACKUP), name)

@@ -18,6 +18,7 @@ FIRST = Session("tiny first", w.ALL, 1, 1, (1, 2))
 SECOND = Session("tiny second", w.BACKUP, 1, 2, (2,))
 COLLECTOR = Session("tiny collector", w.MAINTAIN, 3, 2, (2,))
 READER = Session("tiny reader", w.RESTORE, 2, 2)
+LATER_COLLECTOR = Session("tiny later collector", w.MAINTAIN, 3, 2, (2,))
 GIVEN_UP = Session("tiny given up", w.ALL, 1, 1, (1,))
 
 SLOT_PASSPHRASE, SLOT_KEY_FILE, SLOT_REMOVED = (w.fixed(f"tiny slot {kind}", 16) for kind in ("passphrase", "key file", "removed"))
@@ -159,6 +160,24 @@ def _files(tiny: Tiny, devices: bool) -> None:
     tiny.add(index, w.one_part(index, w.index_of([(n, f) for n, f, _ in layout] + [(pack_name(4, "gone"), meta)]), w.MAINTAIN))
     totals = (len(entries), sum(e.size or 0 for e in entries), 5, 70_000)
     _snapshot(tiny, SNAPSHOT_FILES, FIRST, w.chunk_id(4, refs_nodes[-1]), nodes[-1], totals)
+
+
+def reframe(tiny: Tiny, is_mapped: bool = True) -> List[Name]:
+    """Two collections later: the first data pack is gone. What was used of it stands in new frames, a part of it re-made twice.
+    Gives the names of the relocations. One chunk that is used is left out where not `is_mapped`."""
+    del tiny.objects[str(pack_name(3, "data"))]
+    text, sparse, big = pieces("text", (700, 300)), pieces("sparse", (4096, 100)), pieces("big", [900 + 7 * n for n in range(70)])[:40]
+    frames = [Frame(COLLECTOR, 0, 0, text + sparse + big[:20]), Frame(LATER_COLLECTOR, 0, 0, big[:0:-1])]
+    name = pack_name(3, "re-made")
+    tiny.add(name, w.pack(name, frames, w.MAINTAIN))
+    few = [(position, 0, at) for at, position in enumerate((0, 1, 3, 4) if is_mapped else (0, 1, 4))]
+    many = [(at, 0, at + 4) if at < 20 else (at, 1, at - 20) for at in range(40)]
+    objects = [(COLLECTOR, [(FIRST.id, 0, 5, few), (FIRST.id, 1, 40, many)]),
+               (LATER_COLLECTOR, [(COLLECTOR.id, 1, 20, [(at, 0, 19 - at) for at in range(20)])])]
+    made = [Name(names.RELOCATION, w.fixed(f"tiny relocations {at}", 16), 0) for at in range(2)]
+    for name, (session, moved) in zip(made, objects):
+        tiny.add(name, w.one_part(name, w.relocations_plain(session.id, moved), w.MAINTAIN))
+    return made
 
 
 def _snapshot(tiny: Tiny, ident: bytes, session: Session, refs_root: bytes, root: bytes, totals: Tuple[int, ...], source: int = 1,

@@ -561,6 +561,16 @@ def withdrawn_plain(session: bytes, reason: int = 1) -> bytes:
     return session + u8(reason) + time(NOW)
 
 
+def relocations_plain(session: bytes, frames: Sequence[Tuple[bytes, int, int, Sequence[Tuple[int, int, int]]]], bitmaps: Sequence[bytes] = ()) -> bytes:
+    """Each frame: session, number, chunk count, and for each mapped chunk its position, its new counter and position."""
+    plain = session + time(NOW) + varint(len(frames))
+    for at, (old, number, chunks, moved) in enumerate(frames):
+        bits = sum(1 << position for position, _, _ in moved)
+        bitmap = bitmaps[at] if bitmaps else bits.to_bytes(-(-chunks // 8), "little")
+        plain += old + u32(number) + varint(chunks) + bitmap + b"".join(varint(counter) + varint(to) for _, counter, to in moved)
+    return plain
+
+
 def epoch_plain(session: bytes, packs_: Sequence[Tuple[int, bytes]], predecessor: bytes = bytes(32)) -> bytes:
     return predecessor + session + time(NOW) + varint(len(packs_)) + b"".join(u8(kind) + ident for kind, ident in packs_)
 

@@ -90,6 +90,10 @@ pub(crate) fn epoch(data: &[u8]) {
     check_sealed(ObjectName::epoch(2), data);
 }
 
+pub(crate) fn relocations(data: &[u8]) {
+    check_sealed(name("relocations/b45c0b77847ce098d43f5161bf4a335b"), data);
+}
+
 /// All of a pack but its trailer.
 pub(crate) fn pack(data: &[u8]) {
     let piece = Piece::Object { name: name(PACK), before: None, seed: None };

@@ -15,7 +15,7 @@ pub use seeds::{SEED_LENGTH_MAX, write_seeds};
 type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 26] = [
+pub const TARGETS: [Target; 27] = [
     ("object", decoders::object),
     ("certificate", decoders::certificate),
     ("config", decoders::config),
@@ -24,6 +24,7 @@ pub const TARGETS: [Target; 26] = [
     ("session_record", decoders::session_record),
     ("companions", decoders::companions),
     ("epoch", decoders::epoch),
+    ("relocations", decoders::relocations),
     ("pack", decoders::pack),
     ("tables", decoders::tables),
     ("index_part", decoders::index_part),

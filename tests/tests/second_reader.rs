@@ -10,6 +10,7 @@ use icecore::repository::{CreateOptions, Key, NewSlot, Recipient, Repository, Se
 use icecore::runtime::Runtime;
 use icecore::source::{Roots, SourceOptions};
 use icecore_tests::{folders, reader};
+use rustix::fs::IFlags;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,6 +85,35 @@ fn folders_come_back_byte_for_byte() {
 }
 
 #[test]
+fn inode_flags_come_back() {
+    let made = Made::new(&Key::generate(&Runtime::system(1)));
+    let is_root = rustix::process::geteuid().is_root();
+    let flags = if is_root { IFlags::IMMUTABLE | IFlags::NODUMP } else { IFlags::NODUMP };
+    let change = |path: PathBuf, change: fn(IFlags, IFlags) -> IFlags| {
+        let file = fs::File::open(path)?;
+        Ok::<_, std::io::Error>(rustix::fs::ioctl_setflags(&file, change(rustix::fs::ioctl_getflags(&file)?, flags))?)
+    };
+    fs::create_dir(made.path("source/folder")).unwrap();
+    fs::write(made.path("source/folder/file"), "x").unwrap();
+    let flagged = ["folder/file", "folder"];
+    if let Err(error) = flagged.iter().try_for_each(|name| change(made.path("source").join(name), |has, flags| has | flags)) {
+        eprintln!("SKIPPED: no inode flags here: {error}");
+        return;
+    }
+    made.back_up();
+    let restored = made.read(KEY_FILE, &["restore", "latest", "--target", made.path("target").to_str().unwrap()]);
+    for name in flagged {
+        let found = fs::File::open(made.path("target").join(name)).map(|file| rustix::fs::ioctl_getflags(&file).unwrap());
+        for tree in ["source", "target"] {
+            // So that the folder can be removed, whatever comes.
+            let _ = change(made.path(tree).join(name), |has, flags| has - flags);
+        }
+        assert!(found.unwrap().contains(flags), "{name}");
+    }
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+}
+
+#[test]
 fn what_is_kept_comes_back_after_forgetting_and_collecting() {
     let made = Made::new(&Key::generate(&Runtime::system(3)));
     folders::fill(&made.path("source"));
@@ -114,6 +144,26 @@ fn a_long_stream_comes_back_with_a_key_file() {
     made.must_read(KEY_FILE, &["verify"]);
     made.must_read(KEY_FILE, &["restore", "latest", "--target", made.path("out").to_str().unwrap()]);
     assert!(fs::read(made.path("out/dump.sql")).unwrap() == bytes);
+}
+
+#[test]
+fn frames_that_garbage_collection_made_anew_are_found() {
+    let made = Made::new(&Key::generate(&Runtime::system(1)));
+    let back_up = |bytes: &[u8]| {
+        let stream = Box::new(std::io::Cursor::new(bytes.to_vec()));
+        made.repository.backup_stream("disk.img", stream, &BackupOptions::new("db"), &Silent).unwrap().snapshot.unwrap()
+    };
+    let (old, new) = (folders::noise(4, 6 << 20), folders::noise(5, 6 << 20));
+    let first = back_up(&old);
+    // A quarter of it is the same, here and there.
+    let mixed: Vec<u8> = (0..old.len()).map(|at| if at % (512 << 10) < (128 << 10) { old[at] } else { new[at] }).collect();
+    let second = back_up(&mixed);
+    made.repository.forget(&[first], &Silent).unwrap();
+    let summary = made.repository.gc(&GcOptions::default(), &Silent).unwrap();
+    assert!(summary.frames_remade > 5 && summary.left.packs == 0, "{summary:?}");
+    made.must_read(KEY_FILE, &["verify"]);
+    made.must_read(KEY_FILE, &["restore", &second.to_string(), "--target", made.path("out").to_str().unwrap()]);
+    assert!(fs::read(made.path("out/disk.img")).unwrap() == mixed);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Limits of the pages, and what the code has for them.
-const LIMITS: [(&str, &str, u64); 42] = [
+const LIMITS: [(&str, &str, u64); 44] = [
     ("chunking", "average size min", 256),
     ("chunking", "chunk size max", limits::CHUNK_SIZE_MAX as u64),
     ("chunking", "min size min", 64),
@@ -40,6 +40,8 @@ const LIMITS: [(&str, &str, u64); 42] = [
     ("pack", "tables length max", limits::TABLES_LENGTH_MAX as u64),
     ("recipe", "recipe items max", limits::NODE_ITEMS_MAX as u64),
     ("refs", "refs items max", limits::NODE_ITEMS_MAX as u64),
+    ("relocations", "relocated frames max", limits::RELOCATED_FRAMES_MAX as u64),
+    ("relocations", "steps max", limits::RELOCATION_STEPS_MAX as u64),
     ("session", "label max", limits::LABEL_MAX as u64),
     ("session", "snapshots max", limits::CLOSED_SNAPSHOTS_MAX as u64),
     ("session", "wraps max", limits::WRAPS_MAX as u64),
@@ -57,7 +59,7 @@ const LIMITS: [(&str, &str, u64); 42] = [
 ];
 
 /// Rules that no error of the engine names, and why.
-const NAMED_NOWHERE: [(&str, &str); 12] = [
+const NAMED_NOWHERE: [(&str, &str); 10] = [
     ("CLOSED-3", "a snapshot that is gone is told of as missing, not as bytes that break a rule"),
     ("INDEX-3", "points to PACK-5, which is named"),
     ("INDEX-5", "points to rules of packs, which are named"),
@@ -65,8 +67,6 @@ const NAMED_NOWHERE: [(&str, &str); 12] = [
     ("OBJ-12", "no damage: the credential is too old, and the error says so"),
     ("OBJ-14", "points to the rules of the pages, which are named"),
     ("REFS-6", "what is missing is told of as missing, not as bytes that break a rule"),
-    ("REFS-7", "concerns a whole snapshot"),
-    ("SESS-4", "concerns a whole repository; where maintain did not write the withdrawal, SESS-3 is named"),
     ("SLOT-10", "points to the rules of objects, which are named"),
     ("SLOT-6", "no damage: the passphrase or key file is the wrong one, and the error says so"),
     ("SNAP-12", "concerns a whole snapshot"),

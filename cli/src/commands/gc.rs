@@ -15,7 +15,9 @@ use serde_json::{Value, json};
     icecore gc --dry-run    says what would go\n  \
     icecore gc\n\n\
     Backups and restores may run at the same time. What they may still need stays until they have ended: gc then says whom it waits for, \
-    exits with 0, and the next gc goes on.")]
+    exits with 0, and the next gc goes on.\n\n\
+    Where the passphrase or key may also restore, frames of which less than three quarters are needed are made anew without what nobody needs. A key that may \
+    only maintain copies whole frames.")]
 pub(crate) struct Args {
     /// Only says what would be done
     #[arg(long)]
@@ -60,6 +62,14 @@ fn print_plan(plan: &GcPlan, output: &Output) -> anyhow::Result<()> {
     output.line(format_args!("repack        {} of which little is needed", group(plan.sparse)))?;
     output.line(format_args!("merge         {} that are small", group(plan.small)))?;
     output.line(format_args!("copy          {}", bytes(plan.bytes_to_copy)))?;
+    if plan.remake.frames > 0 {
+        output.line(format_args!(
+            "make anew     {} frames ({}) of which about {} are needed",
+            count(plan.remake.frames),
+            bytes(plan.remake.bytes),
+            bytes(plan.remake.bytes_used)
+        ))?;
+    }
     output.line(format_args!("sweep         {} that an earlier gc condemned", group(plan.condemned)))?;
     if plan.protected.packs > 0 {
         output.line(format_args!("leave alone   {} of sessions that are at work", group(plan.protected)))?;
@@ -86,6 +96,13 @@ fn print_summary(summary: &GcSummary, output: &Output) -> anyhow::Result<()> {
         group(summary.deleted),
         group(summary.written)
     ))?;
+    if summary.frames_remade > 0 {
+        output.report(format_args!(
+            "{} frames of which little was needed were made anew, in {}",
+            count(summary.frames_remade),
+            bytes(summary.bytes_remade)
+        ))?;
+    }
     if summary.left.packs > 0 {
         output.report(format_args!("{} are condemned and go with a later gc", group(summary.left)))?;
     }
@@ -118,6 +135,7 @@ fn plan_as_json(plan: &GcPlan) -> Value {
         "sparse": group_as_json(plan.sparse),
         "small": group_as_json(plan.small),
         "bytes_to_copy": plan.bytes_to_copy,
+        "remake": {"frames": plan.remake.frames, "bytes": plan.remake.bytes, "bytes_used": plan.remake.bytes_used},
         "condemned_before": group_as_json(plan.condemned),
         "protected": group_as_json(plan.protected),
         "unreadable": plan.unreadable.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -134,6 +152,8 @@ fn summary_as_json(summary: &GcSummary) -> Value {
         "condemned": group_as_json(summary.condemned),
         "written": group_as_json(summary.written),
         "bytes_copied": summary.bytes_copied,
+        "frames_remade": summary.frames_remade,
+        "bytes_remade": summary.bytes_remade,
         "deleted": group_as_json(summary.deleted),
         "left": group_as_json(summary.left),
         "waits_for": sessions_as_json(&summary.waits_for),

@@ -12,16 +12,20 @@ use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-/// Lists what is in a snapshot, or below a path of it
+/// Lists a folder of a snapshot
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     icecore ls latest\n  \
-    icecore ls 3f2a9c1d home/ann -l")]
+    icecore ls 3f2a9c1d home/ann -l\n  \
+    icecore ls latest --recursive | grep letter")]
 pub(crate) struct Args {
     #[command(flatten)]
     selection: Selection,
-    /// Only this path and what is below it
+    /// The folder, or a file; without it what stands at the top of the snapshot
     path: Option<OsString>,
+    /// Lists everything below, too
+    #[arg(short = 'R', long)]
+    recursive: bool,
     /// Says mode, owner, size and time too
     #[arg(short, long)]
     long: bool,
@@ -33,7 +37,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let output = &context.output;
     let mut entries = 0_u64;
     let path = args.path.as_ref().map(|path| path.as_bytes());
-    repository.for_each_entry(&snapshot, path, &mut |entry| {
+    let mut print = |entry: Entry| {
         entries += 1;
         let written = match output.is_json() {
             true => output.json("entry", as_json(&entry)),
@@ -41,12 +45,17 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
             false => output.line(short_line(&entry)),
         };
         written.map_err(|error| Error::io("listing", error))
-    })?;
+    };
+    match args.recursive {
+        true => repository.for_each_entry(&snapshot, path, &mut print)?,
+        false => repository.for_each_child(&snapshot, path, &mut print)?,
+    }
     output.json("summary", json!({"snapshot_id": snapshot.id.to_string(), "entries": entries}))?;
     Ok(Outcome::Done)
 }
 
-fn short_line(entry: &Entry) -> String {
+/// The path, with a slash behind a folder.
+pub(super) fn short_line(entry: &Entry) -> String {
     let slash = if entry.kind == EntryKind::Folder { "/" } else { "" };
     format!("{}{slash}", shown(&path_of(&entry.key)))
 }
@@ -87,7 +96,7 @@ fn mode_text(entry: &Entry) -> String {
 }
 
 /// The letter of `ls -l`, and the name in JSON.
-fn kind_of(kind: &EntryKind) -> (&'static str, &'static str) {
+pub(super) fn kind_of(kind: &EntryKind) -> (&'static str, &'static str) {
     match kind {
         EntryKind::File(_) => ("-", "file"),
         EntryKind::Folder => ("d", "folder"),
@@ -100,7 +109,8 @@ fn kind_of(kind: &EntryKind) -> (&'static str, &'static str) {
     }
 }
 
-fn as_json(entry: &Entry) -> Value {
+/// An entry as every command shows it in JSON.
+pub(super) fn as_json(entry: &Entry) -> Value {
     let mut line = json!({"kind": kind_of(&entry.kind).1});
     put_path(&mut line, &path_of(&entry.key));
     match &entry.kind {

@@ -4,17 +4,25 @@ mod backup;
 mod cat;
 mod check;
 mod completions;
+mod diff;
+mod doctor;
+mod filter;
+mod find;
 mod forget;
 mod gc;
 mod init;
 mod key;
 mod ls;
+mod man;
+mod profile;
+mod repair;
 mod restore;
 mod rules;
 mod scrub;
 mod selection;
 mod snapshots;
 mod stats;
+mod tag;
 mod version;
 
 use crate::context::{Context, GlobalOptions};
@@ -51,14 +59,22 @@ pub(crate) enum Command {
     Snapshots(snapshots::Args),
     Ls(ls::Args),
     Cat(cat::Args),
+    Diff(diff::Args),
+    Find(Box<find::Args>),
     Stats(Box<stats::Args>),
+    Tag(tag::Args),
     Forget(Box<forget::Args>),
     Check(check::Args),
     Scrub(scrub::Args),
+    Repair(Box<repair::Args>),
     Gc(gc::Args),
     #[command(subcommand)]
     Key(Box<key::Command>),
+    #[command(subcommand)]
+    Profile(profile::Command),
+    Doctor(doctor::Args),
     Completions(completions::Args),
+    Man(man::Args),
     Version(version::Args),
 }
 
@@ -72,13 +88,20 @@ impl Command {
             Self::Snapshots(args) => snapshots::run(args, context),
             Self::Ls(args) => ls::run(args, context),
             Self::Cat(args) => cat::run(args, context),
+            Self::Diff(args) => diff::run(args, context),
+            Self::Find(args) => find::run(args, context),
             Self::Stats(args) => stats::run(args, context),
+            Self::Tag(args) => tag::run(args, context),
             Self::Forget(args) => forget::run(args, context),
             Self::Check(args) => check::run(args, context),
             Self::Scrub(args) => scrub::run(args, context),
+            Self::Repair(args) => repair::run(args, context),
             Self::Gc(args) => gc::run(args, context),
             Self::Key(command) => command.run(context),
+            Self::Profile(command) => command.run(context),
+            Self::Doctor(args) => doctor::run(args, context),
             Self::Completions(args) => completions::run(args, context),
+            Self::Man(args) => man::run(args, context),
             Self::Version(args) => version::run(args, context),
         }
     }

@@ -1,21 +1,28 @@
-//! `restore`: writes what a snapshot holds into a folder, or one file of it to standard output.
+//! `restore`: writes what a snapshot holds into a folder, onto a device, as a tar archive, or one file of it to standard output.
 
 use super::selection::Selection;
 use super::snapshots::short_id;
 use crate::context::Context;
-use crate::exit::Outcome;
+use crate::environment;
+use crate::exit::{Outcome, usage};
 use crate::names::shown;
+use crate::secrets::Secret;
 use crate::size::{bytes, count};
 use crate::time;
+use icecore::Error;
 use icecore::repository::Snapshot;
-use icecore::restore::{RestoreOptions, RestoreSummary};
+use icecore::restore::{OntoOptions, RestoreOptions, RestoreSummary};
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// Writes what a snapshot holds into a folder, or one file of it to standard output
+/// Bytes that are collected before they go into an archive.
+const ARCHIVE_BUFFER: usize = 1 << 20;
+
+/// Writes what a snapshot holds into a folder, onto a device, as a tar archive, or one file of it to standard output
 #[derive(Debug, clap::Args)]
 #[command(
     group = clap::ArgGroup::new("destination").required(true),
@@ -23,9 +30,14 @@ use std::path::{Path, PathBuf};
     icecore restore latest --target /tmp/restored\n  \
     icecore restore latest --series web:/var/www --at 2026-10-03 --target /tmp/restored\n  \
     icecore restore 3f2a9c1d --path home/ann/letter.txt --target /tmp/restored    as /tmp/restored/home/ann/letter.txt\n  \
-    icecore restore latest --series db:shop.sql --stdout | psql shop\n\n\
-    Of files that are in the target already only what differs is written; what the snapshot does not have stays. A restore \
-    that was interrupted goes on when it is run again."
+    icecore restore latest --path srv/www --target / --delete --dry-run -v        what going back would do, file by file\n  \
+    icecore restore latest --series db:shop.sql --stdout | psql shop\n  \
+    icecore restore latest --tar --output www.tar --path srv/www\n  \
+    icecore restore latest --tar | ssh other tar -x --xattrs --xattrs-include='*' -C /srv\n  \
+    icecore restore latest --path vm.img --onto /dev/vg0/vm --verify\n\n\
+    Of files that are in the target already only what differs is fetched and written; what the snapshot does not have stays, unless \
+    --delete is given. A restore that was interrupted goes on when it is run again, onto a device too. Folders above --path that are \
+    not there are made as the snapshot has them."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -36,18 +48,41 @@ pub(crate) struct Args {
     /// Folder to restore into; made where it does not exist
     #[arg(long, value_name = "FOLDER", group = "destination")]
     target: Option<PathBuf>,
+    /// Block device or image file that the content of the one file is written onto, in place
+    #[arg(long, value_name = "DEVICE", group = "destination")]
+    onto: Option<PathBuf>,
+    /// Writes a tar archive (pax, with attributes, ACLs and holes) to standard output or --output
+    #[arg(long, group = "destination")]
+    tar: bool,
     /// Writes the content of the one file to standard output
     #[arg(long, group = "destination")]
     stdout: bool,
-    /// Only says what would be restored
-    #[arg(long, conflicts_with = "stdout")]
+    /// File for the archive; an existing one is replaced
+    #[arg(long, value_name = "FILE", requires = "tar", conflicts_with_all = ["target", "onto", "stdout"])]
+    output: Option<PathBuf>,
+    /// Deletes what is in the target and not in the snapshot: at and below --path, or everywhere; also what the backup left out on purpose
+    #[arg(long, conflicts_with_all = ["onto", "tar", "stdout"])]
+    delete: bool,
+    /// Restores owners and groups by number; otherwise names that this machine knows decide
+    #[arg(long, conflicts_with_all = ["onto", "tar", "stdout"])]
+    numeric_owner: bool,
+    /// Also onto a device that is mounted or in use
+    #[arg(long, conflicts_with_all = ["target", "tar", "stdout"])]
+    force: bool,
+    /// Reads back what was written and compares it with the snapshot; what differs is named (exit code 3)
+    #[arg(long, conflicts_with_all = ["stdout", "tar", "dry_run"])]
+    verify: bool,
+    /// Only says what would be restored and what would be deleted; -v names everything that would change
+    #[arg(long, conflicts_with_all = ["stdout", "tar"])]
     dry_run: bool,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
-    match &args.target {
-        Some(target) => to_folder(args, target, context),
-        None => to_stdout(&args.selection, args.path.clone(), context),
+    match (&args.target, &args.onto) {
+        (Some(target), _) => to_folder(args, target, context),
+        (_, Some(device)) => onto_device(args, device, context),
+        _ if args.tar => to_archive(args, context),
+        _ => to_stdout(&args.selection, args.path.clone(), context),
     }
 }
 
@@ -57,15 +92,101 @@ fn to_folder(args: &Args, target: &Path, context: &Context) -> anyhow::Result<Ou
     let mut options = RestoreOptions::default();
     options.path = args.path.clone().map(OsString::into_vec);
     options.dry_run = args.dry_run;
+    options.delete = args.delete;
+    options.verify = args.verify;
+    options.numeric_owner = args.numeric_owner;
+    if args.delete {
+        options.spare = own_places(context)?;
+    }
     let progress = context.progress()?;
     let summary = repository.restore(&snapshot, target, &options, &progress)?;
     drop(progress);
-    report(&summary, &snapshot, target, args.dry_run, context)?;
+    report(&summary, &snapshot, &format!("into {}", target.display()), args, context)?;
     let mut line = as_json(&summary, &snapshot);
     line["target"] = target.display().to_string().into();
     line["dry_run"] = args.dry_run.into();
+    if let Some(plan) = &summary.plan {
+        line["plan"] = json!({"created": plan.created, "changed": plan.changed, "unchanged": plan.unchanged});
+    }
     context.output.json("summary", line)?;
-    Ok(if summary.damaged { Outcome::DamageFound } else { Outcome::of_items_failed(summary.items_failed) })
+    Ok(outcome(&summary))
+}
+
+/// What `--delete` must not delete, should it stand in the target.
+fn own_places(context: &Context) -> anyhow::Result<Vec<PathBuf>> {
+    let place = context.place()?;
+    let mut places = vec![place.folder().to_owned()];
+    match context.secret(Some(&place))? {
+        Secret::KeyFile(file) | Secret::PasswordFile(file) => places.push(file),
+        _ => {}
+    }
+    places.extend(context.cache_folder());
+    places.extend(environment::data_folder().map(|folder| folder.join("icecore")));
+    Ok(places)
+}
+
+fn onto_device(args: &Args, device: &Path, context: &Context) -> anyhow::Result<Outcome> {
+    let repository = context.open()?;
+    let snapshot = args.selection.find(&repository)?;
+    let path = args.path.clone().map(OsString::into_vec);
+    let mut options = OntoOptions::default();
+    (options.force, options.dry_run, options.verify) = (args.force, args.dry_run, args.verify);
+    let progress = context.progress()?;
+    let summary = repository.restore_onto(&snapshot, path.as_deref(), device, &options, &progress)?;
+    drop(progress);
+    report(&summary, &snapshot, &format!("onto {}", device.display()), args, context)?;
+    let mut line = as_json(&summary, &snapshot);
+    line["onto"] = device.display().to_string().into();
+    line["dry_run"] = args.dry_run.into();
+    context.output.json("summary", line)?;
+    Ok(outcome(&summary))
+}
+
+fn to_archive(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    let Some(file) = &args.output else { return to_standard_output(args, context) };
+    let repository = context.open()?;
+    let snapshot = args.selection.find(&repository)?;
+    let path = args.path.clone().map(OsString::into_vec);
+    let progress = context.progress()?;
+    let write = || -> icecore::Result<RestoreSummary> {
+        let failed = |error| Error::io(file.display(), error);
+        let mut archive = BufWriter::with_capacity(ARCHIVE_BUFFER, File::create(file).map_err(failed)?);
+        let summary = repository.restore_to_tar(&snapshot, path.as_deref(), &mut archive, &progress)?;
+        archive.flush().map_err(failed)?;
+        match archive.get_ref().sync_all() {
+            // Pipes and tapes.
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(summary),
+            synced => synced.map(|()| summary).map_err(failed),
+        }
+    };
+    let written = write();
+    drop(progress);
+    if written.is_err() && file.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        // A part of an archive must not look like a whole one. Where it cannot be removed, what went wrong is said in any case.
+        let _ = std::fs::remove_file(file);
+    }
+    let summary = written?;
+    report(&summary, &snapshot, &format!("into the archive {}", file.display()), args, context)?;
+    let mut line = as_json(&summary, &snapshot);
+    line["output"] = file.display().to_string().into();
+    context.output.json("summary", line)?;
+    Ok(outcome(&summary))
+}
+
+fn to_standard_output(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    if std::io::stdout().is_terminal() {
+        return Err(usage("an archive is nothing for a terminal: use --output FILE, or pass it on to another program"));
+    }
+    let mut data = context.output.begin_data();
+    let repository = context.open()?;
+    let snapshot = args.selection.find(&repository)?;
+    let path = args.path.clone().map(OsString::into_vec);
+    let progress = context.progress()?;
+    let summary = repository.restore_to_tar(&snapshot, path.as_deref(), &mut data, &progress)?;
+    drop(progress);
+    data.flush()?;
+    context.output.json("summary", as_json(&summary, &snapshot))?;
+    Ok(outcome(&summary))
 }
 
 /// Writes one file of a snapshot to standard output.
@@ -82,22 +203,36 @@ pub(super) fn to_stdout(selection: &Selection, path: Option<OsString>, context: 
     Ok(Outcome::Done)
 }
 
-fn report(summary: &RestoreSummary, snapshot: &Snapshot, target: &Path, is_dry_run: bool, context: &Context) -> anyhow::Result<()> {
+fn outcome(summary: &RestoreSummary) -> Outcome {
+    if summary.damaged { Outcome::DamageFound } else { Outcome::of_items_failed(summary.items_failed) }
+}
+
+fn report(summary: &RestoreSummary, snapshot: &Snapshot, where_to: &str, args: &Args, context: &Context) -> anyhow::Result<()> {
     let output = &context.output;
-    let (did, written) = if is_dry_run { ("would restore", "would be written into an empty folder") } else { ("restored", "written") };
+    let (did, written) = if args.dry_run { ("would restore", "would be written") } else { ("restored", "written") };
     output.report(format_args!(
-        "{did} snapshot {} of {} ({}) into {}",
+        "{did} snapshot {} of {} ({}) {where_to}",
         short_id(&snapshot.id),
         time::local(snapshot.header.time),
         shown(snapshot.body.series.as_bytes()),
-        target.display()
     ))?;
     output.report(format_args!("  entries  {}, {} files among them", count(summary.entries), count(summary.files)))?;
+    if let Some(plan) = &summary.plan {
+        let (created, changed, unchanged) = (count(plan.created), count(plan.changed), count(plan.unchanged));
+        output.report(format_args!("  changes  {created} would be created, {changed} changed, {unchanged} are as they should be"))?;
+    }
+    if args.delete {
+        let deleted = if args.dry_run { "would be deleted" } else { "deleted" };
+        output.report(format_args!("  extra    {} {deleted}", count(summary.items_deleted)))?;
+    }
     let unchanged = match summary.bytes_unchanged {
         0 => String::new(),
         unchanged => format!(", {} were there already", bytes(unchanged)),
     };
     output.report(format_args!("  content  {}: {} {written}{unchanged}", bytes(summary.bytes_total), bytes(summary.bytes_written)))?;
+    if args.verify && summary.items_failed == 0 {
+        output.report("  verify   all of it reads back as it is in the snapshot")?;
+    }
     output.report(format_args!("  time     {}", time::duration(summary.duration_ns)))?;
     if !output.is_json() && summary.items_failed > 0 {
         output.warn(format_args!("{} items were not restored, or only in part (see above)", count(summary.items_failed)));
@@ -117,6 +252,7 @@ fn as_json(summary: &RestoreSummary, snapshot: &Snapshot) -> Value {
         "files": summary.files,
         "items_failed": summary.items_failed,
         "damaged": summary.damaged,
+        "items_deleted": summary.items_deleted,
         "bytes_total": summary.bytes_total,
         "bytes_written": summary.bytes_written,
         "bytes_unchanged": summary.bytes_unchanged,

@@ -19,9 +19,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let found = if args.keyless {
-        let backend = context.place()?.open()?;
+        let backend = context.limited(context.place()?.open()?);
         let progress = context.progress()?;
-        scrub_keyless(&backend, &context.runtime(), &progress)?
+        scrub_keyless(&*backend, &context.runtime(), &progress)?
     } else {
         let repository = context.open()?;
         let progress = context.progress()?;

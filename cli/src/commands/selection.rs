@@ -1,7 +1,9 @@
 //! Which snapshot is meant; the same for all commands that read one.
 
+use crate::nearest::advice;
 use crate::time;
 use icecore::repository::{Repository, Snapshot};
+use icecore::{Error, ErrorKind};
 
 /// Which snapshot is meant.
 #[derive(Debug, clap::Args)]
@@ -35,7 +37,25 @@ impl Selection {
 impl Filter {
     /// Finds the snapshot of this name among those that fit.
     pub(crate) fn find(&self, repository: &Repository, snapshot: &str) -> icecore::Result<Snapshot> {
-        repository.find_snapshot(snapshot, self.series.as_deref(), self.at.map(|at| at.last))
+        let found = repository.find_snapshot(snapshot, self.series.as_deref(), self.at.map(|at| at.last));
+        found.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => self.advise(error, repository, snapshot),
+            _ => error,
+        })
+    }
+
+    /// Adds the series or the id that may have been meant.
+    fn advise(&self, error: Error, repository: &Repository, snapshot: &str) -> Error {
+        let Ok((snapshots, _)) = repository.snapshots_and_problems() else { return error };
+        let advice = match (&self.series, snapshot) {
+            (Some(series), "latest") => advice(series, snapshots.iter().map(|snapshot| snapshot.body.series.as_str())),
+            (_, "latest") => return error,
+            (_, digits) => {
+                let ids: Vec<String> = snapshots.iter().map(|snapshot| snapshot.id.to_string()).collect();
+                advice(digits, ids.iter().filter_map(|id| id.get(..digits.len())))
+            }
+        };
+        if advice.is_empty() { error } else { Error::new(error.kind(), format!("{error}{advice}")) }
     }
 
     /// The series.

@@ -1,14 +1,17 @@
 //! `snapshots`: lists what was backed up and when.
 
+use super::filter::SnapshotFilter;
 use crate::context::Context;
 use crate::exit::{self, Outcome};
 use crate::names::{put_paths, shown};
 use crate::output::Output;
+use crate::table::{Column, Table, terminal_width};
 use crate::{size, time};
 use icecore::id::SnapshotId;
 use icecore::repository::{Snapshot, SnapshotState};
 use icecore::{Error, ErrorKind};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Digits of an id that people see; every command takes them back.
 pub(super) const ID_DIGITS: usize = 8;
@@ -18,30 +21,30 @@ pub(super) const ID_DIGITS: usize = 8;
 #[command(after_help = "Examples:\n  \
     icecore snapshots\n  \
     icecore snapshots --series web:/var/www --tag before-upgrade\n  \
+    icecore snapshots --host web --since 2026-10-01 --latest 3\n  \
     icecore snapshots --json")]
 pub(crate) struct Args {
-    /// Only the snapshots of this series
-    #[arg(long, value_name = "NAME")]
-    series: Option<String>,
-    /// Only snapshots with this tag (can be repeated: with all of them)
-    #[arg(long, value_name = "TAG")]
-    tag: Vec<String>,
+    #[command(flatten)]
+    filter: SnapshotFilter,
+    /// Lists all in one table, by time
+    #[arg(long)]
+    ungrouped: bool,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let (snapshots, problems) = context.open()?.snapshots_and_problems()?;
-    let is_asked_for = |snapshot: &&Snapshot| {
-        let body = &snapshot.body;
-        args.series.as_ref().is_none_or(|series| *series == body.series) && args.tag.iter().all(|tag| body.tags.contains(tag))
-    };
-    let asked_for: Vec<&Snapshot> = snapshots.iter().filter(is_asked_for).collect();
+    let all = snapshots.len();
+    let asked_for = args.filter.choose(snapshots, context)?;
     let output = &context.output;
-    print_table(&asked_for, output)?;
+    match asked_for.is_empty() {
+        true => output.note("no snapshots"),
+        false => print_table(&asked_for, args.ungrouped, output)?,
+    }
     for snapshot in &asked_for {
         output.json("snapshot", as_json(snapshot))?;
     }
     let outcome = report_problems(&problems, output);
-    output.json("summary", json!({"snapshots": asked_for.len(), "snapshots_all": snapshots.len(), "problems": problems.len()}))?;
+    output.json("summary", json!({"snapshots": asked_for.len(), "snapshots_all": all, "problems": problems.len()}))?;
     Ok(outcome)
 }
 
@@ -84,32 +87,43 @@ pub(crate) fn as_json(snapshot: &Snapshot) -> Value {
     line
 }
 
-fn print_table(snapshots: &[&Snapshot], output: &Output) -> anyhow::Result<()> {
-    if snapshots.is_empty() {
-        output.note("no snapshots");
-        return Ok(());
+/// One table, or one with a heading for each series, in the order of their names.
+fn print_table(snapshots: &[Snapshot], is_ungrouped: bool, output: &Output) -> anyhow::Result<()> {
+    let id = if is_ungrouped { "id" } else { "  id" };
+    let columns =
+        [(id, Column::Left), ("time", Column::Left), ("entries", Column::Right), ("size", Column::Right), ("stored", Column::Right)];
+    let [a, b, c, d, e] = columns;
+    let mut table = Table::new([a, b, c, d, e, ("tags", Column::Shortened), (if is_ungrouped { "series" } else { "" }, Column::Shortened)]);
+    let mut groups: BTreeMap<&str, Vec<&Snapshot>> = BTreeMap::new();
+    for snapshot in snapshots {
+        groups.entry(if is_ungrouped { "" } else { &snapshot.body.series }).or_default().push(snapshot);
     }
-    let mut rows = vec![["id", "time", "entries", "size", "stored", "series", "tags"].map(str::to_owned)];
-    rows.extend(snapshots.iter().map(|snapshot| {
-        let (header, body) = (&snapshot.header, &snapshot.body);
-        let mark = if body.whole { "" } else { " (incomplete)" };
-        [
-            short_id(&snapshot.id),
-            time::local(header.time),
-            size::count(header.entries),
-            size::bytes(header.file_bytes),
-            size::bytes(header.new_bytes),
-            shown(body.series.as_bytes()) + mark,
-            shown(body.tags.join(", ").as_bytes()),
-        ]
-    }));
-    let widths: [usize; 7] = std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    for row in &rows {
-        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
-            2..=4 => format!("{cell:>width$}"),
-            _ => format!("{cell:<width$}"),
-        });
-        output.line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    for snapshot in groups.values().flatten() {
+        table.push(row(snapshot, is_ungrouped));
+    }
+    let mut lines = table.lines(terminal_width()).into_iter();
+    let mut print = |count: usize| lines.by_ref().take(count).try_for_each(|line| output.line(line));
+    print(1)?;
+    for (series, snapshots) in &groups {
+        if !is_ungrouped {
+            output.line(format_args!("{} ({})", shown(series.as_bytes()), size::count(snapshots.len() as u64)))?;
+        }
+        print(snapshots.len())?;
     }
     Ok(())
+}
+
+fn row(snapshot: &Snapshot, is_ungrouped: bool) -> [String; 7] {
+    let (header, body) = (&snapshot.header, &snapshot.body);
+    let tags = shown(body.tags.join(", ").as_bytes());
+    let indent = if is_ungrouped { "" } else { "  " };
+    [
+        format!("{indent}{}", short_id(&snapshot.id)),
+        time::local(header.time),
+        size::count(header.entries),
+        size::bytes(header.file_bytes),
+        size::bytes(header.new_bytes),
+        if body.whole { tags } else { format!("(incomplete) {tags}") },
+        if is_ungrouped { shown(body.series.as_bytes()) } else { String::new() },
+    ]
 }

@@ -3,18 +3,24 @@
 use super::forget::{filter, find};
 use super::rules::Rules;
 use super::selection::Filter;
-use super::snapshots::report_problems;
+use super::snapshots::{report_problems, short_id};
 use crate::context::Context;
 use crate::exit::{Outcome, usage};
+use crate::names::shown;
 use crate::size::{bytes, count};
+use crate::table::{Column, Table, terminal_width};
 use crate::time;
-use serde_json::json;
+use icecore::check::Stats;
+use icecore::repository::Snapshot;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Says how much there is, how much of it is unique, and how much is stored
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     icecore stats           all snapshots together\n  \
     icecore stats latest\n  \
+    icecore stats --by series\n  \
     icecore stats --if-forgotten 3f2a9c1d 77b0e2aa\n  \
     icecore stats --if-forgotten --keep-daily 7 --keep-weekly 4")]
 pub(crate) struct Args {
@@ -22,6 +28,9 @@ pub(crate) struct Args {
     snapshot: Option<String>,
     #[command(flatten)]
     filter: Filter,
+    /// One line for each snapshot, or for each series with what its snapshots share counted once
+    #[arg(long, value_name = "WHAT", value_enum, conflicts_with_all = ["snapshot", "at", "if_forgotten"])]
+    by: Option<By>,
     /// Says how much forgetting these snapshots would free, or those that the rules would drop
     #[arg(long, value_name = "ID", num_args = 0.., conflicts_with_all = ["snapshot", "at"])]
     if_forgotten: Option<Vec<String>>,
@@ -32,11 +41,21 @@ pub(crate) struct Args {
     tag: Vec<String>,
 }
 
+/// What a line is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum By {
+    Snapshot,
+    Series,
+}
+
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     match &args.if_forgotten {
         Some(ids) => return if_forgotten(ids, args, context),
         None if !args.rules.policy().is_empty() => return Err(usage("rules say what would be forgotten; add --if-forgotten")),
         None => {}
+    }
+    if let Some(by) = args.by {
+        return each(by, args, context);
     }
     let repository = context.open()?;
     let snapshot = match &args.snapshot {
@@ -56,8 +75,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     if snapshot.is_none() {
         output.line(format_args!("objects    {}", count(stats.objects)))?;
     }
-    let summary = json!({
-        "snapshot_id": snapshot.map(|snapshot| snapshot.id.to_string()),
+    let mut summary = as_json(&stats);
+    summary["snapshot_id"] = snapshot.map(|snapshot| snapshot.id.to_string()).into();
+    summary["objects"] = stats.objects.into();
+    output.json("summary", summary)?;
+    Ok(Outcome::Done)
+}
+
+fn as_json(stats: &Stats) -> Value {
+    json!({
         "snapshots": stats.snapshots,
         "entries": stats.entries,
         "files": stats.files,
@@ -66,10 +92,45 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         "unique_bytes": stats.unique_bytes,
         "stored_bytes": stats.stored_bytes,
         "packs": stats.packs,
-        "objects": stats.objects,
-    });
-    output.json("summary", summary)?;
-    Ok(Outcome::Done)
+    })
+}
+
+/// A line for each snapshot or series.
+fn each(by: By, args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    let repository = context.open()?;
+    let (mut snapshots, problems) = repository.snapshots_and_problems()?;
+    snapshots.retain(|snapshot| args.filter.series().is_none_or(|series| snapshot.body.series == series));
+    let mut groups: BTreeMap<String, Vec<Snapshot>> = BTreeMap::new();
+    for (number, snapshot) in snapshots.into_iter().enumerate() {
+        let group = if by == By::Series { snapshot.body.series.clone() } else { format!("{number:020}") };
+        groups.entry(group).or_default().push(snapshot);
+    }
+    let names = [("id", Column::Left), ("time", Column::Left), ("series", Column::Shortened)];
+    let [id, time, series] = if by == By::Series { [("snapshots", Column::Right), ("newest", Column::Left), names[2]] } else { names };
+    let numbers = ["entries", "content", "unique", "stored"].map(|name| (name, Column::Right));
+    let mut table = Table::new([id, time, numbers[0], numbers[1], numbers[2], numbers[3], series]);
+    let progress = context.progress()?;
+    let output = &context.output;
+    for snapshots in groups.values() {
+        let (Some(newest), stats) = (snapshots.last(), repository.stats_of(snapshots, &progress)?) else { continue };
+        let first = if by == By::Series { count(stats.snapshots) } else { short_id(&newest.id) };
+        let sizes = [stats.logical_bytes, stats.unique_bytes, stats.stored_bytes].map(bytes);
+        let [content, unique, stored] = sizes;
+        let series = shown(newest.body.series.as_bytes());
+        table.push([first, time::local(newest.header.time), count(stats.entries), content, unique, stored, series]);
+        let mut line = as_json(&stats);
+        line["series"] = newest.body.series.as_str().into();
+        line["newest"] = time::rfc3339(newest.header.time).into();
+        if by == By::Snapshot {
+            line["snapshot_id"] = newest.id.to_string().into();
+        }
+        output.json(if by == By::Series { "series" } else { "snapshot" }, line)?;
+    }
+    drop(progress);
+    table.lines(terminal_width()).into_iter().try_for_each(|line| output.line(line))?;
+    let outcome = report_problems(&problems, output);
+    output.json("summary", json!({"lines": groups.len(), "problems": problems.len()}))?;
+    Ok(outcome)
 }
 
 /// What forgetting would free.

@@ -53,7 +53,7 @@ impl Home {
     /// The paths in the newest snapshot.
     #[track_caller]
     pub(crate) fn listed(&self) -> Vec<String> {
-        self.run(0, &["ls", "latest"]).stdout.lines().map(str::to_owned).collect()
+        self.run(0, &["ls", "latest", "-R"]).stdout.lines().map(str::to_owned).collect()
     }
 
     #[track_caller]

@@ -52,7 +52,7 @@ fn lists_name_paths_and_not_patterns() {
 
     let fed = home.feed(0, &["backup", "--files-from0", "-", "--files-from", "list", "--json"], "odd\nname\0other\0");
     assert_eq!(fed.last("summary")["files_new"], 5);
-    let raw = home.run(0, &["ls", "latest", "--json"]).stdout;
+    let raw = home.run(0, &["ls", "latest", "-R", "--json"]).stdout;
     assert!(raw.contains("odd\\nname"), "{raw}");
 
     // The list names the series, not what is in it, which changes.
@@ -206,7 +206,7 @@ fn a_device_is_stored_as_a_file_with_what_lies_on_it() {
     home.run(0, &["backup", "by-name/volume"]);
     assert!(home.cat("volume") == data, "a link to a device stands for it");
     home.run(0, &["backup", "by-name"]);
-    assert!(home.run(0, &["ls", "latest", "-l"]).stdout.contains("by-name/volume -> "), "in a folder it is a link");
+    assert!(home.run(0, &["ls", "latest", "-lR"]).stdout.contains("by-name/volume -> "), "in a folder it is a link");
 }
 
 /// A file as a block device.

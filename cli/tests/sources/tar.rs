@@ -58,7 +58,7 @@ fn make_tree(home: &Home) -> bool {
 
 /// Everything that the newest snapshot says.
 fn entries(home: &Home) -> Vec<Value> {
-    let listed = home.run(0, &["ls", "latest", "--json"]).stdout;
+    let listed = home.run(0, &["ls", "latest", "-R", "--json"]).stdout;
     let mut lines: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     lines.pop();
     lines

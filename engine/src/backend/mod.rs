@@ -7,13 +7,15 @@
 //! durable and visible to every later [`Backend::list`], [`Backend::size`] and [`Backend::get_range`]; before that it is invisible.
 //! What a backend answers about one object is never taken as proof of its content: hashes, seals and signatures are checked above.
 
+mod limited;
 mod local;
 mod memory;
 mod name;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use local::LocalBackend;
+pub use limited::{LimitedBackend, Limits};
+pub use local::{Ability, LocalBackend};
 pub use memory::MemoryBackend;
 pub use name::{ObjectKind, ObjectName};
 

@@ -11,6 +11,9 @@ use crossbeam_channel::Receiver;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Holes of one file that are stored as such. More would not fit into an entry (`limits::NODE_SIZE_MAX`); they are read like content.
+const HOLES_MAX: usize = 131_072;
+
 /// Files up to this size are read by workers, many in one batch.
 const SMALL_FILE_SIZE_MAX: u64 = 2 << 20;
 /// What a worker reads of a file that was small when it was found.
@@ -292,12 +295,15 @@ pub(super) fn read_content(
     let mut ended_early = opened.size > size_max;
     for range in file.data_ranges() {
         let range = range?;
-        let range = range.start..range.end.min(content.size);
+        let mut range = range.start..range.end.min(content.size);
         if range.is_empty() {
             break;
         }
-        if range.start > end {
-            content.holes.push((end, range.start - end));
+        match range.start > end {
+            true if content.holes.len() < HOLES_MAX => content.holes.push((end, range.start - end)),
+            // Stored as the zeros that it reads as.
+            true => range.start = end,
+            false => {}
         }
         end = read_range(cut, &file, &range, data, &mut take)?;
         if end < range.end {

@@ -1,4 +1,4 @@
-//! The end of a backup: refs, packs, index object, snapshot. In this order, each durable before the next.
+//! The end of a backup, or of whatever else makes a snapshot: refs, packs, index object, snapshot. In this order, each durable before the next.
 
 use super::BackupSummary;
 use super::assembler::Assembler;
@@ -6,21 +6,47 @@ use super::paths::recorded;
 use super::stat_cache::StatCacheBuilder;
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::crypto::derive;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
+use crate::format::ContentsTable;
 use crate::format::index_object::IndexBody;
 use crate::format::session::snapshot_sealer;
-use crate::format::snapshot::{SnapshotBody, SnapshotHeader, Token, join, series_token, tag_token};
-use crate::format::{
-    ContentsTable,
-    refs::{FrameUse, Usage},
-};
+use crate::format::snapshot::{SnapshotBody, SnapshotHeader, SourceKind, Token, join, series_token, tag_token};
 use crate::id::{ChunkId, FrameClass, IndexId, PackId, SnapshotId};
 use crate::progress::Event;
 use crate::repository::{NodeStore, RefsCollector, Repository, Session, Writer};
-use crate::tree::RefsBuilder;
+use crate::runtime::Timestamp;
+use crate::tree::{RefsBuilder, TreeRoot};
 
 /// A session that wrote at least this many packs publishes their contents tables as one index object.
 const INDEXED_PACKS_MIN: usize = 8;
+
+/// What a snapshot that is about to be published says of itself.
+#[derive(Debug)]
+pub(crate) struct Draft<'a> {
+    pub(crate) tree: TreeRoot,
+    pub(crate) keys_are_paths: bool,
+    pub(crate) source_kind: SourceKind,
+    pub(crate) series: &'a str,
+    pub(crate) host: &'a str,
+    pub(crate) program: &'a str,
+    pub(crate) paths: &'a [Vec<u8>],
+    pub(crate) tags: &'a [String],
+    /// Of the snapshot.
+    pub(crate) time: Timestamp,
+    pub(crate) started: Timestamp,
+    /// Everything that was asked for is in it.
+    pub(crate) whole: bool,
+}
+
+/// What was published.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) id: SnapshotId,
+    /// Bytes of packs, index object and snapshot.
+    pub(crate) bytes_stored: u64,
+    /// Content bytes that were not in the repository.
+    pub(crate) bytes_unique: u64,
+}
 
 impl Assembler<'_> {
     /// Publishes the snapshot; gives the summary and what the stat cache is to hold once the session is closed.
@@ -28,82 +54,99 @@ impl Assembler<'_> {
         self.progress.event(Event::Phase { name: "finish", bytes_total: None, items_total: None });
         self.push_collected()?;
         let tree = self.tree.finish(&mut NodeStore { writer: &mut self.writer, refs: &mut self.refs })?;
-        let frames = self.refs.len() as u64;
-        let refs_root = build_refs(&mut self.writer, std::mem::take(&mut self.refs), &self.repository.credential.token_key)?;
-        let written = self.writer.finish()?;
-        let new_bytes =
-            written.packs.iter().flat_map(|(_, _, contents)| &contents.frames).map(|frame| u64::from(frame.sealed_length)).sum();
-        self.summary.bytes_unique = written.data_bytes_new;
-        self.summary.bytes_stored = written.bytes_stored;
-        self.summary.bytes_total = tree.file_bytes;
-        if written.packs.len() >= INDEXED_PACKS_MIN {
-            self.summary.bytes_stored += publish_index(self.repository, session, written.packs)?;
-        }
-
-        // Before the snapshots of others are read too: those who have newer keys seal with them.
-        self.repository.require_newest_config()?;
-        let id = SnapshotId(self.repository.runtime.random());
-        let token_key = &self.repository.credential.token_key;
-        let series = series_token(token_key, &self.options.series);
-        let (sequence, previous) = last_of_series(self.repository, session, &series)?;
-        let mut tags = self.options.tags.clone();
-        tags.sort_unstable();
-        tags.dedup();
-        let mut tag_tokens: Vec<_> = tags.iter().map(|tag| tag_token(token_key, tag)).collect();
-        tag_tokens.sort_unstable();
-        let header = SnapshotHeader {
-            series,
-            sequence: sequence + 1,
-            previous,
-            time: self.options.time.unwrap_or(self.started),
-            source_kind: self.feed.kind(),
-            retention_class: 0,
-            epoch: session.epoch(),
-            refs_root,
-            entries: tree.entries,
-            file_bytes: tree.file_bytes,
-            frames,
-            new_bytes,
-            tags: tag_tokens,
-            record: (**session.record()).clone(),
-        };
-        let body = SnapshotBody {
-            tree_root: tree.id,
+        let draft = Draft {
+            tree,
             keys_are_paths: true,
-            whole: self.summary.files_failed == 0,
+            source_kind: self.feed.kind(),
+            series: &self.options.series,
+            host: &self.options.host,
+            program: &self.options.program,
+            paths: &recorded(paths),
+            tags: &self.options.tags,
+            time: self.options.time.unwrap_or(self.started),
             started: self.started,
-            ended: self.repository.runtime.clock.now(),
-            series: self.options.series.clone(),
-            host: self.options.host.clone(),
-            program: self.options.program.clone(),
-            paths: recorded(paths),
-            tags,
+            whole: self.summary.files_failed == 0,
         };
-        self.repository.require_newest_config()?;
-        self.summary.bytes_stored += put_snapshot(self.repository, session, id, &header, &body)?;
-        session.withdraw_if_given_up(id)?;
-        self.summary.snapshot = Some(id);
+        let published = publish(self.repository, session, &mut self.writer, self.refs, &draft)?;
+        self.summary.bytes_unique = published.bytes_unique;
+        self.summary.bytes_stored = published.bytes_stored;
+        self.summary.bytes_total = tree.file_bytes;
+        self.summary.snapshot = Some(published.id);
         Ok((self.summary, self.next_cache))
     }
 }
 
+/// Publishes a snapshot whose tree was written: refs, packs, index object, snapshot. The session is still to be closed.
+pub(crate) fn publish(
+    repository: &Repository,
+    session: &Session<'_>,
+    writer: &mut Writer,
+    refs: RefsCollector,
+    draft: &Draft<'_>,
+) -> Result<Published> {
+    let frames = refs.len() as u64;
+    let token_key = &repository.credential.token_key;
+    let refs_root = build_refs(writer, refs, token_key)?;
+    let written = writer.finish()?;
+    let new_bytes = written.packs.iter().flat_map(|(_, _, contents)| &contents.frames).map(|frame| u64::from(frame.sealed_length)).sum();
+    let mut bytes_stored = written.bytes_stored;
+    if written.packs.len() >= INDEXED_PACKS_MIN {
+        bytes_stored += publish_index(repository, session, written.packs)?;
+    }
+
+    // Before the snapshots of others are read too: those who have newer keys seal with them.
+    repository.require_newest_config()?;
+    let id = SnapshotId(repository.runtime.random());
+    let series = series_token(token_key, draft.series);
+    let (sequence, previous) = last_of_series(repository, session, &series)?;
+    let mut tags = draft.tags.to_vec();
+    tags.sort_unstable();
+    tags.dedup();
+    let mut tag_tokens: Vec<_> = tags.iter().map(|tag| tag_token(token_key, tag)).collect();
+    tag_tokens.sort_unstable();
+    let header = SnapshotHeader {
+        series,
+        sequence: sequence + 1,
+        previous,
+        time: draft.time,
+        source_kind: draft.source_kind,
+        retention_class: 0,
+        epoch: session.epoch(),
+        refs_root,
+        entries: draft.tree.entries,
+        file_bytes: draft.tree.file_bytes,
+        frames,
+        new_bytes,
+        tags: tag_tokens,
+        record: (**session.record()).clone(),
+    };
+    let body = SnapshotBody {
+        tree_root: draft.tree.id,
+        keys_are_paths: draft.keys_are_paths,
+        whole: draft.whole,
+        started: draft.started,
+        ended: repository.runtime.clock.now(),
+        series: draft.series.to_owned(),
+        host: draft.host.to_owned(),
+        program: draft.program.to_owned(),
+        paths: draft.paths.to_vec(),
+        tags,
+    };
+    repository.require_newest_config()?;
+    bytes_stored += put_snapshot(repository, session, id, &header, &body)?;
+    session.withdraw_if_given_up(id)?;
+    Ok(Published { id, bytes_stored, bytes_unique: written.data_bytes_new })
+}
+
 /// Writes the refs of everything that was used.
 fn build_refs(writer: &mut Writer, refs: RefsCollector, token_key: &crate::crypto::Secret) -> Result<ChunkId> {
-    let uses = refs.into_sorted(|frame| writer.chunk_count(frame))?;
+    let uses = refs.into_uses(|frame| writer.chunk_count(frame))?;
     let boundary_key = derive("icecore 1 refs boundary", &[token_key.bytes()]);
     let mut builder = RefsBuilder::new(*boundary_key.bytes());
     let mut unused = RefsCollector::default();
     let mut nodes = NodeStore { writer, refs: &mut unused };
-    for (frame, count, bitmap) in uses {
-        let used: u32 = bitmap.iter().map(|byte| byte.count_ones()).sum();
-        let usage = match used == count {
-            true => Usage::Whole,
-            false => Usage::Part {
-                chunks: u16::try_from(count).map_err(|_| Error::new(ErrorKind::Internal, "a frame has too many chunks"))?,
-                bitmap,
-            },
-        };
-        builder.push(FrameUse { frame, usage }, &mut nodes)?;
+    for used in uses {
+        builder.push(used, &mut nodes)?;
     }
     Ok(builder.finish(&mut nodes)?.id)
 }
@@ -122,7 +165,11 @@ fn publish_index(repository: &Repository, session: &Session<'_>, packs: Vec<(Obj
 }
 
 /// Sequence number and name of this signer's newest snapshot in the series.
-fn last_of_series(repository: &crate::repository::Repository, session: &Session<'_>, series: &Token) -> Result<(u64, Option<SnapshotId>)> {
+pub(crate) fn last_of_series(
+    repository: &crate::repository::Repository,
+    session: &Session<'_>,
+    series: &Token,
+) -> Result<(u64, Option<SnapshotId>)> {
     let mut last = (0, None);
     for object in repository.backend.list_sorted(ObjectKind::Snapshot)? {
         let id = SnapshotId(object.name.id());
@@ -142,7 +189,7 @@ fn last_of_series(repository: &crate::repository::Repository, session: &Session<
 }
 
 /// Makes the snapshot visible; its size.
-fn put_snapshot(
+pub(crate) fn put_snapshot(
     repository: &Repository,
     session: &Session<'_>,
     id: SnapshotId,

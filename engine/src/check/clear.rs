@@ -31,7 +31,7 @@ pub(super) fn check_configs(reading: &Reading<'_>, listing: &Listing, trust: &Tr
         let decoded = Config::decode(generation, opened.body, trust.admin_key.as_ref()).map_err(|error| error.context(object.name));
         let Some(config) = reading.judge(&object.name, decoded)? else { continue };
         match before {
-            Some((number, hash)) if number + 1 == generation && hash != config.predecessor => {
+            Some((number, hash)) if number + 1 == generation && !config.follows(&hash) => {
                 let error = Error::rule("CFG-2", format!("{}: it names another predecessor than the one that is here", object.name));
                 reading.findings.add(object.name, &error);
             }

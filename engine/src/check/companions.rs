@@ -5,6 +5,7 @@ use super::reading::{Listing, Reading};
 use crate::backend::{ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, Result};
 use crate::format::epoch::EpochBody;
+use crate::format::relocations::RelocationsBody;
 use crate::format::session::{BeatBody, ClosedBody, SessionBody, TombstoneBody, WithdrawnBody};
 use crate::format::{Certificate, Roles};
 use crate::id::{SessionId, SnapshotId};
@@ -89,13 +90,9 @@ pub(super) fn check_sessions(reading: &Reading<'_>, repository: &Repository, lis
         let Some(part) = read_part(reading, repository, object)? else { continue };
         let decode = || {
             let body = WithdrawnBody::decode(&part.plaintext)?;
-            let snapshot = SnapshotId(object.name.id());
-            match repository.may_withdraw(snapshot, &body, &part.certificate, &sessions.snapshots.closed)? {
-                true => Ok(()),
-                false => Err(Error::rule("SESS-3", "a withdrawal of another session's snapshot, not written by maintain")),
-            }
+            repository.check_withdrawal(SnapshotId(object.name.id()), &body, &part.certificate, &sessions.snapshots)
         };
-        if reading.judge(&object.name, decode().map_err(|error: Error| named(error, &object.name)))?.is_some() {
+        if reading.judge(&object.name, decode().map_err(|error| named(error, &object.name)))?.is_some() {
             sessions.snapshots.withdrawn.insert(SnapshotId(object.name.id()));
         }
     }
@@ -173,9 +170,18 @@ pub(super) fn check_epochs(reading: &Reading<'_>, repository: &Repository, listi
     Ok(())
 }
 
+/// Checks `relocations/`.
+pub(super) fn check_relocations(reading: &Reading<'_>, repository: &Repository, listing: &Listing) -> Result<()> {
+    for object in of_kind(listing, ObjectKind::Relocation) {
+        let Some(part) = read_part(reading, repository, object)? else { continue };
+        reading.judge(&object.name, RelocationsBody::decode(&part.plaintext).map_err(|error| named(error, &object.name)))?;
+    }
+    Ok(())
+}
+
 /// Checks objects whose kind nothing writes yet, as far as every object is alike.
 pub(super) fn check_reserved(reading: &Reading<'_>, repository: &Repository, listing: &Listing) -> Result<()> {
-    for object in listing.iter().filter(|(kind, _)| **kind >= ObjectKind::Relocation).flat_map(|(_, objects)| objects) {
+    for object in listing.iter().filter(|(kind, _)| **kind > ObjectKind::Relocation).flat_map(|(_, objects)| objects) {
         if let Some(bytes) = reading.read_small(object)? {
             reading.open(&object.name, &bytes, &repository.trust)?;
         }

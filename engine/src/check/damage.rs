@@ -1,6 +1,7 @@
 //! What is known to be lost, and which finding says so.
 
 use super::findings::{FindingId, Findings};
+use super::survey;
 use crate::backend::ObjectKind;
 use crate::error::Result;
 use crate::format::ContentsTable;
@@ -86,6 +87,15 @@ impl Damage {
     /// Whether anything is lost.
     pub(super) fn is_empty(&self) -> bool {
         self.packs.lock().is_empty()
+    }
+
+    /// Every pack with which something is wrong, and which of its frames where it is only some; sorted.
+    pub(super) fn packs(&self) -> Vec<survey::BadPack> {
+        let frames = |bad: &BadPack| if let Extent::Frames(frames) = &bad.extent { Some(frames.clone()) } else { None };
+        let bad_packs = self.packs.lock();
+        let mut packs: Vec<_> = bad_packs.iter().map(|(pack, bad)| survey::BadPack { pack: *pack, frames: frames(bad) }).collect();
+        packs.sort_unstable_by_key(|bad| bad.pack);
+        packs
     }
 
     /// Whether something is wrong with a pack.

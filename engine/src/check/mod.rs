@@ -15,7 +15,7 @@
 //!
 //! # What cannot be seen
 //! Every changed byte of any object is found. Of removed objects these are not missed, because they may go for good reasons:
-//! - beats, tombstones, epochs, index objects, markers of withdrawn snapshots, packs that no snapshot needs;
+//! - beats, tombstones, the newest epochs, index objects, markers of withdrawn snapshots, packs and relocations that no snapshot needs;
 //! - key slots, as long as one of the credential in hand is left; session objects that published no snapshot;
 //! - `closed/`: its snapshot is then suspect, which is a notice; `closed/` together with the snapshots that it names;
 //! - the newest config generations, back to the one with which the repository was opened.
@@ -29,22 +29,26 @@ mod damage;
 mod findings;
 mod freed;
 mod keyless;
+mod links;
 mod packs;
 mod reading;
 mod recipes;
 mod scrub;
 mod snapshots;
 mod stats;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod uses;
 
 pub use freed::Freed;
 pub use keyless::scrub_keyless;
 pub use stats::Stats;
+pub(crate) use survey::{BadPack, Depth, Survey};
 
 use crate::backend::ObjectName;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
 use crate::repository::index::LookupIndex;
@@ -52,6 +56,7 @@ use crate::repository::{FrameReader, Repository};
 use damage::Damage;
 use reading::Reading;
 use std::sync::Arc;
+use survey::SurveyInProgress;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone)]
@@ -63,11 +68,29 @@ pub struct Finding {
     pub rule: Option<&'static str>,
     /// What is wrong, in one sentence.
     pub message: String,
+    /// [`ErrorKind::Damaged`]; or [`ErrorKind::Unsupported`] where a newer release may understand it, [`ErrorKind::Unavailable`] where it could not
+    /// be read.
+    pub kind: ErrorKind,
     /// Snapshots that suffer.
     pub snapshots: Vec<SnapshotId>,
     /// Keys of entries that suffer, ascending, at most 1,000. Where a whole range of a tree is lost, the key of its last entry.
     pub paths: Vec<Vec<u8>>,
     /// How many entries suffer, over all snapshots; an entry counts once for each snapshot.
+    pub paths_total: u64,
+}
+
+/// A snapshot that suffers from something.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HurtSnapshot {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Its series, where the credential may know.
+    pub series: Option<String>,
+    /// Keys of entries that suffer, ascending, at most 1,000 (and 50,000 of all snapshots). Where a whole range of a tree is lost, the key of
+    /// its last entry.
+    pub paths: Vec<Vec<u8>>,
+    /// How many entries suffer. 0 where nothing that can be restored suffers, or where the credential cannot tell.
     pub paths_total: u64,
 }
 
@@ -77,6 +100,8 @@ pub struct Finding {
 pub struct CheckReport {
     /// What is damaged, missing or not allowed. Empty: all is well.
     pub findings: Vec<Finding>,
+    /// The snapshots that suffer.
+    pub hurt: Vec<HurtSnapshot>,
     /// What a person should know and what is no damage.
     pub notices: Vec<String>,
     /// Objects checked, packs among them.
@@ -103,16 +128,17 @@ struct Keyed<'a> {
     /// Reads frames of packs whose tables are right.
     reader: FrameReader,
     damage: Damage,
+    survey: SurveyInProgress,
 }
 
 impl Repository {
     /// Checks the structure: everything but the content of data frames and of nodes that no snapshot uses.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) where the backend cannot be listed or read any more,
-    /// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) when `progress` says so. Damage is no error but a finding.
+    /// [`ErrorKind::Unavailable`] where the backend cannot be listed or read any more,
+    /// [`ErrorKind::Cancelled`] when `progress` says so. Damage is no error but a finding.
     pub fn check(&self, progress: &dyn Progress) -> Result<CheckReport> {
-        self.run_check(progress, false)
+        self.survey(progress, &Depth::Structure).map(|(report, _)| report)
     }
 
     /// Checks the structure and every byte, as far as the credential can.
@@ -120,21 +146,23 @@ impl Repository {
     /// # Errors
     /// As [`Repository::check`].
     pub fn scrub(&self, progress: &dyn Progress) -> Result<CheckReport> {
-        self.run_check(progress, true)
+        self.survey(progress, &Depth::Everything).map(|(report, _)| report)
     }
 
-    fn run_check(&self, progress: &dyn Progress, scrub: bool) -> Result<CheckReport> {
+    /// Checks, and tells what mending needs to know.
+    pub(crate) fn survey(&self, progress: &dyn Progress, depth: &Depth) -> Result<(CheckReport, Survey)> {
         let started = self.runtime.clock.monotonic_ns();
         let reading = Reading::new(&*self.backend, progress);
         let reader = FrameReader::new(self, Arc::new(LookupIndex::open(None, self.id)?));
-        let keyed = Keyed { repository: self, reading, reader, damage: Damage::new(self.id)? };
-        keyed.run(scrub)?;
-        Ok(keyed.reading.finish(self.runtime.clock.monotonic_ns().saturating_sub(started)))
+        let keyed = Keyed { repository: self, reading, reader, damage: Damage::new(self.id)?, survey: Default::default() };
+        keyed.run(depth)?;
+        let report = keyed.reading.finish(self.runtime.clock.monotonic_ns().saturating_sub(started));
+        Ok((report, keyed.survey.finish(&keyed.damage)))
     }
 }
 
 impl Keyed<'_> {
-    fn run(&self, scrub: bool) -> Result<()> {
+    fn run(&self, depth: &Depth) -> Result<()> {
         let (reading, repository) = (&self.reading, self.repository);
         let listing = reading.list()?;
         reading.progress.event(Event::Phase { name: "check objects", bytes_total: None, items_total: None });
@@ -144,8 +172,9 @@ impl Keyed<'_> {
         clear::check_slots(reading, &listing, &repository.trust, Some(credential))?;
         let sessions = companions::check_sessions(reading, repository, &listing)?;
         companions::check_epochs(reading, repository, &listing)?;
+        companions::check_relocations(reading, repository, &listing)?;
         companions::check_reserved(reading, repository, &listing)?;
-        let digests = self.check_packs(&listing, scrub)?;
+        let digests = self.check_packs(&listing, depth)?;
         self.check_index_objects(&listing, &digests)?;
         self.check_snapshots(&listing, &sessions)
     }

@@ -4,8 +4,9 @@ use super::Keyed;
 use super::clear::of_kind;
 use super::companions::{named, read_part};
 use super::reading::Listing;
+use super::survey::Depth;
 use crate::backend::{ObjectInfo, ObjectKind};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::index_object::IndexBody;
 use crate::format::object::open_part;
 use crate::format::{ContentsTable, Roles, Tables, check_writer};
@@ -19,14 +20,15 @@ use std::sync::atomic::Ordering;
 pub(super) type Digests = HashMap<(ObjectKind, PackId), [u8; 32]>;
 
 impl Keyed<'_> {
-    /// Checks header, tail and tables of every pack and fills the index; with `scrub` also every byte.
-    pub(super) fn check_packs(&self, listing: &Listing, scrub: bool) -> Result<Digests> {
+    /// Checks header, tail and tables of every pack and fills the index; and of those of which `depth` wants it every byte.
+    pub(super) fn check_packs(&self, listing: &Listing, depth: &Depth) -> Result<Digests> {
         let packs: Vec<_> = listing.iter().filter(|(kind, _)| kind.is_pack()).flat_map(|(_, objects)| objects).collect();
-        let bytes = packs.iter().map(|object| object.size).sum();
-        let phase = if scrub { "scrub packs" } else { "check packs" };
+        let read_whole = packs.iter().filter(|object| depth.reads(&object.name));
+        let bytes: u64 = read_whole.map(|object| object.size).sum();
+        let phase = if bytes > 0 { "scrub packs" } else { "check packs" };
         self.reading.progress.event(Event::Phase {
             name: phase,
-            bytes_total: scrub.then_some(bytes),
+            bytes_total: (bytes > 0).then_some(bytes),
             items_total: Some(packs.len() as u64),
         });
         let mut digests = Digests::new();
@@ -36,7 +38,10 @@ impl Keyed<'_> {
             self.reading.counts.packs.fetch_add(1, Ordering::Relaxed);
             if let Some(tail) = self.check_pack(object)? {
                 digests.insert((object.name.kind(), PackId(object.name.id())), digest(&tail.tables.contents));
-                if scrub {
+                if let Some(first) = tail.tables.sessions.first() {
+                    self.survey.see_pack((object.name.kind(), PackId(object.name.id())), first.id());
+                }
+                if depth.reads(&object.name) {
                     self.scrub_pack(object, &tail)?;
                 }
             }
@@ -51,7 +56,8 @@ impl Keyed<'_> {
         let pack = (object.name.kind(), PackId(object.name.id()));
         let tail = match self.repository.read_pack_tail(&object.name, object.size) {
             Ok(tail) => tail,
-            Err(error) if error.kind() == crate::ErrorKind::Damaged || error.kind() == crate::ErrorKind::Unsupported => {
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported | ErrorKind::Unavailable) => {
+                let error = self.reading.tolerate(error)?;
                 if !self.reading.is_gone(&object.name) {
                     let finding = self.reading.findings.add(object.name, &named_once(error, object));
                     self.damage.lose_pack(pack, finding, self.salvage(object).as_ref())?;
@@ -102,14 +108,17 @@ impl Keyed<'_> {
             for (kind, pack, table) in body.packs {
                 let key = (kind, pack);
                 match digests.get(&key) {
-                    Some(own) if *own == digest(&table) => {}
+                    Some(own) if *own == digest(&table) => self.survey.see_indexed(key),
                     Some(_) => {
                         let pack = crate::backend::ObjectName::pack(kind, pack);
                         let message = format!("{}: what it says of {pack} is not what that pack's own table says", object.name);
                         self.reading.findings.say(Some(object.name), None, message);
                     }
                     None if listed.contains(&key) => self.damage.tell(key, &table)?,
-                    None => self.damage.lose_ghost(&self.reading.findings, key, &table)?,
+                    None => {
+                        self.survey.see_stale(object.name);
+                        self.damage.lose_ghost(&self.reading.findings, key, &table)?;
+                    }
                 }
             }
         }

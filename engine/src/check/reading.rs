@@ -101,14 +101,20 @@ impl<'a> Reading<'a> {
             }
             Err(error) => error,
         };
+        let error = self.tolerate(error)?;
         match error.kind() {
             ErrorKind::Cancelled | ErrorKind::Internal => return Err(error),
-            ErrorKind::Unavailable if self.failures.fetch_add(1, Ordering::Relaxed) >= FAILURES_MAX => return Err(error),
             ErrorKind::Unauthorized => self.findings.notice(error.to_string()),
             _ if self.is_gone(name) => {}
             _ => drop(self.findings.add(*name, &error)),
         }
         Ok(None)
+    }
+
+    /// Counts an object that could not be read, and gives the error back. Fails where nothing can be read any more.
+    pub(super) fn tolerate(&self, error: Error) -> Result<Error> {
+        let is_too_much = error.kind() == ErrorKind::Unavailable && self.failures.fetch_add(1, Ordering::Relaxed) >= FAILURES_MAX;
+        if is_too_much { Err(error) } else { Ok(error) }
     }
 
     /// Whether an object that was listed is no longer there.
@@ -118,10 +124,11 @@ impl<'a> Reading<'a> {
 
     /// Ends the run.
     pub(super) fn finish(&self, duration_ns: u64) -> CheckReport {
-        let (findings, notices) = self.findings.finish();
+        let (findings, hurt, notices) = self.findings.finish();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         CheckReport {
             findings,
+            hurt,
             notices,
             objects: count(&self.counts.objects),
             packs: count(&self.counts.packs),

@@ -1,7 +1,8 @@
 //! Recipes: every node once, and every chunk in a frame that the refs name.
 
 use super::snapshots::SnapshotCheck;
-use super::tree::{Memo, SeenRecipe, Used};
+use super::tree::{Memo, SeenRecipe};
+use super::uses::Used;
 use crate::error::{Error, Result};
 use crate::format::recipe::{RecipeChild, RecipeNode, decode_recipe_node};
 use crate::id::ChunkId;
@@ -32,16 +33,16 @@ impl SnapshotCheck<'_> {
         used_above: &mut Used,
     ) -> Result<Option<RecipeChild>> {
         if let Some(seen) = memo.recipes.get(&Memo::key(id)).filter(|seen| level.is_none_or(|level| level == seen.level))
-            && seen.frames.iter().all(|frame| self.allowed.contains(*frame))
+            && self.allowed.cover(&seen.uses)
         {
-            seen.frames.iter().for_each(|frame| used_above.add(*frame));
+            used_above.add_all(&seen.uses);
             return Ok(Some(RecipeChild { id: *id, chunks: seen.chunks, bytes: seen.bytes }));
         }
         if let Some(found) = self.forgotten.get(id) {
             used_above.is_partial = true;
             return Ok(*found);
         }
-        let (frame, bytes) = match self.load(NodeKind::Recipe, id)? {
+        let (place, bytes) = match self.load(NodeKind::Recipe, id)? {
             Ok(loaded) => loaded,
             Err(finding) => {
                 self.hurt(finding, key, 1);
@@ -51,7 +52,7 @@ impl SnapshotCheck<'_> {
             }
         };
         let mut used = Used::default();
-        used.add(frame);
+        self.note_use(place, &mut used, (key, 1));
         let (level, found) = match decode_recipe_node(&bytes, level) {
             Ok(RecipeNode::Leaf(chunks)) => {
                 for chunk in &chunks {
@@ -68,13 +69,19 @@ impl SnapshotCheck<'_> {
                 return Ok(None);
             }
         };
-        let frames = used.sorted();
-        frames.iter().for_each(|frame| used_above.add(*frame));
-        if !used.is_partial && memo.take_room(0, frames.len()) {
-            memo.recipes.insert(Memo::key(id), SeenRecipe { level, chunks: found.chunks, bytes: found.bytes, frames });
-        } else {
-            used_above.is_partial = true;
-            self.forgotten.insert(*id, Some(found));
+        match used.finish() {
+            Some(uses) => {
+                used_above.add_all(&uses);
+                if memo.take_room(uses.size()) {
+                    memo.recipes.insert(Memo::key(id), SeenRecipe { level, chunks: found.chunks, bytes: found.bytes, uses });
+                } else {
+                    self.forgotten.insert(*id, Some(found));
+                }
+            }
+            None => {
+                used_above.is_partial = true;
+                self.forgotten.insert(*id, Some(found));
+            }
         }
         Ok(Some(found))
     }

@@ -55,7 +55,20 @@ impl Keyed<'_> {
                     true => Ok(fresh),
                     false => Err(Error::new(ErrorKind::Damaged, format!("{}: the store gives fewer bytes than it has", object.name))),
                 });
-                let Some(fresh) = self.read_piece(object, tail, fresh, end)? else { return Ok(()) };
+                let fresh = match fresh {
+                    Ok(fresh) => fresh,
+                    Err(error) if self.reading.is_gone(&object.name) => {
+                        return self.reading.judge::<()>(&object.name, Err(error)).map(drop);
+                    }
+                    Err(error) => {
+                        carry.clear();
+                        let begun = rest.partition_point(|(at, _)| *at < end + piece_length);
+                        self.check_one_by_one(object, &rest[..begun], &self.reading.tolerate(error)?)?;
+                        rest = &rest[begun..];
+                        end += piece_length;
+                        continue;
+                    }
+                };
                 let start = end - carry.len();
                 end += fresh.len();
                 self.reading.counts.bytes_read.fetch_add(fresh.len() as u64, Ordering::Relaxed);
@@ -86,22 +99,18 @@ impl Keyed<'_> {
         failed.into_inner().map_or(Ok(()), Err)
     }
 
-    /// What cannot be read is as good as damaged: the frames from `end` on.
-    fn read_piece(&self, object: &ObjectInfo, tail: &PackTail, fresh: Result<Vec<u8>>, end: usize) -> Result<Option<Vec<u8>>> {
-        let error = match fresh {
-            Ok(fresh) => return Ok(Some(fresh)),
-            Err(error) if self.reading.is_gone(&object.name) => return self.reading.judge(&object.name, Err(error)),
-            Err(error) => error,
-        };
+    /// Reads frames each for itself, after `error` has come in the place of all of them: what cannot be read is as good as damaged.
+    fn check_one_by_one(&self, object: &ObjectInfo, frames: &[(usize, &FrameRecord)], error: &Error) -> Result<()> {
         let pack = (object.name.kind(), PackId(object.name.id()));
-        let finding = self.reading.findings.add(object.name, &error);
-        let mut at = 0;
-        for frame in &tail.tables.contents.frames {
-            if step(&mut at, frame) + frame.sealed_length as usize > end {
-                self.damage.lose_frame(pack, frame.id, || finding);
+        let finding = self.reading.findings.add(object.name, error);
+        for (at, record) in frames {
+            self.reading.go_on()?;
+            let read = self.reading.backend.get_range(&object.name, (HEADER_LENGTH + at) as u64, record.sealed_length as usize);
+            if read.and_then(|sealed| self.check_frame(pack, *at, record, &sealed)).is_err() {
+                self.damage.lose_frame(pack, record.id, || finding);
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     fn check_piece(&self, object: &ObjectInfo, tail: &PackTail, piece: &Piece<'_>) -> Result<()> {

@@ -6,6 +6,7 @@ use super::companions::Sessions;
 use super::findings::FindingId;
 use super::reading::Listing;
 use super::tree::Memo;
+use super::uses::{Named, Used};
 use crate::backend::{BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::recipe::RecipeChild;
@@ -13,8 +14,8 @@ use crate::format::snapshot::{SnapshotBody, SnapshotHeader};
 use crate::format::{FrameUse, Roles, Usage};
 use crate::id::{ChunkId, FrameClass, PackId, SnapshotId};
 use crate::progress::Event;
-use crate::repository::SnapshotState;
-use crate::repository::index::ChunkPlace;
+use crate::repository::index::{ChunkPlace, FramePlace};
+use crate::repository::{Instead, SnapshotState};
 use crate::tree::{NodeKind, NodeSource, RefsWalk};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -23,25 +24,16 @@ use std::sync::atomic::Ordering;
 
 /// How many frames refs name, or why that cannot be known and which node could not be had.
 type Walked = std::result::Result<u64, (Error, Option<ChunkId>)>;
-/// A node and the frame in which it stands, or the finding that explains why it cannot be had.
-type Loaded = std::result::Result<(u32, Arc<[u8]>), FindingId>;
+/// A node and where it stands, or the finding that explains why it cannot be had.
+type Loaded = std::result::Result<(Found, Arc<[u8]>), FindingId>;
 
-/// A set of frames by their numbers in the index.
-#[derive(Debug, Default)]
-pub(super) struct FrameSet(Vec<u64>);
-
-impl FrameSet {
-    pub(super) fn insert(&mut self, ordinal: u32) {
-        let word = ordinal as usize / 64;
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= 1 << (ordinal % 64);
-    }
-
-    pub(super) fn contains(&self, ordinal: u32) -> bool {
-        self.0.get(ordinal as usize / 64).is_some_and(|word| word >> (ordinal % 64) & 1 == 1)
-    }
+/// Where a chunk stands in frames that the refs name: the frame's number in the index, and which of its chunks it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Named((u32, u32)),
+    /// In such a frame, but not among the chunks of it that the refs name.
+    Unnamed,
+    Nowhere,
 }
 
 /// The check of one snapshot.
@@ -49,10 +41,13 @@ pub(super) struct SnapshotCheck<'a> {
     pub(super) keyed: &'a Keyed<'a>,
     sessions: &'a Sessions,
     pub(super) id: SnapshotId,
+    refs_root: ChunkId,
     /// The frames that its refs name and that are in a readable pack.
-    pub(super) allowed: FrameSet,
+    pub(super) allowed: Named,
     /// What is missing and nobody knows why.
     missing: Option<FindingId>,
+    /// What is used and not named.
+    unnamed: Option<FindingId>,
     /// Packs were listed again after the first problem.
     is_refreshed: bool,
     /// The snapshot was deleted meanwhile: nothing that it misses counts.
@@ -98,13 +93,19 @@ impl Keyed<'_> {
             keyed: self,
             sessions,
             id,
-            allowed: FrameSet::default(),
+            allowed: Named::default(),
             missing: None,
+            unnamed: None,
+            refs_root: header.refs_root,
             is_refreshed: false,
             is_gone: false,
             forgotten: HashMap::new(),
         };
+        if let Some(body) = &body {
+            self.reading.findings.introduce(id, &body.series);
+        }
         if state == SnapshotState::Suspect {
+            self.survey.see_suspect(id);
             self.reading.findings.notice(format!("{} is suspect: its session is not closed", object.name));
             if !check.has_all_frames(&header)? {
                 self.reading.findings.notice(format!("{} does not count: frames that it needs are not there", object.name));
@@ -156,6 +157,7 @@ impl Keyed<'_> {
             }
         }
         index.remove_packs(&known.difference(&listed).copied().collect());
+        self.reader.forget_relocations();
         Ok(())
     }
 }
@@ -175,10 +177,10 @@ impl NodeSource for RefsSource<'_> {
 }
 
 impl SnapshotCheck<'_> {
-    fn walk_refs(&self, header: &SnapshotHeader, visit: &mut dyn FnMut(FrameUse) -> Result<()>) -> Result<Walked> {
+    fn walk_refs(&self, visit: &mut dyn FnMut(FrameUse) -> Result<()>) -> Result<Walked> {
         let source = RefsSource { keyed: self.keyed, failed: Mutex::default() };
         let mut frames = 0;
-        let walk = match RefsWalk::new(&source, &header.refs_root) {
+        let walk = match RefsWalk::new(&source, &self.refs_root) {
             Ok(walk) => walk,
             Err(error) => return Ok(Err((error, *source.failed.lock()))),
         };
@@ -192,11 +194,25 @@ impl SnapshotCheck<'_> {
         Ok(Ok(frames))
     }
 
+    /// What is used in the place of a frame that is in no pack.
+    fn instead_of(&self, used: &FrameUse) -> Result<Instead> {
+        self.keyed.reader.instead_of(self.keyed.repository, used)
+    }
+
+    /// Whether readers show a suspect snapshot: frames that stand in condemned packs alone do not count.
     fn has_all_frames(&mut self, header: &SnapshotHeader) -> Result<bool> {
+        let repository = self.keyed.repository;
+        if !repository.condemned()?.1.is_empty() {
+            return match repository.snapshot_chunks(&repository.standing_reader()?, header) {
+                Ok(_) => Ok(true),
+                Err(error) if error.kind() == ErrorKind::Damaged => Ok(false),
+                Err(error) => Err(error),
+            };
+        }
         let index = self.keyed.reader.index();
         let mut is_complete = true;
-        let walked = self.walk_refs(header, &mut |used| {
-            is_complete &= index.ordinal_of(used.frame)?.is_some();
+        let walked = self.walk_refs(&mut |used| {
+            is_complete &= index.ordinal_of(used.frame)?.is_some() || self.instead_of(&used)?.is_complete;
             Ok(())
         })?;
         Ok(walked.is_ok() && is_complete)
@@ -205,10 +221,10 @@ impl SnapshotCheck<'_> {
     /// Walks the refs; every frame that they name must be in a pack that can be read. False where the walk came to no end.
     fn check_refs(&mut self, header: &SnapshotHeader) -> Result<bool> {
         let mut absent = Vec::new();
-        let mut walked = self.allow_frames(header, &mut absent)?;
+        let mut walked = self.allow_frames(&mut absent)?;
         if (walked.is_err() || !absent.is_empty()) && self.look_again()? {
             absent.clear();
-            walked = self.allow_frames(header, &mut absent)?;
+            walked = self.allow_frames(&mut absent)?;
         }
         if self.is_gone {
             return Ok(false);
@@ -241,25 +257,34 @@ impl SnapshotCheck<'_> {
         Ok(true)
     }
 
-    fn allow_frames(&mut self, header: &SnapshotHeader, absent: &mut Vec<crate::id::FrameId>) -> Result<Walked> {
+    fn allow_frames(&mut self, absent: &mut Vec<crate::id::FrameId>) -> Result<Walked> {
         /// So many frames are enough to find out which packs are missing.
         const ABSENT_MAX: usize = 100_000;
         let index = self.keyed.reader.index();
-        let (mut allowed, mut wrong) = (FrameSet::default(), None);
-        let walked = self.walk_refs(header, &mut |used| {
+        let (mut allowed, mut wrong) = (Named::default(), None);
+        let walked = self.walk_refs(&mut |used| {
             match index.ordinal_of(used.frame)?.map(|ordinal| index.frame(ordinal)).transpose()?.flatten() {
                 Some(place) => {
-                    allowed.insert(place.ordinal.get());
+                    allowed.insert(place.ordinal.get(), &used.usage);
                     if let Usage::Part { chunks, .. } = used.usage
                         && u32::from(chunks) != place.chunk_count
                     {
                         wrong = Some(used.frame);
                     }
-                    let finding = if self.keyed.damage.is_empty() { None } else { self.keyed.damage.of_place(&place) };
-                    finding.into_iter().for_each(|finding| self.keyed.reading.findings.blame(finding, self.id));
+                    self.blame_damage_of(&place);
                 }
-                None if absent.len() < ABSENT_MAX => absent.push(used.frame),
-                None => {}
+                None => {
+                    let instead = self.instead_of(&used)?;
+                    for used in &instead.uses {
+                        if let Some(place) = index.ordinal_of(used.frame)?.map(|ordinal| index.frame(ordinal)).transpose()?.flatten() {
+                            allowed.insert(place.ordinal.get(), &used.usage);
+                            self.blame_damage_of(&place);
+                        }
+                    }
+                    if !instead.is_complete && absent.len() < ABSENT_MAX {
+                        absent.push(used.frame);
+                    }
+                }
             }
             Ok(())
         })?;
@@ -272,6 +297,12 @@ impl SnapshotCheck<'_> {
         Ok(walked)
     }
 
+    /// The snapshot suffers from what is known to be wrong with a frame.
+    fn blame_damage_of(&self, place: &FramePlace) {
+        let finding = if self.keyed.damage.is_empty() { None } else { self.keyed.damage.of_place(place) };
+        finding.into_iter().for_each(|finding| self.keyed.reading.findings.blame(finding, self.id));
+    }
+
     /// After the first problem: is the snapshot still there, and did what it needs move? True where it pays to try again.
     pub(super) fn look_again(&mut self) -> Result<bool> {
         if std::mem::replace(&mut self.is_refreshed, true) {
@@ -281,6 +312,15 @@ impl SnapshotCheck<'_> {
         self.is_gone = reading.is_gone(&ObjectName::snapshot(self.id)) || self.sessions.is_withdrawn_meanwhile(reading, self.id);
         self.keyed.refresh()?;
         Ok(!self.is_gone)
+    }
+
+    /// The same for a chunk: frames that moved have other numbers now.
+    fn look_again_for_chunk(&mut self) -> Result<bool> {
+        let is_worth_it = self.look_again()?;
+        if is_worth_it {
+            let _ = self.allow_frames(&mut Vec::new())?;
+        }
+        Ok(is_worth_it)
     }
 
     /// The finding for what is missing without a reason that is known.
@@ -330,35 +370,69 @@ impl SnapshotCheck<'_> {
         Ok(ordinal.map(|ordinal| ordinal.get()).filter(|ordinal| self.allowed.contains(*ordinal)))
     }
 
-    /// The frame in which a chunk stands, where the refs name it and nothing is wrong with it.
-    pub(super) fn find(&self, id: &ChunkId, class: FrameClass) -> Result<Option<u32>> {
+    /// Where a chunk stands that the refs name and nothing is wrong with.
+    fn find(&self, id: &ChunkId, class: FrameClass) -> Result<Found> {
         let index = self.keyed.reader.index();
-        let mut found = None;
+        let mut found = Found::Nowhere;
         let mut places = Vec::new();
         index.for_each_place(id, |place| places.push(place))?;
         for place in places.into_iter().filter(|place| place.frame.class() == Some(class)) {
             let is_bad = !self.keyed.damage.is_empty()
                 && index.frame(place.ordinal)?.is_none_or(|place| self.keyed.damage.of_place(&place).is_some());
-            if !is_bad && let Some(ordinal) = self.allows(&place)? {
-                found = Some(ordinal);
-                break;
+            match self.allows(&place)? {
+                Some(frame) if !is_bad && self.allowed.contains_chunk(frame, place.position) => {
+                    return Ok(Found::Named((frame, place.position)));
+                }
+                Some(_) if !is_bad => found = Found::Unnamed,
+                _ => {}
             }
         }
         Ok(found)
     }
 
-    /// Loads a node from a frame that the refs name, and says in which; `Err` holds the finding that explains why it cannot be had.
+    /// A chunk of content must stand in a frame that the refs name, and be named there.
+    pub(super) fn data_chunk(&mut self, id: &ChunkId, key: &[u8], used: &mut Used) -> Result<()> {
+        let mut found = self.find(id, FrameClass::Data)?;
+        if found == Found::Nowhere && self.look_again_for_chunk()? {
+            found = self.find(id, FrameClass::Data)?;
+        }
+        if found == Found::Nowhere {
+            used.is_partial = true;
+            let finding = self.explain(id, FrameClass::Data, None)?;
+            self.hurt(finding, key, 1);
+            return Ok(());
+        }
+        self.note_use(found, used, (key, 1));
+        Ok(())
+    }
+
+    /// Takes note of a chunk that is there and used by `who`: the key of an entry, or the last one of several, and how many.
+    pub(super) fn note_use(&mut self, found: Found, used: &mut Used, who: (&[u8], u64)) {
+        if let Found::Named(chunk) = found {
+            return used.add(chunk);
+        }
+        used.is_partial = true;
+        let name = ObjectName::snapshot(self.id);
+        let say = || {
+            let message = format!("{name}: it uses chunks of frames that its refs name in part, and these chunks are not in that part");
+            self.keyed.reading.findings.say(Some(name), Some("REFS-7"), message)
+        };
+        let finding = *self.unnamed.get_or_insert_with(say);
+        self.hurt(finding, who.0, who.1);
+    }
+
+    /// Loads a node from a frame that the refs name, and says where it stands; `Err` holds the finding that explains why it cannot be had.
     pub(super) fn load(&mut self, kind: NodeKind, id: &ChunkId) -> Result<Loaded> {
         loop {
             self.keyed.reading.go_on()?;
             let loaded = self.keyed.reader.chunk(self.keyed.repository, kind.into(), id, |place| Ok(self.allows(place)?.is_some()));
             let error = match (loaded, self.find(id, FrameClass::Meta)?) {
-                (Ok(bytes), Some(frame)) => return Ok(Ok((frame, Arc::from(bytes)))),
-                (Ok(_), None) => None,
+                (Ok(_), Found::Nowhere) => None,
+                (Ok(bytes), found) => return Ok(Ok((found, Arc::from(bytes)))),
                 (Err(error), _) if error.kind() == ErrorKind::Cancelled => return Err(error),
                 (Err(error), _) => Some(error),
             };
-            if !self.look_again()? {
+            if !self.look_again_for_chunk()? {
                 return self.explain(id, FrameClass::Meta, error.as_ref()).map(Err);
             }
         }

@@ -1,6 +1,6 @@
 //! How much there is: what people put in, what of it is unique, what is stored.
 
-use super::snapshots::FrameSet;
+use super::uses::FrameSet;
 use crate::backend::{BackendExt, ObjectKind};
 use crate::entry::{EntryKind, KeyKind};
 use crate::error::{Error, ErrorKind, Result};
@@ -28,9 +28,9 @@ pub struct Stats {
     pub unique_chunks: u64,
     /// Plaintext bytes of the data and meta frames used. Of a frame used in part the share of its chunks that are used counts, an estimate.
     pub unique_bytes: u64,
-    /// Bytes of all packs; for one snapshot the sealed bytes of the frames that it uses, shared out likewise.
+    /// Bytes of all packs; for some snapshots only, the sealed bytes of the frames that they use, shared out likewise.
     pub stored_bytes: u64,
-    /// Packs; for one snapshot those in which its frames lie.
+    /// Packs; for some snapshots only, those in which their frames lie.
     pub packs: u64,
     /// Objects of all kinds.
     pub objects: u64,
@@ -52,15 +52,32 @@ impl Repository {
     /// [`ErrorKind::Unauthorized`] without the role restore, [`ErrorKind::Damaged`] where what is needed is (run check), otherwise what the
     /// backend says.
     pub fn stats(&self, snapshot: Option<&Snapshot>, progress: &dyn Progress) -> Result<Stats> {
+        if let Some(snapshot) = snapshot {
+            return self.stats_of(std::slice::from_ref(snapshot), progress);
+        }
         self.require(Roles::RESTORE, "counting what snapshots hold")?;
-        let all;
-        let snapshots = match snapshot {
-            Some(snapshot) => std::slice::from_ref(snapshot),
-            None => {
-                all = self.snapshots()?;
-                &all
-            }
-        };
+        let (mut stats, ..) = self.count_used(&self.snapshots()?, progress)?;
+        for kind in ObjectKind::ALL.into_iter().filter(|kind| kind.is_pack()) {
+            let objects = self.backend.list_sorted(kind)?;
+            stats.packs += objects.len() as u64;
+            stats.stored_bytes += objects.iter().map(|object| object.size).sum::<u64>();
+        }
+        Ok(stats)
+    }
+
+    /// Counts what these snapshots hold together; what they share counts once.
+    ///
+    /// # Errors
+    /// As [`Repository::stats`].
+    pub fn stats_of(&self, snapshots: &[Snapshot], progress: &dyn Progress) -> Result<Stats> {
+        self.require(Roles::RESTORE, "counting what snapshots hold")?;
+        let (stats, used, reader) = self.count_used(snapshots, progress)?;
+        let (packs, stored_bytes) = used.stored(&reader)?;
+        Ok(Stats { packs, stored_bytes, ..stats })
+    }
+
+    /// All but packs and what is stored in them.
+    fn count_used(&self, snapshots: &[Snapshot], progress: &dyn Progress) -> Result<(Stats, FramesUsed, FrameReader)> {
         progress.event(Event::Phase { name: "stats", bytes_total: None, items_total: Some(snapshots.len() as u64) });
         let reader = FrameReader::new(self, self.open_index()?);
         let mut stats = Stats { snapshots: snapshots.len() as u64, ..Stats::default() };
@@ -75,18 +92,9 @@ impl Repository {
         }
         used.count(&reader, &mut stats)?;
         for kind in ObjectKind::ALL {
-            let objects = self.backend.list_sorted(kind)?;
-            stats.objects += objects.len() as u64;
-            if kind.is_pack() && snapshot.is_none() {
-                stats.packs += objects.len() as u64;
-                stats.stored_bytes += objects.iter().map(|object| object.size).sum::<u64>();
-            }
+            stats.objects += self.backend.list_sorted(kind)?.len() as u64;
         }
-        if snapshot.is_none() {
-            return Ok(stats);
-        }
-        let (packs, bytes) = used.stored(&reader)?;
-        Ok(Stats { packs, stored_bytes: bytes, ..stats })
+        Ok((stats, used, reader))
     }
 
     fn count_files(&self, reader: &FrameReader, snapshot: &Snapshot, progress: &dyn Progress) -> Result<u64> {
@@ -102,7 +110,7 @@ impl Repository {
         Ok(files)
     }
 
-    /// Marks the frames that the refs below `root` name; of those that are in no listed pack `gone` decides.
+    /// Marks the frames that the refs below `root` name, or those into which they were re-made; of those that are in no listed pack `gone` decides.
     pub(super) fn mark_used(
         &self,
         reader: &FrameReader,
@@ -113,9 +121,18 @@ impl Repository {
         let nodes = RefsNodes { repository: self, reader };
         for frame in RefsWalk::new(&nodes, root)? {
             let frame = frame?;
-            match reader.index().ordinal_of(frame.frame)? {
-                Some(ordinal) => used.mark(ordinal, frame.usage),
-                None => gone(frame.frame)?,
+            if let Some(ordinal) = reader.index().ordinal_of(frame.frame)? {
+                used.mark(ordinal, frame.usage);
+                continue;
+            }
+            let instead = reader.instead_of(self, &frame)?;
+            for used_instead in instead.uses {
+                if let Some(ordinal) = reader.index().ordinal_of(used_instead.frame)? {
+                    used.mark(ordinal, used_instead.usage);
+                }
+            }
+            if !instead.is_complete {
+                gone(frame.frame)?;
             }
         }
         Ok(())

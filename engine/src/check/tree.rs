@@ -1,14 +1,16 @@
 //! Trees: every node once, and for every snapshot that every chunk stands in a frame that its refs name.
 //!
-//! A leaf that was found right is remembered with the frames that it needs: the next snapshot that has it need not read it
-//! again, if its refs name these frames too.
+//! A leaf that was found right is remembered with the chunks that it needs: the next snapshot that has it need not read it
+//! again, if its refs name these chunks too.
 
+use super::links::{Link, Links};
 use super::snapshots::SnapshotCheck;
+use super::uses::{Used, Uses};
 use crate::entry::{ChunkList, Entry, EntryKind, FileContent, Key, KeyKind, is_below};
 use crate::error::{Error, Result};
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader};
 use crate::format::tree::{TreeChild, TreeNode, decode_tree_node};
-use crate::id::{ChunkId, FrameClass};
+use crate::id::ChunkId;
 use crate::tree::NodeKind;
 use std::collections::{HashMap, HashSet};
 
@@ -31,7 +33,8 @@ struct SeenLeaf {
     last_is_folder: bool,
     entries: u64,
     file_bytes: u64,
-    frames: Box<[u32]>,
+    uses: Uses,
+    links: Box<[Link]>,
 }
 
 /// A node of a recipe.
@@ -40,13 +43,13 @@ pub(super) struct SeenRecipe {
     pub(super) level: u8,
     pub(super) chunks: u64,
     pub(super) bytes: u64,
-    pub(super) frames: Box<[u32]>,
+    pub(super) uses: Uses,
 }
 
 impl Memo {
-    /// Whether there is room for a node with so many bytes and frames; counts them.
-    pub(super) fn take_room(&mut self, bytes: usize, frames: usize) -> bool {
-        let size = 160 + bytes + 4 * frames;
+    /// Whether there is room for a node with so many bytes; counts them.
+    pub(super) fn take_room(&mut self, bytes: usize) -> bool {
+        let size = 200 + bytes;
         let fits = self.bytes + size <= MEMO_BYTES_MAX;
         if fits {
             self.bytes += size;
@@ -62,29 +65,6 @@ impl Memo {
     }
 }
 
-/// The frames that a node and what is below it need.
-#[derive(Debug, Default)]
-pub(super) struct Used {
-    pub(super) frames: Vec<u32>,
-    /// Something could not be had, or is not in `frames`: the node is not remembered.
-    pub(super) is_partial: bool,
-}
-
-impl Used {
-    /// Takes a frame in; neighbours are mostly the same.
-    pub(super) fn add(&mut self, frame: u32) {
-        if self.frames.last() != Some(&frame) {
-            self.frames.push(frame);
-        }
-    }
-
-    pub(super) fn sorted(&mut self) -> Box<[u32]> {
-        self.frames.sort_unstable();
-        self.frames.dedup();
-        self.frames.as_slice().into()
-    }
-}
-
 /// One walk of a tree.
 struct Walk<'w, 'a> {
     check: &'w mut SnapshotCheck<'a>,
@@ -94,6 +74,7 @@ struct Walk<'w, 'a> {
     before: Option<(Key, bool)>,
     /// Inner nodes that were opened. None can stand twice in a tree whose keys ascend; without this a hostile one could keep us for ever.
     inner: HashSet<ChunkId>,
+    links: Links,
 }
 
 /// What a node turned out to be.
@@ -107,8 +88,10 @@ impl SnapshotCheck<'_> {
     /// Walks the tree, and compares what the header says of it.
     pub(super) fn check_tree(&mut self, header: &SnapshotHeader, body: &SnapshotBody, memo: &mut Memo) -> Result<()> {
         let key_kind = if body.keys_are_paths { KeyKind::Paths } else { KeyKind::Objects };
-        let mut walk = Walk { check: self, memo, key_kind, before: None, inner: HashSet::new() };
+        let mut walk =
+            Walk { check: self, memo, key_kind, before: None, inner: HashSet::new(), links: Links::new(body.tree_root, key_kind) };
         let found = walk.node(&body.tree_root, None, None, (b"", header.entries))?;
+        walk.links.look_up(walk.check)?;
         if let Some(found) = found
             && (found.entries, found.file_bytes) != (header.entries, header.file_bytes)
         {
@@ -133,9 +116,10 @@ impl Walk<'_, '_> {
             }
             self.check_first(&seen.first_key);
             self.before = Some((found.last_key.clone(), seen.last_is_folder));
+            self.links.extend(&seen.links, self.check)?;
             return Ok(Some(found));
         }
-        let (frame, bytes) = match self.check.load(NodeKind::Tree, id)? {
+        let (place, bytes) = match self.check.load(NodeKind::Tree, id)? {
             Ok(loaded) => loaded,
             Err(finding) => {
                 self.check.hurt(finding, range.0, range.1);
@@ -143,6 +127,8 @@ impl Walk<'_, '_> {
                 return Ok(None);
             }
         };
+        let mut used = Used::default();
+        self.check.note_use(place, &mut used, range);
         let node = match decode_tree_node(bytes, level, self.key_kind) {
             Ok(node) => node,
             Err(error) => {
@@ -155,14 +141,14 @@ impl Walk<'_, '_> {
             TreeNode::Leaf(leaf) => {
                 let facts = leaf.facts().clone();
                 self.check_first(&facts.first_key);
-                let mut used = Used::default();
-                used.add(frame);
+                let mut links = Vec::new();
                 for entry in leaf {
-                    self.entry(&entry?, &mut used)?;
+                    self.entry(&entry?, &mut used, &mut links)?;
                 }
+                self.links.extend(&links, self.check)?;
                 let last_is_folder = self.before.as_ref().is_some_and(|(_, is_folder)| *is_folder);
                 let found = Found { last_key: facts.last_key.clone(), entries: facts.entries, file_bytes: facts.file_bytes };
-                self.remember(id, &facts.first_key, &found, last_is_folder, used);
+                self.remember(id, &facts.first_key, &found, last_is_folder, used, links);
                 found
             }
             TreeNode::Inner(inner) => {
@@ -185,23 +171,22 @@ impl Walk<'_, '_> {
 
     fn seen(&self, id: &ChunkId, level: Option<u8>) -> Option<SeenLeaf> {
         let seen = self.memo.leaves.get(&Memo::key(id)).filter(|_| level.is_none_or(|level| level == 0))?;
-        seen.frames.iter().all(|frame| self.check.allowed.contains(*frame)).then(|| seen.clone())
+        self.check.allowed.cover(&seen.uses).then(|| seen.clone())
     }
 
-    fn remember(&mut self, id: &ChunkId, first_key: &[u8], found: &Found, last_is_folder: bool, mut used: Used) {
+    fn remember(&mut self, id: &ChunkId, first_key: &[u8], found: &Found, last_is_folder: bool, used: Used, links: Vec<Link>) {
         // Keys of the other kind keep other rules, so only the common kind is remembered.
-        if used.is_partial || self.key_kind != KeyKind::Paths {
-            return;
-        }
-        let frames = used.sorted();
-        if self.memo.take_room(first_key.len() + found.last_key.len(), frames.len()) {
+        let Some(uses) = used.finish().filter(|_| self.key_kind == KeyKind::Paths) else { return };
+        let links_size: usize = links.iter().map(Link::size).sum();
+        if self.memo.take_room(first_key.len() + found.last_key.len() + uses.size() + links_size) {
             let seen = SeenLeaf {
                 first_key: first_key.to_vec(),
                 last_key: found.last_key.clone(),
                 last_is_folder,
                 entries: found.entries,
                 file_bytes: found.file_bytes,
-                frames,
+                uses,
+                links: links.into(),
             };
             self.memo.leaves.insert(Memo::key(id), seen);
         }
@@ -228,7 +213,7 @@ impl Walk<'_, '_> {
         self.check.accuse(&error, first_key, 1);
     }
 
-    fn entry(&mut self, entry: &Entry, used: &mut Used) -> Result<()> {
+    fn entry(&mut self, entry: &Entry, used: &mut Used, links: &mut Vec<Link>) -> Result<()> {
         // Ascending keys within a leaf were checked when it was opened; this finds what lies below something that is no folder.
         if let Some((before, false)) = &self.before
             && self.key_kind == KeyKind::Paths
@@ -241,6 +226,10 @@ impl Walk<'_, '_> {
         self.before = Some((entry.key.clone(), entry.kind == EntryKind::Folder));
         match &entry.kind {
             EntryKind::File(file) => self.file(&entry.key, file, used),
+            EntryKind::HardLink(target) => {
+                links.push(Link { target: target.clone(), key: entry.key.clone() });
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -255,25 +244,6 @@ impl Walk<'_, '_> {
             ChunkList::Recipe(root) => {
                 let holes = file.holes.iter().fold(0_u64, |sum, (_, length)| sum.saturating_add(*length));
                 self.check.recipe(root, file.size.saturating_sub(holes), key, self.memo, used)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl SnapshotCheck<'_> {
-    /// A chunk of content must stand in a frame that the refs name.
-    pub(super) fn data_chunk(&mut self, id: &ChunkId, key: &[u8], used: &mut Used) -> Result<()> {
-        let mut found = self.find(id, FrameClass::Data)?;
-        if found.is_none() && self.look_again()? {
-            found = self.find(id, FrameClass::Data)?;
-        }
-        match found {
-            Some(frame) => used.add(frame),
-            None => {
-                used.is_partial = true;
-                let finding = self.explain(id, FrameClass::Data, None)?;
-                self.hurt(finding, key, 1);
             }
         }
         Ok(())

@@ -58,6 +58,35 @@ impl OutputFile {
         Ok(filled)
     }
 
+    /// Lets the kernel forget what it has of the file in memory, as far as it is on the disk already: the next read asks the disk. Only a hint.
+    pub(crate) fn let_go(&self) {
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
+    /// Whether these ranges (offset, length) read as zeros; `false` where they cannot be read.
+    pub(crate) fn has_zeros(&self, ranges: &[(u64, u64)]) -> bool {
+        let mut buffer = [0; COMPARE_BYTES];
+        ranges.iter().all(|&(offset, length)| {
+            let (mut at, end) = (offset, offset.saturating_add(length));
+            while at < end {
+                match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(at)) {
+                    // What lies before is a hole.
+                    Ok(data) if data > at => at = data.min(end),
+                    Err(Errno::NXIO) => at = end,
+                    // It has data here, or the file system does not tell.
+                    _ => {
+                        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(COMPARE_BYTES);
+                        match self.read_at(at, &mut buffer[..wanted]) {
+                            Ok(read) if read == wanted && buffer[..read].iter().all(|byte| *byte == 0) => at += read as u64,
+                            _ => return false,
+                        }
+                    }
+                }
+            }
+            true
+        })
+    }
+
     /// Whether the file has exactly `bytes` at `offset`.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ use std::os::fd::BorrowedFd;
 pub(super) const FORBIDDING_FLAGS: u32 = IFlags::IMMUTABLE.union(IFlags::APPEND).bits();
 /// No copy-on-write and compressed: btrfs takes the first only on empty files, and the second matters while writing.
 pub(super) const EARLY_FLAGS: u32 = IFlags::NOCOW.union(IFlags::COMPRESSED).bits();
+/// What folders pass on to what is made in them, and an entry may not have; the early ones are passed on too, for reasons of the file system.
+const INHERITED_FLAGS: u32 = IFlags::SYNC.union(IFlags::NODUMP).union(IFlags::NOATIME).union(IFlags::DIRSYNC).bits();
 /// What a person may set; anything else in an entry is not passed on to the kernel. The two without names in the list
 /// of constants are `FS_NOCOMP_FL` and `FS_DAX_FL`.
 const SETTABLE_FLAGS: u32 = IFlags::SECURE_REMOVAL.bits()
@@ -107,6 +109,13 @@ impl Handle<'_> {
         }
     }
 
+    fn get_attribute(&self, name: &[u8], value: &mut [u8]) -> rustix::io::Result<usize> {
+        match self {
+            Self::Open(fd) => rustix::fs::fgetxattr(fd, name, value),
+            Self::Node { node, .. } => rustix::fs::getxattr(proc_path(*node), name, value),
+        }
+    }
+
     fn set_attribute(&self, name: &[u8], value: &[u8]) -> rustix::io::Result<()> {
         match self {
             Self::Open(fd) => rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()),
@@ -127,26 +136,66 @@ impl Handle<'_> {
 pub(super) fn restore(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<ItemProblem>) -> bool {
     let owner = restore_owner(handle, metadata, problems);
     restore_attributes(handle, metadata, problems);
-    let mut mode = metadata.mode & 0o7777;
-    // Never lend the rights of whoever the thing belongs to instead.
-    if !owner.user {
-        mode &= !0o4000;
-    }
-    if !owner.group {
-        mode &= !0o2000;
-    }
+    let mode = lent(metadata.mode, owner.user, owner.group);
     if let Err(e) = handle.set_mode(Mode::from_raw_mode(mode)) {
         report(problems, Aspect::Mode, format_args!("mode {mode:04o}"), e);
     }
     restore_times(handle, metadata, problems);
     let flags = metadata.inode_flags & !FORBIDDING_FLAGS;
-    if flags != 0 {
-        match handle {
-            Handle::Open(fd) => add_flags(*fd, flags, problems),
-            Handle::Node { .. } => report(problems, Aspect::Flags, "inode flags", Errno::OPNOTSUPP),
-        }
+    match handle {
+        Handle::Open(fd) => change_flags(*fd, flags, INHERITED_FLAGS, problems),
+        Handle::Node { .. } if flags != 0 => report(problems, Aspect::Flags, "inode flags", Errno::OPNOTSUPP),
+        Handle::Node { .. } => {}
     }
     !owner.no_right
+}
+
+/// Whether everything is as [`restore`] and [`add_flags`] make it; `false` where that cannot be read. Who is not root cannot give things
+/// away: for him another owner is as good.
+pub(super) fn is_restored(handle: &Handle<'_>, metadata: &Metadata, is_root: bool) -> bool {
+    let (Handle::Open(fd) | Handle::Node { node: fd, .. }) = handle;
+    let Ok(stat) = rustix::fs::fstat(fd) else { return false };
+    let is_link = matches!(handle, Handle::Node { is_link: true, .. });
+    let wanted = IFlags::from_bits_retain(metadata.inode_flags & SETTABLE_FLAGS);
+    let has_flags = || match handle {
+        Handle::Open(fd) => match rustix::fs::ioctl_getflags(fd) {
+            Ok(found) => found == with_flags(found, wanted, INHERITED_FLAGS),
+            Err(_) => wanted.is_empty(),
+        },
+        Handle::Node { .. } => wanted.is_empty(),
+    };
+    let (has_user, has_group) = (stat.st_uid == metadata.uid, stat.st_gid == metadata.gid);
+    ((has_user && has_group) || !is_root)
+        && (is_link || stat.st_mode & 0o7777 == lent(metadata.mode, has_user, has_group))
+        && (i128::from(stat.st_mtime), i128::from(stat.st_mtime_nsec))
+            == (i128::from(metadata.modified.seconds), i128::from(metadata.modified.nanoseconds))
+        && has_flags()
+        && has_attributes(handle, metadata)
+}
+
+fn has_attributes(handle: &Handle<'_>, metadata: &Metadata) -> bool {
+    let mut names = vec![0; LIST_BYTES_MAX];
+    let length = handle.list_attributes(&mut names).unwrap_or(0);
+    let has_others = names[..length].split(|&byte| byte == 0).any(|name| is_other_attribute(name, metadata));
+    let mut value = Vec::new();
+    !has_others
+        && metadata.xattrs.iter().all(|(name, wanted)| {
+            // One byte more, so that a longer value is noticed.
+            value.resize(wanted.len() + 1, 0);
+            handle.get_attribute(name, &mut value).is_ok_and(|length| value[..length] == wanted[..])
+        })
+}
+
+/// The mode without what would lend the rights of whoever the thing belongs to instead.
+fn lent(mode: u32, has_user: bool, has_group: bool) -> u32 {
+    let mut mode = mode & 0o7777;
+    if !has_user {
+        mode &= !0o4000;
+    }
+    if !has_group {
+        mode &= !0o2000;
+    }
+    mode
 }
 
 struct Owner {
@@ -202,8 +251,7 @@ fn remove_other_attributes(handle: &Handle<'_>, metadata: &Metadata, problems: &
         Err(_) => return,
     };
     for name in names.split(|&byte| byte == 0) {
-        let is_ours = name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_") || name == b"security.capability";
-        if !is_ours || metadata.xattrs.binary_search_by(|(other, _)| other.as_slice().cmp(name)).is_ok() {
+        if !is_other_attribute(name, metadata) {
             continue;
         }
         match handle.remove_attribute(name) {
@@ -211,6 +259,14 @@ fn remove_other_attributes(handle: &Handle<'_>, metadata: &Metadata, problems: &
             Err(e) => report(problems, Aspect::Attribute, format_args!("remove attribute {}", String::from_utf8_lossy(name)), e),
         }
     }
+}
+
+/// Whether an attribute that the entry does not have is a person's, root's, an ACL or a capability. What remains is for the kernel's own
+/// modules, such as labels.
+fn is_other_attribute(name: &[u8], metadata: &Metadata) -> bool {
+    let is_ours =
+        [&b"user."[..], b"trusted.", b"system.posix_acl_"].iter().any(|space| name.starts_with(space)) || name == b"security.capability";
+    is_ours && metadata.xattrs.binary_search_by(|(other, _)| other.as_slice().cmp(name)).is_err()
 }
 
 fn restore_times(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<ItemProblem>) {
@@ -230,13 +286,37 @@ fn restore_times(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<It
 
 /// Adds inode flags, as far as a person may set them.
 pub(super) fn add_flags(file: BorrowedFd<'_>, flags: u32, problems: &mut Vec<ItemProblem>) {
+    change_flags(file, flags, 0, problems);
+}
+
+/// Adds inode flags, as far as a person may set them, and takes away those of `unwanted` that are not added.
+fn change_flags(file: BorrowedFd<'_>, flags: u32, unwanted: u32, problems: &mut Vec<ItemProblem>) {
     let wanted = IFlags::from_bits_retain(flags & SETTABLE_FLAGS);
-    let set = rustix::fs::ioctl_getflags(file).and_then(|current| match current.contains(wanted) {
-        true => Ok(()),
-        false => rustix::fs::ioctl_setflags(file, current | wanted),
-    });
+    let set = match rustix::fs::ioctl_getflags(file) {
+        // A file system without flags has none too many.
+        Err(_) if wanted.is_empty() => return,
+        Err(e) => Err(e),
+        Ok(current) => match with_flags(current, wanted, unwanted) {
+            changed if changed == current => return,
+            changed => rustix::fs::ioctl_setflags(file, changed),
+        },
+    };
     if let Err(e) = set {
         report(problems, Aspect::Flags, format_args!("inode flags {:#x}", wanted.bits()), e);
+    }
+}
+
+fn with_flags(current: IFlags, wanted: IFlags, unwanted: u32) -> IFlags {
+    (current - IFlags::from_bits_retain(unwanted)) | wanted
+}
+
+/// Takes [`FORBIDDING_FLAGS`] away, as far as that is allowed.
+pub(super) fn remove_forbidding_flags(file: BorrowedFd<'_>) {
+    let forbidding = IFlags::from_bits_retain(FORBIDDING_FLAGS);
+    if let Ok(current) = rustix::fs::ioctl_getflags(file)
+        && current.intersects(forbidding)
+    {
+        let _ = rustix::fs::ioctl_setflags(file, current - forbidding);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What restore writes to: a folder of a file system.
+//! What restore writes to: a folder of a file system; also tar archives (`tar`), and devices in place (`device`).
 //!
 //! Entries come from a snapshot that may be hostile, and the folder may hold anything already, and may be changed by
 //! others meanwhile. The invariant: **nothing outside the target folder is created, written, removed or changed.** It
@@ -26,28 +26,38 @@
 //! |---|---|---|
 //! | regular file | file | kept for comparison, unless it has other names, belongs to somebody else or cannot be opened: then replaced |
 //! | folder | folder | kept, with all that is in it |
+//! | immutable or append-only | the same flag | the flag is taken away, and set again in the end |
 //! | the same link, pipe, socket, device, other name | the same | kept |
 //! | empty folder | anything else | removed |
 //! | folder with something in it | anything else | the item fails |
 //! | anything else | anything else | removed; a symbolic link itself, never what it points to |
 //! | anything but a folder | above an entry, and not in the snapshot | the item fails |
 //!
-//! Owners are restored by number. Without the right to change owners a program would fail at each file, so these are
+//! Owners are set by the numbers that entries have; `LocalOwners` puts those in that their names have on this machine. Without the right to change owners a program would fail at each file, so these are
 //! counted ([`Folder::owners_left`]) for one line at the end; set-user-id and set-group-id are given only together with
 //! the right owner and group.
 
 mod descriptors;
+mod device;
 mod file;
 mod metadata;
+mod owners;
 mod path;
 mod prepare;
+mod removal;
 mod resolve;
+mod standing;
+pub(crate) mod tar;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use device::Device;
 pub use file::OutputFile;
 pub use metadata::{Aspect, ItemProblem};
+pub(crate) use owners::LocalOwners;
 pub use prepare::Prepared;
+pub(crate) use removal::{Name, Spared};
+pub(crate) use standing::Standing;
 
 use crate::entry::{Entry, EntryKind, FileContent, Key};
 use crate::error::{Error, ErrorKind, Result};
@@ -79,6 +89,8 @@ pub struct Folder {
     resolver: Resolver,
     files: DescriptorCache<OutputFile>,
     user: u32,
+    /// It was not there before.
+    is_new: bool,
     owners_left: AtomicU64,
 }
 
@@ -91,15 +103,28 @@ impl Folder {
     /// [`ErrorKind::Unavailable`] (or `NotFound`, `AlreadyExists`) where it cannot be made or opened, or is no folder.
     pub fn open(target: &Path) -> Result<Self> {
         let failed = |source| Error::io(format!("target folder {}", target.display()), source);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(target).map_err(failed)?;
-        let root =
-            rustix::fs::open(target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| failed(e.into()))?;
+        let is_new = !target.exists();
+        if is_new {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(target).map_err(failed)?;
+        }
+        let folder = Self::open_existing(target).map_err(|e| failed(e.into()))?;
+        Ok(Self { is_new, ..folder })
+    }
+
+    fn open_existing(target: &Path) -> rustix::io::Result<Self> {
+        let root = rustix::fs::open(target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self {
             resolver: Resolver::new(root),
             files: DescriptorCache::new(FILES_OPEN_MAX),
             user: rustix::process::geteuid().as_raw(),
+            is_new: false,
             owners_left: AtomicU64::new(0),
         })
+    }
+
+    /// Whether [`Folder::open`] made it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Makes what `entry` is, without its metadata: a file in full length with its holes, everything else whole.
@@ -118,6 +143,7 @@ impl Folder {
         let Some(place) = self.resolver.place(&entry.key, Missing::Make)? else {
             return self.prepare_target(entry);
         };
+        prepare::release(&place, &entry.metadata);
         match &entry.kind {
             EntryKind::File(content) => {
                 let (file, prepared) = prepare::file(&place, &entry.metadata, self.user)?;
@@ -142,6 +168,7 @@ impl Folder {
     fn prepare_target(&self, entry: &Entry) -> Result<Prepared> {
         match entry.kind {
             EntryKind::Folder => {
+                prepare::release(&self.resolver.root_place(), &entry.metadata);
                 prepare::allow_owner(self.resolver.root(), 0o700);
                 Ok(Prepared::Existing { length: 0 })
             }
@@ -192,6 +219,7 @@ impl Folder {
         let Some(place) = self.resolver.place(&entry.key, Missing::Make)? else {
             return Err(Error::new(ErrorKind::Damaged, "the root of a snapshot must be a folder"));
         };
+        prepare::release(&place, &entry.metadata);
         let (file, prepared) = prepare::file(&place, &entry.metadata, self.user)?;
         let file = OutputFile::new(file);
         let is_unchanged = match prepared {
@@ -229,8 +257,9 @@ impl Folder {
     /// Restores owner, attributes, mode, times and inode flags of a prepared entry, in an order in which none undoes
     /// another. Does nothing for another name of an earlier entry.
     ///
-    /// Attributes that the entry does not have are removed, as far as they are a person's (`user.`), ACLs or
-    /// capabilities; inode flags are added, never removed. The time of last access stays as it is.
+    /// Attributes that the entry does not have are removed, as far as they are a person's or root's (`user.`,
+    /// `trusted.`), ACLs or capabilities. Inode flags are added; sync, nodump, noatime and dirsync, which new things
+    /// take over from their folder, are also taken away. The time of last access stays as it is.
     ///
     /// # Errors
     /// The entry cannot be opened or is no longer what was prepared. What only in part could be restored is returned.

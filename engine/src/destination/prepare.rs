@@ -25,6 +25,19 @@ pub enum Prepared {
 const KEPT: Prepared = Prepared::Existing { length: 0 };
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 
+/// Takes immutable and append-only away from what stands there, if the entry has such a flag: an earlier restore set it, and this one will
+/// set it again. What fails here fails at the next step, which says so.
+pub(super) fn release(place: &Place<'_>, of: &Metadata) {
+    if of.inode_flags & metadata::FORBIDDING_FLAGS == 0 {
+        return;
+    }
+    let regular_or_folder =
+        look(place).is_ok_and(|stat| stat.is_some_and(|stat| is(&stat, FileType::RegularFile) || is(&stat, FileType::Directory)));
+    if regular_or_folder && let Ok(node) = open_to_read(place) {
+        metadata::remove_forbidding_flags(node.as_fd());
+    }
+}
+
 /// Makes a regular file or opens the one that is there. Length and content are left to the caller.
 pub(super) fn file(place: &Place<'_>, of: &Metadata, user: u32) -> Result<(OwnedFd, Prepared)> {
     let make = || {
@@ -61,7 +74,7 @@ fn keep_file(place: &Place<'_>, of: &Metadata, user: u32) -> Result<Option<(Owne
         return Ok(None);
     }
     let Ok(Some((file, stat))) = open_existing(place, OFlags::RDWR) else { return Ok(None) };
-    if stat.st_nlink != 1 || (stat.st_uid != user && stat.st_uid != of.uid) {
+    if !is_keepable(&stat, of, user) {
         return Ok(None);
     }
     let narrow = stat.st_mode & of.mode & 0o777 | 0o600;
@@ -69,6 +82,11 @@ fn keep_file(place: &Place<'_>, of: &Metadata, user: u32) -> Result<Option<(Owne
         return Ok(None);
     }
     Ok(Some((file, Prepared::Existing { length: u64::try_from(stat.st_size).unwrap_or(0) })))
+}
+
+/// Whether writing to an existing file changes nothing but this entry and shows it to nobody else.
+pub(super) fn is_keepable(stat: &Stat, of: &Metadata, user: u32) -> bool {
+    stat.st_nlink == 1 && (stat.st_uid == user || stat.st_uid == of.uid)
 }
 
 /// Opens the regular file at `place`; `None` where something else stands there. For writing, the owner is first given
@@ -194,9 +212,16 @@ fn make_node(place: &Place<'_>, kind: &EntryKind) -> rustix::io::Result<()> {
 }
 
 fn is_same_node(place: &Place<'_>, kind: &EntryKind) -> Result<bool> {
-    let Some(stat) = look(place)? else { return Ok(false) };
+    match look(place)? {
+        Some(stat) if stat.st_nlink == 1 => is_alike(place, &stat, kind),
+        _ => Ok(false),
+    }
+}
+
+/// Whether `stat`, of what stands at `place`, is of something that is not opened to be read, and this very thing.
+pub(super) fn is_alike(place: &Place<'_>, stat: &Stat, kind: &EntryKind) -> Result<bool> {
     let (file_type, device) = node_type(kind);
-    if !is(&stat, file_type) || stat.st_nlink != 1 {
+    if !is(stat, file_type) {
         return Ok(false);
     }
     match kind {
@@ -233,7 +258,13 @@ pub(super) fn open_node(place: &Place<'_>, kind: &EntryKind) -> Result<OwnedFd> 
     }
 }
 
-fn open_path(place: &Place<'_>) -> rustix::io::Result<OwnedFd> {
+/// Opens a file or folder that was looked at before, to read its metadata.
+pub(super) fn open_to_read(place: &Place<'_>) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::openat(&place.folder, place.name, flags, Mode::empty())
+}
+
+pub(super) fn open_path(place: &Place<'_>) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(&place.folder, place.name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
@@ -282,6 +313,6 @@ fn clear_way(place: &Place<'_>) -> Result<()> {
     }
 }
 
-fn is(stat: &Stat, wanted: FileType) -> bool {
+pub(super) fn is(stat: &Stat, wanted: FileType) -> bool {
     FileType::from_raw_mode(stat.st_mode) == wanted
 }

@@ -60,6 +60,11 @@ impl Resolver {
         self.root.as_fd()
     }
 
+    /// The target folder as a place: `.` in itself.
+    pub(super) fn root_place(&self) -> Place<'static> {
+        Place { folder: Arc::clone(&self.root), name: b"." }
+    }
+
     /// Goes component by component from now on, as on a kernel without `openat2`.
     #[cfg(test)]
     pub(super) fn without_openat2(&self) {
@@ -73,7 +78,27 @@ impl Resolver {
         Ok(Some(Place { folder: self.folder(above, missing)?, name }))
     }
 
+    /// As [`Resolver::place`] for what only is looked at: `None` where no folder is above `key`. The root is `.` in itself.
+    pub(super) fn existing<'a>(&self, key: &'a [u8]) -> Result<Option<Place<'a>>> {
+        path::check(key)?;
+        let (above, name) = path::split(key).unwrap_or((&[], b"."));
+        match self.find_folder(above, Missing::Fail) {
+            Ok(folder) => Ok(Some(Place { folder, name })),
+            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => Ok(None),
+            Err(e) => Err(folder_error(above, e)),
+        }
+    }
+
+    /// Forgets a folder that is about to be removed.
+    pub(super) fn forget(&self, key: &[u8]) {
+        self.open.take(key);
+    }
+
     fn folder(&self, key: &[u8], missing: Missing) -> Result<Arc<OwnedFd>> {
+        self.find_folder(key, missing).map_err(|e| folder_error(key, e))
+    }
+
+    fn find_folder(&self, key: &[u8], missing: Missing) -> rustix::io::Result<Arc<OwnedFd>> {
         if key.is_empty() {
             return Ok(Arc::clone(&self.root));
         }
@@ -85,7 +110,7 @@ impl Resolver {
             Err(Errno::NOENT) if missing == Missing::Make => make_walk(&from, rest),
             found => found,
         };
-        let folder = Arc::new(found.map_err(|e| folder_error(key, e))?);
+        let folder = Arc::new(found?);
         self.open.insert(key, Arc::clone(&folder));
         Ok(folder)
     }

@@ -119,6 +119,12 @@ impl Config {
         bytes
     }
 
+    /// Whether this generation may come after the one with this trailer hash (CFG-2): one that joins a fork names both of its ends, and only
+    /// one of them is in each copy of the repository.
+    pub fn follows(&self, before: &[u8; 32]) -> bool {
+        self.predecessor == *before || self.second_predecessor == *before
+    }
+
     /// Reads the body of generation `generation`, checked against the pinned admin key where there is one (CFG-1 to CFG-8;
     /// that the predecessor is the right one is checked by whoever holds it).
     ///

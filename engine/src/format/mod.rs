@@ -16,6 +16,7 @@ pub mod object;
 pub mod pack;
 pub(crate) mod recipe;
 pub(crate) mod refs;
+pub mod relocations;
 pub mod session;
 pub mod slot;
 pub mod snapshot;

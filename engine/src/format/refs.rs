@@ -33,6 +33,18 @@ pub enum Usage {
     },
 }
 
+impl Usage {
+    /// Whether the chunk at `position` is needed.
+    pub fn contains(&self, position: u16) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Part { chunks, bitmap } => {
+                position < *chunks && bitmap.get(usize::from(position / 8)).is_some_and(|byte| byte >> (position % 8) & 1 == 1)
+            }
+        }
+    }
+}
+
 /// A node of refs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RefsNode {

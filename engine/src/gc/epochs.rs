@@ -8,22 +8,22 @@ use crate::repository::Repository;
 use std::collections::HashMap;
 
 /// A pack by kind and name.
-pub(super) type Pack = (ObjectKind, PackId);
+pub(crate) type Pack = (ObjectKind, PackId);
 
 /// Everything that epochs say.
 #[derive(Debug, Default)]
-pub(super) struct Epochs {
+pub(crate) struct Epochs {
     /// The number of the newest epoch, 0 for none.
-    pub(super) newest: u32,
+    pub(crate) newest: u32,
     /// What the next one names as its predecessor.
     newest_hash: [u8; 32],
     /// Every condemned pack, with the first epoch that condemns it. Condemned is for ever.
-    pub(super) condemned: HashMap<Pack, u32>,
+    pub(crate) condemned: HashMap<Pack, u32>,
 }
 
 impl Epochs {
     /// Reads all epochs. One that breaks a rule uses up its number and says nothing; check reports it.
-    pub(super) fn read(repository: &Repository) -> Result<Self> {
+    pub(crate) fn read(repository: &Repository) -> Result<Self> {
         let mut epochs = Self::default();
         for object in repository.backend.list_sorted(ObjectKind::Epoch)? {
             let number = object.name.number();
@@ -46,7 +46,7 @@ impl Epochs {
     }
 
     /// Publishes the next epoch. False where another collector was first: what this one decided is then void.
-    pub(super) fn publish(&mut self, repository: &Repository, session: SessionId, mut condemned: Vec<Pack>) -> Result<bool> {
+    pub(crate) fn publish(&mut self, repository: &Repository, session: SessionId, mut condemned: Vec<Pack>) -> Result<bool> {
         condemned.sort_unstable();
         let full = || Error::new(ErrorKind::Unsupported, "there are no more epoch numbers");
         let number = self.newest.checked_add(1).ok_or_else(full)?;

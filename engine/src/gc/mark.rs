@@ -4,17 +4,24 @@
 //! and still there. A needed frame that stands only in doomed packs has to be rescued by a copy. Of a frame that stands in several packs one copy
 //! is marked, always the same: the others are dead weight.
 //!
-//! Memory: a bit for each frame, a few words for each pack, 16 bytes for each refs node.
+//! A frame that stands in no standing pack may have been re-made: it is needed no more where every chunk that is used of it leads to a frame that
+//! stands, and that frame is needed instead (`RelocationFound`).
+//!
+//! Memory: a bit for each frame, a few words for each pack, 16 bytes for each refs node; [`Parts`] where frames may be re-made; all relocations.
 
 use super::epochs::{Epochs, Pack};
-use crate::backend::ObjectName;
+use super::parts::Parts;
+use super::plan::Remake;
+use super::reframe;
+use crate::backend::{ObjectInfo, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::refs::{RefsNode, decode_refs_node};
 use crate::format::snapshot::SnapshotHeader;
-use crate::id::{ChunkId, FrameClass, FrameId, PackId};
+use crate::format::{FrameUse, Roles, Usage};
+use crate::id::{ChunkId, DomainId, FrameClass, FrameId, PackId};
 use crate::progress::Progress;
-use crate::repository::index::{FramePlace, LookupIndex};
-use crate::repository::{ChunkKind, FrameReader, Repository, domains};
+use crate::repository::index::{FrameOrdinal, FramePlace, LookupIndex};
+use crate::repository::{ChunkKind, ChunkUse, FrameReader, Relocations, Repository, domains};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -43,12 +50,20 @@ pub(super) struct Mark<'a> {
     rescue: HashMap<Pack, HashSet<FrameId>>,
     /// Refs nodes below which nothing is lacking, by the first half of their ids.
     seen: HashSet<[u8; 16]>,
+    /// Used chunks of standing frames; `None` where no frame is re-made.
+    parts: Option<Parts>,
+    /// Whose frames are re-made.
+    domain: DomainId,
+    relocations: Relocations,
+    /// Frames of which relocations speak and that snapshots need, at least on the way.
+    relocated: HashSet<FrameId>,
 }
 
 impl<'a> Mark<'a> {
     /// Nothing is marked yet. Packs are listed now.
     pub(super) fn new(repository: &'a Repository, epochs: &Epochs, progress: &'a dyn Progress) -> Result<Self> {
         let index = repository.open_index()?;
+        let relocations = repository.read_relocations()?;
         let doomed = take_condemned(repository, &index, epochs)?;
         Ok(Self {
             repository,
@@ -59,6 +74,10 @@ impl<'a> Mark<'a> {
             live: HashMap::new(),
             rescue: HashMap::new(),
             seen: HashSet::new(),
+            parts: repository.roles().contain(Roles::RESTORE).then(Parts::default),
+            domain: repository.credential.author.certificate.domain(),
+            relocations,
+            relocated: HashSet::new(),
         })
     }
 
@@ -75,14 +94,16 @@ impl<'a> Mark<'a> {
         Ok(())
     }
 
-    /// Lists packs and epochs' packs again: only [`Mark::mark`] and [`Mark::rescue`] mean anything afterwards. What was found below nodes
-    /// that were seen stands outside the packs that are condemned by now: it was copied before they were.
+    /// Lists packs and epochs' packs again, and reads relocations: only [`Mark::mark`] and [`Mark::rescue`] mean anything afterwards. What was found
+    /// below nodes that were seen stands outside the packs that are condemned by now: it was copied or re-made before they were.
     pub(super) fn look_again(&mut self, epochs: &Epochs) -> Result<()> {
         let index = self.standing.shared_index();
         self.repository.sync_index(&index)?;
+        self.relocations = self.repository.read_relocations()?;
         let doomed = take_condemned(self.repository, &index, epochs)?;
         self.standing = FrameReader::new(self.repository, index);
         self.doomed = FrameReader::new(self.repository, Arc::new(doomed));
+        self.parts = None;
         self.bits.clear();
         self.live.clear();
         self.rescue.clear();
@@ -108,7 +129,7 @@ impl<'a> Mark<'a> {
                 Ok(RefsNode::Inner(level, children)) => open.extend(children.iter().map(|child| (child.id, Some(level - 1)))),
                 Ok(RefsNode::Leaf(frames)) => {
                     for used in frames {
-                        if !self.mark_frame(used.frame)? {
+                        if !self.mark_use(&used)? {
                             let message = format!("frame {}, which is needed, is in no pack", used.frame);
                             lack = lack.or(Some(Error::new(ErrorKind::Damaged, message)));
                         }
@@ -130,18 +151,12 @@ impl<'a> Mark<'a> {
         if self.doomed.index().packs().is_empty() {
             return Ok(packs);
         }
-        let mut open: Vec<(ChunkId, Option<u8>)> = vec![(header.refs_root, None)];
-        let mut frames = Vec::new();
-        while let Some((id, level)) = open.pop() {
-            // What it lacks anyway cannot be taken from it.
-            let Ok((frame, bytes)) = self.find(&id)? else { continue };
-            frames.push(frame);
-            match decode_refs_node(&bytes, level) {
-                Ok(RefsNode::Inner(level, children)) => open.extend(children.iter().map(|child| (child.id, Some(level - 1)))),
-                Ok(RefsNode::Leaf(used)) => frames.extend(used.into_iter().map(|used| used.frame)),
-                Err(_) => {}
+        self.for_each_use(header, |used| {
+            let mut frames = vec![used.frame];
+            if self.standing.chunk_count(used.frame)?.is_none() && self.doomed.chunk_count(used.frame)?.is_none() {
+                frames.extend(self.relocations.follow(used, |frame| self.count_anywhere(frame))?.uses.iter().map(|used| used.frame));
             }
-            for frame in frames.drain(..) {
+            for frame in frames {
                 if self.standing.index().ordinal_of(frame)?.is_none()
                     && let Some(ordinal) = self.doomed.index().ordinal_of(frame)?
                 {
@@ -149,15 +164,64 @@ impl<'a> Mark<'a> {
                     packs.insert((place.kind, place.pack));
                 }
             }
-        }
+            Ok(())
+        })?;
         Ok(packs)
+    }
+
+    /// Calls `visit` for every frame that a withdrawn snapshot needs, those of its refs too. What it lacks anyway is left out.
+    fn for_each_use(&self, header: &SnapshotHeader, mut visit: impl FnMut(&FrameUse) -> Result<()>) -> Result<()> {
+        let mut open: Vec<(ChunkId, Option<u8>)> = vec![(header.refs_root, None)];
+        while let Some((id, level)) = open.pop() {
+            let Ok((frame, bytes)) = self.find(&id)? else { continue };
+            visit(&FrameUse { frame, usage: Usage::Whole })?;
+            match decode_refs_node(&bytes, level) {
+                Ok(RefsNode::Inner(level, children)) => open.extend(children.iter().map(|child| (child.id, Some(level - 1)))),
+                Ok(RefsNode::Leaf(used)) => used.iter().try_for_each(&mut visit)?,
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Relocations stay that a withdrawn snapshot needs: somebody may be reading it.
+    pub(super) fn keep_relocations_of(&mut self, header: &SnapshotHeader) -> Result<()> {
+        if self.relocations.is_empty() {
+            return Ok(());
+        }
+        let mut relocated = std::mem::take(&mut self.relocated);
+        let walked = self.for_each_use(header, |used| {
+            self.relocations.spread(used.frame, &mut relocated);
+            Ok(())
+        });
+        self.relocated = relocated;
+        walked
+    }
+
+    /// Relocations that nobody needs: their frames are in none of the packs that were `listed`, and no snapshot that was marked needs them.
+    pub(super) fn relocations_over(&self, listed: &[ObjectInfo]) -> Result<Vec<ObjectName>> {
+        let known: HashSet<Pack> = self.packs().into_iter().chain(self.doomed.index().packs()).collect();
+        if !listed.iter().all(|object| known.contains(&(object.name.kind(), PackId(object.name.id())))) {
+            // What is in a pack that cannot be read is not known.
+            return Ok(Vec::new());
+        }
+        self.relocations.objects_over(|frame| Ok(!self.relocated.contains(&frame) && self.count_anywhere(frame)?.is_none()))
+    }
+
+    /// Calls `visit` for every chunk that relocations map of frames that are needed: the frame, how many chunks it has, which of them, and where it leads.
+    pub(super) fn for_each_relocation(&self, visit: impl FnMut(FrameId, u16, u16, ChunkUse)) {
+        self.relocations.for_each(&self.relocated, visit);
+    }
+
+    fn count_anywhere(&self, frame: FrameId) -> Result<Option<u32>> {
+        Ok(self.standing.chunk_count(frame)?.or(self.doomed.chunk_count(frame)?))
     }
 
     /// Reads a refs node and marks the frame where it stands.
     fn load(&mut self, id: &ChunkId) -> Result<std::result::Result<Vec<u8>, Lack>> {
         match self.find(id)? {
             Ok((frame, bytes)) => {
-                self.mark_frame(frame)?;
+                self.mark_use(&FrameUse { frame, usage: Usage::Whole })?;
                 Ok(Ok(bytes))
             }
             Err(lack) => Ok(Err(lack)),
@@ -183,26 +247,90 @@ impl<'a> Mark<'a> {
         Ok(Err(problem.unwrap_or_else(missing).with_kind(ErrorKind::Damaged)))
     }
 
-    /// Marks a frame; false where it is in no pack.
-    fn mark_frame(&mut self, frame: FrameId) -> Result<bool> {
-        if let Some(ordinal) = self.standing.index().ordinal_of(frame)? {
-            let (word, bit) = (ordinal.get() as usize / 64, ordinal.get() % 64);
-            if self.bits.len() <= word {
-                self.bits.resize(word + 1, 0);
-            }
-            if self.bits[word] >> bit & 1 == 0 {
-                self.bits[word] |= 1 << bit;
-                let place = self.standing.place(ordinal)?;
-                let live = self.live.entry((place.kind, place.pack)).or_default();
-                live.frames += 1;
-                live.bytes += u64::from(place.sealed_length);
-            }
+    /// Marks a frame, or what is used in its place; false where any of it is in no pack.
+    fn mark_use(&mut self, used: &FrameUse) -> Result<bool> {
+        self.relocations.spread(used.frame, &mut self.relocated);
+        if self.mark_standing(used)? {
             return Ok(true);
         }
+        let standing = self.relocations.follow(used, |frame| self.standing.chunk_count(frame))?;
+        if standing.is_complete {
+            return standing.uses.iter().try_fold(true, |all, used| Ok(all & self.mark_standing(used)?));
+        }
+        if self.mark_doomed(used.frame)? {
+            return Ok(true);
+        }
+        // A relocation may lead to a pack that was condemned by another collector since.
+        let anywhere = self.relocations.follow(used, |frame| self.count_anywhere(frame))?;
+        for used in &anywhere.uses {
+            if !self.mark_standing(used)? {
+                self.mark_doomed(used.frame)?;
+            }
+        }
+        Ok(anywhere.is_complete)
+    }
+
+    /// Marks a frame in a pack that nobody condemned; false where it is in none.
+    fn mark_standing(&mut self, used: &FrameUse) -> Result<bool> {
+        let Some(ordinal) = self.standing.index().ordinal_of(used.frame)? else { return Ok(false) };
+        let (word, bit) = (ordinal.get() as usize / 64, ordinal.get() % 64);
+        if self.bits.len() <= word {
+            self.bits.resize(word + 1, 0);
+        }
+        let is_first = self.bits[word] >> bit & 1 == 0;
+        if is_first {
+            self.bits[word] |= 1 << bit;
+            let place = self.standing.place(ordinal)?;
+            let live = self.live.entry((place.kind, place.pack)).or_default();
+            live.frames += 1;
+            live.bytes += u64::from(place.sealed_length);
+        }
+        if let Some(parts) = &mut self.parts {
+            parts.add(ordinal, &used.usage, is_first);
+        }
+        Ok(true)
+    }
+
+    /// Marks a frame in a condemned pack; false where it is in none.
+    fn mark_doomed(&mut self, frame: FrameId) -> Result<bool> {
         let Some(ordinal) = self.doomed.index().ordinal_of(frame)? else { return Ok(false) };
         let place = self.doomed.place(ordinal)?;
         self.rescue.entry((place.kind, place.pack)).or_default().insert(frame);
         Ok(true)
+    }
+
+    /// The frames of each standing pack that are to be re-made.
+    pub(super) fn remakes(&self) -> Result<HashMap<Pack, Remake>> {
+        let mut remakes: HashMap<Pack, Remake> = HashMap::new();
+        for ordinal in self.parts.iter().flat_map(Parts::frames) {
+            let place = self.standing.place(ordinal)?;
+            if let Some(remake) = self.remake(&place) {
+                remakes.entry((place.kind, place.pack)).or_default().add(&remake);
+            }
+        }
+        Ok(remakes)
+    }
+
+    fn remake(&self, place: &FramePlace) -> Option<Remake> {
+        // A frame of another dedup domain would change its domain.
+        let used = self
+            .used_part(place.ordinal)
+            .filter(|used| place.domain == self.domain && used.len() == (place.chunk_count as usize).div_ceil(8))?;
+        reframe::remake(place, used)
+    }
+
+    fn used_part(&self, ordinal: FrameOrdinal) -> Option<&[u8]> {
+        self.parts.as_ref()?.get(ordinal)
+    }
+
+    /// The chunks that are used of a frame that is to be re-made.
+    pub(super) fn remade(&self, place: &FramePlace) -> Option<&[u8]> {
+        self.remake(place).and_then(|_| self.used_part(place.ordinal))
+    }
+
+    /// Reads frames of standing packs.
+    pub(super) fn reader(&self) -> &FrameReader {
+        &self.standing
     }
 
     /// What of a standing pack is needed.

@@ -1,7 +1,7 @@
 //! Garbage collection: space comes back beside running backups and restores, and no clock is trusted.
 //!
 //! ```text
-//! session ─▶ epochs ─▶ packs, then sessions, then snapshots ─▶ mark ─▶ plan ─▶ copies, durable and read back
+//! session ─▶ epochs ─▶ packs, then sessions, then snapshots ─▶ mark ─▶ plan ─▶ copies and new frames, durable and read back ─▶ relocations
 //!    ─▶ epoch (create-if-absent): condemned for ever ─▶ gate ─▶ snapshots again ─▶ rescue by copy ─▶ delete ─▶ clean up
 //! ```
 //! Who may rely on what:
@@ -13,37 +13,43 @@
 //!
 //! Nobody waits: where the gate is closed, the sweep is left to a later run, and the summary names who is waited for. Damage comes first: while a
 //! snapshot that counts cannot be read or lacks frames, nothing is condemned or deleted, since what is lost now might be found in what would go.
-//! Only the role maintain is needed; neither names nor content are seen.
+//! Only the role maintain is needed; neither names nor content are seen. With the role restore as well, frames of which little is needed are re-made.
 
 mod epochs;
 mod mark;
 mod observations;
+mod parts;
 mod plan;
+mod reframe;
 mod repack;
 mod sessions;
 mod settle;
 mod snapshots;
 mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-pub use plan::{GcPlan, PackGroup};
+pub use plan::{GcPlan, PackGroup, Remake};
 pub use sessions::OpenSession;
 
-use crate::backend::ObjectName;
+pub(crate) use epochs::{Epochs, Pack};
+pub(crate) use repack::Copier;
+pub(crate) use settle::remove_own;
+pub(crate) use sweep::{INDEXED_PACKS_MIN, delete, refresh_index_objects};
+
+use crate::backend::{BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::format::session::SessionKind;
 use crate::id::{DomainId, SessionId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Session};
-use epochs::{Epochs, Pack};
 use mark::Mark;
 use observations::Observations;
-use repack::Copier;
+use reframe::Reframer;
 use sessions::Sessions;
 use snapshots::Snapshots;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// How often a collector starts over because another one was faster.
 const STARTS_MAX: u32 = 4;
@@ -55,7 +61,8 @@ const NO_DOMAIN: DomainId = DomainId([0xff; 16]);
 #[non_exhaustive]
 pub struct GcOptions {
     /// Packs are repacked until the frames that nobody needs, in packs that hold others that are needed, are at most this share of the
-    /// bytes that are needed, in percent. Less frees more and copies more.
+    /// bytes that are needed, in percent. With the role restore the unneeded part of frames of which less than three quarters are needed counts likewise, and
+    /// such frames are re-made. Less frees more and copies more.
     pub dead_percent_max: u8,
 }
 
@@ -75,10 +82,14 @@ pub struct GcSummary {
     pub epoch: Option<u32>,
     /// Packs that this epoch condemns.
     pub condemned: PackGroup,
-    /// Packs that were written with copies.
+    /// Packs that were written with copies and new frames.
     pub written: PackGroup,
     /// Bytes of frames that were copied.
     pub bytes_copied: u64,
+    /// Frames that were re-made.
+    pub frames_remade: u64,
+    /// Bytes of the new frames that hold what was needed of them.
+    pub bytes_remade: u64,
     /// Packs that were deleted.
     pub deleted: PackGroup,
     /// Condemned packs that are left for a later run.
@@ -91,7 +102,8 @@ pub struct GcSummary {
     pub snapshots_settled: Vec<SnapshotId>,
     /// Snapshots of dead sessions that lack frames and were withdrawn.
     pub snapshots_withdrawn: Vec<SnapshotId>,
-    /// Other objects that were removed: of sessions that have ended, of snapshots that were withdrawn, index objects that were replaced.
+    /// Other objects that were removed: of sessions that have ended, of snapshots that were withdrawn, index objects that were replaced, relocations
+    /// that nobody needs.
     pub objects_removed: u64,
     /// How long it took, in nanoseconds of the caller's monotonic clock.
     pub duration_ns: u64,
@@ -121,12 +133,12 @@ impl Repository {
                 observations: Observations::load(self),
                 summary: GcSummary::default(),
             };
-            let result = run.collect(own);
+            let result = run.collect(&session);
             let closed = session.close(matches!(result, Ok(Some(_))), Vec::new());
             match result {
                 Ok(Some(mut summary)) => {
                     closed?;
-                    settle::remove_own(self, own)?;
+                    remove_own(self, own)?;
                     summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
                     return Ok(summary);
                 }
@@ -169,17 +181,36 @@ struct Planned<'a> {
     mark: Mark<'a>,
     snapshots: Snapshots,
     plan: GcPlan,
+    /// Packs as they were listed before sessions and snapshots.
+    listed: Vec<ObjectInfo>,
+    /// Relocations that nobody needs.
+    relocations_over: Vec<ObjectName>,
+}
+
+impl Planned<'_> {
+    /// Removes relocations that nobody needs and that were `there` before packs were listed. Their frames were in no pack by then, so whoever
+    /// could have named them had ended, and what he published was marked.
+    fn remove_relocations(&self, repository: &Repository, there: &[ObjectInfo], summary: &mut GcSummary) -> Result<()> {
+        let still_over = self.mark.relocations_over(&self.listed)?;
+        for name in self.relocations_over.iter().filter(|name| still_over.contains(name)) {
+            if there.iter().any(|object| object.name == *name) {
+                summary.objects_removed += u64::from(sweep::delete(repository, name)?);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Run<'a> {
     /// All of it; `None` where another collector published an epoch first.
-    fn collect(mut self, own: SessionId) -> Result<Option<GcSummary>> {
-        let repository = self.repository;
+    fn collect(mut self, session: &Session<'_>) -> Result<Option<GcSummary>> {
+        let (repository, own) = (self.repository, session.id());
         let mut epochs = Epochs::read(repository)?;
         if !self.give_up_dead(own, &mut epochs)? {
             return Ok(None);
         }
         let markers = settle::Markers::list(repository)?;
+        let relocations = repository.backend.list_sorted(ObjectKind::Relocation)?;
         self.observations.see_markers(markers.all(), epochs.newest);
         let mut planned = self.plan(&epochs, &HashSet::new())?;
         if repository.newest_epoch()? != epochs.newest {
@@ -187,7 +218,7 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         let mut copier = Copier::new(repository, self.progress);
-        let (condemned, mut unsaved) = self.copy(&planned, &mut copier)?;
+        let (condemned, mut unsaved) = self.copy(&planned, &mut copier, session)?;
         // Who began before a withdrawal may still read its snapshot: an epoch, even an empty one, tells those from the ones that begin now.
         let begins_round = planned.snapshots.withdrawn.iter().any(|snapshot| !self.observations.is_older(&snapshot.id, epochs.newest));
         if begins_round || !condemned.is_empty() {
@@ -204,11 +235,12 @@ impl<'a> Run<'a> {
         self.summary.bytes_copied = copier.bytes_copied;
         copier.written.iter().for_each(|(_, size)| self.summary.written.add(*size));
         let copies: Vec<Pack> = copier.written.iter().map(|(pack, _)| *pack).collect();
-        self.summary.objects_removed += sweep::refresh_index_objects(repository, &copies)?;
+        self.summary.objects_removed += refresh_index_objects(repository, &copies, &BTreeSet::new())?;
         self.settle(&planned.snapshots, &epochs, unsaved.is_empty())?;
         // Who is not open any more, and who begins now and looks for the marker, relies on nothing that was withdrawn.
         let swept = if gate.open.is_empty() { u32::MAX } else { swept_up_to(&epochs, &gate) };
         self.summary.objects_removed += settle::clean_up(repository, own, &mut self.observations, &markers, swept)?;
+        planned.remove_relocations(repository, &relocations, &mut self.summary)?;
         self.observations.save();
         self.summary.plan = planned.plan;
         Ok(Some(self.summary))
@@ -239,6 +271,9 @@ impl<'a> Run<'a> {
         let mut snapshots = Snapshots::list(repository, self.progress)?;
         mark.take_late()?;
         snapshots.mark(&mut mark, self.progress)?;
+        for snapshot in &snapshots.withdrawn {
+            mark.keep_relocations_of(&snapshot.header)?;
+        }
         let mut plan = GcPlan::choose(repository, self.options, &listed, epochs, &sessions, &mark)?;
         plan.bytes_to_copy += mark.rescue_bytes()?;
         plan.snapshots = snapshots.kept.len() as u64;
@@ -249,24 +284,39 @@ impl<'a> Run<'a> {
         for name in &plan.unreadable {
             self.progress.event(Event::Notice { message: &format!("{name} cannot be read and is left alone; run check") });
         }
-        Ok(Planned { mark, snapshots, plan })
+        let relocations_over = mark.relocations_over(&listed)?;
+        Ok(Planned { mark, snapshots, plan, listed, relocations_over })
     }
 
-    /// Copies what is needed of the packs that are to be condemned, and of those that are. Gives the packs that may be condemned, and the doomed
-    /// ones that hold something that could not be copied.
-    fn copy(&self, planned: &Planned<'_>, copier: &mut Copier<'_>) -> Result<(HashSet<Pack>, HashSet<Pack>)> {
+    /// Copies or re-makes what is needed of the packs that are to be condemned, and copies what is needed of those that are. Gives the packs that may
+    /// be condemned, and the doomed ones that hold something that could not be copied.
+    fn copy(&mut self, planned: &Planned<'_>, copier: &mut Copier<'_>, session: &Session<'_>) -> Result<(HashSet<Pack>, HashSet<Pack>)> {
         let (plan, mark) = (&planned.plan, &planned.mark);
-        self.progress.event(Event::Phase { name: "copy", bytes_total: Some(plan.bytes_to_copy), items_total: None });
+        let bytes = plan.bytes_to_copy + plan.remake.bytes;
+        self.progress.event(Event::Phase { name: "copy", bytes_total: Some(bytes), items_total: None });
+        let mut reframer = match plan.remake.frames {
+            0 => None,
+            _ => Some(Reframer::new(self.repository, mark, session)?),
+        };
         let unsaved = self.rescue(mark, copier)?;
         let mut condemned = HashSet::new();
         for candidate in &plan.condemn {
-            if !candidate.needs_copy || copier.copy_marked(candidate, mark)? {
+            if !candidate.needs_copy || copier.copy_marked(candidate, mark, reframer.as_mut())? {
                 condemned.insert(candidate.pack);
             } else {
                 self.say_unsaved(&candidate.pack);
             }
         }
+        if let Some(reframer) = &mut reframer {
+            reframer.finish(copier)?;
+        }
         copier.finish()?;
+        if let Some(reframer) = reframer {
+            // New frames are sealed for the restore key that was in force.
+            self.repository.require_newest_config()?;
+            self.summary.bytes_remade = reframer.bytes_written;
+            self.summary.frames_remade = reframer.publish()?;
+        }
         Ok((condemned, unsaved))
     }
 
@@ -285,8 +335,9 @@ impl<'a> Run<'a> {
 
     fn say_unsaved(&self, (kind, pack): &Pack) {
         let name = ObjectName::pack(*kind, *pack);
-        self.progress
-            .event(Event::Notice { message: &format!("{name} holds frames that are needed and cannot be copied; it stays; run scrub") });
+        self.progress.event(Event::Notice {
+            message: &format!("{name} holds frames that are needed and cannot be copied; it stays; see `icecore repair`"),
+        });
     }
 
     /// Gives up older sessions that are dead and notes for whom the sweep has to wait.
@@ -342,7 +393,7 @@ impl<'a> Run<'a> {
             if self.progress.is_cancelled() {
                 return Err(Error::new(ErrorKind::Cancelled, "garbage collection was stopped; the next run goes on"));
             }
-            if sweep::delete(self.repository, &object.name)? {
+            if delete(self.repository, &object.name)? {
                 self.summary.deleted.add(object.size);
             }
             self.progress.event(Event::Advance { bytes: object.size, items: 1 });

@@ -1,4 +1,7 @@
-//! Plan: which packs to condemn, and what has to be copied first.
+//! Plan: which packs to condemn, and what has to be copied or re-made first.
+//!
+//! A pack counts by what it would give back: frames that nobody needs, and the unneeded part of frames that are to be re-made. Frames are re-made
+//! only in packs that are condemned for that.
 
 use super::GcOptions;
 use super::epochs::{Epochs, Pack};
@@ -11,7 +14,7 @@ use crate::format::pack::{FOOTER_LENGTH, Footer};
 use crate::id::{PackId, SessionId, SnapshotId};
 use crate::limits::EPOCH_PACKS_MAX;
 use crate::repository::{PackTail, Repository};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// A pack with less dead weight than this share of its frames is not worth copying.
 const DEAD_PERCENT_MIN: u64 = 5;
@@ -35,6 +38,30 @@ impl PackGroup {
     }
 }
 
+/// Frames of which less than three quarters are needed, and of which only that is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Remake {
+    /// How many.
+    pub frames: u64,
+    /// Bytes of these frames.
+    pub bytes: u64,
+    /// The part of these bytes that falls to the chunks that are needed, an estimate.
+    pub bytes_used: u64,
+}
+
+impl Remake {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+        self.bytes_used += other.bytes_used;
+    }
+
+    fn bytes_freed(&self) -> u64 {
+        self.bytes - self.bytes_used
+    }
+}
+
 /// What garbage collection would do now.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -55,6 +82,8 @@ pub struct GcPlan {
     pub small: PackGroup,
     /// Bytes of frames to copy, those among them that stand only in condemned packs too.
     pub bytes_to_copy: u64,
+    /// Frames in these packs that are made anew instead of being copied; none without the role restore.
+    pub remake: Remake,
     /// Packs that were condemned earlier and are still there.
     pub condemned: PackGroup,
     /// Packs that would be in one of the groups above, but belong to a session that is open.
@@ -71,7 +100,8 @@ pub struct GcPlan {
 impl GcPlan {
     /// Bytes that the packs to be condemned now, and those condemned earlier, will give back.
     pub fn bytes_freed(&self) -> u64 {
-        (self.dead.bytes + self.sparse.bytes + self.small.bytes + self.condemned.bytes).saturating_sub(self.bytes_to_copy)
+        let written = self.bytes_to_copy + self.remake.bytes_used;
+        (self.dead.bytes + self.sparse.bytes + self.small.bytes + self.condemned.bytes).saturating_sub(written)
     }
 
     /// Whether there is nothing to condemn and nothing to delete.
@@ -85,8 +115,10 @@ impl GcPlan {
 pub(super) struct Candidate {
     pub(super) pack: Pack,
     pub(super) size: u64,
-    /// Sealed bytes of its frames that have to be copied.
+    /// Sealed bytes of its frames that are needed.
     pub(super) live_bytes: u64,
+    /// Those of them that are to be re-made.
+    pub(super) remake: Remake,
     /// Frames have to be copied, or other copies of them to be read, before it may be condemned.
     pub(super) needs_copy: bool,
     group: Group,
@@ -103,9 +135,11 @@ enum Group {
 #[derive(Debug, Default)]
 struct Choice {
     dead: Vec<Candidate>,
-    /// With the bytes of their frames that nobody needs.
+    /// With the bytes that nobody needs: of whole frames, and of frames that are to be re-made.
     sparse: Vec<(Candidate, u64)>,
     small: Vec<Candidate>,
+    /// Frames of each pack that are to be re-made.
+    remakes: HashMap<Pack, Remake>,
 }
 
 impl GcPlan {
@@ -120,7 +154,7 @@ impl GcPlan {
     ) -> Result<Self> {
         let mut plan = Self { bytes_live: mark.live_total().bytes, ..Self::default() };
         let (known, open) = (mark.packs(), sessions.open.iter().map(|open| open.session).collect());
-        let mut choice = Choice::default();
+        let mut choice = Choice { remakes: mark.remakes()?, ..Choice::default() };
         let mut dead_bytes = 0;
         for object in listed {
             let pack = (object.name.kind(), PackId(object.name.id()));
@@ -137,13 +171,15 @@ impl GcPlan {
             }
             dead_bytes += choice.take(repository, object, mark.live(&pack).bytes)?;
         }
-        let dead_bytes_max = plan.bytes_live / 100 * u64::from(options.dead_percent_max);
+        let bytes_freed: u64 = choice.remakes.values().map(Remake::bytes_freed).sum();
+        let dead_bytes_max = plan.bytes_live.saturating_sub(bytes_freed) / 100 * u64::from(options.dead_percent_max);
         plan.take_all(repository, choice.dead, mark, &open)?;
         let left = plan.take_sparse(repository, choice.sparse, dead_bytes, dead_bytes_max, mark, &open)?;
         choice.small.extend(left);
         plan.take_small(repository, choice.small, mark, &open)?;
         plan.condemn.truncate(EPOCH_PACKS_MAX);
-        plan.bytes_to_copy = plan.condemn.iter().map(|candidate| candidate.live_bytes).sum();
+        plan.condemn.iter().for_each(|candidate| plan.remake.add(&candidate.remake));
+        plan.bytes_to_copy = plan.condemn.iter().map(|candidate| candidate.live_bytes).sum::<u64>() - plan.remake.bytes;
         Ok(plan)
     }
 
@@ -166,17 +202,18 @@ impl GcPlan {
         mark: &Mark<'_>,
         open: &HashSet<SessionId>,
     ) -> Result<Vec<Candidate>> {
-        candidates.sort_by_key(|(candidate, dead)| (candidate.live_bytes * 1000 / (candidate.live_bytes + dead).max(1), candidate.pack));
+        let kept = |candidate: &Candidate| candidate.live_bytes - candidate.remake.bytes_freed();
+        candidates.sort_by_key(|(candidate, dead)| (kept(candidate) * 1000 / (kept(candidate) + dead).max(1), candidate.pack));
         let mut left = Vec::new();
         for (candidate, dead) in candidates {
-            let is_worth_it = dead * 100 >= (candidate.live_bytes + dead) * DEAD_PERCENT_MIN;
+            let is_worth_it = dead * 100 >= (kept(&candidate) + dead) * DEAD_PERCENT_MIN;
             if dead_bytes > dead_bytes_max && is_worth_it {
                 if let Some(candidate) = self.look_at(repository, candidate, mark, open)? {
                     dead_bytes -= dead;
                     self.add(candidate);
                 }
             } else if is_small(repository, candidate.size) {
-                left.push(Candidate { group: Group::Small, ..candidate });
+                left.push(Candidate { group: Group::Small, remake: Remake::default(), ..candidate });
             }
         }
         Ok(left)
@@ -240,16 +277,17 @@ impl GcPlan {
 }
 
 impl Choice {
-    /// Takes a pack of which so much is needed; gives the bytes of its frames that nobody needs and that only copying can free.
+    /// Takes a pack of which so much is needed; gives the bytes that nobody needs and that only copying and re-making can free.
     fn take(&mut self, repository: &Repository, object: &ObjectInfo, live_bytes: u64) -> Result<u64> {
         let pack = (object.name.kind(), PackId(object.name.id()));
-        let candidate = |group| Candidate { pack, size: object.size, live_bytes, needs_copy: true, group };
+        let remake = self.remakes.get(&pack).copied().unwrap_or_default();
+        let candidate = |group| Candidate { pack, size: object.size, live_bytes, remake, needs_copy: true, group };
         if live_bytes == 0 {
             self.dead.push(candidate(Group::Dead));
             return Ok(0);
         }
         let dead = match frames_length(repository, object) {
-            Ok(length) => length.saturating_sub(live_bytes),
+            Ok(length) => length.saturating_sub(live_bytes) + remake.bytes_freed(),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => return Ok(0),
             Err(error) => return Err(error),
         };
@@ -289,7 +327,8 @@ fn check_table(name: &ObjectName, candidate: &Candidate, tail: &PackTail, mark: 
     match live_bytes == candidate.live_bytes {
         true => Ok(is_needed),
         false => {
-            let message = format!("{name}: an index object or the cache tells something else of it than its own table; run check");
+            let message =
+                format!("{name}: an index object or the cache tells something else of it than its own table; see `icecore repair`");
             Err(Error::new(ErrorKind::Damaged, message))
         }
     }

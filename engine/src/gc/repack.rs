@@ -1,18 +1,21 @@
-//! Repack: frames that are needed are copied, sealed as they are, into packs under new names.
+//! Repack: frames that are needed are copied, sealed as they are, into packs under new names. Those of which little is needed may be re-made
+//! instead (see [`super::reframe`]).
 //!
 //! A copy counts when it is durable and was read back. A pack of which any needed frame cannot be copied is left alone.
 
 use super::epochs::Pack;
 use super::mark::Mark;
 use super::plan::Candidate;
+use super::reframe::Reframer;
 use crate::backend::{ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::FrameRecord;
 use crate::format::object::HEADER_LENGTH;
 use crate::format::session::SessionRecord;
+use crate::format::{FrameRecord, Tables};
 use crate::id::{ChunkId, FrameId, PackId, SessionId};
 use crate::limits::{FRAMES_LENGTH_MAX, PACK_FRAMES_MAX, PACK_SESSIONS_MAX, TABLES_LENGTH_MAX};
 use crate::progress::{Event, Progress};
+use crate::repository::index::FramePlace;
 use crate::repository::{PackObject, Repository, WrittenPack};
 use std::collections::{HashMap, HashSet};
 
@@ -21,14 +24,14 @@ const KINDS: [ObjectKind; 3] = [ObjectKind::DataPack, ObjectKind::MetaPack, Obje
 const TABLES_LENGTH_END: usize = TABLES_LENGTH_MAX / 4;
 
 /// Copies frames.
-pub(super) struct Copier<'a> {
+pub(crate) struct Copier<'a> {
     repository: &'a Repository,
     progress: &'a dyn Progress,
     open: [Option<OpenCopy<'a>>; KINDS.len()],
     /// Packs that were written and read back, with their sizes.
-    pub(super) written: Vec<(Pack, u64)>,
+    pub(crate) written: Vec<(Pack, u64)>,
     /// Bytes of frames that were copied.
-    pub(super) bytes_copied: u64,
+    pub(crate) bytes_copied: u64,
 }
 
 /// A pack of copies on its way.
@@ -39,6 +42,15 @@ struct OpenCopy<'a> {
     tables_length: usize,
 }
 
+/// What becomes of a frame of a pack that goes.
+enum Fate {
+    /// Nobody needs it, or another copy of it stands.
+    Goes,
+    Copied,
+    /// What is used of it goes into new frames; copied where that cannot be done.
+    Remade(FramePlace),
+}
+
 /// Frames of one pack, with the records of their sessions.
 struct Source<'a> {
     name: ObjectName,
@@ -46,29 +58,37 @@ struct Source<'a> {
 }
 
 impl<'a> Copier<'a> {
-    pub(super) fn new(repository: &'a Repository, progress: &'a dyn Progress) -> Self {
+    pub(crate) fn new(repository: &'a Repository, progress: &'a dyn Progress) -> Self {
         Self { repository, progress, open: Default::default(), written: Vec::new(), bytes_copied: 0 }
     }
 
     /// Copies what is marked of a standing pack; false where the pack has to stay, because something of it cannot be copied.
-    pub(super) fn copy_marked(&mut self, candidate: &Candidate, mark: &Mark<'_>) -> Result<bool> {
-        self.copy(candidate.pack, |frame, copier| match mark.place_of(frame.id)? {
-            None => Ok(false),
-            Some(place) if (place.kind, place.pack) == candidate.pack => Ok(true),
+    pub(super) fn copy_marked(&mut self, candidate: &Candidate, mark: &Mark<'_>, reframer: Option<&mut Reframer<'_>>) -> Result<bool> {
+        let fate = |frame: &FrameRecord, copier: &Self| match mark.place_of(frame.id)? {
+            None => Ok(Fate::Goes),
+            Some(place) if (place.kind, place.pack) == candidate.pack && candidate.remake.frames > 0 => Ok(Fate::Remade(place)),
+            Some(place) if (place.kind, place.pack) == candidate.pack => Ok(Fate::Copied),
             // Another copy stands for it, if that one can be read.
             Some(place) => {
                 let name = ObjectName::pack(place.kind, place.pack);
-                Ok(copier.read(&name, place.offset, &place.hash, place.sealed_length)?.is_none())
+                let bytes = copier.read(&name, place.offset, &place.hash, place.sealed_length)?;
+                Ok(if bytes.is_some() { Fate::Goes } else { Fate::Copied })
             }
-        })
+        };
+        self.copy(candidate.pack, fate, reframer)
     }
 
     /// Copies frames out of a doomed pack; false where any of them cannot be copied.
     pub(super) fn rescue(&mut self, pack: Pack, frames: &HashSet<FrameId>) -> Result<bool> {
-        self.copy(pack, |frame, _| Ok(frames.contains(&frame.id)))
+        self.copy(pack, |frame, _| Ok(if frames.contains(&frame.id) { Fate::Copied } else { Fate::Goes }), None)
     }
 
-    fn copy(&mut self, pack: Pack, is_wanted: impl Fn(&FrameRecord, &Self) -> Result<bool>) -> Result<bool> {
+    fn copy(
+        &mut self,
+        pack: Pack,
+        fate: impl Fn(&FrameRecord, &Self) -> Result<Fate>,
+        reframer: Option<&mut Reframer<'_>>,
+    ) -> Result<bool> {
         let name = ObjectName::pack(pack.0, pack.1);
         let read = self.repository.backend.size(&name).and_then(|size| self.repository.read_pack_tail(&name, size));
         let tail = match read {
@@ -76,26 +96,65 @@ impl<'a> Copier<'a> {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let sessions = tail.tables.sessions.iter().map(|session| (session.id(), session)).collect();
+        self.copy_frames(name, &tail.tables, fate, reframer)
+    }
+
+    /// Copies frames of a pack of which `tables` tell; false where any of them cannot be copied.
+    pub(crate) fn copy_of(
+        &mut self,
+        name: ObjectName,
+        tables: &Tables,
+        is_wanted: impl Fn(&FrameRecord, &Self) -> Result<bool>,
+    ) -> Result<bool> {
+        let fate = |frame: &FrameRecord, copier: &Self| Ok(if is_wanted(frame, copier)? { Fate::Copied } else { Fate::Goes });
+        self.copy_frames(name, tables, fate, None)
+    }
+
+    fn copy_frames(
+        &mut self,
+        name: ObjectName,
+        tables: &Tables,
+        fate: impl Fn(&FrameRecord, &Self) -> Result<Fate>,
+        mut reframer: Option<&mut Reframer<'_>>,
+    ) -> Result<bool> {
+        let sessions = tables.sessions.iter().map(|session| (session.id(), session)).collect();
         let source = Source { name, sessions };
         let mut offset = HEADER_LENGTH as u64;
         let mut is_complete = true;
-        for frame in &tail.tables.contents.frames {
-            if is_wanted(frame, self)? {
-                is_complete &= self.copy_frame(&source, frame, offset)?;
-            }
+        for frame in &tables.contents.frames {
+            let is_done = match (fate(frame, self)?, &mut reframer) {
+                (Fate::Goes, _) => true,
+                (Fate::Remade(place), Some(reframer)) => self.remake(reframer, frame, &place)?,
+                (Fate::Remade(_) | Fate::Copied, _) => false,
+            };
+            is_complete &= is_done || self.copy_frame(&source, frame, offset)?;
             offset += u64::from(frame.sealed_length);
         }
         Ok(is_complete)
     }
 
-    fn copy_frame(&mut self, source: &Source<'_>, frame: &FrameRecord, offset: u64) -> Result<bool> {
-        if self.progress.is_cancelled() {
-            return Err(Error::new(ErrorKind::Cancelled, "garbage collection was stopped; nothing was condemned"));
+    fn remake(&mut self, reframer: &mut Reframer<'_>, frame: &FrameRecord, place: &FramePlace) -> Result<bool> {
+        self.go_on()?;
+        let is_done = reframer.remake(self, frame, place)?;
+        if is_done {
+            self.progress.event(Event::Advance { bytes: u64::from(frame.sealed_length), items: 1 });
         }
+        Ok(is_done)
+    }
+
+    fn copy_frame(&mut self, source: &Source<'_>, frame: &FrameRecord, offset: u64) -> Result<bool> {
+        self.go_on()?;
         let Some(bytes) = self.read(&source.name, offset, &frame.hash, frame.sealed_length)? else { return Ok(false) };
         let Some(record) = source.sessions.get(&frame.id.session) else { return Ok(false) };
         let Some(lane) = KINDS.iter().position(|kind| *kind == source.name.kind()) else { return Ok(false) };
+        self.put(lane, frame, record, &bytes)?;
+        self.bytes_copied += bytes.len() as u64;
+        self.progress.event(Event::Advance { bytes: bytes.len() as u64, items: 1 });
+        Ok(true)
+    }
+
+    /// Stores a sealed frame in a pack of the kind with number `lane`. It is durable when [`Copier::finish`] has returned.
+    pub(super) fn put(&mut self, lane: usize, frame: &FrameRecord, record: &SessionRecord, bytes: &[u8]) -> Result<()> {
         if self.open[lane].as_ref().is_some_and(|open| !open.has_room_for(frame, record)) {
             self.end(lane)?;
         }
@@ -107,13 +166,11 @@ impl<'a> Copier<'a> {
                 closed.insert(OpenCopy { pack, sessions: Vec::new(), frames: HashSet::new(), tables_length: 0 })
             }
         };
-        open.push(frame, record, &bytes)?;
-        self.bytes_copied += bytes.len() as u64;
-        self.progress.event(Event::Advance { bytes: bytes.len() as u64, items: 1 });
+        open.push(frame, record, bytes)?;
         if open.pack.frames_length() >= u64::from(self.repository.config.pack_size) {
             self.end(lane)?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// A frame's sealed bytes; `None` where they cannot be read or do not have the hash that its contents table says.
@@ -151,8 +208,15 @@ impl<'a> Copier<'a> {
         }
     }
 
+    fn go_on(&self) -> Result<()> {
+        match self.progress.is_cancelled() {
+            true => Err(Error::new(ErrorKind::Cancelled, "it was stopped; nothing was condemned")),
+            false => Ok(()),
+        }
+    }
+
     /// Ends all packs; everything that was copied is durable and was read back when this returns.
-    pub(super) fn finish(&mut self) -> Result<()> {
+    pub(crate) fn finish(&mut self) -> Result<()> {
         (0..KINDS.len()).try_for_each(|lane| self.end(lane))
     }
 }

@@ -56,7 +56,7 @@ fn publish(repository: &Repository, name: ObjectName, plaintext: Vec<u8>) -> Res
 }
 
 /// Removes what the collector's own session leaves, after it was closed.
-pub(super) fn remove_own(repository: &Repository, own: SessionId) -> Result<()> {
+pub(crate) fn remove_own(repository: &Repository, own: SessionId) -> Result<()> {
     let beats: Vec<_> = repository.backend.list_sorted(ObjectKind::Beat)?.into_iter().map(|object| object.name).collect();
     for name in beats.into_iter().filter(|name| name.id() == own.0) {
         delete(repository, &name)?;

@@ -115,7 +115,8 @@ fn is_missing(repository: &Repository, id: SnapshotId, listing: &SnapshotListing
 
 fn blocked(id: &SnapshotId, why: impl std::fmt::Display) -> Error {
     let message = format!(
-        "snapshot {id} is damaged ({why}), so nothing is condemned or deleted: what is needed to mend it might go. Run check, then mend or forget it"
+        "snapshot {id} is damaged ({why}), so nothing is condemned or deleted: what is needed to mend it might go. \
+         See what can be mended with `icecore repair`, or give the snapshot up with `icecore forget {id}`"
     );
     Error::new(ErrorKind::Damaged, message)
 }

@@ -12,12 +12,12 @@ use crate::repository::{PackTail, Repository};
 use std::collections::{BTreeSet, HashSet};
 
 /// So many packs without an index object get one.
-const INDEXED_PACKS_MIN: usize = 8;
+pub(crate) const INDEXED_PACKS_MIN: usize = 8;
 /// Bytes after which an index object ends.
 const INDEX_LENGTH_END: usize = 32 << 20;
 
 /// Deletes an object; false where it was gone already.
-pub(super) fn delete(repository: &Repository, name: &ObjectName) -> Result<bool> {
+pub(crate) fn delete(repository: &Repository, name: &ObjectName) -> Result<bool> {
     match repository.backend.delete(name) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -25,18 +25,20 @@ pub(super) fn delete(repository: &Repository, name: &ObjectName) -> Result<bool>
     }
 }
 
-/// Writes anew what index objects say that name packs which are gone, adds `copies`, and deletes the stale ones; gives how many.
-pub(super) fn refresh_index_objects(repository: &Repository, copies: &[Pack]) -> Result<u64> {
+/// Writes anew what index objects say that name packs which are gone or that are `untrusted`, adds `fresh` packs, and deletes the index objects that
+/// were replaced; gives how many. What a newer release may understand is left alone.
+pub(crate) fn refresh_index_objects(repository: &Repository, fresh: &[Pack], untrusted: &BTreeSet<ObjectName>) -> Result<u64> {
     let listed: HashSet<Pack> = repository.list_packs()?.into_iter().map(|object| (object.name.kind(), PackId(object.name.id()))).collect();
     let mut stale = Vec::new();
-    let mut wanted: BTreeSet<Pack> = copies.iter().filter(|pack| listed.contains(pack)).copied().collect();
+    let mut wanted: BTreeSet<Pack> = fresh.iter().filter(|pack| listed.contains(pack)).copied().collect();
     for object in repository.backend.list_sorted(ObjectKind::Index)? {
         match read(repository, &object.name) {
-            Ok(packs) if packs.iter().all(|pack| listed.contains(pack)) => {}
+            Ok(packs) if packs.iter().all(|pack| listed.contains(pack)) && !untrusted.contains(&object.name) => {}
             Ok(packs) => {
                 wanted.extend(packs.into_iter().filter(|pack| listed.contains(pack)));
                 stale.push(object.name);
             }
+            Err(error) if error.kind() == ErrorKind::Damaged && untrusted.contains(&object.name) => stale.push(object.name),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => {}
             Err(error) => return Err(error),
         }

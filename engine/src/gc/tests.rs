@@ -1,7 +1,8 @@
 //! Collections over small repositories in memory: what goes, what stays, what an interruption leaves.
 
 mod crashes;
-mod fixture;
+pub(crate) mod fixture;
+mod reframe;
 mod sessions;
 
 use super::*;
@@ -12,6 +13,15 @@ use fixture::{Fixture, Interrupter, client_with};
 
 fn gc(repository: &Repository) -> GcSummary {
     repository.gc(&GcOptions::default(), &Silent).unwrap()
+}
+
+/// Nothing dead is left.
+fn all() -> GcOptions {
+    GcOptions { dead_percent_max: 0 }
+}
+
+fn gc_all(repository: &Repository) -> GcSummary {
+    repository.gc(&all(), &Silent).unwrap()
 }
 
 #[test]

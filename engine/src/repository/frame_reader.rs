@@ -1,15 +1,16 @@
 //! Reading frames and the chunks in them, verified.
 
 use super::index::{ChunkPlace, FrameOrdinal, FramePlace, LookupIndex};
-use super::{ChunkIds, ChunkKind, Repository};
+use super::{ChunkIds, ChunkKind, Relocations, Repository};
 use crate::backend::{Backend, ObjectName};
 use crate::compress::Decompressor;
 use crate::crypto::Sealer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::FrameUse;
 use crate::format::frame;
 use crate::format::object::StructureKeys;
 use crate::format::session::{SessionRecord, frame_sealer, refs_frame_sealer};
-use crate::id::{ChunkId, FrameClass, SessionId};
+use crate::id::{ChunkId, FrameClass, FrameId, SessionId};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -41,6 +42,8 @@ pub(crate) struct FrameReader {
     keys: Keys,
     cache: Mutex<FrameCache>,
     decompressors: Mutex<Vec<Decompressor>>,
+    /// Once a frame was missed.
+    relocations: Mutex<Option<Arc<Relocations>>>,
 }
 
 /// Opens session secrets when they are first needed.
@@ -68,6 +71,7 @@ impl FrameReader {
             keys: Keys { credential: Arc::clone(&repository.credential), records: Mutex::default(), sealers: Mutex::default() },
             cache: Mutex::default(),
             decompressors: Mutex::default(),
+            relocations: Mutex::default(),
         }
     }
 
@@ -84,6 +88,20 @@ impl FrameReader {
     /// How chunks are named.
     pub(crate) fn ids(&self) -> &ChunkIds {
         &self.ids
+    }
+
+    /// Where chunks of frames that were re-made stand now; read when first asked for.
+    pub(crate) fn relocations(&self, repository: &Repository) -> Result<Arc<Relocations>> {
+        let mut known = self.relocations.lock();
+        match &*known {
+            Some(relocations) => Ok(Arc::clone(relocations)),
+            None => Ok(Arc::clone(known.insert(Arc::new(repository.read_relocations()?)))),
+        }
+    }
+
+    /// Packs were listed again: relocations are read again too when they are needed.
+    pub(crate) fn forget_relocations(&self) {
+        *self.relocations.lock() = None;
     }
 
     /// Where the frame with this ordinal lies.
@@ -188,7 +206,15 @@ impl Keys {
             return Ok(record.clone());
         }
         let name = ObjectName::pack(place.kind, place.pack);
-        let tail = repository.read_pack_tail(&name, repository.backend.size(&name)?)?;
+        let tail = match repository.read_pack_tail(&name, repository.backend.size(&name)?) {
+            // Its end is damaged, its frames need not be: an index object or the cache told where they lie.
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                let record = repository.read_session(place.id.session).map_err(|_| error)?.record;
+                self.records.lock().insert(record.id(), record.clone());
+                return Ok(record);
+            }
+            tail => tail?,
+        };
         let mut records = self.records.lock();
         records.extend(tail.tables.sessions.into_iter().map(|record| (record.id(), record)));
         let missing = || Error::rule("PACK-7", format!("{name}: no session record for frame {}", place.id));
@@ -234,8 +260,17 @@ impl<'a> SnapshotChunks<'a> {
         Self { repository, reader, allowed: Vec::new() }
     }
 
-    /// Allows a frame; false where it is in no listed pack.
-    pub(crate) fn allow(&mut self, frame: crate::id::FrameId) -> Result<bool> {
+    /// Allows a frame, or where it was re-made the frames in which its used chunks stand now; false where any of these is in no listed pack.
+    pub(crate) fn allow(&mut self, used: &FrameUse) -> Result<bool> {
+        if self.allow_standing(used.frame)? {
+            return Ok(true);
+        }
+        let instead = self.reader.instead_of(self.repository, used)?;
+        instead.uses.iter().try_for_each(|used| self.allow_standing(used.frame).map(drop))?;
+        Ok(instead.is_complete)
+    }
+
+    fn allow_standing(&mut self, frame: FrameId) -> Result<bool> {
         let Some(ordinal) = self.reader.index.ordinal_of(frame)? else { return Ok(false) };
         let (word, bit) = (ordinal.get() as usize / 64, ordinal.get() % 64);
         if self.allowed.len() <= word {

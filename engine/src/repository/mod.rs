@@ -15,6 +15,7 @@ mod open;
 mod pack_writer;
 mod recipient;
 mod refs_collector;
+mod relocations;
 mod select;
 mod session;
 mod slots;
@@ -38,6 +39,7 @@ pub(crate) use objects::{ClearTail, PackTail, domains};
 pub(crate) use pack_writer::{PackMaker, SealedFrame};
 pub(crate) use pack_writer::{PackObject, WrittenPack};
 pub(crate) use refs_collector::RefsCollector;
+pub(crate) use relocations::{Instead, Relocations};
 pub(crate) use session::Session;
 pub(crate) use writer::{ChunkUse, Writer};
 

@@ -2,7 +2,8 @@
 
 use super::{ChunkKind, FrameReader, RefsCollector, Repository, SnapshotChunks, Writer};
 use crate::error::Result;
-use crate::id::{ChunkId, FrameId};
+use crate::format::FrameUse;
+use crate::id::ChunkId;
 use crate::tree::{NodeKind, NodeSink, NodeSource, RefsWalk};
 use std::sync::Arc;
 
@@ -53,10 +54,10 @@ impl NodeSource for RefsNodes<'_> {
 
 impl Repository {
     /// Calls `visit` for every frame that the refs below `root` name.
-    pub(crate) fn walk_refs(&self, reader: &FrameReader, root: &ChunkId, mut visit: impl FnMut(FrameId) -> Result<()>) -> Result<()> {
+    pub(crate) fn walk_refs(&self, reader: &FrameReader, root: &ChunkId, mut visit: impl FnMut(FrameUse) -> Result<()>) -> Result<()> {
         let nodes = RefsNodes { repository: self, reader };
         for used in RefsWalk::new(&nodes, root)? {
-            visit(used?.frame)?;
+            visit(used?)?;
         }
         Ok(())
     }

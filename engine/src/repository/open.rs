@@ -71,7 +71,7 @@ fn check_predecessor(backend: &dyn Backend, configs: &[ObjectInfo], generation: 
     let before = configs.iter().find(|object| object.name.number() + 1 == generation);
     let before = before.ok_or_else(|| Error::rule("CFG-2", format!("config generation {} is missing", generation - 1)))?;
     let bytes = backend.get(&before.name, before.name.kind().size_max())?;
-    match Opened::check(&before.name, &bytes, trust)?.hash == config.predecessor {
+    match config.follows(&Opened::check(&before.name, &bytes, trust)?.hash) {
         true => Ok(()),
         false => Err(Error::rule("CFG-2", format!("config generation {generation} names another predecessor than the one that is here"))),
     }

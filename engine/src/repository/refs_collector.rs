@@ -1,6 +1,7 @@
-//! Which chunks of which frames a snapshot uses, collected while it is made.
+//! Which chunks of which frames are used, collected chunk by chunk.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FrameUse, Usage};
 use crate::id::FrameId;
 use std::collections::HashMap;
 
@@ -28,8 +29,8 @@ impl RefsCollector {
         self.frames.len()
     }
 
-    /// The uses in order: the frame, how many chunks it has as `count` says, and a bitmap of the used ones.
-    pub(crate) fn into_sorted(self, count: impl Fn(FrameId) -> Result<u32>) -> Result<Vec<(FrameId, u32, Vec<u8>)>> {
+    /// The uses in order; `count` says how many chunks a frame has.
+    pub(crate) fn into_uses(self, count: impl Fn(FrameId) -> Result<u32>) -> Result<Vec<FrameUse>> {
         let mut uses = Vec::with_capacity(self.frames.len());
         for (frame, mut bitmap) in self.frames {
             let chunks = count(frame)?;
@@ -37,9 +38,17 @@ impl RefsCollector {
                 return Err(Error::new(ErrorKind::Internal, format!("frame {frame} has fewer chunks than are used of it")));
             }
             bitmap.resize((chunks as usize).div_ceil(8), 0);
-            uses.push((frame, chunks, bitmap));
+            let used: u32 = bitmap.iter().map(|byte| byte.count_ones()).sum();
+            let usage = match used == chunks {
+                true => Usage::Whole,
+                false => Usage::Part {
+                    chunks: u16::try_from(chunks).map_err(|_| Error::new(ErrorKind::Internal, "a frame has too many chunks"))?,
+                    bitmap,
+                },
+            };
+            uses.push(FrameUse { frame, usage });
         }
-        uses.sort_unstable_by_key(|(frame, _, _)| *frame);
+        uses.sort_unstable_by_key(|used| used.frame);
         Ok(uses)
     }
 }

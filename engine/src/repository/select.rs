@@ -1,7 +1,7 @@
 //! Choosing a snapshot by what a person types.
 
 use super::snapshots::SnapshotListing;
-use super::{FrameReader, Repository, Snapshot, SnapshotState};
+use super::{Repository, Snapshot, SnapshotState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::id::SnapshotId;
@@ -95,7 +95,7 @@ impl Repository {
         }
         if snapshot.state == SnapshotState::Suspect {
             // It counts only once its frames were found.
-            self.snapshot_chunks(&FrameReader::new(self, self.open_index()?), &snapshot.header).map_err(|error| {
+            self.snapshot_chunks(&self.standing_reader()?, &snapshot.header).map_err(|error| {
                 error.context(format_args!("snapshot {id} is of a backup that did not end, or still runs, and is not complete"))
             })?;
         }

@@ -160,39 +160,64 @@ impl Repository {
         }
     }
 
-    /// What `withdrawn/` says, if the snapshot's own session or maintain says it (SESS-3, SESS-4).
+    /// What `withdrawn/` says, if the snapshot's own session or maintain says it, of that session (SESS-3, SESS-4).
     pub(crate) fn read_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<WithdrawnBody> {
         let unsealed = self.read_sealed(&ObjectName::withdrawn(snapshot))?;
         let body = WithdrawnBody::decode(&unsealed.plaintext)?;
-        match self.may_withdraw(snapshot, &body, &unsealed.certificate, &listing.closed)? {
-            true => Ok(body),
-            false => Err(Error::rule("SESS-3", "somebody else's snapshot may only be withdrawn by maintain")),
-        }
+        self.check_withdrawal(snapshot, &body, &unsealed.certificate, listing)?;
+        Ok(body)
     }
 
     /// Whether whoever has this certificate may withdraw a snapshot: maintain, or the session that made it, which need not be closed yet.
-    pub(crate) fn may_withdraw(
+    pub(crate) fn check_withdrawal(
         &self,
         snapshot: SnapshotId,
         body: &WithdrawnBody,
         certificate: &Certificate,
-        closed: &HashMap<SessionId, ClosedBody>,
-    ) -> Result<bool> {
-        if certificate.roles().contain(Roles::MAINTAIN) {
-            return Ok(true);
-        }
-        let decide = || match self.read_snapshot_header(snapshot) {
-            Ok(header) => Ok(header.record.id() == body.session && header.record.certificate() == certificate),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                // The body alone proves nothing: it could name a session of its writer for another's snapshot.
-                let is_of_other = closed.iter().any(|(session, closed)| *session != body.session && closed.snapshots.contains(&snapshot));
-                Ok(!is_of_other && self.read_sealed(&ObjectName::session(body.session))?.certificate == *certificate)
-            }
-            Err(error) => Err(error),
+        listing: &SnapshotListing,
+    ) -> Result<()> {
+        let is_maintain = certificate.roles().contain(Roles::MAINTAIN);
+        let header = match listing.header(snapshot) {
+            Some(header) => Ok(header.clone()),
+            // Of one that was not listed the word of maintain is enough.
+            None if is_maintain && listing.snapshots.binary_search(&snapshot).is_err() => return Ok(()),
+            None => self.read_snapshot_header(snapshot),
         };
-        match decide() {
+        let is_allowed = match header {
+            Ok(header) if is_maintain && header.record.id() != body.session => {
+                let message = format!("it withdraws a snapshot of session {}, not of {}", body.session, header.record.id());
+                return Err(Error::rule("SESS-4", message));
+            }
+            Ok(header) => is_maintain || header.record.id() == body.session && header.record.certificate() == certificate,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                is_maintain || self.is_own_withdrawal(snapshot, body, certificate, listing)?
+            }
+            Err(error) if error.broken_rule().is_some() => is_maintain,
+            Err(error) => return Err(error),
+        };
+        match is_allowed {
+            true => Ok(()),
+            false => Err(Error::rule("SESS-3", "somebody else's snapshot may only be withdrawn by maintain")),
+        }
+    }
+
+    /// Whether a snapshot that is gone was withdrawn by the session that made it.
+    fn is_own_withdrawal(
+        &self,
+        snapshot: SnapshotId,
+        body: &WithdrawnBody,
+        certificate: &Certificate,
+        listing: &SnapshotListing,
+    ) -> Result<bool> {
+        // The body alone proves nothing: it could name a session of its writer for another's snapshot.
+        let mut closed = listing.closed.iter();
+        if closed.any(|(session, closed)| *session != body.session && closed.snapshots.contains(&snapshot)) {
+            return Ok(false);
+        }
+        match self.read_sealed(&ObjectName::session(body.session)) {
+            Ok(session) => Ok(session.certificate == *certificate),
             Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => Ok(false),
-            decided => decided,
+            Err(error) => Err(error),
         }
     }
 
@@ -288,10 +313,7 @@ impl Repository {
         if suspects.is_empty() {
             return Ok(suspects);
         }
-        // What stands only in condemned packs may be gone at any moment.
-        let index = self.open_index()?;
-        index.remove_packs(&self.condemned()?.1);
-        let reader = FrameReader::new(self, index);
+        let reader = self.standing_reader()?;
         let mut proven = Vec::new();
         for snapshot in suspects {
             match self.snapshot_chunks(&reader, &snapshot.header) {
@@ -303,12 +325,23 @@ impl Repository {
         Ok(proven)
     }
 
+    /// Reads frames of packs that no epoch condemns, by which alone a suspect snapshot is proven: others may be gone at any moment
+    /// (`ReaderByUncondemned`).
+    pub(crate) fn standing_reader(&self) -> Result<FrameReader> {
+        let index = self.open_index()?;
+        index.remove_packs(&self.condemned()?.1);
+        Ok(FrameReader::new(self, index))
+    }
+
     /// The chunks that a snapshot may use, after all frames that its refs name were found.
     pub(crate) fn snapshot_chunks<'a>(&'a self, reader: &'a FrameReader, header: &SnapshotHeader) -> Result<SnapshotChunks<'a>> {
         let mut chunks = SnapshotChunks::new(self, reader);
-        self.walk_refs(reader, &header.refs_root, |frame| match chunks.allow(frame)? {
+        self.walk_refs(reader, &header.refs_root, |used| match chunks.allow(&used)? {
             true => Ok(()),
-            false => Err(Error::new(ErrorKind::Damaged, format!("frame {frame}, which the snapshot needs, is in no pack; run check"))),
+            false => {
+                let message = format!("frame {}, which the snapshot needs, is in no pack; run check", used.frame);
+                Err(Error::new(ErrorKind::Damaged, message))
+            }
         })?;
         Ok(chunks)
     }

@@ -133,6 +133,66 @@ fn an_open_session_makes_its_snapshot_suspect_and_its_frames_prove_it() {
     assert!(owner.snapshots().unwrap().is_empty());
 }
 
+/// What befell a snapshot whose session never closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Complete,
+    LacksAPack,
+    /// A pack stands, but may be gone at any moment.
+    PackIsCondemned,
+    Withdrawn,
+}
+
+/// Nobody shows a snapshot of a dead session as good unless its frames are there, whichever way it is asked for.
+#[test]
+fn a_snapshot_of_a_dead_or_withdrawn_session_is_good_only_with_its_frames() {
+    for (kind, fate) in [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack]
+        .into_iter()
+        .flat_map(|kind| [Fate::Complete, Fate::LacksAPack, Fate::PackIsCondemned, Fate::Withdrawn].map(|fate| (kind, fate)))
+    {
+        let backend = MemoryBackend::new();
+        let owner = repository(&backend);
+        let snapshot = back_up(&owner, b"layers of ice");
+        let session = owner.read_snapshot_header(snapshot).unwrap().record.id();
+        backend.delete(&ObjectName::closed(session)).unwrap();
+        owner.write_sealed(ObjectName::tombstone(session), TombstoneBody { epoch: 0, now: NOW }.encode()).unwrap();
+        let pack = backend.list_sorted(kind).unwrap()[0].name;
+        match fate {
+            Fate::Complete => {}
+            Fate::LacksAPack => backend.delete(&pack).unwrap(),
+            Fate::PackIsCondemned => {
+                let condemned = vec![(kind, PackId(pack.id()))];
+                let epoch = EpochBody { predecessor: [0; 32], session, now: NOW, condemned };
+                owner.write_sealed(ObjectName::epoch(1), epoch.encode()).unwrap();
+            }
+            Fate::Withdrawn => {
+                let body = WithdrawnBody { session, reason: WithdrawnReason::Settled, now: NOW };
+                owner.write_sealed(ObjectName::withdrawn(snapshot), body.encode()).unwrap();
+            }
+        }
+        let is_good = fate == Fate::Complete;
+        // Shown in lists, found as the latest, found by its id (as restore and ls do), and told by check.
+        assert_eq!(owner.snapshots().unwrap().len(), usize::from(is_good), "{kind:?} {fate:?}");
+        assert_eq!(owner.find_snapshot("latest", None, None).is_ok(), is_good, "{kind:?} {fate:?}");
+        let by_id = owner.find_snapshot(&snapshot.to_string(), None, None);
+        let expected = match fate {
+            Fate::Complete => None,
+            Fate::LacksAPack | Fate::PackIsCondemned => Some(ErrorKind::Damaged),
+            Fate::Withdrawn => Some(ErrorKind::NotFound),
+        };
+        assert_eq!(by_id.as_ref().err().map(Error::kind), expected, "{kind:?} {fate:?}");
+        if let Ok(found) = &by_id {
+            let mut content = Vec::new();
+            owner.restore_to_writer(found, None, &mut content, &Silent).unwrap();
+            assert_eq!(content, b"layers of ice");
+        }
+        let report = owner.check(&Silent).unwrap();
+        assert!(report.findings.is_empty(), "{kind:?} {fate:?}: {:?}", report.findings);
+        let is_told = report.notices.iter().any(|notice| notice.contains("does not count") || notice.contains("do not count"));
+        assert_eq!(is_told, !is_good, "{kind:?} {fate:?}: {:?}", report.notices);
+    }
+}
+
 /// A stream during which something happens.
 pub(super) struct Meanwhile<F: FnOnce()>(pub(super) Option<F>, pub(super) &'static [u8]);
 

@@ -11,16 +11,26 @@
 //! - A file whose content is damaged is reported and not left in the target as if it were good; everything else is restored.
 //! - The plan takes bounded memory (`window`), whatever the snapshot's size.
 
+mod archive;
+mod compare;
+mod deletion;
+mod finish;
 mod folders;
 mod layout;
-mod reading;
+mod onto;
+mod pipeline;
+mod plan;
+pub(crate) mod reading;
 mod run;
 mod scatter;
 mod stream;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod window;
+
+pub use onto::OntoOptions;
 
 use crate::destination::Folder;
 use crate::entry::{Entry, EntryKind, Key, KeyKind, Metadata, join_key};
@@ -29,8 +39,9 @@ use crate::id::SnapshotId;
 use crate::progress::{Progress, Silent};
 use crate::repository::{Repository, Snapshot, SnapshotChunks};
 use crate::tree::{KeyRange, TreeWalk, find_entry};
+use run::{Restore, Target};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use tally::{Tally, shown};
 use window::Limits;
@@ -41,8 +52,30 @@ use window::Limits;
 pub struct RestoreOptions {
     /// Only this entry and what is below it, at the same path below the target. Components are parted by slashes or zero bytes.
     pub path: Option<Key>,
-    /// Only plans: the numbers are filled, and nothing is written.
+    /// Only plans: the numbers are filled, what would become of each item is told ([`Event::Change`](crate::progress::Event::Change)),
+    /// and nothing is written.
     pub dry_run: bool,
+    /// Deletes what the target has at and below `path` and the snapshot has not, before anything is restored.
+    pub delete: bool,
+    /// Reads back what was written when all is done; what differs from the snapshot counts as failed
+    /// ([`RestoreSummary::items_failed`]). Nothing in a dry run.
+    pub verify: bool,
+    /// Restores owners and groups by number. Otherwise a name that an account of this machine has gives the number.
+    pub numeric_owner: bool,
+    /// Things in the target that are never deleted, such as the repository itself.
+    pub spare: Vec<PathBuf>,
+}
+
+/// What a dry run found: numbers of entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct RestorePlan {
+    /// They are not in the target, or something else stands in their place.
+    pub created: u64,
+    /// Their content or metadata differs.
+    pub changed: u64,
+    /// They are as in the snapshot.
+    pub unchanged: u64,
 }
 
 /// What a restore did.
@@ -62,7 +95,11 @@ pub struct RestoreSummary {
     pub damaged: bool,
     /// Sizes of these files, holes included.
     pub bytes_total: u64,
-    /// Bytes of content that were written, or in a dry run would be written into an empty target.
+    /// Things in the target that were deleted, or in a dry run would be.
+    pub items_deleted: u64,
+    /// What would become of the entries; `None` where this was no dry run.
+    pub plan: Option<RestorePlan>,
+    /// Bytes of content that were written, or in a dry run would be.
     pub bytes_written: u64,
     /// Bytes of content that the target had already.
     pub bytes_unchanged: u64,
@@ -85,6 +122,8 @@ impl RestoreSummary {
             items_failed: 0,
             damaged: false,
             bytes_total: 0,
+            items_deleted: 0,
+            plan: None,
             bytes_written: 0,
             bytes_unchanged: 0,
             frames_decoded: 0,
@@ -97,6 +136,7 @@ impl RestoreSummary {
     fn take(&mut self, tally: &Tally<'_>) {
         self.items_failed = tally.items_failed.load(Ordering::Relaxed);
         self.damaged |= tally.damaged.load(Ordering::Relaxed);
+        self.items_deleted = tally.items_deleted.load(Ordering::Relaxed);
         self.bytes_written = tally.bytes_written.load(Ordering::Relaxed);
         self.bytes_unchanged = tally.bytes_unchanged.load(Ordering::Relaxed);
         self.frames_decoded = tally.frames_decoded.load(Ordering::Relaxed);
@@ -107,7 +147,9 @@ impl RestoreSummary {
 impl Repository {
     /// Restores a snapshot into the folder `target`, which is made where it does not exist.
     ///
-    /// Files that are there already are compared, and only what differs is written; what the snapshot does not have stays. Items that
+    /// Files that are there already are compared, and only what differs is fetched and written; what the snapshot does not have stays
+    /// ([`RestoreOptions::delete`]). A restore that was interrupted goes on when it is run again. Folders above
+    /// [`RestoreOptions::path`] that are not there are made as the snapshot has them; those that are there stay as they are. Items that
     /// cannot be restored are reported to `progress` and counted ([`RestoreSummary::items_failed`], [`RestoreSummary::damaged`]). A file
     /// with damaged content is not left in the target, except an old version of a small file, which is not touched.
     ///
@@ -128,19 +170,20 @@ impl Repository {
         limits: Limits,
     ) -> Result<RestoreSummary> {
         let began_ns = self.runtime.clock.monotonic_ns();
-        if !snapshot.body.keys_are_paths {
-            let message = "this snapshot's keys are names of objects, not paths; it cannot be restored into a folder";
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
+        require_paths(snapshot)?;
         reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks| {
-            let options = RestoreOptions { path: options.path.as_deref().map(path_key).transpose()?, ..*options };
+            let options = RestoreOptions { path: options.path.as_deref().map(path_key).transpose()?, ..options.clone() };
             let tally = Tally::new(progress);
             if let Some(path) = &options.path {
                 // A wrong path makes no target folder.
                 find_path(chunks, snapshot, path)?;
             }
-            let folder = if options.dry_run { None } else { Some(Folder::open(target)?) };
-            let mut summary = run::Restore::new(self, snapshot, chunks, folder.as_ref(), &tally, limits).run(&options)?;
+            let folder = if options.dry_run { Folder::find(target)? } else { Some(Folder::open(target)?) };
+            let target = match &folder {
+                Some(folder) if !options.dry_run => Target::Written(folder),
+                folder => Target::Planned(folder.as_ref()),
+            };
+            let mut summary = Restore::new(self, snapshot, chunks, target, &tally, limits).run(&options)?;
             summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
             Ok(summary)
         })
@@ -162,11 +205,56 @@ impl Repository {
     ) -> Result<RestoreSummary> {
         let began_ns = self.runtime.clock.monotonic_ns();
         reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks| {
-            let entry = match path {
-                Some(path) => find_file(chunks, snapshot, &key_of(snapshot, path)?)?,
-                None => only_file(chunks, snapshot)?,
-            };
+            let entry = find_content(chunks, snapshot, path)?;
             let mut summary = stream::write(chunks, snapshot, &entry, out, progress)?;
+            summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
+            Ok(summary)
+        })
+    }
+
+    /// Writes the content of one file onto the block device or image file that stands at `onto`, in place: what is there is compared, and
+    /// only what differs is fetched and written; holes become zeros, without space where the device can do that. An image file gets the
+    /// file's length, a longer device keeps the rest. `path` as for [`Repository::restore_to_writer`].
+    ///
+    /// # Errors
+    /// As [`Repository::restore_to_writer`]; before anything is written [`ErrorKind::Invalid`] where `onto` is too small or something else,
+    /// [`ErrorKind::NotFound`] where it does not exist, [`ErrorKind::Busy`] where this machine has it in use and [`OntoOptions::force`] is
+    /// not set.
+    pub fn restore_onto(
+        &self,
+        snapshot: &Snapshot,
+        path: Option<&[u8]>,
+        onto: &Path,
+        options: &OntoOptions,
+        progress: &dyn Progress,
+    ) -> Result<RestoreSummary> {
+        let began_ns = self.runtime.clock.monotonic_ns();
+        reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks| {
+            let entry = find_content(chunks, snapshot, path)?;
+            let mut summary = onto::write(chunks, snapshot, &entry, onto, options, progress)?;
+            summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
+            Ok(summary)
+        })
+    }
+
+    /// Writes a snapshot, or what stands at and below `path` of it, to `out` as a tar archive (POSIX pax, with extended attributes, ACLs,
+    /// holes, hard links, devices). What an archive cannot hold, such as sockets, is reported and counted
+    /// ([`RestoreSummary::items_failed`]). Components of `path` are parted by slashes or zero bytes.
+    ///
+    /// # Errors
+    /// As [`Repository::restore_to_writer`]. An archive that ended with an error lacks the marks at its end.
+    pub fn restore_to_tar(
+        &self,
+        snapshot: &Snapshot,
+        path: Option<&[u8]>,
+        out: &mut dyn Write,
+        progress: &dyn Progress,
+    ) -> Result<RestoreSummary> {
+        let began_ns = self.runtime.clock.monotonic_ns();
+        require_paths(snapshot)?;
+        reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks| {
+            let path = path.map(path_key).transpose()?;
+            let mut summary = archive::write(chunks, snapshot, path.as_ref(), out, progress)?;
             summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
             Ok(summary)
         })
@@ -188,11 +276,23 @@ impl Repository {
     }
 }
 
-fn key_kind(snapshot: &Snapshot) -> KeyKind {
+fn require_paths(snapshot: &Snapshot) -> Result<()> {
+    match snapshot.body.keys_are_paths {
+        true => Ok(()),
+        false => {
+            let message = "this snapshot's keys are names of objects, not paths; it cannot be restored into a folder or an archive";
+            Err(Error::new(ErrorKind::Unsupported, message))
+        }
+    }
+}
+
+/// What the keys of a snapshot are.
+pub(crate) fn key_kind(snapshot: &Snapshot) -> KeyKind {
     if snapshot.body.keys_are_paths { KeyKind::Paths } else { KeyKind::Objects }
 }
 
-fn key_of(snapshot: &Snapshot, path: &[u8]) -> Result<Key> {
+/// The key that a person's path means in a snapshot.
+pub(crate) fn key_of(snapshot: &Snapshot, path: &[u8]) -> Result<Key> {
     if snapshot.body.keys_are_paths { path_key(path) } else { Ok(path.to_vec()) }
 }
 
@@ -206,7 +306,7 @@ fn path_key(path: &[u8]) -> Result<Key> {
 }
 
 /// The entry at a path.
-fn find_path(chunks: &SnapshotChunks<'_>, snapshot: &Snapshot, key: &Key) -> Result<Entry> {
+pub(crate) fn find_path(chunks: &SnapshotChunks<'_>, snapshot: &Snapshot, key: &Key) -> Result<Entry> {
     let find = |key: &[u8]| find_entry(chunks, &snapshot.body.tree_root, key_kind(snapshot), key);
     if let Some(entry) = find(key)? {
         return Ok(entry);
@@ -226,6 +326,14 @@ fn find_path(chunks: &SnapshotChunks<'_>, snapshot: &Snapshot, key: &Key) -> Res
     }
     let message = format!("`{}` is not in the snapshot, nor anything above it; the nearest that is: its root", shown(key));
     Err(Error::new(ErrorKind::NotFound, message))
+}
+
+/// The file that a person means.
+fn find_content(chunks: &SnapshotChunks<'_>, snapshot: &Snapshot, path: Option<&[u8]>) -> Result<Entry> {
+    match path {
+        Some(path) => find_file(chunks, snapshot, &key_of(snapshot, path)?),
+        None => only_file(chunks, snapshot),
+    }
 }
 
 /// The file at a path, under its first name.

@@ -6,36 +6,76 @@ use crate::format::Roles;
 use crate::format::session::SessionKind;
 use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
-use crate::repository::{FrameReader, RefsNodes, Repository, Session, Snapshot, SnapshotChunks};
+use crate::repository::{FrameReader, RefsNodes, Repository, Session, Snapshot, SnapshotChunks, SnapshotListing};
 use crate::tree::RefsWalk;
 
-/// Publishes a reader's session, so that no collector sweeps what is being read, and runs `work` on the snapshot's chunks. Frames
-/// of the snapshot that are in no pack are reported: what is only in these will be missed by whoever needs it.
+/// Publishes a reader's session, so that no collector sweeps what is being read, and runs `work` with what was listed under it.
 ///
 /// From a store that cannot be written to, reading goes on without a session, and `progress` is told.
+pub(crate) fn with_reader<T>(repository: &Repository, progress: &dyn Progress, work: impl FnOnce(&Reading<'_>) -> Result<T>) -> Result<T> {
+    repository.require(Roles::RESTORE, "reading a snapshot's content")?;
+    let session = begin(repository, progress)?;
+    let result = Reading::start(repository).and_then(|reading| work(&reading));
+    if let Some(Err(error)) = session.map(|session| session.close(result.is_ok(), Vec::new())) {
+        let message = format!("the reader's session could not be closed; garbage collection will settle it: {error}");
+        progress.event(Event::Notice { message: &message });
+    }
+    result
+}
+
+/// As [`with_reader`], for one snapshot. Frames of the snapshot that are in no pack are reported: what is only in these will be missed by
+/// whoever needs it.
 pub(super) fn with_snapshot<T>(
     repository: &Repository,
     snapshot: SnapshotId,
     progress: &dyn Progress,
     work: impl FnOnce(&Snapshot, &SnapshotChunks<'_>) -> Result<T>,
 ) -> Result<T> {
-    repository.require(Roles::RESTORE, "reading a snapshot's content")?;
-    let session = begin(repository, progress)?;
-    let result = read_again(repository, snapshot).and_then(|snapshot| {
+    with_reader(repository, progress, |reading| {
+        let snapshot = reading.snapshot(snapshot)?;
+        let chunks = reading.chunks(&snapshot, progress)?;
+        work(&snapshot, &chunks)
+    })
+}
+
+/// What a reader sees under its session. That a snapshot still counts has to be seen after the session was published: what it needs then stays.
+pub(crate) struct Reading<'a> {
+    repository: &'a Repository,
+    listing: SnapshotListing,
+    reader: FrameReader,
+}
+
+impl<'a> Reading<'a> {
+    fn start(repository: &'a Repository) -> Result<Self> {
+        let listing = repository.list_snapshots()?;
         let reader = FrameReader::new(repository, repository.open_index()?);
-        let (chunks, missing) = allowed_chunks(repository, &reader, &snapshot)?;
+        Ok(Self { repository, listing, reader })
+    }
+
+    /// Reads a snapshot again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where it was forgotten, [`ErrorKind::Damaged`] where it breaks a rule.
+    pub(crate) fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
+        if self.listing.withdrawn.contains(&id) {
+            return Err(Error::new(ErrorKind::NotFound, format!("{} was forgotten meanwhile", ObjectName::snapshot(id))));
+        }
+        self.repository.read_snapshot(id, &self.listing)
+    }
+
+    /// The chunks that a snapshot may use. Frames of it that are in no pack are told as a notice.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] where the refs cannot be read.
+    pub(crate) fn chunks(&self, snapshot: &Snapshot, progress: &dyn Progress) -> Result<SnapshotChunks<'_>> {
+        let (chunks, missing) = allowed_chunks(self.repository, &self.reader, snapshot)?;
         if missing > 0 {
             let message =
                 format!("{missing} of the frames that the snapshot needs are in no pack: what stands only in these cannot be read");
             progress.event(Event::Notice { message: &message });
         }
-        work(&snapshot, &chunks)
-    });
-    if let Some(Err(error)) = session.map(|session| session.close(result.is_ok(), Vec::new())) {
-        let message = format!("the reader's session could not be closed; garbage collection will settle it: {error}");
-        progress.event(Event::Notice { message: &message });
+        Ok(chunks)
     }
-    result
 }
 
 fn begin<'a>(repository: &'a Repository, progress: &dyn Progress) -> Result<Option<Session<'a>>> {
@@ -52,15 +92,6 @@ fn begin<'a>(repository: &'a Repository, progress: &dyn Progress) -> Result<Opti
     }
 }
 
-/// Under a session what a snapshot needs stays; that the snapshot still counts has to be seen after the session was published.
-fn read_again(repository: &Repository, id: SnapshotId) -> Result<Snapshot> {
-    let listing = repository.list_snapshots()?;
-    if listing.withdrawn.contains(&id) {
-        return Err(Error::new(ErrorKind::NotFound, format!("{} was forgotten meanwhile", ObjectName::snapshot(id))));
-    }
-    repository.read_snapshot(id, &listing)
-}
-
 /// Allows the frames that the refs name, and counts those that are in no listed pack.
 fn allowed_chunks<'a>(repository: &'a Repository, reader: &'a FrameReader, snapshot: &Snapshot) -> Result<(SnapshotChunks<'a>, u64)> {
     let found = allow(repository, reader, snapshot)?;
@@ -69,6 +100,7 @@ fn allowed_chunks<'a>(repository: &'a Repository, reader: &'a FrameReader, snaps
     }
     // Without a session a pack may have given way to another one since the listing.
     repository.sync_index(reader.index())?;
+    reader.forget_relocations();
     allow(repository, reader, snapshot)
 }
 
@@ -77,7 +109,7 @@ fn allow<'a>(repository: &'a Repository, reader: &'a FrameReader, snapshot: &Sna
     let mut missing = 0;
     let nodes = RefsNodes { repository, reader };
     for used in RefsWalk::new(&nodes, &snapshot.header.refs_root)? {
-        missing += u64::from(!chunks.allow(used?.frame)?);
+        missing += u64::from(!chunks.allow(&used?)?);
     }
     Ok((chunks, missing))
 }

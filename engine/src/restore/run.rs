@@ -1,23 +1,23 @@
 //! A restore on its way: entries come in key order, are prepared and planned, and done window by window.
 
+use super::compare::Comparison;
+use super::deletion::Deletion;
+use super::finish::finish_items;
 use super::folders::OpenFolders;
 use super::layout::{Layout, data_bytes};
-use super::scatter::{Failure, Scatter};
+use super::plan::foresee_item;
+use super::scatter::Scatter;
 use super::tally::{Tally, shown};
-use super::window::{Item, Limits, Use, Way, Window, for_each_read};
+use super::window::{Item, Limits, Use, Way, Window};
 use super::{RestoreOptions, RestoreSummary};
-use crate::destination::{Folder, Prepared};
-use crate::entry::{ChunkList, Entry, EntryKind, FileContent, Key, KeyKind};
+use crate::destination::{Folder, LocalOwners, Prepared, Spared, Standing};
+use crate::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Key, KeyKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::PackId;
 use crate::progress::Event;
 use crate::repository::{Repository, Snapshot, SnapshotChunks};
 use crate::tree::{KeyRange, TreeWalk, find_entry};
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
-
-/// Items that are finished by one task.
-const FINISHED_AT_ONCE: usize = 256;
 
 /// Whether all content of the item kept last is planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,25 +26,44 @@ enum Last {
     GoesOn,
 }
 
+/// Where a restore goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Target<'a> {
+    /// Nothing is written; `None` where there is no such folder yet.
+    Planned(Option<&'a Folder>),
+    Written(&'a Folder),
+}
+
+impl<'a> Target<'a> {
+    fn folder(self) -> Option<&'a Folder> {
+        match self {
+            Self::Planned(folder) => folder,
+            Self::Written(folder) => Some(folder),
+        }
+    }
+}
+
 /// Restores a snapshot, or a part of it.
 pub(super) struct Restore<'a> {
-    repository: &'a Repository,
-    snapshot: &'a Snapshot,
-    chunks: &'a SnapshotChunks<'a>,
-    /// `None` writes nothing.
-    folder: Option<&'a Folder>,
-    tally: &'a Tally<'a>,
-    limits: Limits,
+    pub(super) repository: &'a Repository,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) chunks: &'a SnapshotChunks<'a>,
+    target: Target<'a>,
+    pub(super) tally: &'a Tally<'a>,
+    pub(super) limits: Limits,
     range: KeyRange,
+    /// Folders above the range whose metadata is restored too.
+    pub(super) above: Vec<Entry>,
     window: Window,
     folders: OpenFolders,
     /// Keys of entries that could not be restored: what is linked to them cannot either.
-    failed: HashSet<Key>,
+    pub(super) failed: HashSet<Key>,
     /// Of entries outside the range that have another name in it, the first such name.
     linked_from_outside: HashMap<Key, Key>,
+    owners: LocalOwners,
     has_flags: bool,
-    packs: HashSet<PackId>,
-    summary: RestoreSummary,
+    pub(super) packs: HashSet<PackId>,
+    pub(super) summary: RestoreSummary,
 }
 
 impl<'a> Restore<'a> {
@@ -52,7 +71,7 @@ impl<'a> Restore<'a> {
         repository: &'a Repository,
         snapshot: &'a Snapshot,
         chunks: &'a SnapshotChunks<'a>,
-        folder: Option<&'a Folder>,
+        target: Target<'a>,
         tally: &'a Tally<'a>,
         limits: Limits,
     ) -> Self {
@@ -60,14 +79,16 @@ impl<'a> Restore<'a> {
             repository,
             snapshot,
             chunks,
-            folder,
+            target,
             tally,
             limits,
             range: KeyRange::all(),
+            above: Vec::new(),
             window: Window::default(),
             folders: OpenFolders::default(),
             failed: HashSet::new(),
             linked_from_outside: HashMap::new(),
+            owners: LocalOwners::default(),
             has_flags: false,
             packs: HashSet::new(),
             summary: RestoreSummary::new(snapshot.id),
@@ -76,6 +97,9 @@ impl<'a> Restore<'a> {
 
     /// Restores everything, or what `options` name.
     pub(super) fn run(mut self, options: &RestoreOptions) -> Result<RestoreSummary> {
+        if !options.numeric_owner {
+            self.owners = LocalOwners::of_system();
+        }
         if let Some(path) = &options.path {
             self.range = super::find_path(self.chunks, self.snapshot, path).map(|entry| KeyRange::folder(&entry.key))?;
         }
@@ -85,23 +109,82 @@ impl<'a> Restore<'a> {
             None => (Some(header.file_bytes), Some(header.entries)),
         };
         self.tally.progress.event(Event::Phase { name: "restore", bytes_total, items_total });
+        if options.delete {
+            self.delete_others(options)?;
+        }
+        if let Some(path) = &options.path {
+            self.prepare_above(path)?;
+        }
         self.take_entries()?;
         while let Some(folder) = self.folders.leave(None) {
             self.keep_folder(folder)?;
         }
+        for folder in self.above.clone().into_iter().rev() {
+            self.keep_folder(folder)?;
+        }
         self.flush(Last::IsWhole)?;
-        if let Some(folder) = self.folder {
+        if let Target::Written(folder) = self.target {
             if self.has_flags {
                 self.finish_flags(folder)?;
             }
             self.report_owners(folder);
             folder.sync()?;
+            if options.verify {
+                self.verify(folder)?;
+            }
         }
         self.tally.report_frames_damaged();
         Ok(self.into_summary())
     }
 
-    fn walk(&self) -> Result<TreeWalk<'a>> {
+    /// The entry with the owner that it gets here.
+    fn with_owner(&self, mut entry: Entry) -> Entry {
+        self.owners.apply(&mut entry.metadata);
+        entry
+    }
+
+    /// Whether an entry is in the range.
+    pub(super) fn is_restored(&self, key: &[u8]) -> bool {
+        self.range.contains(key)
+    }
+
+    fn delete_others(&self, options: &RestoreOptions) -> Result<()> {
+        let Some(folder) = self.target.folder().filter(|folder| !folder.is_new()) else { return Ok(()) };
+        let spared = Spared::new(&options.spare);
+        let top = options.path.clone().unwrap_or_default();
+        Deletion::new(folder, &spared, self.tally, matches!(self.target, Target::Planned(_))).run(&top, self.walk()?)
+    }
+
+    /// Makes the folders above `path`. Those that were not there get their own metadata in the end; so do those that an interrupted
+    /// restore left private.
+    fn prepare_above(&mut self, path: &Key) -> Result<()> {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(end, _)| end);
+        let ends: Vec<_> = (!path.is_empty()).then_some(0).into_iter().chain(ends).collect();
+        for end in ends {
+            let key = &path[..end].to_vec();
+            let Some(entry) = find_entry(self.chunks, &self.snapshot.body.tree_root, KeyKind::Paths, key)? else { continue };
+            let entry = self.with_owner(entry);
+            let folder = match self.target {
+                Target::Planned(folder) => {
+                    if !key.is_empty() || folder.is_none() {
+                        self.foresee_above(folder, &entry);
+                    }
+                    continue;
+                }
+                Target::Written(folder) => folder,
+            };
+            let is_there = matches!(folder.standing(&entry), Ok(Standing::Same { .. }));
+            let is_unfinished = if key.is_empty() { folder.is_new() } else { folder.is_private_folder(key) };
+            if (is_there && !is_unfinished) || self.prepare(&entry)?.is_none() {
+                continue;
+            }
+            self.has_flags |= entry.metadata.inode_flags != 0;
+            self.above.push(entry);
+        }
+        Ok(())
+    }
+
+    pub(super) fn walk(&self) -> Result<TreeWalk<'a>> {
         TreeWalk::new(self.chunks, &self.snapshot.body.tree_root, KeyKind::Paths, self.range.clone())
     }
 
@@ -127,6 +210,7 @@ impl<'a> Restore<'a> {
     }
 
     fn take(&mut self, entry: Entry) -> Result<()> {
+        let entry = self.with_owner(entry);
         while let Some(folder) = self.folders.leave(Some(&entry.key)) {
             self.keep_folder(folder)?;
         }
@@ -135,6 +219,9 @@ impl<'a> Restore<'a> {
         self.has_flags |= entry.metadata.inode_flags != 0;
         match &entry.kind {
             EntryKind::Folder => {
+                if let Target::Planned(folder) = self.target {
+                    self.foresee_bare(folder, &entry);
+                }
                 if self.prepare(&entry)?.is_some() {
                     self.folders.enter(&entry);
                 }
@@ -184,7 +271,8 @@ impl<'a> Restore<'a> {
             Err(error) => return self.damaged(key, error),
         };
         self.linked_from_outside.insert(earlier, key.clone());
-        self.take_first_name(Entry { key, ..first })
+        let first = self.with_owner(Entry { key, ..first });
+        self.take_first_name(first)
     }
 
     /// Plans a file: small ones wait for their frame, others are prepared now.
@@ -258,15 +346,19 @@ impl<'a> Restore<'a> {
     }
 
     /// Notes where a chunk of an item comes from.
-    fn plan(&mut self, item: usize, offset: u64, chunk: crate::entry::ChunkRef) -> Result<()> {
+    fn plan(&mut self, item: usize, offset: u64, chunk: ChunkRef) -> Result<()> {
         let place = self.chunks.find(&chunk.id)?;
         // Bound: a window has at most `entries_max` items.
         let item = item as u32;
-        self.window.uses.push(Use { ordinal: place.ordinal, position: place.position, item, length: chunk.length, offset, id: chunk.id });
+        let ChunkRef { id, length } = chunk;
+        self.window.uses.push(Use { ordinal: place.ordinal, position: place.position, item, length, offset, id, is_there: false });
         Ok(())
     }
 
-    fn keep(&mut self, item: Item) {
+    fn keep(&mut self, mut item: Item) {
+        if let Target::Planned(folder) = self.target {
+            foresee_item(folder, &mut item);
+        }
         self.window.weigh(&item.entry);
         self.window.items.push(item);
     }
@@ -279,7 +371,7 @@ impl<'a> Restore<'a> {
 
     /// Makes what the entry is; `None` where that failed, which is reported.
     fn prepare(&mut self, entry: &Entry) -> Result<Option<Prepared>> {
-        let Some(folder) = self.folder else { return Ok(Some(Prepared::New)) };
+        let Target::Written(folder) = self.target else { return Ok(Some(Prepared::New)) };
         match folder.prepare(entry) {
             Ok(prepared) => Ok(Some(prepared)),
             Err(error) => self.refused(&entry.key, error).map(|()| None),
@@ -310,15 +402,24 @@ impl<'a> Restore<'a> {
     /// Does what was planned and finishes what is whole.
     fn flush(&mut self, last: Last) -> Result<()> {
         let mut window = std::mem::take(&mut self.window);
+        if let Some(folder) = self.target.folder().filter(|folder| !folder.is_new()) {
+            let may_write = matches!(self.target, Target::Written(_));
+            let comparison = Comparison { folder, ids: self.chunks.reader.ids(), tally: self.tally, may_write };
+            comparison.run(&mut window, &*self.repository.pool()?)?;
+        }
         window.sort();
-        match self.folder {
-            Some(folder) => self.carry_out(folder, &window, last)?,
-            None => self.count(&window)?,
+        match self.target {
+            Target::Written(folder) => self.carry_out(folder, &window, last)?,
+            Target::Planned(folder) => {
+                let whole = window.items.len() - usize::from(last == Last::GoesOn && !window.items.is_empty());
+                self.count(folder, &mut window, whole)?;
+            }
         }
         if last == Last::GoesOn
             && let Some(item) = window.items.pop()
         {
-            self.keep(item);
+            self.window.weigh(&item.entry);
+            self.window.items.push(item);
         }
         Ok(())
     }
@@ -359,108 +460,10 @@ impl<'a> Restore<'a> {
         made.or_else(|error| self.refused(&link.key, error))
     }
 
-    /// What a dry run does instead.
-    fn count(&mut self, window: &Window) -> Result<()> {
-        let bytes = window.uses.iter().map(|used| u64::from(used.length)).sum();
-        self.tally.bytes_written.fetch_add(bytes, Ordering::Relaxed);
-        for_each_read(&window.uses, self.chunks.reader, &self.limits, |read| {
-            self.packs.insert(read.pack);
-            self.tally.bytes_fetched.fetch_add(read.length, Ordering::Relaxed);
-            self.tally.frames_decoded.fetch_add(read.frames.len() as u64, Ordering::Relaxed);
-            Ok(())
-        })
-    }
-
-    /// Inode flags that forbid every later step come last.
-    fn finish_flags(&self, folder: &Folder) -> Result<()> {
-        let mut folders = OpenFolders::default();
-        let finish = |entry: &Entry| -> Result<()> {
-            self.tally.check_cancelled()?;
-            if self.failed.contains(&entry.key) {
-                return Ok(());
-            }
-            match folder.finish_flags(entry) {
-                Ok(problems) => self.tally.problems(&entry.key, &problems),
-                Err(error) => self.tally.item_failed(&entry.key, &self.tally.refusal(error)?.to_string()),
-            }
-            Ok(())
-        };
-        let mut walk = self.walk()?;
-        while let Some(entry) = walk.next() {
-            let Ok(entry) = entry else {
-                // Reported before.
-                walk.skip_damage();
-                continue;
-            };
-            while let Some(left) = folders.leave(Some(&entry.key)) {
-                finish(&left)?;
-            }
-            match entry.kind {
-                EntryKind::Folder => folders.enter(&entry),
-                _ => finish(&entry)?,
-            }
-        }
-        while let Some(left) = folders.leave(None) {
-            finish(&left)?;
-        }
-        Ok(())
-    }
-
-    fn report_owners(&self, folder: &Folder) {
-        let count = folder.owners_left();
-        if count == 0 {
-            return;
-        }
-        let message = format!("this process had no right to restore the owner or group of {count} entries");
-        if folder.is_root() {
-            self.tally.items_failed.fetch_add(count, Ordering::Relaxed);
-            self.tally.progress.event(Event::ItemFailed { item: ".", message: &message });
-        } else {
-            self.tally.progress.event(Event::Notice { message: &message });
-        }
-    }
-
     fn into_summary(self) -> RestoreSummary {
         let mut summary = self.summary;
         summary.packs_read = self.packs.len() as u64;
         summary.take(self.tally);
         summary
     }
-}
-
-/// Restores the metadata of what is whole, and removes what is not.
-fn finish_items(items: &[Item], folder: &Folder, tally: &Tally<'_>, pool: &rayon::ThreadPool, goes_on: bool) -> Result<()> {
-    let failure = Failure::default();
-    let finish = |item: &Item| -> Result<()> {
-        match item.way {
-            Way::Prepared { .. } if item.has_failed() => {
-                if let Err(error) = folder.remove_file(&item.entry.key) {
-                    let message = format!("only a part of it was restored, and that part could not be removed: {error}");
-                    tally.progress.event(Event::Notice { message: &format!("{}: {message}", shown(&item.entry.key)) });
-                }
-            }
-            Way::Prepared { .. } | Way::Bare if goes_on && !item.has_failed() => match folder.finish_metadata(&item.entry) {
-                Ok(problems) => tally.problems(&item.entry.key, &problems),
-                Err(error) => {
-                    let error = tally.refusal(error)?;
-                    if item.fail() {
-                        tally.item_failed(&item.entry.key, &error.to_string());
-                    }
-                }
-            },
-            _ => {}
-        }
-        Ok(())
-    };
-    pool.in_place_scope(|scope| {
-        for some in items.chunks(FINISHED_AT_ONCE) {
-            let (finish, failure) = (&finish, &failure);
-            scope.spawn(move |_| {
-                if let Err(error) = some.iter().try_for_each(finish) {
-                    failure.set(error);
-                }
-            });
-        }
-    });
-    failure.into_result()
 }

@@ -147,7 +147,7 @@ impl<'a> Scatter<'a> {
             done.fetch_add(of_item.iter().map(|used| u64::from(used.length)).sum(), Ordering::Relaxed);
             match item.way {
                 Way::Small => self.write_small(&mut frame, item, of_item)?,
-                Way::Prepared { old } => self.write_part(&mut frame, item, old, of_item)?,
+                Way::Prepared { .. } => self.write_part(&mut frame, item, of_item)?,
                 Way::Bare => return Err(Error::new(ErrorKind::Internal, "content for something that is no file")),
             }
         }
@@ -180,26 +180,17 @@ impl<'a> Scatter<'a> {
         }
     }
 
-    fn write_part(&self, frame: &mut Opened, item: &Item, old: u64, uses: &[Use]) -> Result<()> {
+    fn write_part(&self, frame: &mut Opened, item: &Item, uses: &[Use]) -> Result<()> {
         let file = match self.folder.file(&item.entry.key) {
             Ok(file) => file,
             Err(error) => return self.refused(item, error),
         };
         for used in uses {
             let Some(bytes) = self.content(frame, item, used)? else { return Ok(()) };
-            let is_old = used.offset.saturating_add(bytes.len() as u64) <= old;
-            let write = || -> Result<bool> {
-                if is_old && file.matches(used.offset, &bytes)? {
-                    return Ok(false);
-                }
-                file.write_at(used.offset, &bytes)?;
-                Ok(true)
-            };
-            match write() {
-                Ok(true) => drop(self.tally.bytes_written.fetch_add(bytes.len() as u64, Ordering::Relaxed)),
-                Ok(false) => drop(self.tally.bytes_unchanged.fetch_add(bytes.len() as u64, Ordering::Relaxed)),
-                Err(error) => return self.refused(item, error),
+            if let Err(error) = file.write_at(used.offset, &bytes) {
+                return self.refused(item, error);
             }
+            self.tally.bytes_written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
         Ok(())
     }

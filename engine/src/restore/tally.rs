@@ -16,6 +16,7 @@ pub(super) struct Tally<'a> {
     pub(super) bytes_unchanged: AtomicU64,
     pub(super) bytes_fetched: AtomicU64,
     pub(super) frames_decoded: AtomicU64,
+    pub(super) items_deleted: AtomicU64,
     /// Frames that could not be read; their chunks may stand elsewhere too.
     frames_damaged: AtomicU64,
 }
@@ -30,6 +31,7 @@ impl<'a> Tally<'a> {
             bytes_unchanged: AtomicU64::default(),
             bytes_fetched: AtomicU64::default(),
             frames_decoded: AtomicU64::default(),
+            items_deleted: AtomicU64::default(),
             frames_damaged: AtomicU64::default(),
         }
     }

@@ -7,6 +7,7 @@ use crate::backend::ObjectKind;
 use crate::entry::{Entry, EntryKind};
 use crate::error::Result;
 use crate::id::{ChunkId, PackId};
+use crate::progress::Change;
 use crate::repository::FrameReader;
 use crate::repository::index::{FrameOrdinal, FramePlace};
 use std::ops::Range;
@@ -48,11 +49,13 @@ pub(super) struct Item {
     pub(super) entry: Entry,
     pub(super) way: Way,
     failed: AtomicBool,
+    /// In a dry run, what is known so far of what becomes of it: that and the bytes.
+    pub(super) planned: (Option<Change>, u64),
 }
 
 impl Item {
     pub(super) fn new(entry: Entry, way: Way) -> Self {
-        Self { entry, way, failed: AtomicBool::new(false) }
+        Self { entry, way, failed: AtomicBool::new(false), planned: (None, 0) }
     }
 
     /// Whether it could not be restored.
@@ -75,6 +78,8 @@ pub(super) struct Use {
     pub(super) length: u32,
     pub(super) offset: u64,
     pub(super) id: ChunkId,
+    /// The target has it already.
+    pub(super) is_there: bool,
 }
 
 /// Frames that are read with one request.

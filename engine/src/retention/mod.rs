@@ -1,4 +1,4 @@
-//! Retention: which snapshots stay and which go, and letting them go.
+//! Retention: which snapshots stay and which go, letting them go, and the tags that rules ask for.
 //!
 //! [`decide`] is pure: from what is known of snapshots, and a [`Policy`], it says of each whether it is kept, with every reason.
 //! [`Repository::plan_forget`](crate::repository::Repository::plan_forget) asks it about a repository, and
@@ -17,6 +17,7 @@ mod forget;
 mod plan;
 mod policy;
 mod reasons;
+mod tag;
 #[cfg(test)]
 mod tests;
 
@@ -24,3 +25,4 @@ pub use forget::ForgetSummary;
 pub use plan::{ForgetPlan, PlannedSnapshot, SnapshotFilter};
 pub use policy::{Calendar, Candidate, Civil, Period, Policy, decide};
 pub use reasons::{DropReason, KeepReason, Verdict};
+pub use tag::{Retagged, TagChange};

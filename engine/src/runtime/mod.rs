@@ -27,6 +27,8 @@ pub trait Clock: Send + Sync + Debug {
     fn now(&self) -> Timestamp;
     /// Nanoseconds of a clock that never goes back (boot time where there is one), from any fixed start.
     fn monotonic_ns(&self) -> u64;
+    /// Waits until the monotonic clock has gone on by so much.
+    fn sleep_ns(&self, nanoseconds: u64);
     /// Names the start that [`Clock::monotonic_ns`] counts from (machine and boot): only times of the same origin can be compared.
     fn origin(&self) -> [u8; 16] {
         [0; 16]

@@ -29,6 +29,11 @@ impl Clock for StillClock {
     fn monotonic_ns(&self) -> u64 {
         self.0.lock().1
     }
+
+    /// Moves the monotonic clock at once.
+    fn sleep_ns(&self, nanoseconds: u64) {
+        self.0.lock().1 += nanoseconds;
+    }
 }
 
 /// Bytes that depend only on a seed and on how many were taken before. Never for real keys.

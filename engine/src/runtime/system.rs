@@ -30,6 +30,11 @@ impl Clock for SystemClock {
         u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
     }
 
+    #[allow(clippy::disallowed_methods, reason = "this is the door")]
+    fn sleep_ns(&self, nanoseconds: u64) {
+        std::thread::sleep(std::time::Duration::from_nanos(nanoseconds));
+    }
+
     fn origin(&self) -> [u8; 16] {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let id = from_hex(&boot.trim().replace('-', "")).and_then(|id| id.try_into().ok());

@@ -29,6 +29,7 @@ mod workers;
 
 pub use file::{DataRanges, SourceFile};
 pub use options::SourceOptions;
+pub(crate) use owners::{GROUPS, USERS, local_accounts};
 pub use roots::{FailedRoot, Roots};
 pub use stat::StatKey;
 pub use walk::Walk;

@@ -8,6 +8,10 @@ use std::io::Read;
 
 /// A file with more than this is no list of local accounts.
 const FILE_SIZE_MAX: u64 = 16 << 20;
+/// Where this machine's users are listed.
+pub(crate) const USERS: &str = "/etc/passwd";
+/// Where its groups are.
+pub(crate) const GROUPS: &str = "/etc/group";
 
 /// Account names by number.
 #[derive(Debug, Default)]
@@ -19,14 +23,8 @@ pub(crate) struct Owners {
 impl Owners {
     /// Reads this machine's local accounts. A list that cannot be read counts as empty.
     pub(crate) fn of_system() -> Self {
-        let read = |path: &str| {
-            let mut bytes = Vec::new();
-            match std::fs::File::open(path).and_then(|file| file.take(FILE_SIZE_MAX).read_to_end(&mut bytes)) {
-                Ok(_) => parse(&bytes),
-                Err(_) => HashMap::new(),
-            }
-        };
-        Self { users: read("/etc/passwd"), groups: read("/etc/group") }
+        let read = |path| by_number(local_accounts(path));
+        Self { users: read(USERS), groups: read(GROUPS) }
     }
 
     /// The name of user `uid`; empty where unknown.
@@ -40,15 +38,30 @@ impl Owners {
     }
 }
 
-/// Takes `name:password:number:…` lines; of several names for a number the first counts, as in `getpwuid`.
-fn parse(bytes: &[u8]) -> HashMap<u32, Vec<u8>> {
-    let mut names = HashMap::new();
-    for line in bytes.split(|byte| *byte == b'\n') {
+/// The accounts of a list such as [`USERS`], in its order. A list that cannot be read counts as empty.
+pub(crate) fn local_accounts(path: &str) -> Vec<(Vec<u8>, u32)> {
+    let mut bytes = Vec::new();
+    match std::fs::File::open(path).and_then(|file| file.take(FILE_SIZE_MAX).read_to_end(&mut bytes)) {
+        Ok(_) => parse(&bytes),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Takes `name:password:number:…` lines.
+fn parse(bytes: &[u8]) -> Vec<(Vec<u8>, u32)> {
+    let account = |line: &[u8]| {
         let mut fields = line.split(|byte| *byte == b':');
-        let (Some(name), Some(_), Some(number)) = (fields.next(), fields.next(), fields.next()) else { continue };
-        if let Some(number) = std::str::from_utf8(number).ok().and_then(|text| text.parse().ok()) {
-            names.entry(number).or_insert_with(|| name.to_vec());
-        }
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        Some((name.to_vec(), std::str::from_utf8(number).ok()?.parse().ok()?))
+    };
+    bytes.split(|byte| *byte == b'\n').filter_map(account).collect()
+}
+
+/// Of several names for a number the first counts, as in `getpwuid`.
+fn by_number(accounts: Vec<(Vec<u8>, u32)>) -> HashMap<u32, Vec<u8>> {
+    let mut names = HashMap::new();
+    for (name, number) in accounts {
+        names.entry(number).or_insert(name);
     }
     names
 }
@@ -59,7 +72,8 @@ mod tests {
 
     #[test]
     fn first_name_of_a_number_counts_and_odd_lines_do_not() {
-        let names = parse(b"root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\n\n# note\nbad:x:none:1\n+::::\nme:x:1000:1000::/home/me:\n");
+        let names =
+            by_number(parse(b"root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\n\n# note\nbad:x:none:1\n+::::\nme:x:1000:1000::/home/me:\n"));
         assert_eq!(names.len(), 2);
         assert_eq!(names[&0], b"root");
         assert_eq!(names[&1000], b"me");

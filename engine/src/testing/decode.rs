@@ -14,6 +14,7 @@ use crate::format::frame::{self, FramePlaintext};
 use crate::format::index_object::IndexBody;
 use crate::format::object::{HEADER_LENGTH, Header, Opened, check_keyless};
 use crate::format::pack::GroupHasher;
+use crate::format::relocations::RelocationsBody;
 use crate::format::session::{BeatBody, ClosedBody, SessionBody, SessionRecord, TombstoneBody, WithdrawnBody};
 use crate::format::slot::{Credential, Slot};
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, Token};
@@ -146,6 +147,7 @@ pub enum Decoded {
     Tombstone(TombstoneBody),
     Withdrawn(WithdrawnBody),
     Epoch(EpochBody),
+    Relocations(RelocationsBody),
     Certificate(Certificate),
     /// With the session's secret where a restore key opens it.
     Record(SessionRecord, Option<Secret>),
@@ -313,7 +315,7 @@ fn object(keys: &Keys, name: &ObjectName, before: Option<&[u8; 32]>, seed: Optio
         ObjectKind::Config => {
             let opened = Opened::check(name, bytes, &keys.trust)?;
             let config = Config::decode(name.number(), opened.body, keys.trust.admin_key.as_ref())?;
-            require(before.is_none_or(|before| *before == config.predecessor), "CFG-2", "another predecessor")?;
+            require(before.is_none_or(|before| config.follows(before)), "CFG-2", "another predecessor")?;
             let written = config.encode();
             return told(Decoded::Config(config), opened, Some(written));
         }
@@ -373,6 +375,11 @@ fn object(keys: &Keys, name: &ObjectName, before: Option<&[u8; 32]>, seed: Optio
             body.check_predecessor(name.number(), before)?;
             let written = body.encode();
             (Decoded::Epoch(body), written)
+        }
+        ObjectKind::Relocation => {
+            let body = RelocationsBody::decode(plaintext)?;
+            let written = body.encode();
+            (Decoded::Relocations(body), written)
         }
         _ => return Err(Error::new(ErrorKind::Invalid, format!("{kind:?} objects are reserved"))),
     };

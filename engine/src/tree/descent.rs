@@ -82,7 +82,8 @@ impl<'a, F: Family> Descent<'a, F> {
     }
 }
 
-fn open<F: Family>(
+/// Loads and opens a node.
+pub(super) fn open<F: Family>(
     family: &F,
     source: &dyn NodeSource,
     counters: &mut WalkCounters,

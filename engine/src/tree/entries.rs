@@ -154,8 +154,7 @@ impl<'a> TreeWalk<'a> {
     /// # Errors
     /// Whatever the source fails with, and a rule of the format that the root breaks.
     pub fn new(source: &'a dyn NodeSource, root: &ChunkId, key_kind: KeyKind, range: KeyRange) -> Result<Self> {
-        let family = Entries { boundary_key: [0; 32], key_kind };
-        let descent = Descent::new(family, source, root)?;
+        let descent = Descent::new(Entries::reading(key_kind), source, root)?;
         Ok(Self { descent, range, order: Order::new(key_kind), leaf: None, is_done: false })
     }
 
@@ -224,14 +223,14 @@ pub fn find_entry(source: &dyn NodeSource, root: &ChunkId, key_kind: KeyKind, ke
 
 /// What one entry must be to the one before.
 #[derive(Debug)]
-struct Order {
+pub(super) struct Order {
     key_kind: KeyKind,
     before: Option<Key>,
     is_folder: bool,
 }
 
 impl Order {
-    fn new(key_kind: KeyKind) -> Self {
+    pub(super) fn new(key_kind: KeyKind) -> Self {
         Self { key_kind, before: None, is_folder: false }
     }
 
@@ -246,7 +245,7 @@ impl Order {
     }
 
     /// TREE-17. What lies below an entry follows it directly, so it is enough to know the entry before.
-    fn check_parent(&mut self, key: &[u8], is_folder: bool) -> Result<()> {
+    pub(super) fn check_parent(&mut self, key: &[u8], is_folder: bool) -> Result<()> {
         if let Some(before) = self.before.as_ref().filter(|_| self.key_kind == KeyKind::Paths && !self.is_folder)
             && is_below(key, before)
         {
@@ -262,12 +261,17 @@ impl Order {
 }
 
 #[derive(Debug)]
-struct Entries {
+pub(super) struct Entries {
     boundary_key: [u8; 32],
     key_kind: KeyKind,
 }
 
 impl Entries {
+    /// For whoever only reads: where nodes end does not matter then.
+    pub(super) fn reading(key_kind: KeyKind) -> Self {
+        Self { boundary_key: [0; 32], key_kind }
+    }
+
     fn ends(&self, level: u8, key: &[u8], count: usize, weight: usize) -> bool {
         let hash = || *blake3::Hasher::new_keyed(&self.boundary_key).update(&[level]).update(key).finalize().as_bytes();
         ends_node(count, weight, hash)

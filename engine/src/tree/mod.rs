@@ -6,6 +6,8 @@
 //! [`NodeSink`], walks ask a [`NodeSource`].
 
 mod chunks;
+mod compare;
+mod cursor;
 mod descent;
 mod entries;
 mod family;
@@ -19,6 +21,8 @@ pub(crate) mod testing;
 mod tests;
 
 pub use chunks::{RecipeBuilder, RecipeRoot, RecipeWalk};
+pub(crate) use compare::{TreeComparison, Unequal};
+pub(crate) use cursor::{Head, TreeCursor};
 pub(crate) use entries::entry_weight;
 pub use entries::{TreeBuilder, TreeRoot, TreeWalk, check_entry, find_entry};
 pub use frames::{RefsBuilder, RefsRoot, RefsWalk};

@@ -41,6 +41,11 @@ impl KeyRange {
         Self { start: prefix.to_vec(), end }
     }
 
+    /// The part of the range from `key` on.
+    pub(crate) fn starting_at(self, key: Key) -> Self {
+        Self { start: self.start.max(key), end: self.end }
+    }
+
     /// Whether the key is in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         self.start.as_slice() <= key && !self.is_past(key)

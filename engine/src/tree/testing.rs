@@ -1,7 +1,7 @@
 //! For tests: random entries, and nodes in memory.
 
-use super::{NodeKind, NodeSink, NodeSource};
-use crate::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Key, Metadata, join_key};
+use super::{NodeKind, NodeSink, NodeSource, TreeBuilder, TreeRoot};
+use crate::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Key, KeyKind, Metadata, join_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
 use crate::runtime::Timestamp;
@@ -29,6 +29,42 @@ impl NodeSource for Nodes {
     }
 }
 
+pub(crate) const BOUNDARY: [u8; 32] = [3; 32];
+
+/// The tree of these entries.
+pub(crate) fn build(entries: impl IntoIterator<Item = Entry>) -> (Nodes, TreeRoot) {
+    let mut nodes = Nodes::default();
+    let mut builder = TreeBuilder::new(BOUNDARY, KeyKind::Paths);
+    for entry in entries {
+        builder.push(entry, &mut nodes).unwrap();
+    }
+    let root = builder.finish(&mut nodes).unwrap();
+    (nodes, root)
+}
+
+/// A folder.
+pub(crate) fn folder(key: impl Into<Key>) -> Entry {
+    Entry { key: key.into(), kind: EntryKind::Folder, metadata: Metadata::default() }
+}
+
+/// A file of one chunk.
+pub(crate) fn file(key: impl Into<Key>, size: u32) -> Entry {
+    let chunks = vec![ChunkRef { id: ChunkId(*blake3::hash(&size.to_le_bytes()).as_bytes()), length: size }];
+    let content = FileContent { size: size.into(), cutter: 1, chunks: ChunkList::Inline(chunks), holes: Vec::new() };
+    Entry { key: key.into(), kind: EntryKind::File(content), metadata: Metadata { mode: 0o644, ..Metadata::default() } }
+}
+
+/// Many files in folders of 50.
+pub(crate) fn many(count: u32) -> Vec<Entry> {
+    (0..count)
+        .flat_map(|n| {
+            let name = format!("{:05}", n / 50);
+            let head = n.is_multiple_of(50).then(|| folder(name.clone()));
+            head.into_iter().chain([file(join_key([name, format!("{n:05}.c")]), n + 1)])
+        })
+        .collect()
+}
+
 /// Entries with ascending path keys, each of any kind, none below one that is no folder.
 pub(crate) fn entries(count: Range<usize>) -> impl Strategy<Value = Vec<Entry>> {
     let key = vec("[ab.]{1,2}x", 0..3).prop_map(join_key);
@@ -52,7 +88,7 @@ pub(crate) fn entries(count: Range<usize>) -> impl Strategy<Value = Vec<Entry>> 
 
 fn kind() -> impl Strategy<Value = EntryKind> {
     prop_oneof![
-        4 => file().prop_map(EntryKind::File),
+        4 => any_file().prop_map(EntryKind::File),
         4 => Just(EntryKind::Folder),
         1 => vec(1..255_u8, 1..9).prop_map(EntryKind::Symlink),
         1 => prop_oneof![Just(EntryKind::Fifo), Just(EntryKind::Socket)],
@@ -63,7 +99,7 @@ fn kind() -> impl Strategy<Value = EntryKind> {
 }
 
 /// A file of data and holes that take turns.
-fn file() -> impl Strategy<Value = FileContent> {
+fn any_file() -> impl Strategy<Value = FileContent> {
     let parts = (any::<bool>(), vec(1..5_000_u64, 0..5), any::<bool>(), any::<[u8; 32]>(), 0..3_u32);
     parts.prop_map(|(starts_with_hole, lengths, in_recipe, id, cutter)| {
         let mut file = FileContent { cutter, ..FileContent::default() };

@@ -1,6 +1,6 @@
-use super::testing::{Nodes, entries};
+use super::testing::{BOUNDARY, Nodes, build, entries, file, folder, many};
 use super::*;
-use crate::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Key, KeyKind, Metadata, join_key};
+use crate::entry::{ChunkList, ChunkRef, Entry, EntryKind, Key, KeyKind};
 use crate::error::ErrorKind;
 use crate::format::recipe::{RecipeChild, encode_recipe_inner, encode_recipe_leaf};
 use crate::format::refs::{RefsChild, encode_refs_inner, encode_refs_leaf};
@@ -10,45 +10,12 @@ use crate::format::{FrameUse, Usage};
 use crate::id::{FrameId, SessionId};
 use proptest::prelude::*;
 
-const BOUNDARY: [u8; 32] = [3; 32];
-
-fn build(entries: impl IntoIterator<Item = Entry>) -> (Nodes, TreeRoot) {
-    let mut nodes = Nodes::default();
-    let mut builder = TreeBuilder::new(BOUNDARY, KeyKind::Paths);
-    for entry in entries {
-        builder.push(entry, &mut nodes).unwrap();
-    }
-    let root = builder.finish(&mut nodes).unwrap();
-    (nodes, root)
-}
-
 fn walk<'a>(nodes: &'a Nodes, root: &TreeRoot, range: KeyRange) -> TreeWalk<'a> {
     TreeWalk::new(nodes, &root.id, KeyKind::Paths, range).unwrap()
 }
 
 fn all(nodes: &Nodes, root: &ChunkId) -> Result<Vec<Entry>> {
     TreeWalk::new(nodes, root, KeyKind::Paths, KeyRange::all())?.collect()
-}
-
-fn folder(key: impl Into<Key>) -> Entry {
-    Entry { key: key.into(), kind: EntryKind::Folder, metadata: Metadata::default() }
-}
-
-fn file(key: impl Into<Key>, size: u32) -> Entry {
-    let chunks = vec![ChunkRef { id: ChunkId(*blake3::hash(&size.to_le_bytes()).as_bytes()), length: size }];
-    let content = FileContent { size: size.into(), cutter: 1, chunks: ChunkList::Inline(chunks), holes: Vec::new() };
-    Entry { key: key.into(), kind: EntryKind::File(content), metadata: Metadata { mode: 0o644, ..Metadata::default() } }
-}
-
-/// Many files in folders of 50.
-fn many(count: u32) -> Vec<Entry> {
-    (0..count)
-        .flat_map(|n| {
-            let name = format!("{:05}", n / 50);
-            let head = n.is_multiple_of(50).then(|| folder(name.clone()));
-            head.into_iter().chain([file(join_key([name, format!("{n:05}.c")]), n + 1)])
-        })
-        .collect()
 }
 
 proptest! {

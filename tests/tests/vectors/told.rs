@@ -3,6 +3,7 @@
 use icecore::crypto::Secret;
 use icecore::entry::{ChunkList, ChunkRef, Entry, EntryKind};
 use icecore::format::config::{Config, CutMethod};
+use icecore::format::relocations::RelocatedFrame;
 use icecore::format::session::SessionRecord;
 use icecore::format::slot::{Slot, SlotKind};
 use icecore::format::snapshot::{SnapshotBody, SnapshotHeader};
@@ -48,6 +49,15 @@ fn decoded(value: &Decoded) -> Value {
             let packs: Vec<_> = body.condemned.iter().map(|(kind, id)| json!([kind.number(), to_hex(&id.0)])).collect();
             let predecessor = to_hex(&body.predecessor);
             json!({"predecessor": predecessor, "session": to_hex(&body.session.0), "now": time(body.now), "packs": packs})
+        }
+        Decoded::Relocations(body) => {
+            let frame = |frame: &RelocatedFrame| {
+                let moved: Vec<_> = frame.moved.iter().map(|chunk| json!([chunk.position, chunk.counter, chunk.new_position])).collect();
+                let (session, number) = (to_hex(&frame.frame.session.0), frame.frame.number);
+                json!({"session": session, "number": number, "chunks": frame.chunks, "moved": moved})
+            };
+            let frames: Vec<_> = body.frames.iter().map(frame).collect();
+            json!({"session": to_hex(&body.session.0), "now": time(body.now), "frames": frames})
         }
         Decoded::Certificate(certificate) => certificate_told(certificate),
         Decoded::Record(session, secret) => json!({"record": record(session), "secret": secret.as_ref().map(hex)}),

@@ -11,10 +11,13 @@
 //! Whoever shares the folder between machines needs a file system whose locks reach across them (NFS and SMB do), or keeps
 //! to one writing machine at a time.
 
+mod abilities;
 mod folders;
 mod handles;
 mod temporary;
 mod writer;
+
+pub use abilities::Ability;
 
 use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
 use crate::error::{Error, ErrorKind, Result};

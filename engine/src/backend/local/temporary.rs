@@ -27,8 +27,8 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub(super) struct Temporary {
     pub(super) file: File,
-    folder: OwnedFd,
-    name: String,
+    pub(super) folder: OwnedFd,
+    pub(super) name: String,
     /// Whether the name still stands for this file.
     named: bool,
 }
@@ -38,7 +38,7 @@ impl Temporary {
         let folder = folders.make(TEMPORARY_FOLDER)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..ATTEMPTS_MAX {
-            let name = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let name = Self::fresh_name();
             let file = match retry_on_intr(|| rustix::fs::openat(&folder, &name, flags, FILE_MODE)) {
                 Err(Errno::EXIST) => continue,
                 other => other?,
@@ -50,6 +50,11 @@ impl Temporary {
             return Ok(Self { file: file.into(), folder, name, named: true });
         }
         Err(Errno::EXIST)
+    }
+
+    /// A name that no other temporary file of this process has.
+    pub(super) fn fresh_name() -> String {
+        format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Gives the file its name as an object, where that name is free; [`Errno::EXIST`] where it is not.

@@ -1,7 +1,7 @@
 //! A process that stops at every single operation of the backend: nothing is lost, and the next run finishes.
 
 use super::fixture::{Fixture, backup_state};
-use super::{GcOptions, gc};
+use super::{GcOptions, all, gc, gc_all};
 use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Silent;
@@ -119,6 +119,21 @@ fn a_collection_stopped_anywhere_loses_nothing_and_the_next_one_finishes() {
     start.forget(2);
     let changes = at_every_change(&start, |handle| handle.gc(&GcOptions::default(), &Silent).map(drop), finishes);
     assert!(changes > 15, "{changes} changes are too few to show anything");
+}
+
+#[test]
+fn a_collection_that_makes_frames_anew_may_be_stopped_anywhere() {
+    let mut start = Fixture::scattered();
+    for _ in 0..2 {
+        assert!(start.repository.gc_plan(&all(), &Silent).unwrap().remake.frames > 0);
+        let changes = at_every_change(&start, |handle| handle.gc(&all(), &Silent).map(drop), finishes);
+        assert!(changes > 10, "{changes} changes are too few to show anything");
+        // Once more, with frames that were made anew already.
+        gc_all(&start.repository);
+        if start.kept.len() > 1 {
+            start.forget(2);
+        }
+    }
 }
 
 #[test]

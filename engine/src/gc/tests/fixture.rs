@@ -20,6 +20,8 @@ pub(super) const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanosecond
 const PIECES: u64 = 60;
 const STRETCH: u64 = 15;
 const CHANGED: u64 = 5;
+/// Bytes of a stretch of scattered content; a frame is a little shorter.
+const SCATTERED: usize = 10_000;
 
 /// Bytes that depend on `seed` and do not compress.
 fn noise(seed: u64, length: usize) -> Vec<u8> {
@@ -35,6 +37,16 @@ pub(super) fn state(day: u64) -> Vec<u8> {
         noise(n << 32 | changed, 3000 + (n as usize * 997) % 4000)
     };
     (0..PIECES).flat_map(piece).collect()
+}
+
+/// Content of which variants 1 and 2 have a few chunks here and there in common with variant 0 and none with one another, so that most of every
+/// frame dies with variant 0.
+pub(super) fn scattered(variant: u64) -> Vec<u8> {
+    let (common, length) = (noise(u64::MAX, 12 * SCATTERED), SCATTERED);
+    let own = noise(u64::MAX - 1 - variant, 12 * length);
+    let kept = [0..length, 0..2000, 2000..5500][variant as usize % 3].clone();
+    let byte = |at: usize| if kept.contains(&(at % length)) { common[at] } else { own[at] };
+    (0..common.len()).map(byte).collect()
 }
 
 /// A snapshot that has to be there, and its content.
@@ -96,6 +108,25 @@ impl Fixture {
     pub(super) fn backup(&mut self, day: u64) {
         let id = backup_state(&self.repository, "daily", day).unwrap();
         self.keep(id, day);
+    }
+
+    /// Keeps the variant as if it were a day.
+    pub(super) fn backup_scattered(&mut self, variant: u64) {
+        let content = scattered(variant);
+        let id = backup_bytes(&self.repository, "scattered", content.clone()).unwrap();
+        self.kept.push(Kept { id, content, day: Some(variant) });
+    }
+
+    /// Variants 0 to 2 were backed up, and 0 was forgotten: of its frames little is needed.
+    pub(super) fn scattered() -> Self {
+        let mut fixture = Self::empty();
+        (0..3).for_each(|variant| fixture.backup_scattered(variant));
+        fixture.forget(0);
+        fixture
+    }
+
+    pub(super) fn relocations(&self) -> Vec<ObjectName> {
+        self.backend.list_sorted(ObjectKind::Relocation).unwrap().into_iter().map(|object| object.name).collect()
     }
 
     pub(super) fn backup_stream(&mut self, name: &[u8], length: usize) {
@@ -164,7 +195,7 @@ fn backup_bytes(repository: &Repository, series: &str, content: Vec<u8>) -> Resu
 }
 
 /// The same repository, opened by a client whose credential has only `roles`, and the keys that go with them.
-pub(super) fn client_with(repository: &Repository, roles: Roles, seed: u8) -> Repository {
+pub(crate) fn client_with(repository: &Repository, roles: Roles, seed: u8) -> Repository {
     let mut credential = (*repository.credential).clone();
     let admin = Signer::new(credential.admin_seed.as_ref().unwrap());
     credential.signing_seed = Secret::new([seed; 32]);

@@ -158,6 +158,18 @@ impl LookupIndex {
         })
     }
 
+    /// Forgets what `folder` caches, so that it is built anew; false where another process uses it now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] where the folder cannot be made or read.
+    pub fn forget(folder: &Path) -> Result<bool> {
+        let folder = Folder::open(folder)?;
+        if !folder.is_temporary() {
+            folder.remove_manifest();
+        }
+        Ok(!folder.is_temporary())
+    }
+
     /// Keeps at most about `chunks` chunks in memory (at least 1) before writing them to a file; each takes about 60 bytes.
     #[must_use]
     pub fn with_young_chunks_max(mut self, chunks: usize) -> Self {

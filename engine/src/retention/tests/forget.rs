@@ -19,9 +19,9 @@ use std::sync::Arc;
 
 const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
 
-struct Fixture {
-    backend: MemoryBackend,
-    repository: Repository,
+pub(super) struct Fixture {
+    pub(super) backend: MemoryBackend,
+    pub(super) repository: Repository,
 }
 
 impl Fixture {
@@ -41,14 +41,14 @@ impl Fixture {
     }
 
     /// A fixture and snapshots of one series, one an hour; each shares half of its content with the one before.
-    fn with_snapshots(count: u64) -> (Self, Vec<SnapshotId>) {
+    pub(super) fn with_snapshots(count: u64) -> (Self, Vec<SnapshotId>) {
         let fixture = Self::new();
         let ids = (0..count).map(|number| back_up(&fixture.repository, "series", number, &[])).collect();
         (fixture, ids)
     }
 
     /// The same repository in the hands of another client, with these roles.
-    fn other_client(&self, roles: Roles) -> Repository {
+    pub(super) fn other_client(&self, roles: Roles) -> Repository {
         let mut credential = (*self.repository.credential).clone();
         let admin = Signer::new(credential.admin_seed.as_ref().unwrap());
         credential.signing_seed = Secret::new([70 + roles.bits(); 32]);
@@ -65,19 +65,19 @@ impl Fixture {
     }
 
     /// The same client over another backend.
-    fn over(&self, backend: Arc<dyn Backend>) -> Repository {
+    pub(super) fn over(&self, backend: Arc<dyn Backend>) -> Repository {
         let credential = (*self.repository.credential).clone();
         let (runtime, config) = (Runtime::seeded(12, NOW, 1), self.repository.config.clone());
         Repository::assemble(backend, runtime, credential, config, self.repository.id, 1, Settings::default())
     }
 
-    fn objects(&self) -> BTreeMap<ObjectName, Vec<u8>> {
+    pub(super) fn objects(&self) -> BTreeMap<ObjectName, Vec<u8>> {
         let kinds = ObjectKind::ALL.into_iter().flat_map(|kind| self.backend.list_sorted(kind).unwrap());
         kinds.map(|object| (object.name, self.backend.get(&object.name, u64::MAX).unwrap())).collect()
     }
 
     /// Makes the backend hold these objects and no others.
-    fn reset(&self, objects: &BTreeMap<ObjectName, Vec<u8>>) {
+    pub(super) fn reset(&self, objects: &BTreeMap<ObjectName, Vec<u8>>) {
         self.objects().keys().for_each(|name| self.backend.delete(name).unwrap());
         objects.iter().for_each(|(name, bytes)| self.backend.put(name, bytes).unwrap());
     }
@@ -86,7 +86,7 @@ impl Fixture {
         self.repository.read_snapshot_header(id).unwrap().record.id()
     }
 
-    fn shown(&self) -> Vec<SnapshotId> {
+    pub(super) fn shown(&self) -> Vec<SnapshotId> {
         self.repository.snapshots().unwrap().iter().map(|snapshot| snapshot.id).collect()
     }
 
@@ -96,14 +96,14 @@ impl Fixture {
 
     /// Nothing is damaged; the notices.
     #[track_caller]
-    fn notices(&self) -> Vec<String> {
+    pub(super) fn notices(&self) -> Vec<String> {
         let report = self.repository.check(&Silent).unwrap();
         assert!(report.findings.is_empty(), "{:#?}", report.findings);
         report.notices
     }
 }
 
-fn back_up(repository: &Repository, series: &str, hour: u64, tags: &[&str]) -> SnapshotId {
+pub(super) fn back_up(repository: &Repository, series: &str, hour: u64, tags: &[&str]) -> SnapshotId {
     let mut content = vec![0; 80 << 10];
     let mut random = blake3::Hasher::new().update(b"content").finalize_xof();
     random.set_position(hour * (40 << 10));
@@ -124,7 +124,7 @@ fn keep_last(count: u32) -> Policy {
     Policy { keep_last: count, ..Policy::default() }
 }
 
-fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorKind {
+pub(super) fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorKind {
     result.unwrap_err().kind()
 }
 

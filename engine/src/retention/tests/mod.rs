@@ -2,3 +2,4 @@
 
 mod forget;
 mod policy;
+mod tag;

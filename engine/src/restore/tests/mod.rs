@@ -1,11 +1,13 @@
 //! Out of memory into folders, and compared with what went in.
 
+mod existing;
+
 use super::*;
 use crate::backend::testing::{FaultyBackend, Operation};
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind, ObjectName};
 use crate::backup::{BackupOptions, BackupSummary};
 use crate::crypto::PassphraseCost;
-use crate::progress::{Cancel, Event};
+use crate::progress::{Cancel, Change, Event};
 use crate::repository::{CreateOptions, FrameReader, Key as RepositoryKey, Settings};
 use crate::runtime::{Runtime, Timestamp};
 use crate::source::{Roots, SourceOptions};
@@ -63,6 +65,7 @@ fn backed_up(repository: &Repository, folder: &Path) -> Snapshot {
 struct Listener {
     failed: Mutex<Vec<(String, String)>>,
     notices: Mutex<Vec<String>>,
+    changes: Mutex<Vec<(String, Change, u64)>>,
     /// Stops after so many bytes.
     bytes_left: Mutex<Option<u64>>,
 }
@@ -85,6 +88,7 @@ impl Progress for Listener {
                     *left = left.saturating_sub(bytes);
                 }
             }
+            Event::Change { item, change, bytes } => self.changes.lock().push((item.into(), change, bytes)),
             Event::Phase { .. } => {}
         }
     }
@@ -191,6 +195,9 @@ fn trees_come_back_whatever_the_windows() {
         for limits in [Limits::DEFAULT, TINY, Limits { entries_max: 17, bytes_max: 30_000, ..Limits::DEFAULT }] {
             let (_folder, target) = target();
             let listener = Listener::default();
+            let dry_run = RestoreOptions { dry_run: true, ..RestoreOptions::default() };
+            let planned = repository.restore_within(&snapshot, &target, &dry_run, &Silent, limits).unwrap();
+            assert!(!target.exists());
             let summary = repository.restore_within(&snapshot, &target, &RestoreOptions::default(), &listener, limits).unwrap();
             assert_eq!(listener.failed(), [""; 0]);
             assert_eq!(look(&target), look(source.path()), "seed {seed}, {limits:?}");
@@ -200,8 +207,8 @@ fn trees_come_back_whatever_the_windows() {
                 let frames = data_frames(&repository);
                 assert_eq!(summary.frames_decoded, frames, "every frame is decoded once");
             }
-            let dry_run = RestoreOptions { dry_run: true, ..RestoreOptions::default() };
-            let planned = repository.restore_within(&snapshot, &target, &dry_run, &Silent, limits).unwrap();
+            let plan = RestorePlan { created: snapshot.header.entries, ..RestorePlan::default() };
+            assert_eq!((planned.plan, summary.plan), (Some(plan), None));
             let numbers = |of: &RestoreSummary| {
                 let content = (of.entries, of.files, of.bytes_total, of.bytes_written);
                 (content, of.frames_decoded, of.packs_read, of.bytes_fetched)
@@ -267,7 +274,7 @@ fn a_part_is_restored_at_its_path() {
     let snapshot = backed_up(&repository, root);
     let part = |path: &str, dry_run| {
         let (folder, target) = target();
-        let options = RestoreOptions { path: Some(path.into()), dry_run };
+        let options = RestoreOptions { path: Some(path.into()), dry_run, ..RestoreOptions::default() };
         let result = repository.restore_within(&snapshot, &target, &options, &Silent, TINY);
         (folder, target, result)
     };
@@ -585,6 +592,7 @@ fn failures_of_the_backend_and_cancelling_end_it_with_the_session_closed() {
     let mut failures = 0;
     for nth in (1..60).step_by(7) {
         backend.fail(Operation::GetRange, nth);
+        let _ = std::fs::remove_dir_all(&target);
         match repository.restore(&snapshot, &target, &RestoreOptions::default(), &Silent) {
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");

@@ -1,0 +1,302 @@
+//! `doctor`: what is wrong with a setup, and what to do about it.
+
+use crate::context::Context;
+use crate::exit::{Outcome, of_error};
+use crate::names::shown;
+use crate::output::Output;
+use crate::place::{Place, private_folder};
+use crate::size::{bytes, count};
+use crate::table::{Colour, coloured, has_colours};
+use crate::time;
+use icecore::ErrorKind;
+use icecore::backend::LocalBackend;
+use icecore::format::Roles;
+use icecore::gc::GcOptions;
+use icecore::repository::{Repository, Snapshot};
+use icecore::runtime::Timestamp;
+use serde_json::json;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Less than this much free space is worth a word.
+const FREE_BYTES_MIN: u64 = 1 << 30;
+/// So many seconds a clock may be behind the newest snapshot.
+const CLOCK_SECONDS_MAX: i64 = 300;
+/// A session that is open for longer is worth a look.
+const SESSION_SECONDS_MAX: i64 = 2 * 86_400;
+/// A series whose last snapshot is older is worth a look, if nothing else is said.
+const BACKUP_DAYS_MAX: u64 = 7;
+
+/// Looks for what is wrong with the setup, and says what to do
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    icecore doctor\n  \
+    icecore doctor -P home --max-age 2d --json\n\n\
+    It ends with 0 where the repository can be used, also where something deserves a look, otherwise with the exit code of what failed first. \
+    It changes nothing that is stored; `icecore check` and `icecore scrub` look for damage.")]
+pub(crate) struct Args {
+    /// A series whose last snapshot is older than this deserves a look: 12h, 2d, 1w
+    #[arg(long, value_name = "DURATION", value_parser = time::parse_duration)]
+    max_age: Option<std::time::Duration>,
+    /// Leaves out how much garbage there is, which takes long in large repositories
+    #[arg(long)]
+    quick: bool,
+}
+
+/// How something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// Tells what was found.
+struct Examination<'a> {
+    output: &'a Output,
+    has_colours: bool,
+    warnings: Cell<u64>,
+    failures: Cell<u64>,
+    has_damage: Cell<bool>,
+}
+
+impl Examination<'_> {
+    fn tell(&self, state: State, topic: &str, what: &str, advice: Option<&str>) -> anyhow::Result<()> {
+        let (word, colour) = match state {
+            State::Ok => ("ok", Colour::Green),
+            State::Warn => ("warn", Colour::Yellow),
+            State::Fail => ("fail", Colour::Red),
+        };
+        match state {
+            State::Ok => {}
+            State::Warn => self.warnings.set(self.warnings.get() + 1),
+            State::Fail => self.failures.set(self.failures.get() + 1),
+        }
+        self.output.line(format_args!("{}  {topic:<12}  {what}", coloured(&format!("{word:<4}"), colour, self.has_colours)))?;
+        if let Some(advice) = advice {
+            self.output.line(format_args!("{:20}-> {advice}", ""))?;
+        }
+        self.output.json("examination", json!({"state": word, "topic": topic, "message": what, "advice": advice}))?;
+        Ok(())
+    }
+
+    fn ok(&self, topic: &str, what: &str) -> anyhow::Result<()> {
+        self.tell(State::Ok, topic, what, None)
+    }
+
+    fn warn(&self, topic: &str, what: &str, advice: &str) -> anyhow::Result<()> {
+        self.tell(State::Warn, topic, what, Some(advice))
+    }
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    let output = &context.output;
+    let examination =
+        Examination { output, has_colours: has_colours(), warnings: Cell::new(0), failures: Cell::new(0), has_damage: Cell::new(false) };
+    configuration(&examination, context)?;
+    cache(&examination, context)?;
+    let failed = match reach(&examination, context) {
+        Ok(repository) => {
+            examine(args, &examination, &repository, context)?;
+            None
+        }
+        Err(error) => {
+            let (_, _, advice) = of_error(&error);
+            examination.tell(State::Fail, "repository", &format!("{error:#}"), advice)?;
+            Some(error)
+        }
+    };
+    let (warnings, failures) = (examination.warnings.get(), examination.failures.get());
+    match (failures, warnings) {
+        (0, 0) => output.report("all is well")?,
+        _ => output.report(format_args!("{failures} failed, {warnings} deserve a look"))?,
+    }
+    match failed {
+        Some(error) => Err(error),
+        None if context.profile().problem.is_some() => Err(crate::exit::usage("the configuration file cannot be used")),
+        None if failures > 0 && !examination.has_damage.get() => {
+            Err(anyhow::anyhow!("the repository cannot be relied on as it is; see above"))
+        }
+        None => {
+            output.json("summary", json!({"warnings": warnings, "failures": failures}))?;
+            Ok(if examination.has_damage.get() { Outcome::DamageFound } else { Outcome::Done })
+        }
+    }
+}
+
+fn configuration(examination: &Examination<'_>, context: &Context) -> anyhow::Result<()> {
+    let profile = context.profile();
+    match (&profile.problem, &profile.file, &profile.name) {
+        (Some(problem), ..) => examination.tell(State::Fail, "config", problem, Some("correct it, or go without with --no-config")),
+        (None, Some(file), Some(name)) => examination.ok("config", &format!("profile {name} of {}", file.display())),
+        (None, Some(file), None) => examination.ok("config", &format!("{}, no profile is chosen", file.display())),
+        (None, None, _) => examination.ok("config", "no configuration file"),
+    }
+}
+
+fn cache(examination: &Examination<'_>, context: &Context) -> anyhow::Result<()> {
+    let Some(folder) = context.cache_folder() else {
+        return examination.warn("cache", "no caches are kept", "without --no-cache the next backup reads only what changed");
+    };
+    let shown = folder.display();
+    let is_writable = || rustix::fs::access(&folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok();
+    match private_folder(&folder) {
+        Ok(()) if is_writable() => examination.ok("cache", &format!("{shown}, {}", bytes(size_below(&folder)))),
+        Ok(()) => examination.warn("cache", &format!("{shown} cannot be written to"), "make it writable, or name another with --cache-dir"),
+        Err(error) => examination.warn("cache", &error.to_string(), "name another folder with --cache-dir"),
+    }
+}
+
+/// Bytes of all files below a folder; what cannot be read counts nothing.
+fn size_below(folder: &Path) -> u64 {
+    let mut total = 0;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
+                Ok(metadata) => total += metadata.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    total
+}
+
+/// Opens the repository; what its folder can do is told on the way.
+fn reach(examination: &Examination<'_>, context: &Context) -> anyhow::Result<Repository> {
+    let place = context.place()?;
+    let backend = place.open()?;
+    let what = if matches!(place, Place::Default(_)) { "the default one, " } else { "" };
+    examination.ok("repository", &format!("{what}{}", place.folder().display()))?;
+    folder(examination, &backend, place.folder())?;
+    let repository = context.open()?;
+    let age = format!("opens, for {}; keys of generation {}", repository.roles(), repository.generation());
+    examination.ok("credential", &age)?;
+    Ok(repository)
+}
+
+fn folder(examination: &Examination<'_>, backend: &LocalBackend, folder: &Path) -> anyhow::Result<()> {
+    match backend.abilities() {
+        Err(error) => {
+            examination.warn("folder", &error.to_string(), "restores work; backups and gc do not, and a restore cannot tell gc to wait")?;
+        }
+        Ok(abilities) => {
+            let missing: Vec<_> = abilities.iter().filter(|ability| ability.missing.is_some()).collect();
+            if missing.is_empty() {
+                let names: Vec<_> = abilities.iter().map(|ability| ability.name).collect();
+                examination.ok("folder", &names.join(", "))?;
+            }
+            for ability in missing {
+                let what = format!("no {} ({})", ability.name, ability.missing.as_deref().unwrap_or_default());
+                let state = if ability.is_needed { State::Fail } else { State::Warn };
+                examination.tell(state, "folder", &what, Some(&format!("{}; use another file system if you can", ability.purpose)))?;
+            }
+        }
+    }
+    let space = rustix::fs::statvfs(folder)?;
+    let (free, all) = (space.f_bavail.saturating_mul(space.f_frsize), space.f_blocks.saturating_mul(space.f_frsize));
+    let what = format!("{} of {} free", bytes(free), bytes(all));
+    match free < FREE_BYTES_MIN || free < all / 50 {
+        true => examination.warn(
+            "space",
+            &what,
+            "free some: `icecore forget` with rules, then `icecore gc`; a full disk ends a backup, it does no harm",
+        ),
+        false => examination.ok("space", &what),
+    }
+}
+
+fn examine(args: &Args, examination: &Examination<'_>, repository: &Repository, context: &Context) -> anyhow::Result<()> {
+    let now = context.runtime().clock.now();
+    if repository.roles().contain(Roles::RESTORE) {
+        let (snapshots, problems) = repository.snapshots_and_problems()?;
+        for problem in &problems {
+            examination.has_damage.set(true);
+            examination.tell(State::Fail, "snapshots", &problem.to_string(), Some("`icecore check` says what it concerns"))?;
+        }
+        clock(examination, &snapshots, now)?;
+        series(args, examination, &snapshots, now)?;
+    } else {
+        examination.ok("snapshots", "this credential cannot read snapshots, so their age is not looked at")?;
+    }
+    if !repository.roles().contain(Roles::MAINTAIN) {
+        return examination.ok("garbage", "this credential does not maintain, so sessions and garbage are not looked at");
+    }
+    match args.quick {
+        true => Ok(()),
+        false => garbage(examination, repository, now, context),
+    }
+}
+
+fn clock(examination: &Examination<'_>, snapshots: &[Snapshot], now: Timestamp) -> anyhow::Result<()> {
+    let newest = snapshots.iter().map(|snapshot| snapshot.header.time).max();
+    match newest.filter(|newest| newest.seconds > now.seconds + CLOCK_SECONDS_MAX) {
+        Some(newest) => {
+            let what = format!("it is {}, and the newest snapshot is of {}", time::local(now), time::local(newest));
+            examination.warn("clock", &what, "correct this clock, or that of the machine that made the snapshot")
+        }
+        None => examination.ok("clock", &format!("it is {}", time::local(now))),
+    }
+}
+
+fn series(args: &Args, examination: &Examination<'_>, snapshots: &[Snapshot], now: Timestamp) -> anyhow::Result<()> {
+    if snapshots.is_empty() {
+        return examination.warn("backups", "there is no snapshot yet", "make one: `icecore backup PATH`");
+    }
+    let seconds_max = args.max_age.map_or(BACKUP_DAYS_MAX * 86_400, |age| age.as_secs());
+    let mut newest: BTreeMap<&str, Timestamp> = BTreeMap::new();
+    for snapshot in snapshots {
+        let time = newest.entry(&snapshot.body.series).or_insert(snapshot.header.time);
+        *time = (*time).max(snapshot.header.time);
+    }
+    for (series, time) in newest {
+        let age = u64::try_from(now.seconds.saturating_sub(time.seconds)).unwrap_or(0);
+        let what = format!("{}: last {}, {} ago", shown(series.as_bytes()), time::local(time), age_text(age));
+        match age > seconds_max {
+            true => {
+                examination.warn("backups", &what, "see whether its timer still runs (`systemctl list-timers`), or let the series go")?
+            }
+            false => examination.ok("backups", &what)?,
+        }
+    }
+    Ok(())
+}
+
+fn age_text(seconds: u64) -> String {
+    match seconds {
+        0..172_800 => time::duration(seconds * 1_000_000_000),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+fn garbage(examination: &Examination<'_>, repository: &Repository, now: Timestamp, context: &Context) -> anyhow::Result<()> {
+    let options = GcOptions::default();
+    let progress = context.progress()?;
+    let plan = repository.gc_plan(&options, &progress);
+    drop(progress);
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(error) => {
+            examination.has_damage.set(error.kind() == ErrorKind::Damaged);
+            return examination.tell(State::Fail, "garbage", &error.to_string(), Some("`icecore check` says what is damaged"));
+        }
+    };
+    for open in &plan.waits_for {
+        let age = open.started.map_or(0, |started| now.seconds.saturating_sub(started.seconds));
+        let what = format!("session of {}, begun {}", shown(open.label.as_bytes()), open.started.map(time::local).unwrap_or_default());
+        match age > SESSION_SECONDS_MAX {
+            true => examination.warn("sessions", &what, "if it is dead, `icecore gc`, run twice at least 15 minutes apart, gives it up")?,
+            false => examination.ok("sessions", &what)?,
+        }
+    }
+    if plan.waits_for.is_empty() {
+        examination.ok("sessions", "none is open")?;
+    }
+    let what = format!("{} of {} would come back, {} packs", bytes(plan.bytes_freed()), bytes(plan.packs.bytes), count(plan.packs.packs));
+    match plan.bytes_freed() > plan.packs.bytes / 10 && plan.bytes_freed() > 64 << 20 {
+        true => examination.warn("garbage", &what, "run `icecore gc`"),
+        false => examination.ok("garbage", &what),
+    }
+}

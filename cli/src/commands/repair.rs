@@ -1,0 +1,262 @@
+//! `repair`: says what can be mended and what is lost; with `--apply` mends it.
+
+use super::snapshots::short_id;
+use crate::context::Context;
+use crate::exit::Outcome;
+use crate::names::{path_of, put_paths, shown};
+use crate::output::Output;
+use crate::size::{bytes, count};
+use crate::time;
+use icecore::check::HurtSnapshot;
+use icecore::id::PackId;
+use icecore::repair::{PackRepair, Reads, RepairOptions, RepairPlan, RepairSummary, Salvaged};
+use serde_json::{Value, json};
+
+/// Paths of one snapshot that people see.
+const PATHS_SHOWN: usize = 10;
+
+/// Says what can be mended and which files are lost; with --apply mends it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    icecore repair                      reads everything and says what would be done\n  \
+    icecore repair --apply              does it\n  \
+    icecore repair --apply --salvage    also makes of each snapshot that lost files one without them\n  \
+    icecore repair --pack packs/ab/ab01f3...    looks only at what a scrub has named\n\n\
+    What is damaged is not deleted: the next `icecore gc` does that, once no snapshot needs it. After --apply back up again what is still \
+    there: what was lost in the repository is stored anew.\n\n\
+    Exit code 14 says that there is damage that was not mended, or that could not be.")]
+pub(crate) struct Args {
+    /// Does what is planned
+    #[arg(long)]
+    apply: bool,
+    /// Makes of each snapshot that lost files a new one of the same series without them; the old one stays
+    #[arg(long, requires = "apply")]
+    salvage: bool,
+    /// Reads no content, so that only what `check` finds is mended
+    #[arg(long, conflicts_with = "packs")]
+    quick: bool,
+    /// Reads the content of this pack only; its name or id as `scrub` shows it (can be repeated)
+    #[arg(long = "pack", value_name = "PACK", value_parser = pack_id)]
+    packs: Vec<PackId>,
+}
+
+/// The id at the end of a pack's name.
+fn pack_id(text: &str) -> Result<PackId, String> {
+    let id = text.rsplit('/').next().unwrap_or(text);
+    PackId::parse(id).map_err(|_| "a pack is named by 32 hex digits, or as `packs/ab/ab01...`".to_owned())
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    let repository = context.open()?;
+    let mut options = RepairOptions::default();
+    options.salvage = args.salvage;
+    options.reads = match (args.quick, args.packs.is_empty()) {
+        (true, _) => Reads::Nothing,
+        (false, false) => Reads::Packs(args.packs.clone()),
+        (false, true) => Reads::Everything,
+    };
+    let progress = context.progress()?;
+    let output = &context.output;
+    let summary = match args.apply {
+        true => Some(repository.repair(&options, &progress)?),
+        false => None,
+    };
+    let plan = match &summary {
+        Some(summary) => &summary.plan,
+        None => &repository.repair_plan(&options, &progress)?,
+    };
+    drop(progress);
+    print_plan(plan, output)?;
+    print_lost(&plan.report.hurt, output)?;
+    if let Some(summary) = &summary {
+        print_done(summary, output)?;
+    }
+    advise(plan, summary.as_ref(), output)?;
+    let mut line = plan_as_json(plan);
+    if let Some(summary) = &summary {
+        line["done"] = done_as_json(summary);
+    }
+    line["applied"] = args.apply.into();
+    output.json("summary", line)?;
+    let is_well = plan.report.hurt.is_empty() && (plan.report.findings.is_empty() || args.apply && all_mended(plan));
+    Ok(if is_well { Outcome::Done } else { Outcome::DamageFound })
+}
+
+/// Whether each finding is about something that was mended.
+fn all_mended(plan: &RepairPlan) -> bool {
+    let is_mended = |object| {
+        let of_pack = |repair: &PackRepair| repair.pack == object && repair.is_known && repair.frames_lost == 0;
+        plan.index_objects.contains(&object)
+            || plan.obstacles.iter().any(|obstacle| obstacle.object == object)
+            || plan.packs.iter().any(of_pack)
+    };
+    plan.report.findings.iter().all(|finding| finding.object.is_some_and(is_mended))
+}
+
+fn print_plan(plan: &RepairPlan, output: &Output) -> anyhow::Result<()> {
+    for notice in &plan.report.notices {
+        output.note(shown(notice.as_bytes()));
+    }
+    for finding in &plan.report.findings {
+        output.line(format_args!("found: {}", shown(finding.message.as_bytes())))?;
+    }
+    for repair in &plan.packs {
+        let what = match repair {
+            PackRepair { is_condemned: true, .. } => "was condemned before; it goes when no snapshot needs what is in it".to_owned(),
+            PackRepair { is_known: false, .. } => {
+                "nothing tells what is in it: condemn it; a good copy of this object would help".to_owned()
+            }
+            _ => format!(
+                "copy {} good frames ({}), condemn it; {} frames are lost",
+                count(repair.frames_good),
+                bytes(repair.bytes_good),
+                count(repair.frames_lost)
+            ),
+        };
+        output.line(format_args!("plan: {}: {what}", repair.pack))?;
+    }
+    for object in &plan.index_objects {
+        output.line(format_args!("plan: {object}: write anew"))?;
+    }
+    if plan.packs_to_index() > 0 {
+        output.line(format_args!("plan: write the lost index object of {} packs", count(plan.packs_to_index())))?;
+    }
+    for obstacle in &plan.obstacles {
+        output.line(format_args!("plan: {}: remove it; nobody believes it, and it stands in the way", obstacle.object))?;
+    }
+    for suspect in &plan.suspects {
+        output.note(format_args!(
+            "snapshot {} is of a session that did not end; `icecore gc` settles it once the session is dead",
+            short_id(suspect)
+        ));
+    }
+    Ok(())
+}
+
+fn print_lost(hurt: &[HurtSnapshot], output: &Output) -> anyhow::Result<()> {
+    for hurt in hurt {
+        let series = hurt.series.as_deref().map(|series| format!(" of series {}", shown(series.as_bytes()))).unwrap_or_default();
+        let total = match hurt.paths_total {
+            0 => "is damaged".to_owned(),
+            total => format!("lost {} entries", count(total)),
+        };
+        output.line(format_args!("lost: snapshot {}{series} {total}", short_id(&hurt.snapshot)))?;
+        for path in hurt.paths.iter().take(PATHS_SHOWN) {
+            output.line(format_args!("  {}", shown(&path_of(path))))?;
+        }
+        match hurt.paths_total.saturating_sub(hurt.paths.len().min(PATHS_SHOWN) as u64) {
+            0 => {}
+            more => output.line(format_args!("  and {} more (--json lists up to 1,000)", count(more)))?,
+        }
+        output.json("lost", lost_as_json(hurt))?;
+    }
+    Ok(())
+}
+
+fn print_done(summary: &RepairSummary, output: &Output) -> anyhow::Result<()> {
+    if let Some(epoch) = summary.epoch {
+        output.report(format_args!(
+            "{} frames copied into {} packs ({}); the damaged packs are condemned by epoch {epoch}",
+            count(summary.frames_copied),
+            count(summary.written.packs),
+            bytes(summary.written.bytes)
+        ))?;
+    }
+    if summary.index_objects_removed + summary.obstacles_removed > 0 {
+        let (index, other) = (count(summary.index_objects_removed), count(summary.obstacles_removed));
+        output.report(format_args!("{index} index objects replaced, {other} other objects removed"))?;
+    }
+    for saved in &summary.salvaged {
+        let (from, lost) = (short_id(&saved.from), count(saved.entries_lost));
+        match &saved.to {
+            Some(to) => output.report(format_args!(
+                "salvaged: snapshot {} has what is left of {from}: {} entries, {lost} are lost",
+                short_id(to),
+                count(saved.entries)
+            ))?,
+            None => output.report(format_args!("nothing is left of snapshot {from}"))?,
+        }
+    }
+    output.report(format_args!("done in {}", time::duration(summary.duration_ns)))?;
+    Ok(())
+}
+
+/// What the user can do next.
+fn advise(plan: &RepairPlan, summary: Option<&RepairSummary>, output: &Output) -> anyhow::Result<()> {
+    if plan.report.findings.is_empty() && plan.is_empty() {
+        output.report("nothing to repair")?;
+        return Ok(());
+    }
+    match summary {
+        None if !plan.is_empty() => output.report("nothing was changed; `icecore repair --apply` does what is planned")?,
+        None => output.report("there is nothing that could be mended")?,
+        Some(summary) if !plan.report.hurt.is_empty() => {
+            let mut series: Vec<_> = plan.report.hurt.iter().filter_map(|hurt| hurt.series.as_deref()).collect();
+            series.sort_unstable();
+            series.dedup();
+            let names = series.iter().map(|name| shown(name.as_bytes())).collect::<Vec<_>>().join(", ");
+            let names = if names.is_empty() { String::new() } else { format!(" of series {names}") };
+            output.report(format_args!("Run the backup{names} again now: what was lost and is still there is stored anew."))?;
+            if summary.salvaged.is_empty() {
+                let message = "Then `icecore repair --apply --salvage` makes of each snapshot that suffers one that can be restored whole, and \
+                               `icecore forget ID` gives the old one up.";
+                output.report(message)?;
+            } else {
+                output.report("`icecore forget ID` gives up the snapshots that suffer; then `icecore gc` removes what is damaged.")?;
+            }
+        }
+        Some(_) => output.report("`icecore gc` removes what was replaced")?,
+    }
+    Ok(())
+}
+
+fn lost_as_json(hurt: &HurtSnapshot) -> Value {
+    let mut line = json!({"snapshot": hurt.snapshot.to_string(), "series": hurt.series, "paths_total": hurt.paths_total});
+    put_paths(&mut line, &hurt.paths.iter().map(|key| path_of(key)).collect::<Vec<_>>());
+    line
+}
+
+fn plan_as_json(plan: &RepairPlan) -> Value {
+    let pack = |repair: &PackRepair| {
+        json!({
+            "pack": repair.pack.to_string(),
+            "contents_known": repair.is_known,
+            "end_damaged": repair.has_bad_end,
+            "frames_good": repair.frames_good,
+            "bytes_good": repair.bytes_good,
+            "frames_lost": repair.frames_lost,
+            "condemned_before": repair.is_condemned,
+        })
+    };
+    json!({
+        "findings": plan.report.findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>(),
+        "packs": plan.packs.iter().map(pack).collect::<Vec<_>>(),
+        "index_objects": plan.index_objects.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "packs_to_index": plan.packs_to_index(),
+        "obstacles": plan.obstacles.iter().map(|obstacle| obstacle.object.to_string()).collect::<Vec<_>>(),
+        "suspects": plan.suspects.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "snapshots_hurt": plan.report.hurt.len(),
+    })
+}
+
+fn done_as_json(summary: &RepairSummary) -> Value {
+    let salvaged = |saved: &Salvaged| {
+        json!({
+            "from": saved.from.to_string(),
+            "to": saved.to.map(|id| id.to_string()),
+            "entries": saved.entries,
+            "entries_lost": saved.entries_lost,
+        })
+    };
+    json!({
+        "epoch": summary.epoch,
+        "packs_written": summary.written.packs,
+        "bytes_written": summary.written.bytes,
+        "frames_copied": summary.frames_copied,
+        "index_objects_removed": summary.index_objects_removed,
+        "obstacles_removed": summary.obstacles_removed,
+        "index_cache_forgotten": summary.forgot_index_cache,
+        "salvaged": summary.salvaged.iter().map(salvaged).collect::<Vec<_>>(),
+        "duration_s": summary.duration_ns as f64 / 1e9,
+    })
+}

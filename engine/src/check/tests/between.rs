@@ -1,0 +1,178 @@
+//! What only shows between objects, entries, or moments.
+
+use super::*;
+use crate::backend::{ObjectInfo, ObjectWriter};
+use crate::format::refs::{RefsNode, Usage, decode_refs_node, encode_refs_leaf};
+use crate::testing::{Keys, Part};
+use parking_lot::Mutex;
+use std::fmt;
+
+/// The repository written anew, its pieces changed beneath their seals.
+fn rewritten(fixture: &Fixture, change: &mut dyn FnMut(Part, &mut Vec<u8>)) -> Repository {
+    let anew = Keys::of_repository(&fixture.repository).rewrite(&fixture.backend, change).unwrap();
+    opened(Arc::new(anew))
+}
+
+fn opened(backend: Arc<dyn Backend>) -> Repository {
+    Repository::open(backend, Runtime::seeded(12, NOW, 2), &Key::passphrase("correct horse").unwrap(), Settings::default()).unwrap()
+}
+
+fn rules(report: &CheckReport) -> Vec<Option<&'static str>> {
+    report.findings.iter().map(|finding| finding.rule).collect()
+}
+
+#[test]
+fn a_hard_link_must_lead_to_an_entry_that_can_be_linked_to() {
+    let fixture = Fixture::empty();
+    let folder = tempfile::tempdir().unwrap();
+    // Enough entries for several leaves, so that the link and its target are in different ones.
+    std::fs::create_dir(folder.path().join("first")).unwrap();
+    (0..6000).for_each(|n| std::fs::write(folder.path().join(format!("m{n}")), "").unwrap());
+    std::fs::write(folder.path().join("glass"), "content").unwrap();
+    std::fs::hard_link(folder.path().join("glass"), folder.path().join("zebra")).unwrap();
+    fixture.backup(folder.path());
+    // Unchanged leaves are remembered from one snapshot to the next; their links are looked up in both trees.
+    fixture.backup(folder.path());
+    assert!(fixture.check().findings.is_empty());
+    for (target, what) in [(b"glasr", "is not there"), (b"a\0b\0c", "is not there"), (b"first", "is a folder")] {
+        let repository = rewritten(&fixture, &mut |part, bytes| {
+            let is_end_of_tree = part == Part::Tree && bytes.windows(5).any(|window| window == b"zebra");
+            if let Some(at) = bytes.windows(5).rposition(|window| window == b"glass").filter(|_| is_end_of_tree) {
+                bytes[at..at + 5].copy_from_slice(target);
+            }
+        });
+        let report = repository.check(&Silent).unwrap();
+        assert_eq!(rules(&report), [Some("TREE-15"); 2], "{:#?}", report.findings);
+        for finding in &report.findings {
+            assert!(finding.paths == [join_key(["zebra"])] && finding.message.contains(what), "{finding:?}");
+        }
+    }
+}
+
+#[test]
+fn chunks_that_are_used_must_be_in_the_part_of_a_frame_that_the_refs_name() {
+    let fixture = Fixture::with_snapshots();
+    let index = fixture.repository.open_index().unwrap();
+    let mut left_out = Vec::new();
+    let repository = rewritten(&fixture, &mut |part, bytes| {
+        let Some(RefsNode::Leaf(mut uses)) = (part == Part::Refs).then(|| decode_refs_node(bytes, None).unwrap()) else { return };
+        let whole = uses.iter_mut().find(|used| used.frame.class() == Some(crate::id::FrameClass::Data) && used.usage == Usage::Whole);
+        let used = whole.unwrap();
+        let count = index.frame(index.ordinal_of(used.frame).unwrap().unwrap()).unwrap().unwrap().chunk_count;
+        let mut bitmap = vec![0; (count as usize).div_ceil(8)];
+        (1..count as usize).for_each(|position| bitmap[position / 8] |= 1 << (position % 8));
+        used.usage = Usage::Part { chunks: count as u16, bitmap };
+        left_out.push(used.frame);
+        *bytes = encode_refs_leaf(&uses);
+    });
+    let report = repository.check(&Silent).unwrap();
+    assert_eq!(left_out.len(), 3);
+    assert_eq!(rules(&report), [Some("REFS-7"); 3], "{:#?}", report.findings);
+    assert!(report.findings.iter().all(|finding| finding.paths_total == 1 && finding.snapshots.len() == 1), "{:#?}", report.findings);
+    // Such a snapshot can be restored for now.
+    let snapshot = repository.snapshots().unwrap().into_iter().find(|snapshot| snapshot.body.series == "stream").unwrap();
+    let mut content = Vec::new();
+    repository.restore_to_writer(&snapshot, None, &mut content, &Silent).unwrap();
+    assert_eq!(content, noise(3000, 130 << 10));
+}
+
+#[test]
+fn a_withdrawal_must_name_the_session_of_its_snapshot() {
+    let fixture = Fixture::with_snapshots();
+    let snapshots = fixture.repository.snapshots().unwrap();
+    let name = ObjectName::withdrawn(snapshots[0].id);
+    let write = |session| {
+        fixture.set(&name, None);
+        fixture.write_as(Roles::MAINTAIN, name, WithdrawnBody { session, reason: WithdrawnReason::Forgotten, now: NOW }.encode());
+    };
+    write(snapshots[1].header.record.id());
+    let report = fixture.check();
+    assert_eq!(rules(&report), [Some("SESS-4")], "{:#?}", report.findings);
+    assert!(names(&report, &name));
+    let (shown, problems) = fixture.repository.snapshots_and_problems().unwrap();
+    assert_eq!((shown.len(), problems.len()), (3, 1));
+    write(snapshots[0].header.record.id());
+    assert!(fixture.check().findings.is_empty());
+    assert_eq!(fixture.repository.snapshots().unwrap().len(), 2);
+}
+
+/// What is done the first time that a kind is listed.
+type Deed = Box<dyn FnOnce() + Send>;
+
+/// Does something right after the first listing of each kind.
+struct Meanwhile {
+    inner: MemoryBackend,
+    deeds: Mutex<BTreeMap<ObjectKind, Deed>>,
+}
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
+impl Backend for Meanwhile {
+    fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
+        self.inner.create(name)
+    }
+
+    fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
+        self.inner.get_range(name, offset, length)
+    }
+
+    fn size(&self, name: &ObjectName) -> Result<u64> {
+        self.inner.size(name)
+    }
+
+    fn list(
+        &self,
+        kind: ObjectKind,
+        visit: &mut dyn FnMut(ObjectInfo) -> Result<()>,
+        stranger: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
+        self.inner.list(kind, visit, stranger)?;
+        if let Some(deed) = self.deeds.lock().remove(&kind) {
+            deed();
+        }
+        Ok(())
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<()> {
+        self.inner.delete(name)
+    }
+
+    fn describe(&self) -> String {
+        "a backend where something happens meanwhile".into()
+    }
+}
+
+/// A whole backup, or the forgetting of a snapshot together with the garbage collection that removes it, between any two listings of a check.
+#[test]
+fn what_is_published_or_forgotten_between_two_listings_is_no_finding() {
+    for kind in ObjectKind::ALL {
+        for forgets in [false, true] {
+            let fixture = Fixture::with_snapshots();
+            let other = opened(Arc::new(fixture.backend.clone()));
+            let happened = Arc::new(AtomicBool::new(false));
+            let happens = Arc::clone(&happened);
+            let deed: Deed = Box::new(move || {
+                happens.store(true, Ordering::Relaxed);
+                if forgets {
+                    let oldest = other.snapshots().unwrap()[0].id;
+                    other.forget(&[oldest], &Silent).unwrap();
+                    (0..2).for_each(|_| drop(other.gc(&crate::gc::GcOptions::default(), &Silent).unwrap()));
+                } else {
+                    let stream = std::io::Cursor::new(noise(77, 20 << 10));
+                    other.backup_stream("late", Box::new(stream), &BackupOptions::new("late"), &Silent).unwrap();
+                }
+            });
+            let backend = Meanwhile { inner: fixture.backend.clone(), deeds: Mutex::default() };
+            let backend = Arc::new(backend);
+            let repository = opened(backend.clone());
+            backend.deeds.lock().insert(kind, deed);
+            let report = repository.check(&Silent).unwrap();
+            assert!(happened.load(Ordering::Relaxed), "{kind:?} is listed");
+            assert!(report.findings.is_empty(), "{kind:?}, forgets {forgets}: {:#?}", report.findings);
+        }
+    }
+}

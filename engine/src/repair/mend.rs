@@ -1,0 +1,110 @@
+//! Damaged packs: what is good is copied under a new name, and the pack is condemned.
+
+use super::plan::{PackRepair, RepairPlan};
+use crate::backend::{BackendExt, ObjectKind, ObjectName};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::index_object::IndexBody;
+use crate::format::object::HEADER_LENGTH;
+use crate::format::{FrameRecord, Tables, check_writer};
+use crate::gc::{Copier, Epochs, Pack, PackGroup};
+use crate::id::{FrameId, PackId, SessionId};
+use crate::progress::{Event, Progress};
+use crate::repository::Repository;
+use std::collections::HashSet;
+
+/// What mending packs did.
+#[derive(Debug, Default)]
+pub(super) struct Mended {
+    /// Packs of copies.
+    pub(super) packs: Vec<Pack>,
+    pub(super) written: PackGroup,
+    pub(super) frames_copied: u64,
+    pub(super) epoch: Option<u32>,
+}
+
+/// Copies what is good of the damaged packs, and condemns them. `None` where a collector published an epoch first: what was copied may then be
+/// condemned as well (`EpochOnce`, `CopyNotCondemned`).
+pub(super) fn condemn(repository: &Repository, plan: &RepairPlan, own: SessionId, progress: &dyn Progress) -> Result<Option<Mended>> {
+    let mut epochs = Epochs::read(repository)?;
+    let key = |repair: &PackRepair| (repair.pack.kind(), PackId(repair.pack.id()));
+    let damaged: Vec<_> = plan.packs.iter().filter(|repair| !epochs.condemned.contains_key(&key(repair))).collect();
+    let mut mended = Mended::default();
+    if damaged.is_empty() {
+        return Ok(Some(mended));
+    }
+    let bytes_total = Some(damaged.iter().map(|repair| repair.bytes_good).sum());
+    progress.event(Event::Phase { name: "copy", bytes_total, items_total: None });
+    let mut copier = Copier::new(repository, progress);
+    for repair in &damaged {
+        let Some(tables) = tables_of(repository, &repair.pack)? else { continue };
+        let sorted = sort_frames(repository, repair, &tables, progress)?;
+        let good: HashSet<FrameId> = sorted.into_iter().filter(|(_, is_good)| *is_good).map(|(frame, _)| frame.id).collect();
+        if !copier.copy_of(repair.pack, &tables, |frame, _| Ok(good.contains(&frame.id)))? {
+            let message = format!("{}: what could be read a moment ago cannot be read now; run repair again", repair.pack);
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        mended.frames_copied += good.len() as u64;
+    }
+    copier.finish()?;
+    for (pack, size) in &copier.written {
+        mended.packs.push(*pack);
+        mended.written.packs += 1;
+        mended.written.bytes += size;
+    }
+    if !epochs.publish(repository, own, damaged.into_iter().map(key).collect())? {
+        return Ok(None);
+    }
+    mended.epoch = Some(epochs.newest);
+    Ok(Some(mended))
+}
+
+/// What a pack holds, as its own table says or, where its end is damaged, an index object. `None` where nothing tells.
+pub(super) fn tables_of(repository: &Repository, name: &ObjectName) -> Result<Option<Tables>> {
+    match repository.backend.size(name).and_then(|size| repository.read_pack_tail(name, size)) {
+        Ok(tail) => Ok(Some(tail.tables)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unavailable) => told_by_index_object(repository, name),
+        Err(error) => Err(error),
+    }
+}
+
+fn told_by_index_object(repository: &Repository, name: &ObjectName) -> Result<Option<Tables>> {
+    for object in repository.backend.list_sorted(ObjectKind::Index)? {
+        let read = repository.read_sealed(&object.name).and_then(|unsealed| {
+            let body = IndexBody::decode(&unsealed.plaintext, &repository.id, &repository.trust)?;
+            check_writer(&body.sessions, (unsealed.certificate.verifying_key(), unsealed.certificate.roles()))?;
+            Ok(body)
+        });
+        let Ok(body) = read else { continue };
+        let told = body.packs.into_iter().find(|(kind, pack, _)| (*kind, pack.0) == (name.kind(), name.id()));
+        if let Some((_, _, contents)) = told {
+            return Ok(Some(Tables { sessions: body.sessions, contents }));
+        }
+    }
+    Ok(None)
+}
+
+/// The frames of a pack, each with whether it can be read and is what was written.
+pub(super) fn sort_frames(
+    repository: &Repository,
+    repair: &PackRepair,
+    tables: &Tables,
+    progress: &dyn Progress,
+) -> Result<Vec<(FrameRecord, bool)>> {
+    let mut offset = HEADER_LENGTH as u64;
+    let mut sorted = Vec::with_capacity(tables.contents.frames.len());
+    for frame in &tables.contents.frames {
+        if progress.is_cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "repair was stopped; nothing was condemned"));
+        }
+        // A frame can have its hash and be wrong all the same, if it was written so.
+        let is_good = !repair.bad.contains(&frame.id)
+            && repository
+                .backend
+                .get_range(&repair.pack, offset, frame.sealed_length as usize)
+                .is_ok_and(|bytes| blake3::hash(&bytes).as_bytes() == &frame.hash);
+        offset += u64::from(frame.sealed_length);
+        sorted.push((frame.clone(), is_good));
+    }
+    Ok(sorted)
+}

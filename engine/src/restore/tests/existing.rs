@@ -1,0 +1,177 @@
+//! Onto what is there already: what differs, what is not in the snapshot, what stands above.
+
+use super::*;
+
+/// What a dry run tells and what the restore does, sorted.
+fn changes(repository: &Repository, snapshot: &Snapshot, target: &Path, options: &RestoreOptions) -> (Vec<String>, RestoreSummary) {
+    let listener = Listener::default();
+    let summary = repository.restore_within(snapshot, target, options, &listener, TINY).unwrap();
+    assert_eq!(listener.failed(), [""; 0]);
+    let mut changes: Vec<_> = listener.changes.lock().iter().map(|(item, change, bytes)| format!("{change:?} {item} {bytes}")).collect();
+    changes.sort();
+    (changes, summary)
+}
+
+fn planned(options: &RestoreOptions) -> RestoreOptions {
+    RestoreOptions { dry_run: true, ..options.clone() }
+}
+
+/// What the dry run says has to be what the restore does, and after it nothing is left to do.
+fn foreseen(repository: &Repository, snapshot: &Snapshot, target: &Path, options: &RestoreOptions) -> Vec<String> {
+    let before = look(target);
+    let (told, plan) = changes(repository, snapshot, target, &planned(options));
+    assert_eq!(look(target), before, "a dry run changes nothing");
+    let (done, summary) = changes(repository, snapshot, target, options);
+    let deleted: Vec<_> = told.iter().filter(|line| line.starts_with("Deleted")).cloned().collect();
+    assert_eq!(done, deleted);
+    assert_eq!((plan.bytes_written, plan.bytes_unchanged), (summary.bytes_written, summary.bytes_unchanged));
+    assert_eq!((plan.frames_decoded, plan.items_deleted), (summary.frames_decoded, summary.items_deleted));
+    let of_plan = plan.plan.unwrap();
+    assert_eq!(of_plan.created + of_plan.changed + of_plan.unchanged, snapshot.header.entries);
+    told
+}
+
+#[test]
+fn a_plan_is_what_happens_and_nothing_is_fetched_for_what_is_there() {
+    let source = random_tree(31);
+    let repository = create(Arc::new(MemoryBackend::new()));
+    let snapshot = backed_up(&repository, source.path());
+    let (_folder, target) = target();
+    let options = RestoreOptions::default();
+    std::fs::create_dir_all(&target).unwrap();
+    assert_eq!(foreseen(&repository, &snapshot, &target, &options).len() as u64, snapshot.header.entries);
+    assert_eq!(look(&target), look(source.path()));
+    // Files with other names are always made anew.
+    let is_linked = |path: &str| std::fs::metadata(target.join(path)).is_ok_and(|stat| stat.is_file() && stat.nlink() > 1);
+    let not_linked =
+        |told: Vec<String>| -> Vec<String> { told.into_iter().filter(|line| !line.split(' ').nth(1).is_some_and(is_linked)).collect() };
+    let told = foreseen(&repository, &snapshot, &target, &options);
+    assert_eq!(not_linked(told), [""; 0]);
+
+    let file = |path: &str| std::fs::File::options().write(true).open(target.join(path)).unwrap();
+    file("large").write_all_at(b"!", 3 << 20).unwrap();
+    file("holes/middle").set_len(1 << 20).unwrap();
+    file("holes/only").write_all_at(b"no hole", 5000).unwrap();
+    std::fs::set_permissions(target.join("holes/both-ends"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::remove_file(target.join("dangling")).unwrap();
+    std::fs::create_dir(target.join("dangling")).unwrap();
+    std::fs::write(target.join("other"), b"stays").unwrap();
+    let told = not_linked(foreseen(&repository, &snapshot, &target, &options));
+    let bytes_of =
+        |item: &str| told.iter().find_map(|line| line.strip_prefix(&format!("Changed {item} "))).unwrap().parse::<u64>().unwrap();
+    assert!((1..200_000).contains(&bytes_of("large")), "{told:?}");
+    assert!(((4 << 20)..(5 << 20)).contains(&bytes_of("holes/middle")), "{told:?}");
+    assert_eq!((bytes_of("holes/only"), bytes_of("holes/both-ends"), bytes_of(".")), (0, 0, 0));
+    assert!(told.contains(&"Created dangling 0".into()) && told.len() == 6, "{told:?}");
+    std::fs::remove_file(target.join("other")).unwrap();
+    changes(&repository, &snapshot, &target, &options);
+    assert_eq!(look(&target), look(source.path()));
+}
+
+#[test]
+fn only_what_is_asked_for_is_deleted() {
+    let source = tempfile::tempdir().unwrap();
+    let root = source.path();
+    for path in ["a/keep", "a/sub/keep", "a.b", "b/keep", "file", "z/deep/er/keep"] {
+        write(&root.join(path), path.as_bytes(), 1);
+    }
+    let repository = create(Arc::new(MemoryBackend::new()));
+    let snapshot = backed_up(&repository, root);
+    let (folder, target) = target();
+    let restore = |options: &RestoreOptions| changes(&repository, &snapshot, &target, options);
+    restore(&RestoreOptions::default());
+    let outside = folder.path().join("outside");
+    write(&outside.join("never"), b"touched", 1);
+    let litter = || {
+        for path in ["0", "a/0/1/2", "a/0/x", "a/sub/new", "a.a", "b/zz", "zz/y/x"] {
+            write(&target.join(path), b"litter", 2);
+        }
+        std::fs::remove_file(target.join("file")).unwrap();
+        write(&target.join("file/with/something"), b"in the way", 1);
+        symlink(&outside, target.join("b/link")).unwrap();
+        symlink(&outside, target.join("link")).unwrap();
+    };
+    litter();
+    let everything = look(folder.path());
+    let of_a = RestoreOptions { delete: true, path: Some(b"a".to_vec()), ..RestoreOptions::default() };
+    let (told, summary) = restore(&planned(&of_a));
+    assert_eq!(look(folder.path()), everything);
+    assert_eq!(summary.items_deleted, 5);
+    let deleted = ["a/0", "a/0/1", "a/0/1/2", "a/0/x", "a/sub/new"].map(|path| format!("Deleted {path} 0"));
+    assert!(deleted.iter().all(|line| told.contains(line)), "{told:?}");
+    assert_eq!(restore(&of_a).0, deleted);
+    for path in ["0", "a.a", "b/zz", "b/link", "link", "zz/y/x", "file/with/something"] {
+        assert!(target.join(path).symlink_metadata().is_ok(), "{path}");
+    }
+    // A part that is a file deletes nothing, and so does a restore that was not asked to.
+    restore(&RestoreOptions { path: Some(b"b/keep".to_vec()), ..of_a.clone() });
+    assert!(target.join("b/zz").exists());
+
+    // Unless a folder stands in its way.
+    let one = RestoreOptions { path: Some(b"a.b".to_vec()), ..of_a };
+    std::fs::remove_file(target.join("a.b")).unwrap();
+    write(&target.join("a.b/in/the"), b"way", 1);
+    assert_eq!(restore(&one).0, ["Deleted a.b 0", "Deleted a.b/in 0", "Deleted a.b/in/the 0"]);
+    assert_eq!(std::fs::read(target.join("a.b")).unwrap(), b"a.b");
+
+    let spared = target.join("zz/y");
+    let all = RestoreOptions { delete: true, spare: vec![spared, "nowhere".into()], ..RestoreOptions::default() };
+    let told = foreseen(&repository, &snapshot, &target, &all);
+    let deleted: Vec<_> = told.iter().filter_map(|line| line.strip_prefix("Deleted ")).collect();
+    assert_eq!(deleted, ["0 0", "a.a 0", "b/link 0", "b/zz 0", "file 0", "file/with 0", "file/with/something 0", "link 0"]);
+    assert!(target.join("zz/y/x").exists() && outside.join("never").exists());
+    restore(&RestoreOptions { delete: true, ..RestoreOptions::default() });
+    assert_eq!(look(&target), look(root));
+}
+
+#[test]
+fn a_damaged_list_of_files_ends_the_deleting() {
+    let source = tempfile::tempdir().unwrap();
+    for n in 0..3_000_u64 {
+        write(&source.path().join(format!("d{:02}/f{n:04}", n / 100)), &n.to_le_bytes(), 1);
+    }
+    let backend = Arc::new(FaultyBackend::new(Arc::new(MemoryBackend::new()), 3));
+    let repository = create(backend.clone());
+    let snapshot = backed_up(&repository, source.path());
+    let (_folder, target) = target();
+    repository.restore(&snapshot, &target, &RestoreOptions::default(), &Silent).unwrap();
+    let whole = look(&target);
+    let pack = backend.list_sorted(ObjectKind::MetaPack).unwrap()[0].clone();
+    backend.flip(&pack.name, 64 + 100);
+    let options = RestoreOptions { delete: true, ..RestoreOptions::default() };
+    let listener = Listener::default();
+    let summary = repository.restore(&snapshot, &target, &options, &listener).unwrap();
+    assert!(summary.damaged && summary.items_deleted == 0);
+    assert!(listener.notices.lock().iter().any(|notice| notice.contains("nothing more is deleted")));
+    assert_eq!(look(&target).len(), whole.len());
+}
+
+#[test]
+fn folders_above_a_part_come_back_as_they_were() {
+    let source = tempfile::tempdir().unwrap();
+    let root = source.path();
+    write(&root.join("a/b/c/file"), b"content", 1);
+    for (path, mode) in [("a", 0o751), ("a/b", 0o2775), ("a/b/c", 0o500)] {
+        std::fs::set_permissions(root.join(path), std::fs::Permissions::from_mode(mode)).unwrap();
+        let file = std::fs::File::open(root.join(path)).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::new(1_500_000_000, 7)).unwrap();
+    }
+    let repository = create(Arc::new(MemoryBackend::new()));
+    let snapshot = backed_up(&repository, root);
+    let options = RestoreOptions { path: Some(b"a/b/c".to_vec()), ..RestoreOptions::default() };
+    let (folder, target) = target();
+    assert_eq!(changes(&repository, &snapshot, &target, &planned(&options)).0.len(), 5);
+    changes(&repository, &snapshot, &target, &options);
+    assert_eq!(look(&target), look(root));
+    assert_eq!(changes(&repository, &snapshot, &target, &planned(&options)).0, [""; 0]);
+
+    // One that is there already stays as it is, but for what an interrupted restore leaves behind.
+    for (mode, wanted) in [(0o777, 0o777), (0o700, 0o751)] {
+        let target = folder.path().join(format!("{mode:o}"));
+        std::fs::create_dir_all(target.join("a")).unwrap();
+        std::fs::set_permissions(target.join("a"), std::fs::Permissions::from_mode(mode)).unwrap();
+        changes(&repository, &snapshot, &target, &options);
+        assert_eq!(target.join("a").metadata().unwrap().mode() & 0o7777, wanted);
+        assert_eq!(target.join("a/b").metadata().unwrap().mode() & 0o7777, 0o2775);
+    }
+}
