@@ -49,10 +49,10 @@ impl Repository {
     }
 }
 
-/// Nothing stored is ever without a config: it is the first object and is never deleted.
+/// No session begins before there is a config, and configs are never deleted. A key slot alone may be what an interrupted `init` left.
 fn without_config(backend: &dyn Backend) -> Result<Error> {
     let place = backend.describe();
-    for kind in [ObjectKind::Slot, ObjectKind::Session, ObjectKind::Snapshot] {
+    for kind in [ObjectKind::Session, ObjectKind::Snapshot] {
         if let Some(object) = backend.list_sorted(kind)?.first() {
             let message = format!(
                 "{place}: the config objects are gone, while others are there (as {}); bring the folder `config` back from a copy of the \
