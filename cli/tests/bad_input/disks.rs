@@ -99,7 +99,7 @@ fn a_read_only_repository_can_be_read_and_says_so_to_whoever_writes() {
     disk.read_only();
     let with = |arguments: &[&'static str]| [arguments, &["-r", "disk/r"]].concat();
     home.run(0, &with(&["snapshots"]), &[]);
-    home.run(0, &with(&["ls", "latest"]), &["s/large"]);
+    home.run(0, &with(&["ls", "latest", "-R"]), &["s/large"]);
     home.run(0, &with(&["check"]), &["no damage found"]);
     home.run(0, &with(&["scrub"]), &["no damage found"]);
     home.run(0, &with(&["stats"]), &[]);

@@ -79,7 +79,7 @@ fn only(kind: ObjectKind) -> ObjectName {
 }
 
 const RESTORE: [&str; 6] = ["restore", "latest", "--series", "files", "--target", "t"];
-const READ: [&[&str]; 4] = [&RESTORE, &["scrub"], &["ls", "latest"], &["snapshots"]];
+const READ: [&[&str]; 4] = [&RESTORE, &["scrub"], &["ls", "latest", "-R"], &["snapshots"]];
 
 #[test]
 fn counts_and_lengths_beyond_all_limits_take_no_memory() {
@@ -199,7 +199,7 @@ fn a_few_nodes_that_stand_for_millions_of_chunks_take_no_memory() {
     });
     let (chunks, _) = sizes.unwrap();
     assert!(chunks >= 1 << 22, "{chunks}");
-    for arguments in [&["restore", "latest", "--series", "dump", "--target", "t", "--dry-run"][..], &["check"], &["ls", "latest"]] {
+    for arguments in [&["restore", "latest", "--series", "dump", "--target", "t", "--dry-run"][..], &["check"], &["ls", "latest", "-R"]] {
         let (code, said) = finish(&mut home.command(arguments));
         assert!(matches!(code, 0 | 14), "{arguments:?}: {code}\n{said}");
         println!("{arguments:?}: {code}\n{said}");
