@@ -151,7 +151,11 @@ impl Context {
             return Err(Error::new(ErrorKind::Unauthorized, message).into());
         }
         let key = secret.key(false)?;
-        let repository = Repository::open(backend, self.runtime(), &key, self.settings()?)?;
+        let opened = Repository::open(backend, self.runtime(), &key, self.settings()?);
+        let repository = opened.map_err(|error| match error.kind() {
+            ErrorKind::Unauthorized => error.context(secret.describe()),
+            _ => error,
+        })?;
         self.output.detail(format!("repository {} opened with {}", repository.describe(), secret.describe()));
         Ok(repository)
     }

@@ -23,16 +23,15 @@ const KINDS: [(ErrorKind, u8, &str, Option<&str>); 11] = [
     (ErrorKind::Unauthorized, 12, "unauthorized", None),
     (ErrorKind::Busy, FAILED, "busy", None),
     (ErrorKind::Unavailable, FAILED, "unavailable", None),
-    (
-        ErrorKind::Damaged,
-        DAMAGE,
-        "damaged",
-        Some("`icecore check` and `icecore scrub` list what is damaged and which files it concerns, `icecore repair` what can be done"),
-    ),
+    (ErrorKind::Damaged, DAMAGE, "damaged", Some(DAMAGED)),
     (ErrorKind::Unsupported, FAILED, "unsupported", None),
     (ErrorKind::Cancelled, INTERRUPTED, "cancelled", None),
     (ErrorKind::Internal, FAILED, "internal", Some("this is a fault of icecore; please report it with the command that you ran")),
 ];
+
+/// What to do about damage.
+pub(crate) const DAMAGED: &str = "`icecore check` and `icecore scrub` (with --keyless where nothing can be opened) list what is damaged and which \
+                                  files it concerns, `icecore repair` what can be done";
 
 /// How a command ended that came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

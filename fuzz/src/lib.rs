@@ -7,6 +7,7 @@ mod decoders;
 mod repository;
 mod round_trips;
 mod seeds;
+mod tar;
 
 pub use seeds::{SEED_LENGTH_MAX, write_seeds};
 
@@ -14,7 +15,7 @@ pub use seeds::{SEED_LENGTH_MAX, write_seeds};
 type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 25] = [
+pub const TARGETS: [Target; 27] = [
     ("object", decoders::object),
     ("certificate", decoders::certificate),
     ("config", decoders::config),
@@ -40,6 +41,8 @@ pub const TARGETS: [Target; 25] = [
     ("chunker", round_trips::chunker),
     ("frame_round_trip", round_trips::frame),
     ("repository", repository::repository),
+    ("tar", tar::read),
+    ("tar_backup", tar::backup),
 ];
 
 /// Runs the target with this name.

@@ -37,6 +37,11 @@ pub fn write_seeds(vectors: &Path, corpus: &Path) -> io::Result<()> {
             write(corpus, target, &number.to_string(), &seed)?;
         }
     }
+    for (number, seed) in crate::tar::seeds().into_iter().enumerate() {
+        for target in ["tar", "tar_backup"] {
+            write(corpus, target, &number.to_string(), &seed)?;
+        }
+    }
     Ok(())
 }
 

@@ -65,7 +65,9 @@ pub(super) fn report(found: &CheckReport, output: &Output) -> anyhow::Result<Out
 }
 
 fn print(finding: &Finding, output: &Output) -> anyhow::Result<()> {
-    let rule = finding.rule.map(|rule| format!(" (format rule {rule})")).unwrap_or_default();
+    // Most messages name it themselves.
+    let rule = finding.rule.map(|rule| format!(" (format rule {rule})")).filter(|rule| !finding.message.contains(rule));
+    let rule = rule.unwrap_or_default();
     let object = finding.object.map(|object| object.to_string()).filter(|object| !finding.message.contains(object));
     let object = object.map(|object| format!("{object}: ")).unwrap_or_default();
     output.line(format_args!("damaged: {object}{}{rule}", shown(finding.message.as_bytes())))?;

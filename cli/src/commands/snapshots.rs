@@ -2,7 +2,7 @@
 
 use super::filter::SnapshotFilter;
 use crate::context::Context;
-use crate::exit::Outcome;
+use crate::exit::{self, Outcome};
 use crate::names::{put_paths, shown};
 use crate::output::Output;
 use crate::table::{Column, Table, terminal_width};
@@ -52,7 +52,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
 pub(crate) fn report_problems(problems: &[Error], output: &Output) -> Outcome {
     problems.iter().for_each(|problem| output.warn(problem));
     match problems.iter().any(|problem| problem.kind() == ErrorKind::Damaged) {
-        true => Outcome::DamageFound,
+        true => {
+            output.note(exit::DAMAGED);
+            Outcome::DamageFound
+        }
         false => Outcome::of_items_failed(problems.len() as u64),
     }
 }

@@ -48,7 +48,7 @@ impl Footer {
         let (group_count, reserved) = (reader.u32()?, reader.u32()?);
         let frames_fit = (1..=FRAMES_LENGTH_MAX).contains(&(footer.frames_length as usize));
         if reserved != 0 || !frames_fit || footer.tables_length as usize > TABLES_LENGTH_MAX {
-            return Err(Error::rule("PACK-1", format!("{footer:?}, reserved field {reserved}")));
+            return Err(Error::rule("PACK-1", "its end is no footer of a pack: it was cut off or changed"));
         }
         if group_count as usize != footer.group_count() {
             return Err(Error::rule("PACK-2", format!("{group_count} groups for {} bytes", footer.frames_length)));

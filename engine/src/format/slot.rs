@@ -167,7 +167,13 @@ impl Slot {
         let salt: [u8; 32] = reader.array()?;
         let allowed = if kind == 1 { cost.is_allowed() } else { cost == NO_COST && salt == [0; 32] };
         if !allowed {
-            return Err(Error::rule("SLOT-4", format!("the slot asks for {cost:?}")));
+            return Err(Error::rule(
+                "SLOT-4",
+                format!(
+                    "the slot asks Argon2id for {} KiB, {} passes and {} lanes, which is not allowed",
+                    cost.memory_kib, cost.passes, cost.lanes
+                ),
+            ));
         }
         let credential = CredentialId(reader.array()?);
         let pin = reader.array()?;

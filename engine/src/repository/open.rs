@@ -23,23 +23,47 @@ impl Repository {
     pub fn open(backend: Arc<dyn Backend>, runtime: Runtime, key: &Key, settings: Settings) -> Result<Self> {
         let configs = backend.list_sorted(ObjectKind::Config)?;
         let Some(newest) = configs.last() else {
-            let message = format!("{}: there is no repository here; make one with `init`, or correct the place", backend.describe());
-            return Err(Error::new(ErrorKind::NoRepository, message));
+            return Err(without_config(&*backend)?);
         };
         let config_bytes = backend.get(&newest.name, newest.name.kind().size_max())?;
-        let claimed = Header::decode(&newest.name, config_bytes.len() as u64, &config_bytes).map_err(|error| error.context(newest.name))?;
+        let unusable = |error: Error| match error.kind() {
+            ErrorKind::Damaged => {
+                error.context("the config is damaged, without which nothing can be opened; bring it back from a copy of the repository")
+            }
+            _ => error,
+        };
+        let claimed = Header::decode(&newest.name, config_bytes.len() as u64, &config_bytes);
+        let claimed = claimed.map_err(|error| unusable(error.context(newest.name)))?;
         let (credential, slot) = open_slot(&*backend, key, &claimed.repository, settings.known_admins.as_deref())?;
 
         let mut trust = Trust { repository: Some(claimed.repository), admin_key: Some(credential.admin_key), revoked: Vec::new() };
-        let opened = Opened::check(&newest.name, &config_bytes, &trust)?;
+        let opened = Opened::check(&newest.name, &config_bytes, &trust).map_err(unusable)?;
         let generation = newest.name.number();
-        let config = Config::decode(generation, opened.body, Some(&credential.admin_key)).map_err(|error| error.context(newest.name))?;
+        let config = Config::decode(generation, opened.body, Some(&credential.admin_key));
+        let config = config.map_err(|error| unusable(error.context(newest.name)))?;
         if generation > 1 {
             check_predecessor(&*backend, &configs, generation, &config, &trust)?;
         }
         trust.revoked.clone_from(&config.revoked);
         Ok(Self::assemble(backend, runtime, credential, config, claimed.repository, generation, settings).opened_by(slot))
     }
+}
+
+/// No session begins before there is a config, and configs are never deleted. A key slot alone may be what an interrupted `init` left.
+fn without_config(backend: &dyn Backend) -> Result<Error> {
+    let place = backend.describe();
+    for kind in [ObjectKind::Session, ObjectKind::Snapshot] {
+        if let Some(object) = backend.list_sorted(kind)?.first() {
+            let message = format!(
+                "{place}: the config objects are gone, while others are there (as {}); bring the folder `config` back from a copy of the \
+                 repository. Make no new repository here: its keys would open nothing of this one",
+                object.name
+            );
+            return Ok(Error::new(ErrorKind::Damaged, message));
+        }
+    }
+    let message = format!("{place}: there is no repository here; make one with `init`, or correct the place");
+    Ok(Error::new(ErrorKind::NoRepository, message))
 }
 
 /// The generation before must be there, be admin's, and end in the hash that this one names (CFG-2).
@@ -63,6 +87,14 @@ fn open_slot(backend: &dyn Backend, key: &Key, repository: &RepositoryId, known_
     for object in backend.list_sorted(ObjectKind::Slot)? {
         slots.entry(object.name.id()).or_default().insert(0, object.name);
     }
+    if slots.is_empty() {
+        let message = format!(
+            "{}: there is no key slot any more, without which nothing can be opened; bring the folder `keys` back from a copy of the \
+             repository",
+            backend.describe()
+        );
+        return Err(Error::new(ErrorKind::Damaged, message));
+    }
     let mut attempt = Attempt { backend, key, repository, refused: Vec::new() };
     let mut first_problem = None;
     for depth in 0..slots.values().map(Vec::len).max().unwrap_or(0) {
@@ -85,14 +117,22 @@ fn open_slot(backend: &dyn Backend, key: &Key, repository: &RepositoryId, known_
             }
         }
     }
-    Err(first_problem.unwrap_or_else(|| {
-        let what = match key {
-            Key::Passphrase(_) => "the passphrase is wrong",
-            Key::KeyFile(_) => "the key file does not belong to this repository",
-            Key::Command(_) => "the key that the command printed does not belong to this repository",
-        };
-        Error::new(ErrorKind::Unauthorized, format!("{}: {what}: it opens no key slot", backend.describe()))
-    }))
+    if let Some(problem) = first_problem {
+        return Err(match problem.kind() {
+            ErrorKind::Damaged => problem.context(
+                "the key opens no key slot that is whole, and one is damaged, which may be its own; bring that back from a copy of the \
+                 repository, or use another passphrase or key",
+            ),
+            _ => problem,
+        });
+    }
+    let what = match key {
+        Key::Passphrase(_) => "the passphrase is wrong",
+        Key::KeyFile(_) => "the key file does not belong to this repository",
+        Key::Command(_) => "the key that the command printed does not belong to this repository",
+    };
+    let message = format!("{}: {what}: it opens no key slot; use another one, or correct which repository is meant", backend.describe());
+    Err(Error::new(ErrorKind::Unauthorized, message))
 }
 
 /// A key that is tried on slots.

@@ -379,7 +379,7 @@ impl<'a> Restore<'a> {
     }
 
     fn refused(&mut self, key: &Key, error: Error) -> Result<()> {
-        let error = self.tally.refusal(error)?;
+        let error = self.tally.refusal(error).map_err(|error| error.context(shown(key)))?;
         self.tally.item_failed(key, &error.to_string());
         self.failed.insert(key.clone());
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! The calling thread alone waits; the pool's tasks never do. Tokens bound the reads that are in memory.
 
-use super::tally::Tally;
+use super::tally::{Tally, shown};
 use super::window::{Item, Limits, Read, Use, Way, for_each_read};
 use crate::backend::ObjectName;
 use crate::destination::Folder;
@@ -219,7 +219,7 @@ impl<'a> Scatter<'a> {
     }
 
     fn refused(&self, item: &Item, error: Error) -> Result<()> {
-        let error = self.tally.refusal(error)?;
+        let error = self.tally.refusal(error).map_err(|error| error.context(shown(&item.entry.key)))?;
         if item.fail() {
             self.tally.item_failed(&item.entry.key, &error.to_string());
         }

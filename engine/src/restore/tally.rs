@@ -85,8 +85,13 @@ impl<'a> Tally<'a> {
     pub(super) fn refusal(&self, error: Error) -> Result<Error> {
         use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
-        if matches!(source.map(std::io::Error::kind), Some(StorageFull | QuotaExceeded | ReadOnlyFilesystem)) {
-            return Err(error);
+        let advice = match source.map(std::io::Error::kind) {
+            Some(StorageFull | QuotaExceeded) => "the target is full; free some space there and restore again, which goes on from here",
+            Some(ReadOnlyFilesystem) => "the target is read-only; make it writable, or choose another one",
+            _ => "",
+        };
+        if !advice.is_empty() {
+            return Err(error.context(advice));
         }
         if error.kind() == ErrorKind::Damaged {
             // The entry itself makes no sense, for example a key that leads out of the target.

@@ -9,10 +9,12 @@ mod nodes;
 pub mod primitives;
 mod rewrite;
 mod seal;
+mod tar;
 
 pub use decode::{CredentialParts, Decoded, Piece, Reading};
 pub use nodes::{NodeValue, tree_leaf};
 pub use rewrite::Part;
+pub use tar::{TarFile, read_tar};
 
 use crate::error::{Error, Result};
 use crate::format::Trust;

@@ -89,6 +89,8 @@ impl LocalBackend {
         let backend = Self::at(path)?;
         match backend.folders.open(config) {
             Ok(_) => Ok(backend),
+            // It lost its config, which is said when it is opened: whoever takes it for nothing at all would make a new one.
+            Err(Errno::NOENT) if backend.folders.open(ObjectKind::Session.folder()).is_ok() => Ok(backend),
             // Others have a file of this name.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Err(absent(&format!("this is no repository (it has no folder `{config}`)"))),
             Err(error) => Err(read_error(format!("{}/{config}", path.display()), error)),
@@ -305,20 +307,39 @@ fn read_error(what: impl Display, error: Errno) -> Error {
             let what = format!("{what}: something that icecore did not write stands in its place; see what it is and remove it");
             Error::io(what, error.into()).with_kind(ErrorKind::Damaged)
         }
-        _ => Error::io(what, error.into()),
+        _ => io_error(what, error.into(), "this user may not read it; run as who may, or change its owner or mode"),
     }
 }
 
 fn write_error(what: impl Display, error: Errno) -> Error {
     match error {
-        Errno::ROFS | Errno::ACCESS | Errno::PERM => {
-            let what = format!("{what}: the repository folder is read-only for this user; make it writable, or write to another");
-            Error::io(what, error.into()).with_kind(ErrorKind::Unavailable)
-        }
         Errno::NOENT | Errno::EXIST => Error::io(what, error.into()).with_kind(ErrorKind::Unavailable),
-        Errno::NOSPC | Errno::DQUOT => Error::io(format!("{what}: free some space"), error.into()),
-        _ => read_error(what, error),
+        Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO => read_error(what, error),
+        _ => io_error(what, error.into(), READ_ONLY),
     }
+}
+
+const READ_ONLY: &str = "the repository folder is read-only for this user; make it writable, or write to another";
+
+/// An error of the file system with what to do about it; `not_permitted` where it is a matter of permissions.
+fn io_error(what: impl Display, error: io::Error, not_permitted: &str) -> Error {
+    let advice = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::ACCESS | Errno::PERM) => not_permitted,
+        Some(Errno::ROFS) => READ_ONLY,
+        Some(Errno::NOSPC) => "the repository's file system is full; free some space there and run it again, nothing is lost",
+        Some(Errno::DQUOT) => "the quota on the repository's file system is used up; raise it or free some space, and run it again",
+        Some(Errno::FBIG) => "the repository's file system, or a limit of this process (see ulimit -f), takes no files of this size",
+        Some(Errno::STALE) => "the network file system lost track of it; mount the repository anew and run it again",
+        Some(Errno::IO) => {
+            "the disk could not do it; look at the kernel's messages, and copy the repository to another disk while it can be read"
+        }
+        Some(Errno::NOTCONN | Errno::TIMEDOUT | Errno::HOSTDOWN | Errno::NETUNREACH) => {
+            "the repository's file system does not answer; see that it is mounted and reachable, and run it again"
+        }
+        Some(Errno::MFILE | Errno::NFILE) => "too many files are open (see ulimit -n)",
+        _ => return Error::io(what, error),
+    };
+    Error::io(format!("{what}: {advice}"), error).with_kind(ErrorKind::Unavailable)
 }
 
 fn refuse_content(path: &Path, entries: std::fs::ReadDir) -> Result<()> {

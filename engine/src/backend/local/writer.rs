@@ -2,7 +2,7 @@
 
 use super::folders::{self, Folders};
 use super::temporary::Temporary;
-use super::{split, write_error};
+use super::{READ_ONLY, io_error, split, write_error};
 use crate::backend::{ObjectName, ObjectWriter};
 use crate::error::{Error, ErrorKind, Result};
 use rustix::fs::Advice;
@@ -85,7 +85,7 @@ impl ObjectWriter for LocalWriter<'_> {
         self.check()?;
         if let Err(error) = self.temporary.file.write_all(bytes) {
             self.poisoned = true;
-            return Err(Error::io(format!("{}: writing", self.name), error).with_kind(ErrorKind::Unavailable));
+            return Err(io_error(self.name, error, READ_ONLY).with_kind(ErrorKind::Unavailable));
         }
         self.written_bytes += bytes.len() as u64;
         self.start_write_back();
@@ -95,7 +95,7 @@ impl ObjectWriter for LocalWriter<'_> {
     fn finish(mut self: Box<Self>) -> Result<()> {
         self.check()?;
         let synced = self.temporary.file.sync_all();
-        synced.map_err(|error| Error::io(format!("{}: fsync", self.name), error).with_kind(ErrorKind::Unavailable))?;
+        synced.map_err(|error| io_error(format_args!("{}: fsync", self.name), error, READ_ONLY).with_kind(ErrorKind::Unavailable))?;
         self.publish()
     }
 }
