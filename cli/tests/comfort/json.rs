@@ -131,13 +131,12 @@ fn what_is_printed_is_what_the_schemas_say() {
     let backup = slots.iter().find(|line| line["roles"] == serde_json::json!(["backup"])).unwrap()["id"].as_str().unwrap().to_owned();
     examiner.run(0, &["key", "remove", &backup]);
 
-    let mut packs: Vec<_> = walk(&examiner.home.path("r/packs"));
-    packs.sort_by_key(|pack| pack.metadata().unwrap().len());
-    let pack = packs.pop().unwrap();
-    fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
-    let mut bytes = fs::read(&pack).unwrap();
-    bytes[100] ^= 1;
-    fs::write(&pack, bytes).unwrap();
+    for pack in walk(&examiner.home.path("r/packs")) {
+        fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
+        let mut bytes = fs::read(&pack).unwrap();
+        bytes[100] ^= 1;
+        fs::write(&pack, bytes).unwrap();
+    }
     examiner.run(14, &["scrub"]);
     examiner.run(14, &["restore", "latest", "--target", "back2"]);
 
