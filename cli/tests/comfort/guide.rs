@@ -38,6 +38,37 @@ fn home() -> (tempfile::TempDir, PathBuf) {
     (home, programs)
 }
 
+/// Runs shell commands, each of which has to succeed.
+fn run(commands: &str, home: &Path, programs: &Path) {
+    let mut shell = Command::new("bash");
+    shell.args(["-euxo", "pipefail", "-c", commands]).env_clear().env("HOME", home).current_dir(home);
+    shell.env("PATH", format!("{}:/usr/bin:/bin", programs.display()));
+    let output = shell.output().unwrap();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success(), "{commands}\n{said}");
+}
+
+/// The tour of the README and its sections on keys, in one shell: what one block exports the next one uses. What to do with damage is run in
+/// `repair.rs`, the second reader in `tests/tests/second_reader.rs`.
+#[test]
+fn the_tour_can_be_followed() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let section = |from: &str, to: &str| {
+        let section = page.split_once(from).unwrap().1;
+        blocks(section.split_once(to).unwrap().0)
+    };
+    let mut tour = section("\n## Five minutes of use\n", "\n### When damage is found\n");
+    tour.retain(|block| !block.contains("icecore_reader.py"));
+    assert_eq!(tour.len(), 9);
+    tour.extend(section("\n### Keys that can do only what they must\n", "\n### Caches\n"));
+    let (home, programs) = home();
+    fs::write(programs.join("cargo"), "#!/bin/sh\ntest \"$*\" = 'install --locked --path cli'\n").unwrap();
+    fs::set_permissions(programs.join("cargo"), fs::Permissions::from_mode(0o755)).unwrap();
+    run(&tour.concat(), home.path(), &programs);
+    let changed = fs::read_to_string(home.path().join("icecore-tour/again/include/stdio.h")).unwrap();
+    assert!(changed.ends_with("/* changed */\n"));
+}
+
 #[test]
 fn the_guide_can_be_followed() {
     let page = fs::read_to_string(Path::new(DOCS).join("guide.md")).unwrap();
@@ -52,12 +83,7 @@ fn the_guide_can_be_followed() {
     fs::create_dir(home.path().join("Documents")).unwrap();
     fs::write(home.path().join("Documents/letter.txt"), "Dear Ann").unwrap();
     for block in blocks {
-        let mut shell = Command::new("bash");
-        shell.args(["-euxc", &block]).env_clear().env("HOME", home.path()).current_dir(home.path());
-        shell.env("PATH", format!("{}:/usr/bin:/bin", programs.display()));
-        let output = shell.output().unwrap();
-        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        assert!(output.status.success(), "{block}\n{said}");
+        run(&block, home.path(), &programs);
     }
     assert_eq!(fs::read(home.path().join("restored/Documents/letter.txt")).unwrap(), b"Dear Ann");
     assert_eq!(fs::read(home.path().join("slowly/Documents/letter.txt")).unwrap(), b"Dear Bob\n");
