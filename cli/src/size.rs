@@ -32,6 +32,15 @@ pub(crate) fn count(count: u64) -> String {
     text
 }
 
+/// A count of things, whose name is given for one of them: `1 pack`, `2 packs`, `2,000 entries`.
+pub(crate) fn counted(number: u64, thing: &str) -> String {
+    match (number, thing.strip_suffix('y')) {
+        (1, _) => format!("1 {thing}"),
+        (_, Some(stem)) => format!("{} {stem}ies", count(number)),
+        _ => format!("{} {thing}s", count(number)),
+    }
+}
+
 /// Reads `10M`, `1.5 GiB`, `4096`; units are binary.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
     let invalid = || format!("`{text}` is no size; write it as 4096, 10M or 1.5G (units of 1024)");
@@ -58,6 +67,12 @@ pub(crate) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_is_not_several() {
+        let told = [counted(0, "pack"), counted(1, "pack"), counted(1234, "pack"), counted(1, "entry"), counted(2, "entry")];
+        assert_eq!(told, ["0 packs", "1 pack", "1,234 packs", "1 entry", "2 entries"]);
+    }
 
     #[test]
     fn sizes_are_read_and_shown() {

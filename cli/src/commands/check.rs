@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::exit::Outcome;
 use crate::names::{path_of, put_paths, shown};
 use crate::output::Output;
-use crate::size::{bytes, count};
+use crate::size::{bytes, count, counted};
 use crate::time;
 use icecore::check::{CheckReport, Finding};
 use serde_json::json;
@@ -38,16 +38,17 @@ pub(super) fn report(found: &CheckReport, output: &Output) -> anyhow::Result<Out
         output.json("finding", as_json(finding))?;
     }
     let checked = format!(
-        "{} objects, {} packs among them, and {} snapshots checked, {} read in {}",
-        count(found.objects),
-        count(found.packs),
-        count(found.snapshots),
+        "{}, {} among them, and {} checked, {} read in {}",
+        counted(found.objects, "object"),
+        counted(found.packs, "pack"),
+        counted(found.snapshots, "snapshot"),
         bytes(found.bytes_read),
         time::duration(found.duration_ns)
     );
     match found.findings.len() {
         0 => output.report(format_args!("no damage found: {checked}"))?,
-        n => output.line(format_args!("DAMAGE: {n} findings; {checked}\nWhat is not named above can still be restored."))?,
+        n => output
+            .line(format_args!("DAMAGE: {}; {checked}\nWhat is not named above can still be restored.", counted(n as u64, "finding")))?,
     }
     let summary = json!({
         "findings": found.findings.len(),

@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::exit::Outcome;
 use crate::names::{path_of, shown};
 use crate::output::Output;
-use crate::size::{self, bytes, count};
+use crate::size::{self, bytes, count, counted};
 use crate::time;
 use clap::ValueEnum;
 use icecore::browse::{EntryType, FindQuery, FoundPath, FoundVersion};
@@ -115,7 +115,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         print_path(path, &known, output)?;
     }
     if found.paths.is_empty() {
-        output.note(format_args!("nothing found in {} snapshots", count(found.snapshots)));
+        output.note(format_args!("nothing found in {}", counted(found.snapshots, "snapshot")));
     }
     problems.extend(found.problems);
     let outcome = report_problems(&problems, output);

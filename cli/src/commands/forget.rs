@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::exit::{Outcome, usage};
 use crate::names::shown;
 use crate::output::Output;
-use crate::size::count;
+use crate::size::{count, counted};
 use crate::time;
 use icecore::id::{SnapshotId, to_hex};
 use icecore::repository::Repository;
@@ -139,7 +139,7 @@ fn name_of(snapshot: &PlannedSnapshot) -> String {
 
 fn print_summary(summary: &ForgetSummary, dropped: usize, is_dry_run: bool, output: &Output) -> anyhow::Result<()> {
     if is_dry_run {
-        output.report(format_args!("{} snapshots would be forgotten; nothing was changed", count(dropped as u64)))?;
+        output.report(format_args!("{} would be forgotten; nothing was changed", counted(dropped as u64, "snapshot")))?;
         return Ok(());
     }
     let before = match summary.withdrawn_before {
@@ -147,6 +147,6 @@ fn print_summary(summary: &ForgetSummary, dropped: usize, is_dry_run: bool, outp
         before => format!(", {} had been already", count(before)),
     };
     let advice = if dropped > 0 { "; `icecore gc` brings back the space that only they needed" } else { "" };
-    output.report(format_args!("{} snapshots forgotten{before}{advice}", count(summary.forgotten)))?;
+    output.report(format_args!("{} forgotten{before}{advice}", counted(summary.forgotten, "snapshot")))?;
     Ok(())
 }

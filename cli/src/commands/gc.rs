@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::exit::Outcome;
 use crate::names::shown;
 use crate::output::Output;
-use crate::size::{bytes, count};
+use crate::size::{bytes, count, counted};
 use crate::time;
 use icecore::gc::{GcOptions, GcPlan, GcSummary, OpenSession, PackGroup};
 use serde_json::{Value, json};
@@ -118,7 +118,7 @@ fn say_waiting(sessions: &[OpenSession], output: &Output) -> anyhow::Result<()> 
 }
 
 fn group(group: PackGroup) -> String {
-    format!("{} packs ({})", count(group.packs), bytes(group.bytes))
+    format!("{} ({})", counted(group.packs, "pack"), bytes(group.bytes))
 }
 
 fn group_as_json(group: PackGroup) -> Value {

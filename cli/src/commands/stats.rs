@@ -7,7 +7,7 @@ use super::snapshots::{report_problems, short_id};
 use crate::context::Context;
 use crate::exit::{Outcome, usage};
 use crate::names::shown;
-use crate::size::{bytes, count};
+use crate::size::{bytes, count, counted};
 use crate::table::{Column, Table, terminal_width};
 use crate::time;
 use icecore::check::Stats;
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     output.line(format_args!("entries    {}, {} files among them", count(stats.entries), count(stats.files)))?;
     output.line(format_args!("content    {}", bytes(stats.logical_bytes)))?;
     output.line(format_args!("unique     {} in {} chunks", bytes(stats.unique_bytes), count(stats.unique_chunks)))?;
-    output.line(format_args!("stored     {} in {} packs", bytes(stats.stored_bytes), count(stats.packs)))?;
+    output.line(format_args!("stored     {} in {}", bytes(stats.stored_bytes), counted(stats.packs, "pack")))?;
     if snapshot.is_none() {
         output.line(format_args!("objects    {}", count(stats.objects)))?;
     }
@@ -151,7 +151,7 @@ fn if_forgotten(ids: &[String], args: &Args, context: &Context) -> anyhow::Resul
     let freed = repository.stats_if_forgotten(&ids, &progress)?;
     drop(progress);
     output.line(format_args!("snapshots  {}", count(freed.snapshots)))?;
-    output.line(format_args!("freed      {} in {} frames that nothing else needs", bytes(freed.bytes), count(freed.frames)))?;
+    output.line(format_args!("freed      {} in {} that nothing else needs", bytes(freed.bytes), counted(freed.frames, "frame")))?;
     output.line(format_args!("in part    about {} of frames that others need, too", bytes(freed.bytes_in_part)))?;
     let outcome = report_problems(&problems, output);
     let summary = json!({
