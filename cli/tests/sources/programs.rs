@@ -142,7 +142,8 @@ fn postgresql() {
     // The archive says nothing of the folder itself, and the server wants it for its own.
     let cluster = folder_for_server(&home, "cluster");
     fs::set_permissions(&cluster, PermissionsExt::from_mode(0o700)).unwrap();
-    home.run(0, &["restore", "latest", "--target", "cluster"]);
+    // PostgreSQL names the user `postgres` whoever runs the server; the numbers are true.
+    home.run(0, &["restore", "latest", "--target", "cluster", "--numeric-owner"]);
     fs::set_permissions(&cluster, PermissionsExt::from_mode(0o700)).unwrap();
     if geteuid().is_root() {
         chown(&cluster, Some(NOBODY), Some(NOBODY)).unwrap();
