@@ -70,7 +70,7 @@ fn a_full_disk_ends_backup_and_gc_and_harms_nothing() {
         disk.resize(20_000);
     }
     home.run(0, &with(&["gc"]), &[]);
-    home.run(0, &with(&["scrub"]), &["no damage found", "1 snapshots"]);
+    home.run(0, &with(&["scrub"]), &["no damage found", "1 snapshot "]);
     home.run(0, &with(&["restore", "latest", "--target", "t"]), &[]);
     assert_eq!(home.restored("t"), 45);
 }
