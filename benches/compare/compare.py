@@ -50,9 +50,20 @@ def choose_tools(names: str) -> list:
     return [known[name] for name in asked if name not in absent]
 
 
+def states_of(name: str, work: Path) -> list:
+    return [work / "corpora" / name / str(number) for number in range(len(corpora.prepare(name, work)))]
+
+
+def described(name: str, work: Path) -> list:
+    """What the states of a corpus hold; found out once."""
+    known = work / "corpora" / name / "described.json"
+    if not known.exists():
+        known.write_text(json.dumps(report.described(corpora.prepare(name, work), states_of(name, work))))
+    return json.loads(known.read_text())
+
+
 def compare(name: str, work: Path, programs: list, count: int) -> dict:
-    labels = corpora.prepare(name, work)
-    states = [work / "corpora" / name / str(number) for number in range(len(labels))]
+    states = states_of(name, work)
     date = datetime.datetime.now(datetime.timezone.utc)
     stem = f"{name}-{commit()}-{date:%Y%m%dT%H%M%SZ}"
     results = work / "results"
@@ -68,7 +79,7 @@ def compare(name: str, work: Path, programs: list, count: int) -> dict:
         "machine": host,
         "versions": {tool.name: tool.version() for tool in programs},
         "settings": {tool.name: tool.settings for tool in programs},
-        "states": report.described(labels, states),
+        "states": described(name, work),
         "rounds_count": count,
         "restored": {tool.name: report.restored_as(figures, tool.name) for tool in programs},
         "medians": report.medians(figures),
@@ -104,4 +115,5 @@ def main() -> None:
         sys.exit(f"icecore did not bring everything back: {', '.join(failed)}")
 
 
-main()
+if __name__ == "__main__":
+    main()
