@@ -1,10 +1,12 @@
-//! The contract suite for backends, and backends that count, fail and lie. For this project and for authors of backends.
+//! The contract suite for backends, and backends that count, fail, lie and ask. For this project and for authors of backends.
 
 pub mod contract;
 mod faulty;
+mod hooked;
 mod recording;
 
 pub use faulty::FaultyBackend;
+pub use hooked::{Call, HookedBackend};
 pub use recording::{Count, RecordingBackend};
 
 /// What is asked of a backend, for counting and for failing.

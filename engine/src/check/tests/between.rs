@@ -1,11 +1,9 @@
 //! What only shows between objects, entries, or moments.
 
 use super::*;
-use crate::backend::{ObjectInfo, ObjectWriter};
+use crate::backend::testing::{HookedBackend, Operation};
 use crate::format::refs::{RefsNode, Usage, decode_refs_node, encode_refs_leaf};
 use crate::testing::{Keys, Part};
-use parking_lot::Mutex;
-use std::fmt;
 
 /// The repository written anew, its pieces changed beneath their seals.
 fn rewritten(fixture: &Fixture, change: &mut dyn FnMut(Part, &mut Vec<u8>)) -> Repository {
@@ -96,56 +94,6 @@ fn a_withdrawal_must_name_the_session_of_its_snapshot() {
     assert_eq!(fixture.repository.snapshots().unwrap().len(), 2);
 }
 
-/// What is done the first time that a kind is listed.
-type Deed = Box<dyn FnOnce() + Send>;
-
-/// Does something right after the first listing of each kind.
-struct Meanwhile {
-    inner: MemoryBackend,
-    deeds: Mutex<BTreeMap<ObjectKind, Deed>>,
-}
-
-impl fmt::Debug for Meanwhile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Meanwhile")
-    }
-}
-
-impl Backend for Meanwhile {
-    fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
-        self.inner.create(name)
-    }
-
-    fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
-        self.inner.get_range(name, offset, length)
-    }
-
-    fn size(&self, name: &ObjectName) -> Result<u64> {
-        self.inner.size(name)
-    }
-
-    fn list(
-        &self,
-        kind: ObjectKind,
-        visit: &mut dyn FnMut(ObjectInfo) -> Result<()>,
-        stranger: &mut dyn FnMut(&str) -> Result<()>,
-    ) -> Result<()> {
-        self.inner.list(kind, visit, stranger)?;
-        if let Some(deed) = self.deeds.lock().remove(&kind) {
-            deed();
-        }
-        Ok(())
-    }
-
-    fn delete(&self, name: &ObjectName) -> Result<()> {
-        self.inner.delete(name)
-    }
-
-    fn describe(&self) -> String {
-        "a backend where something happens meanwhile".into()
-    }
-}
-
 /// A whole backup, or the forgetting of a snapshot together with the garbage collection that removes it, between any two listings of a check.
 #[test]
 fn what_is_published_or_forgotten_between_two_listings_is_no_finding() {
@@ -155,8 +103,7 @@ fn what_is_published_or_forgotten_between_two_listings_is_no_finding() {
             let other = opened(Arc::new(fixture.backend.clone()));
             let happened = Arc::new(AtomicBool::new(false));
             let happens = Arc::clone(&happened);
-            let deed: Deed = Box::new(move || {
-                happens.store(true, Ordering::Relaxed);
+            let deed = move || {
                 if forgets {
                     let oldest = other.snapshots().unwrap()[0].id;
                     other.forget(&[oldest], &Silent).unwrap();
@@ -165,11 +112,22 @@ fn what_is_published_or_forgotten_between_two_listings_is_no_finding() {
                     let stream = std::io::Cursor::new(noise(77, 20 << 10));
                     other.backup_stream("late", Box::new(stream), &BackupOptions::new("late"), &Silent).unwrap();
                 }
+            };
+            // Armed once the repository is open, which lists, too.
+            let is_armed = Arc::new(AtomicBool::new(false));
+            let backend = HookedBackend::new(Arc::new(fixture.backend.clone()), {
+                let is_armed = Arc::clone(&is_armed);
+                move |call| {
+                    let is_listed = call.operation == Operation::List && call.kind == kind && call.is_done;
+                    if is_listed && is_armed.swap(false, Ordering::Relaxed) {
+                        happens.store(true, Ordering::Relaxed);
+                        deed();
+                    }
+                    Ok(())
+                }
             });
-            let backend = Meanwhile { inner: fixture.backend.clone(), deeds: Mutex::default() };
-            let backend = Arc::new(backend);
-            let repository = opened(backend.clone());
-            backend.deeds.lock().insert(kind, deed);
+            let repository = opened(Arc::new(backend));
+            is_armed.store(true, Ordering::Relaxed);
             let report = repository.check(&Silent).unwrap();
             assert!(happened.load(Ordering::Relaxed), "{kind:?} is listed");
             assert!(report.findings.is_empty(), "{kind:?}, forgets {forgets}: {:#?}", report.findings);

@@ -2,86 +2,28 @@
 
 use super::fixture::{Fixture, backup_state};
 use super::{GcOptions, all, gc, gc_all};
-use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
+use crate::backend::MemoryBackend;
+use crate::backend::testing::{HookedBackend, Operation};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Silent;
 use crate::repository::Repository;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Lets so many operations through; after them none is answered any more, as for a process that was killed.
-#[derive(Debug)]
-struct Stopping {
-    inner: Arc<dyn Backend>,
-    left: AtomicU64,
-    /// The last operation is done, and its answer is lost.
-    does_last: bool,
-}
-
-impl Stopping {
-    fn run<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Lets so many changes through; after them none is answered any more, as for a process that was killed. Where it `does_last`, the last one is
+/// done and its answer is lost. Reading changes nothing: a stop there is one at the next change.
+fn stopping(inner: MemoryBackend, changes: u64, does_last: bool) -> HookedBackend {
+    let left = AtomicU64::new(changes);
+    HookedBackend::new(Arc::new(inner), move |call| {
         let stopped = || Error::new(ErrorKind::Unavailable, "the process was stopped");
-        match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) {
-            Ok(1) if self.does_last => work().and_then(|_| Err(stopped())),
-            Ok(_) => work(),
-            Err(_) => Err(stopped()),
+        match (call.operation, call.is_done) {
+            (Operation::Finish | Operation::Delete, false) => {
+                left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).map(drop).map_err(|_| stopped())
+            }
+            (Operation::Finish | Operation::Delete, true) if does_last && left.load(Ordering::Relaxed) == 0 => Err(stopped()),
+            _ => Ok(()),
         }
-    }
-}
-
-impl Backend for Stopping {
-    fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
-        Ok(Box::new(StoppingWriter { backend: self, inner: self.inner.create(name)? }))
-    }
-
-    fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
-        // Reading changes nothing: a stop there is one at the next change.
-        self.inner.get_range(name, offset, length)
-    }
-
-    fn size(&self, name: &ObjectName) -> Result<u64> {
-        self.inner.size(name)
-    }
-
-    fn list(
-        &self,
-        kind: ObjectKind,
-        visit: &mut dyn FnMut(ObjectInfo) -> Result<()>,
-        stranger: &mut dyn FnMut(&str) -> Result<()>,
-    ) -> Result<()> {
-        self.inner.list(kind, visit, stranger)
-    }
-
-    fn delete(&self, name: &ObjectName) -> Result<()> {
-        self.run(|| self.inner.delete(name))
-    }
-
-    fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
-        self.inner.hold(name)
-    }
-
-    fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
-        self.inner.is_held(name)
-    }
-
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-}
-
-struct StoppingWriter<'a> {
-    backend: &'a Stopping,
-    inner: Box<dyn ObjectWriter + 'a>,
-}
-
-impl ObjectWriter for StoppingWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.inner.write(bytes)
-    }
-
-    fn finish(self: Box<Self>) -> Result<()> {
-        self.backend.run(|| self.inner.finish())
-    }
+    })
 }
 
 /// Runs `work` on copies of the fixture, stopped at the first, the second, ... change that it makes, until it gets through; then looks.
@@ -90,7 +32,7 @@ fn at_every_change(start: &Fixture, work: impl Fn(&Repository) -> Result<()>, lo
         let mut is_through = false;
         for does_last in [false, true] {
             let mut fixture = start.copy();
-            let backend = Stopping { inner: Arc::new(fixture.backend.clone()), left: AtomicU64::new(changes), does_last };
+            let backend = stopping(fixture.backend.clone(), changes, does_last);
             let handle = fixture.handle_through(Arc::new(backend), 1000 + changes);
             is_through = work(&handle).is_ok();
             drop(handle);

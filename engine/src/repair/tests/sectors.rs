@@ -1,48 +1,14 @@
 //! A disk that cannot read some bytes any more.
 
 use super::*;
-use crate::backend::{ObjectInfo, ObjectWriter};
+use crate::backend::testing::HookedBackend;
 
 /// Fails to read one byte of one object.
-#[derive(Debug)]
-struct BadSector {
-    inner: MemoryBackend,
-    object: ObjectName,
-    at: u64,
-}
-
-impl Backend for BadSector {
-    fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
-        self.inner.create(name)
-    }
-
-    fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
-        match *name == self.object && (offset..offset + length as u64).contains(&self.at) {
-            true => Err(Error::new(ErrorKind::Unavailable, format!("{name}: input/output error"))),
-            false => self.inner.get_range(name, offset, length),
-        }
-    }
-
-    fn size(&self, name: &ObjectName) -> Result<u64> {
-        self.inner.size(name)
-    }
-
-    fn list(
-        &self,
-        kind: ObjectKind,
-        visit: &mut dyn FnMut(ObjectInfo) -> Result<()>,
-        stranger: &mut dyn FnMut(&str) -> Result<()>,
-    ) -> Result<()> {
-        self.inner.list(kind, visit, stranger)
-    }
-
-    fn delete(&self, name: &ObjectName) -> Result<()> {
-        self.inner.delete(name)
-    }
-
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
+fn bad_sector(inner: MemoryBackend, object: ObjectName, at: u64) -> HookedBackend {
+    HookedBackend::new(Arc::new(inner), move |call| match call.name == Some(object) && call.range.contains(&at) {
+        true => Err(Error::new(ErrorKind::Unavailable, format!("{object}: input/output error"))),
+        false => Ok(()),
+    })
 }
 
 #[test]
@@ -52,9 +18,8 @@ fn only_the_frames_that_cannot_be_read_are_lost() {
     let (size, whole) = (fixture.backend.size(&object).unwrap(), fixture.objects());
     for (at, frames_lost) in [(20_000, 1), (size - 700, 0)] {
         fixture.reset(&whole);
-        let inner = fixture.backend.clone();
         let key = Key::KeyFile(Secret::new([5; 32]));
-        let backend = Arc::new(BadSector { inner, object, at });
+        let backend = Arc::new(bad_sector(fixture.backend.clone(), object, at));
         fixture.repository = Repository::open(backend, Runtime::seeded(at, NOW, 2), &key, Settings::default()).unwrap();
         let hurt = fixture.hurt();
         let summary = fixture.repair();

@@ -52,61 +52,20 @@ fn stopped_at_any_write_nobody_is_locked_out_and_the_next_run_finishes() {
 }
 
 /// Does something before the nth object is begun.
-#[derive(Debug)]
-struct Interrupted {
-    inner: MemoryBackend,
-    left: AtomicU64,
-    happens: parking_lot::Mutex<Option<Happens>>,
-}
-
-struct Happens(Box<dyn FnOnce() + Send>);
-
-impl std::fmt::Debug for Happens {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Happens")
-    }
-}
-
-impl Backend for Interrupted {
-    fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let happens = self.happens.lock().take();
-            (happens.expect("it happens once").0)();
+fn interrupted(backend: &MemoryBackend, at: u64, meanwhile: impl FnOnce() + Send + 'static) -> Arc<HookedBackend> {
+    let (left, happens) = (AtomicU64::new(at), parking_lot::Mutex::new(Some(meanwhile)));
+    Arc::new(HookedBackend::new(Arc::new(backend.clone()), move |call| {
+        if call.operation == Operation::Create && !call.is_done && left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let happens = happens.lock().take();
+            happens.expect("it happens once")();
         }
-        self.inner.create(name)
-    }
-
-    fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
-        self.inner.get_range(name, offset, length)
-    }
-
-    fn size(&self, name: &ObjectName) -> Result<u64> {
-        self.inner.size(name)
-    }
-
-    fn list(
-        &self,
-        kind: ObjectKind,
-        visit: &mut dyn FnMut(ObjectInfo) -> Result<()>,
-        stranger: &mut dyn FnMut(&str) -> Result<()>,
-    ) -> Result<()> {
-        self.inner.list(kind, visit, stranger)
-    }
-
-    fn delete(&self, name: &ObjectName) -> Result<()> {
-        self.inner.delete(name)
-    }
-
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
+        Ok(())
+    }))
 }
 
 /// Key 1 rotates; before its write `at`, `meanwhile` happens.
 fn rotate_interrupted(backend: &MemoryBackend, at: u64, meanwhile: impl FnOnce() + Send + 'static) -> Result<()> {
-    let happens = parking_lot::Mutex::new(Some(Happens(Box::new(meanwhile))));
-    let interrupted = Interrupted { inner: backend.clone(), left: AtomicU64::new(at), happens };
-    rotate(&Repository::open(Arc::new(interrupted), runtime(), &key(1), Settings::default()).unwrap(), None)
+    rotate(&Repository::open(interrupted(backend, at, meanwhile), runtime(), &key(1), Settings::default()).unwrap(), None)
 }
 
 #[test]
@@ -164,9 +123,8 @@ fn a_slot_added_during_a_rotation_holds_the_new_keys_or_is_not_there() {
     let backend = MemoryBackend::new();
     create(&backend);
     let other = open(&backend, &key(1));
-    let happens = parking_lot::Mutex::new(Some(Happens(Box::new(move || rotate(&other, None).unwrap()))));
-    let interrupted = Interrupted { inner: backend.clone(), left: AtomicU64::new(1), happens };
-    let admin = Repository::open(Arc::new(interrupted), runtime(), &key(1), Settings::default()).unwrap();
+    let interrupted = interrupted(&backend, 1, move || rotate(&other, None).unwrap());
+    let admin = Repository::open(interrupted, runtime(), &key(1), Settings::default()).unwrap();
     let new = NewSlot::new(SlotHolder::Key(key(2)), EVERYTHING);
     assert_eq!(admin.add_slot(&new).unwrap_err().kind(), ErrorKind::Busy);
     assert_eq!(admin.slots().unwrap().0.len(), 1);

@@ -3,8 +3,8 @@
 mod meetings;
 
 use super::*;
-use crate::backend::testing::{FaultyBackend, Operation};
-use crate::backend::{Backend, MemoryBackend, ObjectInfo, ObjectWriter};
+use crate::backend::testing::{FaultyBackend, HookedBackend, Operation};
+use crate::backend::{Backend, MemoryBackend};
 use crate::backup::BackupOptions;
 use crate::check::scrub_keyless;
 use crate::crypto::{PassphraseCost, public_key_of};
