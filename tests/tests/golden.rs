@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 /// Every folder below `format-spec/golden` must be here: none is forgotten, none is added in silence.
-const GOLDEN: [&str; 1] = ["version-1"];
+const GOLDEN: [&str; 2] = ["version-1", "version-1-collected"];
 
 fn golden(name: &str) -> PathBuf {
     reader::project().join("format-spec/golden").join(name)
@@ -42,6 +42,14 @@ fn all_golden_repositories_are_known() {
     let mut names: Vec<_> = fs::read_dir(golden("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     assert_eq!(names, GOLDEN);
+}
+
+#[test]
+fn the_collected_one_holds_what_collections_leave() {
+    for kind in ["epochs", "withdrawn", "relocations"] {
+        let objects = fs::read_dir(golden("version-1-collected/repository").join(kind)).unwrap().count();
+        assert!(objects > 0, "{kind}");
+    }
 }
 
 #[test]

@@ -1,16 +1,21 @@
-//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER`.
+//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected]`.
 //!
-//! Done once for each form of the format; what is made is committed and never edited. Seeded, so that making it again shows whether bytes
-//! changed. FOLDER gets `repository/`, `passphrase` and `expected`, which lists the content of each snapshot.
+//! Done once for each form of the format; what is made is committed and never edited. Seeded: the same build makes the same bytes; another one may
+//! draw its random names in another order. FOLDER gets `repository/`, `passphrase` and `expected`, which lists the content of each snapshot. A `collected` one is what garbage
+//! collection leaves: an epoch, the marker of a forgotten snapshot, frames that were made anew, and relocations that lead to them.
 
 use icecore::backend::LocalBackend;
 use icecore::backup::BackupOptions;
+use icecore::format::config::CutMethod;
+use icecore::gc::GcOptions;
+use icecore::id::SnapshotId;
 use icecore::progress::Silent;
 use icecore::repository::{CreateOptions, Key, Repository, Settings};
 use icecore::runtime::{Runtime, Timestamp};
 use icecore::source::{Roots, SourceOptions};
 use icecore_tests::folders;
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::{env, fs};
@@ -21,13 +26,30 @@ const NOW: Timestamp = Timestamp { seconds: 1_795_521_600, nanoseconds: 0 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(env::args_os().nth(1).ok_or("name the folder to make")?);
+    let is_collected = match env::args().nth(2).as_deref() {
+        None => false,
+        Some("collected") => true,
+        Some(other) => return Err(format!("`{other}`: only `collected` is known").into()),
+    };
     fs::create_dir(&folder)?;
     fs::write(folder.join("passphrase"), format!("{PASSPHRASE}\n"))?;
     let mut options = CreateOptions::default();
     (options.pack_size, options.data_frame_size, options.meta_frame_size) = (64 << 10, 32 << 10, 8 << 10);
+    if is_collected {
+        // Many chunks in a frame, so that it can be used in part.
+        options.data_frame_size = 8 << 10;
+        options.cut = CutMethod::Content { min: 512, average: 1024, max: 4096 };
+    }
     let backend = Arc::new(LocalBackend::create(folder.join("repository"))?);
     let key = Key::passphrase(PASSPHRASE)?;
     let repository = Repository::create(backend, Runtime::seeded(1, NOW, 2), &key, &options, Settings::default().with_label("golden"))?;
+    let expected = if is_collected { collected(&repository)? } else { states(&repository)? };
+    fs::write(folder.join("expected"), expected)?;
+    Ok(())
+}
+
+/// Two states of a folder, and a stream.
+fn states(repository: &Repository) -> Result<String, Box<dyn std::error::Error>> {
     let mut expected = String::new();
     for state in 0..2 {
         let source = tempfile::tempdir()?;
@@ -42,12 +64,39 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             writeln!(expected, "{snapshot}\t{}\t{facts}", String::from_utf8_lossy(&name))?;
         }
     }
-    let stream = std::io::Cursor::new(folders::noise(9, 200_000));
+    stream(repository, folders::noise(9, 200_000), &mut expected)?;
+    Ok(expected)
+}
+
+/// Two streams that have a few chunks here and there in common with a third one, which is forgotten and collected.
+fn collected(repository: &Repository) -> Result<String, Box<dyn std::error::Error>> {
+    const LENGTH: usize = 60_000;
+    const STRETCH: usize = 10_000;
+    let common = folders::noise(20, LENGTH);
+    let variant = |seed, kept: Range<usize>| {
+        let own = folders::noise(seed, LENGTH);
+        (0..LENGTH).map(|at| if kept.contains(&(at % STRETCH)) { common[at] } else { own[at] }).collect()
+    };
+    let forgotten = stream(repository, common.clone(), &mut String::new())?;
+    let mut expected = String::new();
+    stream(repository, variant(21, 0..2000), &mut expected)?;
+    stream(repository, variant(22, 2000..5500), &mut expected)?;
+    repository.forget(&[forgotten], &Silent)?;
+    let mut options = GcOptions::default();
+    options.dead_percent_max = 0;
+    let summary = repository.gc(&options, &Silent)?;
+    match (summary.epoch, summary.frames_remade, summary.left.packs) {
+        (Some(_), 1.., 0) => Ok(expected),
+        _ => Err(format!("nothing was made anew: {summary:?}").into()),
+    }
+}
+
+fn stream(repository: &Repository, content: Vec<u8>, expected: &mut String) -> Result<SnapshotId, Box<dyn std::error::Error>> {
+    let (length, hash) = (content.len(), blake3::hash(&content));
     let mut backup = BackupOptions::new("stream");
     backup.time = Some(NOW);
-    let made = repository.backup_stream("stream", Box::new(stream), &backup, &Silent)?;
+    let made = repository.backup_stream("stream", Box::new(std::io::Cursor::new(content)), &backup, &Silent)?;
     let snapshot = made.snapshot.ok_or("no snapshot was made")?;
-    writeln!(expected, "{snapshot}\tstream\tfile of 200000 bytes, {}", blake3::hash(&folders::noise(9, 200_000)))?;
-    fs::write(folder.join("expected"), expected)?;
-    Ok(())
+    writeln!(expected, "{snapshot}\tstream\tfile of {length} bytes, {hash}")?;
+    Ok(snapshot)
 }
