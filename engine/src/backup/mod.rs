@@ -230,8 +230,7 @@ impl Repository {
                 Ok(summary)
             }
             Err(error) => {
-                // A close that fails leaves an open session, which garbage collection settles.
-                let _ = session.close(false, Vec::new());
+                session.give_up();
                 Err(error)
             }
         }

@@ -59,8 +59,7 @@ impl Repository {
                     salvaged.push(saved);
                 }
                 Err(error) => {
-                    // A close that fails leaves an open session, which garbage collection settles.
-                    let _ = session.close(false, Vec::new());
+                    session.give_up();
                     return Err(error);
                 }
             }

@@ -30,6 +30,8 @@ pub(crate) struct Session<'a> {
     epoch: u32,
     /// A beat found a newer config than the one that the session uses.
     has_newer_config: Arc<AtomicBool>,
+    /// A snapshot of this session may have become visible.
+    may_have_published: AtomicBool,
     /// Dropping it ends the beats.
     _beats: Sender<()>,
     /// Shows other processes on this machine at once whether this one lives.
@@ -69,7 +71,16 @@ impl<'a> Session<'a> {
         };
         let has_newer_config = Arc::default();
         let beats = start_beats(repository, record.id(), &has_newer_config)?;
-        Ok(Some(Self { repository, record: Arc::new(record), secret, epoch, has_newer_config, _beats: beats, _hold: hold }))
+        Ok(Some(Self {
+            repository,
+            record: Arc::new(record),
+            secret,
+            epoch,
+            has_newer_config,
+            may_have_published: AtomicBool::new(false),
+            _beats: beats,
+            _hold: hold,
+        }))
     }
 
     /// Its name.
@@ -132,6 +143,20 @@ impl<'a> Session<'a> {
         let message = "garbage collection took this backup for dead (it did not beat for 15 minutes), so its snapshot was taken back; \
                        run the backup again: what it stored is found again where it is still there";
         Err(Error::new(ErrorKind::Busy, message))
+    }
+
+    /// Notes that a snapshot of this session is about to become visible.
+    pub(crate) fn publishes(&self) {
+        self.may_have_published.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends it after a failure. Where a snapshot may have become visible the session stays open, as after a crash: garbage collection then
+    /// settles that snapshot (I3), which nobody can any more once `closed/` is there without its name.
+    pub(crate) fn give_up(self) {
+        if !self.may_have_published.load(Ordering::Relaxed) {
+            // A close that fails leaves an open session, too.
+            let _ = self.close(false, Vec::new());
+        }
     }
 
     /// Ends it, naming the snapshots that it published. A collector may have done so already.

@@ -142,8 +142,7 @@ impl Repository {
                 Ok(ids)
             }
             Err(error) => {
-                // What was published stays suspect; garbage collection settles it. The old snapshots count.
-                let _ = session.close(false, Vec::new());
+                session.give_up();
                 Err(error)
             }
         }

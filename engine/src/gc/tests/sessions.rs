@@ -2,11 +2,12 @@
 
 use super::fixture::{Fixture, NOW};
 use super::{GcOptions, gc};
+use crate::backend::testing::HookedBackend;
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::format::session::{BeatBody, SessionKind};
 use crate::progress::Silent;
-use crate::repository::{Repository, Session, Settings};
+use crate::repository::{Repository, Session, Settings, SnapshotState};
 use crate::runtime::{Runtime, StillClock};
 use std::sync::Arc;
 
@@ -197,6 +198,26 @@ fn withdrawals_are_cleaned_up_though_somebody_is_always_at_work() {
     assert!(!fixture.repository.has(&forgotten).unwrap());
     younger.close(true, Vec::new()).unwrap();
     fixture.assert_whole();
+}
+
+#[test]
+fn a_snapshot_whose_backup_failed_after_it_was_published_is_settled() {
+    let mut fixture = Fixture::with_states(0..2);
+    // The snapshot is there; whether the session was given up cannot be found out.
+    let backend = HookedBackend::new(Arc::new(fixture.backend.clone()), |call| match call.kind {
+        ObjectKind::Tombstone => Err(Error::new(ErrorKind::Unavailable, "the store does not answer")),
+        _ => Ok(()),
+    });
+    let handle = fixture.handle_through(Arc::new(backend), 5);
+    assert_eq!(super::fixture::backup_state(&handle, "daily", 2).unwrap_err().kind(), ErrorKind::Unavailable);
+    let known: Vec<_> = fixture.kept.iter().map(|kept| kept.id).collect();
+    let listed = fixture.repository.list_snapshots().unwrap().snapshots;
+    let published: Vec<_> = listed.into_iter().filter(|id| !known.contains(id)).collect();
+    assert_eq!((published.len(), gc(&fixture.repository).snapshots_settled), (1, published.clone()));
+    fixture.keep(published[0], 2);
+    fixture.assert_whole();
+    let states: Vec<_> = fixture.repository.snapshots().unwrap().into_iter().map(|snapshot| snapshot.state).collect();
+    assert_eq!(states, [SnapshotState::Closed; 3]);
 }
 
 #[test]
