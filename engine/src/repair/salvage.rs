@@ -123,7 +123,7 @@ impl Repository {
 
     /// The chunks in those frames that the snapshot names and that stand in packs which are not condemned, as far as its refs can be read.
     fn named_chunks<'a>(&'a self, reader: &'a FrameReader, snapshot: &Snapshot) -> Result<SnapshotChunks<'a>> {
-        let mut named = SnapshotChunks::new(self, reader);
+        let mut named = SnapshotChunks::new(self, reader, snapshot.header.refs_root);
         match self.walk_refs(reader, &snapshot.header.refs_root, |used| named.allow(&used).map(drop)) {
             Err(error) if !is_lost(&error) => Err(error),
             _ => Ok(named),

@@ -172,6 +172,8 @@ impl FrameReader {
                 .and_then(|frame| self.verified(&frame, kind, id, place.position).map(<[u8]>::to_vec));
             match bytes {
                 Ok(bytes) => return Ok(bytes),
+                // Of a pack that is gone more can be hoped for than of one that is damaged.
+                Err(error) if error.kind() == ErrorKind::NotFound => problem = Some(error),
                 Err(error) => problem = problem.or(Some(error)),
             }
         }
@@ -246,43 +248,68 @@ impl FrameCache {
 }
 
 /// The chunks that one snapshot may use: only those in frames that its refs name.
+///
+/// A pack that was condemned when the reader began may go while it reads (I7 holds only for those condemned later). What it held that is needed
+/// stands elsewhere by then (I8), so it is looked for again.
 #[derive(Debug)]
 pub(crate) struct SnapshotChunks<'a> {
     pub(crate) repository: &'a Repository,
     pub(crate) reader: &'a FrameReader,
-    /// One bit for each ordinal of the index.
-    allowed: Vec<u64>,
+    refs_root: ChunkId,
+    allowed: AllowedFrames,
+    later: Mutex<Option<Arc<Later>>>,
+}
+
+/// How often a chunk is looked for again whose pack is gone: each time takes a sweep in between.
+const LOOKS_MAX: usize = 8;
+
+/// What is found after packs were listed again.
+#[derive(Debug)]
+struct Later {
+    reader: FrameReader,
+    allowed: AllowedFrames,
+}
+
+/// Frames, one bit for each ordinal of an index.
+#[derive(Debug, Default)]
+struct AllowedFrames(Vec<u64>);
+
+impl AllowedFrames {
+    /// Allows a frame, or where it was re-made the frames in which its used chunks stand now; false where any of these is in no listed pack.
+    fn allow(&mut self, repository: &Repository, reader: &FrameReader, used: &FrameUse) -> Result<bool> {
+        if self.allow_standing(&reader.index, used.frame)? {
+            return Ok(true);
+        }
+        let instead = reader.instead_of(repository, used)?;
+        instead.uses.iter().try_for_each(|used| self.allow_standing(&reader.index, used.frame).map(drop))?;
+        Ok(instead.is_complete)
+    }
+
+    fn allow_standing(&mut self, index: &LookupIndex, frame: FrameId) -> Result<bool> {
+        let Some(ordinal) = index.ordinal_of(frame)? else { return Ok(false) };
+        let (word, bit) = (ordinal.get() as usize / 64, ordinal.get() % 64);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << bit;
+        Ok(true)
+    }
+
+    fn contain(&self, index: &LookupIndex, place: &ChunkPlace) -> Result<bool> {
+        let Some(ordinal) = index.ordinal_of(place.frame)? else { return Ok(false) };
+        Ok(self.0.get(ordinal.get() as usize / 64).is_some_and(|word| word >> (ordinal.get() % 64) & 1 == 1))
+    }
 }
 
 impl<'a> SnapshotChunks<'a> {
-    /// Nothing is allowed yet.
-    pub(crate) fn new(repository: &'a Repository, reader: &'a FrameReader) -> Self {
-        Self { repository, reader, allowed: Vec::new() }
+    /// For the snapshot with these refs. Nothing is allowed yet.
+    pub(crate) fn new(repository: &'a Repository, reader: &'a FrameReader, refs_root: ChunkId) -> Self {
+        Self { repository, reader, refs_root, allowed: AllowedFrames::default(), later: Mutex::default() }
     }
 
     /// Allows a frame, or where it was re-made the frames in which its used chunks stand now; false where any of these is in no listed pack.
     pub(crate) fn allow(&mut self, used: &FrameUse) -> Result<bool> {
-        if self.allow_standing(used.frame)? {
-            return Ok(true);
-        }
-        let instead = self.reader.instead_of(self.repository, used)?;
-        instead.uses.iter().try_for_each(|used| self.allow_standing(used.frame).map(drop))?;
-        Ok(instead.is_complete)
-    }
-
-    fn allow_standing(&mut self, frame: FrameId) -> Result<bool> {
-        let Some(ordinal) = self.reader.index.ordinal_of(frame)? else { return Ok(false) };
-        let (word, bit) = (ordinal.get() as usize / 64, ordinal.get() % 64);
-        if self.allowed.len() <= word {
-            self.allowed.resize(word + 1, 0);
-        }
-        self.allowed[word] |= 1 << bit;
-        Ok(true)
-    }
-
-    fn allows(&self, place: &ChunkPlace) -> Result<bool> {
-        let Some(ordinal) = self.reader.index.ordinal_of(place.frame)? else { return Ok(false) };
-        Ok(self.allowed.get(ordinal.get() as usize / 64).is_some_and(|word| word >> (ordinal.get() % 64) & 1 == 1))
+        self.allowed.allow(self.repository, self.reader, used)
     }
 
     /// A place of the chunk in a frame of the refs.
@@ -293,15 +320,37 @@ impl<'a> SnapshotChunks<'a> {
         let mut places = Vec::new();
         self.reader.index.for_each_place(id, |place| places.push(place))?;
         for place in places {
-            if self.allows(&place)? {
+            if self.allowed.contain(&self.reader.index, &place)? {
                 return Ok(place);
             }
         }
         Err(Error::new(ErrorKind::Damaged, format!("chunk {id} is in no frame that the snapshot's refs name; run check")))
     }
 
-    /// Reads a chunk from a frame of the refs.
+    /// Reads a chunk from a frame of the refs, wherever that stands by now.
     pub(crate) fn chunk(&self, kind: ChunkKind, id: &ChunkId) -> Result<Vec<u8>> {
-        self.reader.chunk(self.repository, kind, id, |place| self.allows(place))
+        let mut read = self.reader.chunk(self.repository, kind, id, |place| self.allowed.contain(&self.reader.index, place));
+        for look in 0..LOOKS_MAX {
+            if !read.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+                break;
+            }
+            let later = self.look_again(look > 0)?;
+            read = later.reader.chunk(self.repository, kind, id, |place| later.allowed.contain(&later.reader.index, place));
+        }
+        read
+    }
+
+    /// Packs as they are listed now, in an index of its own: what others have found by the first one keeps its meaning.
+    fn look_again(&self, is_stale: bool) -> Result<Arc<Later>> {
+        let mut known = self.later.lock();
+        match &*known {
+            Some(later) if !is_stale => Ok(Arc::clone(later)),
+            _ => {
+                let reader = FrameReader::new(self.repository, self.repository.open_index()?);
+                let mut allowed = AllowedFrames::default();
+                self.repository.walk_refs(&reader, &self.refs_root, |used| allowed.allow(self.repository, &reader, &used).map(drop))?;
+                Ok(Arc::clone(known.insert(Arc::new(Later { reader, allowed }))))
+            }
+        }
     }
 }

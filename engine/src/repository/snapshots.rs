@@ -335,7 +335,7 @@ impl Repository {
 
     /// The chunks that a snapshot may use, after all frames that its refs name were found.
     pub(crate) fn snapshot_chunks<'a>(&'a self, reader: &'a FrameReader, header: &SnapshotHeader) -> Result<SnapshotChunks<'a>> {
-        let mut chunks = SnapshotChunks::new(self, reader);
+        let mut chunks = SnapshotChunks::new(self, reader, header.refs_root);
         self.walk_refs(reader, &header.refs_root, |used| match chunks.allow(&used)? {
             true => Ok(()),
             false => {

@@ -8,6 +8,7 @@ use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
 use crate::repository::{FrameReader, RefsNodes, Repository, Session, Snapshot, SnapshotChunks, SnapshotListing};
 use crate::tree::RefsWalk;
+use std::sync::OnceLock;
 
 /// Publishes a reader's session, so that no collector sweeps what is being read, and runs `work` with what was listed under it.
 ///
@@ -42,14 +43,16 @@ pub(super) fn with_snapshot<T>(
 pub(crate) struct Reading<'a> {
     repository: &'a Repository,
     listing: SnapshotListing,
-    reader: FrameReader,
+    /// Packs that no epoch condemns: these stay while the session does.
+    standing: FrameReader,
+    /// All packs, for what stands only in condemned ones and still has to be copied out of them.
+    all: OnceLock<FrameReader>,
 }
 
 impl<'a> Reading<'a> {
     fn start(repository: &'a Repository) -> Result<Self> {
         let listing = repository.list_snapshots()?;
-        let reader = FrameReader::new(repository, repository.open_index()?);
-        Ok(Self { repository, listing, reader })
+        Ok(Self { repository, listing, standing: repository.standing_reader()?, all: OnceLock::new() })
     }
 
     /// Reads a snapshot again.
@@ -68,13 +71,27 @@ impl<'a> Reading<'a> {
     /// # Errors
     /// [`ErrorKind::Damaged`] where the refs cannot be read.
     pub(crate) fn chunks(&self, snapshot: &Snapshot, progress: &dyn Progress) -> Result<SnapshotChunks<'_>> {
-        let (chunks, missing) = allowed_chunks(self.repository, &self.reader, snapshot)?;
+        let (chunks, missing) = match allow(self.repository, &self.standing, snapshot) {
+            Ok((chunks, 0)) => (chunks, 0),
+            Err(error) if !matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => return Err(error),
+            _ => allowed_chunks(self.repository, self.all()?, snapshot)?,
+        };
         if missing > 0 {
             let message =
                 format!("{missing} of the frames that the snapshot needs are in no pack: what stands only in these cannot be read");
             progress.event(Event::Notice { message: &message });
         }
         Ok(chunks)
+    }
+
+    fn all(&self) -> Result<&FrameReader> {
+        match self.all.get() {
+            Some(reader) => Ok(reader),
+            None => {
+                let reader = FrameReader::new(self.repository, self.repository.open_index()?);
+                Ok(self.all.get_or_init(|| reader))
+            }
+        }
     }
 }
 
@@ -94,18 +111,19 @@ fn begin<'a>(repository: &'a Repository, progress: &dyn Progress) -> Result<Opti
 
 /// Allows the frames that the refs name, and counts those that are in no listed pack.
 fn allowed_chunks<'a>(repository: &'a Repository, reader: &'a FrameReader, snapshot: &Snapshot) -> Result<(SnapshotChunks<'a>, u64)> {
-    let found = allow(repository, reader, snapshot)?;
-    if found.1 == 0 {
-        return Ok(found);
+    match allow(repository, reader, snapshot) {
+        Ok((chunks, 0)) => return Ok((chunks, 0)),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
-    // Without a session a pack may have given way to another one since the listing.
+    // A condemned pack may have given way to another one since the listing.
     repository.sync_index(reader.index())?;
     reader.forget_relocations();
     allow(repository, reader, snapshot)
 }
 
 fn allow<'a>(repository: &'a Repository, reader: &'a FrameReader, snapshot: &Snapshot) -> Result<(SnapshotChunks<'a>, u64)> {
-    let mut chunks = SnapshotChunks::new(repository, reader);
+    let mut chunks = SnapshotChunks::new(repository, reader, snapshot.header.refs_root);
     let mut missing = 0;
     let nodes = RefsNodes { repository, reader };
     for used in RefsWalk::new(&nodes, &snapshot.header.refs_root)? {

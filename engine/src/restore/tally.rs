@@ -67,8 +67,10 @@ impl<'a> Tally<'a> {
 
     /// Takes an error of a frame whose chunks will be looked for elsewhere.
     pub(super) fn frame_damaged(&self, error: Error) -> Result<()> {
-        tolerable(error)?;
-        self.frames_damaged.fetch_add(1, Ordering::Relaxed);
+        // A pack that is gone was condemned, and what is needed of it stands elsewhere.
+        if tolerable(error)?.kind() != ErrorKind::NotFound {
+            self.frames_damaged.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(())
     }
 
