@@ -2,15 +2,14 @@
 
 use super::fixture::{Fixture, NOW};
 use super::{GcOptions, gc};
-use crate::backend::testing::{HookedBackend, Operation};
+use crate::backend::testing::HookedBackend;
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind};
 use crate::format::session::{BeatBody, SessionKind};
-use crate::progress::Silent;
+use crate::progress::{Event, Progress, Silent};
 use crate::repository::{Repository, Session, Settings, SnapshotState};
 use crate::restore::RestoreOptions;
 use crate::runtime::{Runtime, StillClock};
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -179,6 +178,25 @@ fn a_restore_goes_on_though_its_snapshot_is_forgotten_before_the_rescue() {
     fixture.assert_whole();
 }
 
+/// Collects garbage once what is to be restored was found and before any content is read.
+#[derive(Debug)]
+struct Sweeping {
+    collector: Repository,
+    deleted: AtomicU64,
+}
+
+impl Progress for Sweeping {
+    fn event(&self, event: Event<'_>) {
+        if matches!(event, Event::Phase { name: "restore", .. }) {
+            self.deleted.fetch_add(gc(&self.collector).deleted.packs, Ordering::Relaxed);
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
 /// `CondemnedForEver` as a reader sees it.
 #[test]
 fn what_is_swept_while_it_is_read_is_found_in_its_copy() {
@@ -192,35 +210,19 @@ fn what_is_swept_while_it_is_read_is_found_in_its_copy() {
         // As if the slow writer had published this snapshot: some of its frames stand in condemned packs only.
         fixture.backend.delete(&ObjectName::withdrawn(forgotten.id)).unwrap();
         held.close(true, Vec::new()).unwrap();
-        // The restore begins after the epoch, so nobody waits for it; the first data that it reads goes before its eyes.
-        let collector = Mutex::new(Some(fixture.other_handle(7)));
-        let swept = Arc::new(AtomicU64::new(0));
-        let backend = HookedBackend::new(Arc::new(fixture.backend.clone()), {
-            let swept = Arc::clone(&swept);
-            move |call| {
-                let is_data = call.operation == Operation::GetRange && call.kind == ObjectKind::DataPack && call.range.start == 64;
-                if let Some(collector) = collector.lock().take_if(|_| is_data && !call.is_done) {
-                    swept.store(gc(&collector).deleted.packs, Ordering::Relaxed);
-                }
-                Ok(())
-            }
-        });
-        let handle = fixture.handle_through(Arc::new(backend), 8);
-        let snapshot = handle.snapshots().unwrap().into_iter().find(|snapshot| snapshot.id == forgotten.id).unwrap();
-        let content = match into_folder {
-            false => {
-                let mut content = Vec::new();
-                handle.restore_to_writer(&snapshot, None, &mut content, &Silent).unwrap();
-                content
-            }
-            true => {
-                let target = tempfile::tempdir().unwrap();
-                let summary = handle.restore(&snapshot, target.path(), &RestoreOptions::default(), &Silent).unwrap();
-                assert_eq!((summary.items_failed, summary.damaged), (0, false));
-                std::fs::read(target.path().join("state")).unwrap()
-            }
-        };
-        assert!(content == forgotten.content && swept.load(Ordering::Relaxed) > 0, "{into_folder}");
+        // The restore begins after the epoch, so nobody waits for it.
+        let progress = Sweeping { collector: fixture.other_handle(7), deleted: AtomicU64::new(0) };
+        let snapshot = slow.snapshots().unwrap().into_iter().find(|snapshot| snapshot.id == forgotten.id).unwrap();
+        let mut content = Vec::new();
+        if into_folder {
+            let target = tempfile::tempdir().unwrap();
+            let summary = slow.restore(&snapshot, target.path(), &RestoreOptions::default(), &progress).unwrap();
+            assert_eq!((summary.items_failed, summary.damaged), (0, false));
+            content = std::fs::read(target.path().join("state")).unwrap();
+        } else {
+            slow.restore_to_writer(&snapshot, None, &mut content, &progress).unwrap();
+        }
+        assert!(content == forgotten.content && progress.deleted.load(Ordering::Relaxed) > 0, "{into_folder}");
     }
 }
 
