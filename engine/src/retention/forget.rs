@@ -80,7 +80,7 @@ impl Repository {
             return if self.may_forget(header) { Ok(header.record.id()) } else { Err(refused()) };
         }
         let closed = listing.closed.iter().find(|(_, closed)| closed.snapshots.contains(&id)).map(|(session, _)| *session);
-        let session = match closed {
+        let session = match closed.or_else(|| listing.vanished.get(&id).copied()) {
             Some(session) => session,
             None if listing.withdrawn.contains(&id) => self.read_withdrawn(id, listing)?.session,
             None if listing.snapshots.contains(&id) => {

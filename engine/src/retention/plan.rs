@@ -118,5 +118,5 @@ impl Repository {
 fn problems_of(listing: SnapshotListing) -> impl Iterator<Item = Error> {
     let gone = |id| Error::new(ErrorKind::Damaged, format!("snapshot {id} was published, but it was removed from the store"));
     let missing: Vec<_> = listing.missing().into_iter().map(gone).collect();
-    missing.into_iter().chain(listing.problems.into_iter().map(|(_, error)| error))
+    missing.into_iter().chain(listing.problems.into_iter().map(|(_, error)| error)).chain(listing.setback)
 }
