@@ -199,9 +199,23 @@ impl Repository {
             Err(error) if error.broken_rule().is_some() => is_maintain,
             Err(error) => return Err(error),
         };
-        match is_allowed {
-            true => Ok(()),
-            false => Err(Error::rule("SESS-3", "somebody else's snapshot may only be withdrawn by maintain")),
+        if !is_allowed {
+            return Err(Error::rule("SESS-3", "somebody else's snapshot may only be withdrawn by maintain"));
+        }
+        match !is_maintain && self.closed_by_itself(body.session, snapshot)? {
+            false => Ok(()),
+            true => Err(Error::rule("SESS-5", "its own session has finished it, so only maintain may withdraw it")),
+        }
+    }
+
+    /// Whether a session that does not maintain has closed itself and said that this snapshot counts. Asked by name (`AskByName`): it may have
+    /// closed since others were listed.
+    fn closed_by_itself(&self, session: SessionId, snapshot: SnapshotId) -> Result<bool> {
+        let read = self.read_sealed(&ObjectName::closed(session));
+        match read.and_then(|unsealed| Ok((ClosedBody::decode(&unsealed.plaintext)?, unsealed.certificate))) {
+            Ok((body, certificate)) => Ok(!certificate.roles().contain(Roles::MAINTAIN) && body.snapshots.contains(&snapshot)),
+            Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
