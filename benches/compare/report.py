@@ -101,6 +101,10 @@ def restored_as(report: dict, tool: str) -> str:
     return f"bytes equal, {differing:,} items with other metadata" if differing else "identical"
 
 
+# The steps after which the size of the repository tells something new.
+STORED = ("first backup", "changed backup", "forget and reclaim")
+
+
 def best_of(figures: dict, key: str) -> set:
     """The programs with the least of it, as it is printed, among those that did the step."""
     form = FORMATS[key]
@@ -135,7 +139,7 @@ def rows(steps: dict, tools: list, keys: list, suffix: str = "") -> list:
 def table(report: dict) -> str:
     """A column for each program; the best of each row in bold."""
     tools, steps = list(report["versions"]), medians(report)
-    stored = {step: figures for step, figures in steps.items() if step in ("first backup", "changed backup", "forget and reclaim")}
+    stored = {step: steps[step] for step in STORED}
 
     def head(what: str) -> list:
         return [f"| {what} | {' | '.join(tools)} |", f"|---|{'---:|' * len(tools)}"]
@@ -166,14 +170,48 @@ def section(report: dict) -> str:
     return "\n".join([f"### {report['about']}", "", about, "", table(report), "", *programs])
 
 
+OWN = ("icecore", "icecore-keyfile")
+
+
+def against_best(figures: dict, key: str) -> tuple:
+    """The peer with the least of it, and what icecore has for each of that, with a passphrase and with a key file."""
+    peers = {name: figure[key] for name, figure in figures.items() if name not in OWN and figure.get(key) and figure["wall_s"]}
+    peers = {name: value for name, value in peers.items() if "exit_code" not in figures[name]}
+    if not peers:
+        return "", []
+    best = min(peers, key=peers.get)
+    return best, [figures[name][key] / peers[best] for name in OWN if name in figures]
+
+
+def summary(reports: list) -> str:
+    """icecore against the best peer of each cell; 1 or more is bold: there a peer is ahead."""
+    lines = [
+        "| corpus | step | wall | CPU | repository |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for report in reports:
+        steps = medians(report)
+        for step, figures in steps.items():
+            texts = []
+            for key in ("wall_s", "cpu_s", "stored_bytes"):
+                best, ratios = against_best(figures, key) if key != "stored_bytes" or step in STORED else ("", [])
+                ratios = ratios[:1] if key == "stored_bytes" else ratios
+                shown = [f"**{ratio:.2f}**" if ratio >= 1 else f"{ratio:.2f}" for ratio in ratios]
+                texts.append(f"{' / '.join(shown)} of {best}" if best else "")
+            if step != "init" and any(texts):
+                lines.append(f"| {report['about']} | {step} | {' | '.join(texts)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Prints the sections of results, and draws them: python3 report.py RESULT.json... [--plot FILE.svg]"""
+    """Prints the sections of results and a summary, and draws them: python3 report.py RESULT.json... [--plot FILE.svg]"""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("results", nargs="+", type=Path)
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     reports = [json.loads(path.read_text()) for path in arguments.results]
     print("\n\n".join(section(report) for report in reports))
+    print(f"\n### icecore against the best peer\n\n{summary(reports)}")
     if arguments.plot:
         arguments.plot.write_text(plot.drawn([(report["about"], list(report["versions"]), medians(report)) for report in reports]))
 

@@ -257,11 +257,11 @@ class Bupstash(Tool):
 
 class Borg2(Borg):
     name = "borg2"
-    settings = "a beta; aes256-ocb with BLAKE3 ids, --compression zstd,3"
+    settings = "a beta; repokey-blake2-aes-ocb, --compression zstd,3"
     program = "borg2"
 
     def init(self) -> Commands:
-        return [[self.program, "repo-create", "--encryption", "aes256-ocb", "--id-hash", "blake3"]]
+        return [[self.program, "rcreate", "--encryption", "repokey-blake2-aes-ocb"]]
 
     def backup(self, label: str) -> Commands:
         self.newest = label
@@ -274,7 +274,7 @@ class Borg2(Borg):
         return [[self.program, "extract", self.newest, str(self.source / path).lstrip("/")]]
 
     def forget(self) -> Commands:
-        return [[self.program, "prune", "--keep", "1"], [self.program, "compact"]]
+        return [[self.program, "prune", "--keep-last", "1"], [self.program, "compact"]]
 
 
 class Vykar(Tool):
