@@ -130,23 +130,27 @@ impl Decompressor {
     /// [`ErrorKind::Damaged`] unless `bytes` is exactly one zstd frame, without dictionary and with a window of at most 8 MiB,
     /// that unpacks to exactly `length_expected` bytes. `out` is then empty.
     pub fn decompress(&mut self, bytes: &[u8], length_expected: usize, out: &mut Vec<u8>) -> Result<()> {
-        out.clear();
+        let outcome = self.unpack(bytes, length_expected, out);
+        if outcome.is_err() {
+            out.clear();
+        }
+        outcome
+    }
+
+    fn unpack(&mut self, bytes: &[u8], length_expected: usize, out: &mut Vec<u8>) -> Result<()> {
         check_header(bytes)?;
         let length_framed =
             zstd_safe::find_frame_compressed_size(bytes).map_err(|code| damaged(zstd_safe::get_error_name(code).to_owned()))?;
         if length_framed != bytes.len() {
             return Err(damaged(format!("{} bytes follow the frame", bytes.len() - length_framed)));
         }
+        // What a used buffer holds is written over, so only new room is cleared.
         out.resize(length_expected, 0);
-        let outcome = match self.context.decompress_to_buffer(bytes, out.as_mut_slice()) {
+        match self.context.decompress_to_buffer(bytes, out.as_mut_slice()) {
             Ok(length) if length == length_expected => Ok(()),
             Ok(length) => Err(damaged(format!("it unpacks to {length} bytes, expected {length_expected}"))),
             Err(error) => Err(damaged(format!("{error}, expected {length_expected} bytes"))),
-        };
-        if outcome.is_err() {
-            out.clear();
         }
-        outcome
     }
 }
 

@@ -35,6 +35,8 @@ const SETTABLE_FLAGS: u32 = IFlags::SECURE_REMOVAL.bits()
     | EARLY_FLAGS
     | FORBIDDING_FLAGS;
 
+/// The attribute that holds capabilities.
+const CAPABILITY: &[u8] = b"security.capability";
 /// Most attribute lists fit here, on the stack.
 const LIST_BYTES: usize = 1024;
 /// Linux gives no longer list of attribute names (`XATTR_LIST_MAX`).
@@ -134,8 +136,13 @@ impl Handle<'_> {
 /// Restores everything but [`FORBIDDING_FLAGS`]; what fails goes to `problems`. Returns whether owner and group are
 /// right, or wrong for another reason than that this process has no right to set them.
 pub(super) fn restore(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<ItemProblem>) -> bool {
-    let owner = restore_owner(handle, metadata, problems);
-    restore_attributes(handle, metadata, problems);
+    let mut names = attribute_names(handle);
+    let has_capability = names_in(&names).any(|name| name == CAPABILITY);
+    let owner = restore_owner(handle, metadata, has_capability, problems);
+    if has_capability {
+        names = attribute_names(handle);
+    }
+    restore_attributes(handle, metadata, &names, problems);
     let mode = lent(metadata.mode, owner.user, owner.group);
     if let Err(e) = handle.set_mode(Mode::from_raw_mode(mode)) {
         report(problems, Aspect::Mode, format_args!("mode {mode:04o}"), e);
@@ -174,9 +181,7 @@ pub(super) fn is_restored(handle: &Handle<'_>, metadata: &Metadata, is_root: boo
 }
 
 fn has_attributes(handle: &Handle<'_>, metadata: &Metadata) -> bool {
-    let mut names = vec![0; LIST_BYTES_MAX];
-    let length = handle.list_attributes(&mut names).unwrap_or(0);
-    let has_others = names[..length].split(|&byte| byte == 0).any(|name| is_other_attribute(name, metadata));
+    let has_others = names_in(&attribute_names(handle)).any(|name| is_other_attribute(name, metadata));
     let mut value = Vec::new();
     !has_others
         && metadata.xattrs.iter().all(|(name, wanted)| {
@@ -204,12 +209,16 @@ struct Owner {
     no_right: bool,
 }
 
-fn restore_owner(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<ItemProblem>) -> Owner {
+fn restore_owner(handle: &Handle<'_>, metadata: &Metadata, has_capability: bool, problems: &mut Vec<ItemProblem>) -> Owner {
     let mut owner = Owner { user: false, group: false, no_right: false };
     // All ones means "leave as it is" to the kernel.
     if metadata.uid == u32::MAX || metadata.gid == u32::MAX {
         report(problems, Aspect::Owner, format_args!("owner {}:{}", metadata.uid, metadata.gid), Errno::INVAL);
         return owner;
+    }
+    // Looking costs less than a change that changes nothing; but that one takes capabilities away, which a plain user cannot do otherwise.
+    if !has_capability && handle.stat_owner() == Ok((metadata.uid, metadata.gid)) {
+        return Owner { user: true, group: true, no_right: false };
     }
     let group = Gid::from_raw(metadata.gid);
     match handle.set_owner(Some(Uid::from_raw(metadata.uid)), Some(group)) {
@@ -227,8 +236,14 @@ fn restore_owner(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<It
     owner
 }
 
-fn restore_attributes(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<ItemProblem>) {
-    remove_other_attributes(handle, metadata, problems);
+fn restore_attributes(handle: &Handle<'_>, metadata: &Metadata, found: &[u8], problems: &mut Vec<ItemProblem>) {
+    // What the item had before or took over from its folder (default ACLs), and the entry does not have.
+    for name in names_in(found).filter(|name| is_other_attribute(name, metadata)) {
+        match handle.remove_attribute(name) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(e) => report(problems, Aspect::Attribute, format_args!("remove attribute {}", String::from_utf8_lossy(name)), e),
+        }
+    }
     for (name, value) in &metadata.xattrs {
         if let Err(e) = handle.set_attribute(name, value) {
             report(problems, Aspect::Attribute, format_args!("attribute {}", String::from_utf8_lossy(name)), e);
@@ -236,36 +251,29 @@ fn restore_attributes(handle: &Handle<'_>, metadata: &Metadata, problems: &mut V
     }
 }
 
-/// Removes attributes that the item had before or took over from its folder (default ACLs), and that the entry does not have.
-fn remove_other_attributes(handle: &Handle<'_>, metadata: &Metadata, problems: &mut Vec<ItemProblem>) {
-    let mut stack = [0; LIST_BYTES];
-    let mut heap = Vec::new();
-    let names = match handle.list_attributes(&mut stack) {
-        Ok(length) => &stack[..length],
+/// The names of an item's attributes, each with a zero byte at its end; none on a file system without attributes: setting one will say so.
+fn attribute_names(handle: &Handle<'_>) -> Vec<u8> {
+    let mut few = [0; LIST_BYTES];
+    match handle.list_attributes(&mut few) {
+        Ok(length) => few[..length].to_vec(),
         Err(Errno::RANGE) => {
-            heap.resize(LIST_BYTES_MAX, 0);
-            let length = handle.list_attributes(&mut heap).unwrap_or(0);
-            &heap[..length]
+            let mut names = vec![0; LIST_BYTES_MAX];
+            let length = handle.list_attributes(&mut names).unwrap_or(0);
+            names.truncate(length);
+            names
         }
-        // A file system without attributes; setting one will say so.
-        Err(_) => return,
-    };
-    for name in names.split(|&byte| byte == 0) {
-        if !is_other_attribute(name, metadata) {
-            continue;
-        }
-        match handle.remove_attribute(name) {
-            Ok(()) | Err(Errno::NODATA) => {}
-            Err(e) => report(problems, Aspect::Attribute, format_args!("remove attribute {}", String::from_utf8_lossy(name)), e),
-        }
+        Err(_) => Vec::new(),
     }
+}
+
+fn names_in(names: &[u8]) -> impl Iterator<Item = &[u8]> {
+    names.split(|&byte| byte == 0)
 }
 
 /// Whether an attribute that the entry does not have is a person's, root's, an ACL or a capability. What remains is for the kernel's own
 /// modules, such as labels.
 fn is_other_attribute(name: &[u8], metadata: &Metadata) -> bool {
-    let is_ours =
-        [&b"user."[..], b"trusted.", b"system.posix_acl_"].iter().any(|space| name.starts_with(space)) || name == b"security.capability";
+    let is_ours = [&b"user."[..], b"trusted.", b"system.posix_acl_"].iter().any(|space| name.starts_with(space)) || name == CAPABILITY;
     is_ours && metadata.xattrs.binary_search_by(|(other, _)| other.as_slice().cmp(name)).is_err()
 }
 

@@ -50,6 +50,7 @@ mod standing;
 pub(crate) mod tar;
 #[cfg(test)]
 mod tests;
+mod write_out;
 
 pub(crate) use device::Device;
 pub use file::OutputFile;
@@ -58,6 +59,7 @@ pub(crate) use owners::LocalOwners;
 pub use prepare::Prepared;
 pub(crate) use removal::{Name, Spared};
 pub(crate) use standing::Standing;
+pub(crate) use write_out::WriteOut;
 
 use crate::entry::{Entry, EntryKind, FileContent, Key};
 use crate::error::{Error, ErrorKind, Result};
@@ -339,9 +341,7 @@ impl Folder {
     /// # Errors
     /// [`ErrorKind::Unavailable`] where the file system lost something.
     pub fn sync(&self) -> Result<()> {
-        self.open_folder(&Key::new())
-            .and_then(|root| rustix::fs::syncfs(&root).map_err(|e| Error::io("write out", e.into())))
-            .map_err(|e| e.context("target folder"))
+        self.open_folder(&Key::new()).and_then(|root| write_out::sync(&root)).map_err(|e| e.context("target folder"))
     }
 }
 

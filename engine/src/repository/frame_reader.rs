@@ -19,8 +19,8 @@ use std::sync::Arc;
 /// Bytes of decoded frames that are kept for the next look.
 const CACHE_BYTES_MAX: usize = 16 << 20;
 
-/// A decoded frame.
-#[derive(Debug)]
+/// A decoded frame. One that is no longer needed is room for the next.
+#[derive(Debug, Default)]
 pub(crate) struct Frame {
     plaintext: Vec<u8>,
     ranges: Vec<Range<usize>>,
@@ -30,6 +30,11 @@ impl Frame {
     /// The bytes of its chunk at `position`.
     pub(crate) fn chunk(&self, position: u32) -> Option<&[u8]> {
         self.plaintext.get(self.ranges.get(position as usize)?.clone())
+    }
+
+    /// The bytes of its chunks from `first` to `last`, which lie one behind the other.
+    pub(crate) fn chunks(&self, first: u32, last: u32) -> Option<&[u8]> {
+        self.plaintext.get(self.ranges.get(first as usize)?.start..self.ranges.get(last as usize)?.end)
     }
 }
 
@@ -119,18 +124,25 @@ impl FrameReader {
 
     /// As [`FrameReader::read`], for whoever has the sealed bytes already; they are used as a buffer.
     pub(crate) fn decode(&self, repository: &Repository, place: &FramePlace, sealed: &mut Vec<u8>) -> Result<Frame> {
+        let mut frame = Frame::default();
+        self.decode_into(repository, place, sealed, &mut frame).map(|()| frame)
+    }
+
+    /// As [`FrameReader::decode`], into the room of another frame. After an error the frame has no chunks.
+    pub(crate) fn decode_into(&self, repository: &Repository, place: &FramePlace, sealed: &mut Vec<u8>, frame: &mut Frame) -> Result<()> {
+        let Frame { plaintext, ranges } = frame;
+        ranges.clear();
         let mut decode = || {
             let sealer = self.keys.sealer(repository, place)?;
             let mut decompressor = match self.decompressors.lock().pop() {
                 Some(decompressor) => decompressor,
                 None => Decompressor::new()?,
             };
-            let mut plaintext = Vec::new();
-            let opened = frame::open(&sealer, place.id, &place.hash, place.plaintext_length, &mut decompressor, sealed, &mut plaintext);
+            let opened = frame::open(&sealer, place.id, &place.hash, place.plaintext_length, &mut decompressor, sealed, plaintext);
             self.decompressors.lock().push(decompressor);
             opened?;
-            let ranges = frame::chunk_ranges(&plaintext, place.chunk_count as usize)?;
-            Ok(Frame { plaintext, ranges })
+            *ranges = frame::chunk_ranges(plaintext, place.chunk_count as usize)?;
+            Ok(())
         };
         decode().map_err(|error: Error| error.context(ObjectName::pack(place.kind, place.pack)))
     }

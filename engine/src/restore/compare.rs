@@ -48,7 +48,7 @@ impl Comparison<'_> {
                 }
             }
         });
-        failure.into_result()?;
+        failure.check()?;
         for used in &window.uses {
             if used.is_there
                 && let Some(item) = window.items.get_mut(used.item as usize)

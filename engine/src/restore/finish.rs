@@ -2,25 +2,21 @@
 
 use super::folders::OpenFolders;
 use super::run::Restore;
-use super::scatter::Failure;
 use super::tally::{Tally, shown};
-use super::window::{Item, Way};
+use super::window::{Item, Way, Window};
 use crate::destination::Folder;
 use crate::entry::{Entry, EntryKind};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Event;
 use std::sync::atomic::Ordering;
 
-/// Items that are finished by one task.
-const FINISHED_AT_ONCE: usize = 256;
-
-impl Restore<'_> {
+impl Restore<'_, '_> {
     /// Inode flags that forbid every later step come last.
     pub(super) fn finish_flags(&self, folder: &Folder) -> Result<()> {
         let mut folders = OpenFolders::default();
         let finish = |entry: &Entry| -> Result<()> {
             self.tally.check_cancelled()?;
-            if self.failed.contains(&entry.key) {
+            if self.tally.is_lost(&entry.key) {
                 return Ok(());
             }
             match folder.finish_flags(entry) {
@@ -65,39 +61,57 @@ impl Restore<'_> {
     }
 }
 
-/// Restores the metadata of what is whole, and removes what is not.
-pub(super) fn finish_items(items: &[Item], folder: &Folder, tally: &Tally<'_>, pool: &rayon::ThreadPool, goes_on: bool) -> Result<()> {
-    let failure = Failure::default();
-    let finish = |item: &Item| -> Result<()> {
-        match item.way {
-            Way::Prepared { .. } if item.has_failed() => {
-                if let Err(error) = folder.remove_file(&item.entry.key) {
-                    let message = format!("only a part of it was restored, and that part could not be removed: {error}");
-                    tally.progress.event(Event::Notice { message: &format!("{}: {message}", shown(&item.entry.key)) });
+/// Restores the metadata of an item whose content is there, and removes one whose content is not.
+pub(super) fn finish_item(item: &Item, folder: &Folder, tally: &Tally<'_>) -> Result<()> {
+    if !item.has_failed() && item.way != Way::Small {
+        match folder.finish_metadata(&item.entry) {
+            Ok(problems) => tally.problems(&item.entry.key, &problems),
+            Err(error) => {
+                let error = tally.refusal(error)?;
+                if item.fail() {
+                    tally.item_failed(&item.entry.key, &error.to_string());
                 }
             }
-            Way::Prepared { .. } | Way::Bare if goes_on && !item.has_failed() => match folder.finish_metadata(&item.entry) {
-                Ok(problems) => tally.problems(&item.entry.key, &problems),
-                Err(error) => {
-                    let error = tally.refusal(error)?;
-                    if item.fail() {
-                        tally.item_failed(&item.entry.key, &error.to_string());
-                    }
-                }
-            },
-            _ => {}
         }
-        Ok(())
+    } else {
+        remove_damaged(item, folder, tally);
+    }
+    if item.has_failed() {
+        tally.lose(item.entry.key.clone());
+    }
+    Ok(())
+}
+
+/// Half a file must not look like a whole one.
+pub(super) fn remove_damaged(item: &Item, folder: &Folder, tally: &Tally<'_>) {
+    if item.has_failed()
+        && matches!(item.way, Way::Prepared { .. })
+        && let Err(error) = folder.remove_file(&item.entry.key)
+    {
+        let message = format!("only a part of it was restored, and that part could not be removed: {error}");
+        tally.progress.event(Event::Notice { message: &format!("{}: {message}", shown(&item.entry.key)) });
+    }
+}
+
+/// Makes the links of a window whose items are finished, then finishes the folders below which nothing comes any more.
+pub(super) fn finish_window(window: &Window, folder: &Folder, tally: &Tally<'_>) -> Result<()> {
+    for link in &window.links {
+        make_link(link, folder, tally)?;
+    }
+    for entry in &window.folders {
+        match folder.finish_metadata(entry) {
+            Ok(problems) => tally.problems(&entry.key, &problems),
+            Err(error) => tally.refused(&entry.key, error)?,
+        }
+    }
+    Ok(())
+}
+
+fn make_link(link: &Entry, folder: &Folder, tally: &Tally<'_>) -> Result<()> {
+    let EntryKind::HardLink(earlier) = &link.kind else { return Ok(()) };
+    let made = match tally.is_lost(earlier) {
+        true => Err(Error::new(ErrorKind::NotFound, format!("{}, of which it is another name, was not restored", shown(earlier)))),
+        false => folder.prepare(link).map(drop),
     };
-    pool.in_place_scope(|scope| {
-        for some in items.chunks(FINISHED_AT_ONCE) {
-            let (finish, failure) = (&finish, &failure);
-            scope.spawn(move |_| {
-                if let Err(error) = some.iter().try_for_each(finish) {
-                    failure.set(error);
-                }
-            });
-        }
-    });
-    failure.into_result()
+    made.or_else(|error| tally.refused(&link.key, error))
 }

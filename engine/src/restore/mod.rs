@@ -1,10 +1,10 @@
 //! Restore: what a snapshot holds comes back.
 //!
 //! ```text
-//! calling thread                                                   worker pool
-//! walk the tree, prepare, plan a window ─▶ fetch packs in order ─▶ decode each frame once, verify, write its chunks to their places
-//!        ▲                                                                                                │
-//!        └─────────────── finish metadata, hard links, folders that are done ◀────────────────────────────┘
+//! calling thread                           worker pool
+//! walk the tree, prepare, plan a window ─▶ fetch packs in order, decode each frame once, verify, write its chunks to their places
+//!        ▲                                     │
+//!        └── the next window                   └─▶ when the window's content is there: metadata, hard links, folders that are done
 //! ```
 //! Invariants:
 //! - Bytes reach a file only after their chunk id was checked, and only from frames that the snapshot's refs name.
@@ -29,6 +29,7 @@ mod tally;
 mod tests;
 mod verify;
 mod window;
+mod work;
 
 pub use onto::OntoOptions;
 
@@ -183,7 +184,8 @@ impl Repository {
                 Some(folder) if !options.dry_run => Target::Written(folder),
                 folder => Target::Planned(folder.as_ref()),
             };
-            let mut summary = Restore::new(self, snapshot, chunks, target, &tally, limits).run(&options)?;
+            let mut summary =
+                self.pool()?.in_place_scope(|scope| Restore::new(scope, self, snapshot, chunks, target, &tally, limits).run(&options))?;
             summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
             Ok(summary)
         })

@@ -2,7 +2,7 @@
 
 use super::run::Restore;
 use super::tally::shown;
-use super::window::{Item, Way, Window, for_each_read};
+use super::window::{Item, Reads, Way, Window};
 use super::{RestorePlan, RestoreSummary};
 use crate::destination::{Folder, Standing};
 use crate::entry::{Entry, EntryKind};
@@ -40,7 +40,7 @@ pub(super) fn foresee_item(folder: Option<&Folder>, item: &mut Item) {
     }
 }
 
-impl Restore<'_> {
+impl Restore<'_, '_> {
     /// Tells what would become of an entry that has no content.
     pub(super) fn foresee_bare(&mut self, folder: Option<&Folder>, entry: &Entry) {
         let (change, _) = foresee(folder, entry);
@@ -69,12 +69,13 @@ impl Restore<'_> {
         for link in &window.links {
             self.foresee_bare(folder, link);
         }
-        for_each_read(&window.uses, self.chunks.reader, &self.limits, |read| {
+        let mut reads = Reads::default();
+        while let Some(read) = reads.next(&window.uses, self.chunks.reader, &self.limits)? {
             self.packs.insert(read.pack);
             self.tally.bytes_fetched.fetch_add(read.length, Ordering::Relaxed);
             self.tally.frames_decoded.fetch_add(read.frames.len() as u64, Ordering::Relaxed);
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     fn tell(&mut self, entry: &Entry, change: Option<Change>, bytes: u64) {

@@ -2,13 +2,12 @@
 
 use super::compare::Comparison;
 use super::deletion::Deletion;
-use super::finish::finish_items;
 use super::folders::OpenFolders;
 use super::layout::{Layout, data_bytes};
 use super::plan::foresee_item;
-use super::scatter::Scatter;
 use super::tally::{Tally, shown};
 use super::window::{Item, Limits, Use, Way, Window};
+use super::work::Work;
 use super::{RestoreOptions, RestoreSummary};
 use crate::destination::{Folder, LocalOwners, Prepared, Spared, Standing};
 use crate::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Key, KeyKind};
@@ -19,9 +18,9 @@ use crate::repository::{Repository, Snapshot, SnapshotChunks};
 use crate::tree::{KeyRange, TreeWalk, find_entry};
 use std::collections::{HashMap, HashSet};
 
-/// Whether all content of the item kept last is planned.
+/// Whether all content of the item that a window holds last is planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Last {
+pub(super) enum Last {
     IsWhole,
     GoesOn,
 }
@@ -44,7 +43,7 @@ impl<'a> Target<'a> {
 }
 
 /// Restores a snapshot, or a part of it.
-pub(super) struct Restore<'a> {
+pub(super) struct Restore<'s, 'a> {
     pub(super) repository: &'a Repository,
     pub(super) snapshot: &'a Snapshot,
     pub(super) chunks: &'a SnapshotChunks<'a>,
@@ -54,20 +53,25 @@ pub(super) struct Restore<'a> {
     range: KeyRange,
     /// Folders above the range whose metadata is restored too.
     pub(super) above: Vec<Entry>,
+    /// What is planned, and how many windows were before.
     window: Window,
+    windows: u32,
+    /// What is being done; nothing in a dry run.
+    work: Option<Work<'s, 'a>>,
     folders: OpenFolders,
-    /// Keys of entries that could not be restored: what is linked to them cannot either.
-    pub(super) failed: HashSet<Key>,
     /// Of entries outside the range that have another name in it, the first such name.
     linked_from_outside: HashMap<Key, Key>,
     owners: LocalOwners,
     has_flags: bool,
+    /// Packs that a dry run would read.
     pub(super) packs: HashSet<PackId>,
     pub(super) summary: RestoreSummary,
 }
 
-impl<'a> Restore<'a> {
+impl<'s, 'a> Restore<'s, 'a> {
+    /// Tasks go to `scope`, which belongs to the repository's pool.
     pub(super) fn new(
+        scope: &'s rayon::Scope<'a>,
         repository: &'a Repository,
         snapshot: &'a Snapshot,
         chunks: &'a SnapshotChunks<'a>,
@@ -75,6 +79,10 @@ impl<'a> Restore<'a> {
         tally: &'a Tally<'a>,
         limits: Limits,
     ) -> Self {
+        let work = match target {
+            Target::Written(folder) => Some(Work::new(scope, chunks, folder, tally, limits)),
+            Target::Planned(_) => None,
+        };
         Self {
             repository,
             snapshot,
@@ -85,8 +93,9 @@ impl<'a> Restore<'a> {
             range: KeyRange::all(),
             above: Vec::new(),
             window: Window::default(),
+            windows: 0,
+            work,
             folders: OpenFolders::default(),
-            failed: HashSet::new(),
             linked_from_outside: HashMap::new(),
             owners: LocalOwners::default(),
             has_flags: false,
@@ -97,6 +106,16 @@ impl<'a> Restore<'a> {
 
     /// Restores everything, or what `options` name.
     pub(super) fn run(mut self, options: &RestoreOptions) -> Result<RestoreSummary> {
+        let done = self.run_all(options);
+        if done.is_err()
+            && let Some(work) = &mut self.work
+        {
+            work.abandon();
+        }
+        done.map(|()| self.into_summary())
+    }
+
+    fn run_all(&mut self, options: &RestoreOptions) -> Result<()> {
         if !options.numeric_owner {
             self.owners = LocalOwners::of_system();
         }
@@ -123,18 +142,19 @@ impl<'a> Restore<'a> {
             self.keep_folder(folder)?;
         }
         self.flush(Last::IsWhole)?;
-        if let Target::Written(folder) = self.target {
+        if let (Some(work), Target::Written(folder)) = (&mut self.work, self.target) {
+            work.end()?;
             if self.has_flags {
                 self.finish_flags(folder)?;
             }
             self.report_owners(folder);
-            folder.sync()?;
+            self.work.as_mut().map_or(Ok(()), Work::make_durable)?;
             if options.verify {
                 self.verify(folder)?;
             }
         }
         self.tally.report_frames_damaged();
-        Ok(self.into_summary())
+        Ok(())
     }
 
     /// The entry with the owner that it gets here.
@@ -193,6 +213,7 @@ impl<'a> Restore<'a> {
         let mut last = Key::new();
         while let Some(entry) = walk.next() {
             self.tally.check_cancelled()?;
+            self.go_on()?;
             match entry {
                 Ok(entry) => {
                     last.clone_from(&entry.key);
@@ -336,7 +357,8 @@ impl<'a> Restore<'a> {
                     return Ok(());
                 }
             }
-            if self.window.is_full(&self.limits) {
+            self.go_on()?;
+            if self.window.is_full(&self.limits.of_window(self.windows)) {
                 self.flush(Last::GoesOn)?;
             }
             if self.window.items.last().is_none_or(Item::has_failed) {
@@ -374,95 +396,55 @@ impl<'a> Restore<'a> {
         let Target::Written(folder) = self.target else { return Ok(Some(Prepared::New)) };
         match folder.prepare(entry) {
             Ok(prepared) => Ok(Some(prepared)),
-            Err(error) => self.refused(&entry.key, error).map(|()| None),
+            Err(error) => self.tally.refused(&entry.key, error).map(|()| None),
         }
-    }
-
-    fn refused(&mut self, key: &Key, error: Error) -> Result<()> {
-        let error = self.tally.refusal(error).map_err(|error| error.context(shown(key)))?;
-        self.tally.item_failed(key, &error.to_string());
-        self.failed.insert(key.clone());
-        Ok(())
     }
 
     fn damaged(&mut self, key: Key, error: Error) -> Result<()> {
         let error = self.tally.damage(error)?;
         self.tally.item_failed(&key, &format!("it is damaged and was not restored: {error}"));
-        self.failed.insert(key);
+        self.tally.lose(key);
         Ok(())
     }
 
+    /// Keeps the pool busy meanwhile.
+    fn go_on(&mut self) -> Result<()> {
+        self.work.as_mut().map_or(Ok(()), Work::go_on)
+    }
+
     fn flush_if_full(&mut self) -> Result<()> {
-        match self.window.is_full(&self.limits) {
+        match self.window.is_full(&self.limits.of_window(self.windows)) {
             true => self.flush(Last::IsWhole),
             false => Ok(()),
         }
     }
 
-    /// Does what was planned and finishes what is whole.
+    /// Gives what was planned to the pool, or counts it.
     fn flush(&mut self, last: Last) -> Result<()> {
         let mut window = std::mem::take(&mut self.window);
+        self.windows += 1;
         if let Some(folder) = self.target.folder().filter(|folder| !folder.is_new()) {
             let may_write = matches!(self.target, Target::Written(_));
             let comparison = Comparison { folder, ids: self.chunks.reader.ids(), tally: self.tally, may_write };
             comparison.run(&mut window, &*self.repository.pool()?)?;
         }
         window.sort();
-        match self.target {
-            Target::Written(folder) => self.carry_out(folder, &window, last)?,
-            Target::Planned(folder) => {
-                let whole = window.items.len() - usize::from(last == Last::GoesOn && !window.items.is_empty());
-                self.count(folder, &mut window, whole)?;
-            }
+        if let Target::Planned(folder) = self.target {
+            let whole = window.items.len() - usize::from(last == Last::GoesOn && !window.items.is_empty());
+            self.count(folder, &mut window, whole)?;
         }
         if last == Last::GoesOn
-            && let Some(item) = window.items.pop()
+            && let Some(item) = window.items.last()
         {
             self.window.weigh(&item.entry);
-            self.window.items.push(item);
+            self.window.items.push(item.clone());
         }
-        Ok(())
-    }
-
-    fn carry_out(&mut self, folder: &Folder, window: &Window, last: Last) -> Result<()> {
-        let pool = self.repository.pool()?;
-        let packs = &mut self.packs;
-        let scatter = Scatter::new(self.chunks, folder, self.tally, &window.items);
-        let done = scatter.run(&window.uses, &pool, &self.limits, |read| {
-            packs.insert(read.pack);
-        });
-        let goes_on = done.is_ok();
-        let whole = match last {
-            Last::GoesOn if goes_on => window.items.split_last().map_or(&[][..], |(_, others)| others),
-            _ => &window.items[..],
-        };
-        let finished = finish_items(whole, folder, self.tally, &pool, goes_on);
-        done.and(finished)?;
-        self.failed.extend(whole.iter().filter(|item| item.has_failed()).map(|item| item.entry.key.clone()));
-        for link in &window.links {
-            self.make_link(folder, link)?;
-        }
-        for entry in &window.folders {
-            match folder.finish_metadata(entry) {
-                Ok(problems) => self.tally.problems(&entry.key, &problems),
-                Err(error) => self.refused(&entry.key, error)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn make_link(&mut self, folder: &Folder, link: &Entry) -> Result<()> {
-        let EntryKind::HardLink(earlier) = &link.kind else { return Ok(()) };
-        let made = match self.failed.contains(earlier) {
-            true => Err(Error::new(ErrorKind::NotFound, format!("{}, of which it is another name, was not restored", shown(earlier)))),
-            false => folder.prepare(link).map(drop),
-        };
-        made.or_else(|error| self.refused(&link.key, error))
+        self.work.as_mut().map_or(Ok(()), |work| work.take(window, last))
     }
 
     fn into_summary(self) -> RestoreSummary {
         let mut summary = self.summary;
-        summary.packs_read = self.packs.len() as u64;
+        summary.packs_read = self.work.map_or(self.packs, Work::into_packs).len() as u64;
         summary.take(self.tally);
         summary
     }

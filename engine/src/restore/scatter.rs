@@ -1,28 +1,27 @@
-//! From frames to files: reads are fetched by the calling thread, decoded on the pool, and what is in them goes to its places.
-//!
-//! The calling thread alone waits; the pool's tasks never do. Tokens bound the reads that are in memory.
+//! From frames to files: a read is fetched, each of its frames decoded once, and what is in them goes to its places. All this is one task
+//! of the pool, which waits for nobody.
 
 use super::tally::{Tally, shown};
-use super::window::{Item, Limits, Read, Use, Way, for_each_read};
+use super::window::{Item, Read, Use, Way};
 use crate::backend::ObjectName;
 use crate::destination::Folder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
 use crate::progress::Event;
+use crate::repository::index::FramePlace;
 use crate::repository::{ChunkKind, Frame, SnapshotChunks};
-use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
-use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the tasks of one window share.
+/// What all tasks of a restore share.
 #[derive(Debug)]
 pub(super) struct Scatter<'a> {
     pub(super) chunks: &'a SnapshotChunks<'a>,
     pub(super) folder: &'a Folder,
     pub(super) tally: &'a Tally<'a>,
-    pub(super) items: &'a [Item],
-    failure: Failure,
+    pub(super) failure: Failure,
+    /// Room for tasks to come, one for each that runs at once.
+    rooms: Mutex<Vec<Room>>,
 }
 
 /// The first error that ends the restore.
@@ -42,60 +41,54 @@ impl Failure {
         self.is_there.load(Ordering::Relaxed)
     }
 
-    pub(super) fn into_result(self) -> Result<()> {
-        self.first.into_inner().map_or(Ok(()), Err)
+    /// The error, once; others that ask later learn only that there was one.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.is_set() {
+            true => Err(self.first.lock().take().unwrap_or_else(|| Error::new(ErrorKind::Internal, "stopped after a failure"))),
+            false => Ok(()),
+        }
     }
 }
 
-/// The right to have something in flight; given back when dropped.
-#[derive(Debug)]
-struct Token(Sender<()>);
-
-impl Drop for Token {
-    fn drop(&mut self) {
-        // Nobody waits for it when the window has ended.
-        let _ = self.0.send(());
-    }
+/// Memory that tasks use again.
+#[derive(Debug, Default)]
+struct Room {
+    sealed: Vec<u8>,
+    opened: Opened,
+    joined: Vec<u8>,
 }
 
 impl<'a> Scatter<'a> {
-    pub(super) fn new(chunks: &'a SnapshotChunks<'a>, folder: &'a Folder, tally: &'a Tally<'a>, items: &'a [Item]) -> Self {
-        Self { chunks, folder, tally, items, failure: Failure::default() }
+    pub(super) fn new(chunks: &'a SnapshotChunks<'a>, folder: &'a Folder, tally: &'a Tally<'a>) -> Self {
+        Self { chunks, folder, tally, failure: Failure::default(), rooms: Mutex::default() }
     }
 
-    /// Carries out the plan, which is in the order of reading.
+    /// Carries out what a plan wants of one read.
     ///
     /// # Errors
     /// What ends the whole restore; damage and failures of items are noted with these.
-    pub(super) fn run(self, plan: &[Use], pool: &rayon::ThreadPool, limits: &Limits, mut on_read: impl FnMut(&Read)) -> Result<()> {
-        let in_flight = pool.current_num_threads() + 1;
-        let (give_back, tokens) = bounded(in_flight);
-        let this = &self;
-        let mut number = 0;
-        let sent = pool.in_place_scope(|scope| {
-            for_each_read(plan, this.chunks.reader, limits, |read| {
-                number += 1;
-                if number > in_flight && tokens.recv().is_err() {
-                    return Err(Error::new(ErrorKind::Internal, "the threads of the restore are gone"));
-                }
-                let token = Token(give_back.clone());
-                this.tally.check_cancelled()?;
-                if this.failure.is_set() {
-                    return Err(Error::new(ErrorKind::Internal, "stopped after a failure"));
-                }
-                on_read(&read);
-                let bytes = this.fetch(&read)?;
-                scope.spawn(move |_| {
-                    let _token = token;
-                    if let Err(error) = this.process(&read, bytes, plan) {
-                        this.failure.set(error);
-                    }
-                });
-                Ok(())
-            })
-        });
-        // A task's failure is why the rest was not sent.
-        self.failure.into_result().and(sent)
+    pub(super) fn process(&self, read: &Read, plan: &[Use], items: &[Item]) -> Result<()> {
+        let mut room = self.rooms.lock().pop().unwrap_or_default();
+        let done = self.process_in(&mut room, read, plan, items);
+        self.rooms.lock().push(room);
+        done
+    }
+
+    fn process_in(&self, room: &mut Room, read: &Read, plan: &[Use], items: &[Item]) -> Result<()> {
+        if self.failure.is_set() {
+            return Ok(());
+        }
+        let mut bytes = self.fetch(read)?;
+        for (place, range) in &read.frames {
+            if self.failure.is_set() {
+                return Ok(());
+            }
+            let uses = plan.get(range.clone()).unwrap_or_default();
+            self.open(room, read, place, bytes.as_mut())?;
+            let bytes = self.scatter(&mut room.opened, &mut room.joined, uses, items)?;
+            self.tally.progress.event(Event::Advance { bytes, items: 0 });
+        }
+        Ok(())
     }
 
     /// The bytes of a read; `None` where the pack is damaged, so that each frame has to be tried alone.
@@ -112,63 +105,50 @@ impl<'a> Scatter<'a> {
         }
     }
 
-    fn process(&self, read: &Read, bytes: Option<Vec<u8>>, plan: &[Use]) -> Result<()> {
+    /// Decodes a frame of a read; one that is damaged is noted.
+    fn open(&self, room: &mut Room, read: &Read, place: &FramePlace, bytes: Option<&mut Vec<u8>>) -> Result<()> {
         let (reader, repository) = (self.chunks.reader, self.chunks.repository);
-        let done = AtomicU64::new(0);
-        for (place, range) in &read.frames {
-            if self.failure.is_set() {
-                return Ok(());
+        let Opened { frame, checked, is_damaged } = &mut room.opened;
+        let decoded = match bytes {
+            Some(bytes) if read.frames.len() == 1 => reader.decode_into(repository, place, bytes, frame),
+            Some(bytes) => {
+                let start = usize::try_from(place.offset - read.offset).unwrap_or(usize::MAX);
+                let sealed = start.checked_add(place.sealed_length as usize).and_then(|end| bytes.get(start..end));
+                room.sealed.clear();
+                room.sealed.extend_from_slice(sealed.unwrap_or_default());
+                reader.decode_into(repository, place, &mut room.sealed, frame)
             }
-            let start = usize::try_from(place.offset - read.offset).unwrap_or(usize::MAX);
-            let sealed = bytes.as_ref().and_then(|bytes| bytes.get(start..start.checked_add(place.sealed_length as usize)?));
-            let frame = match sealed {
-                Some(sealed) => reader.decode(repository, place, &mut sealed.to_vec()),
-                None => reader.read(repository, place),
-            };
-            self.tally.frames_decoded.fetch_add(1, Ordering::Relaxed);
-            let frame = match frame {
-                Ok(frame) => Opened { frame: Some(frame), checked: vec![None; place.chunk_count as usize] },
-                Err(error) => self.tally.frame_damaged(error).map(|()| Opened { frame: None, checked: Vec::new() })?,
-            };
-            self.scatter(frame, plan.get(range.clone()).unwrap_or_default(), &done)?;
-        }
-        self.tally.progress.event(Event::Advance { bytes: done.into_inner(), items: 0 });
-        Ok(())
+            None => reader.read(repository, place).map(|read| *frame = read),
+        };
+        self.tally.frames_decoded.fetch_add(1, Ordering::Relaxed);
+        checked.clear();
+        checked.resize(place.chunk_count as usize, None);
+        *is_damaged = decoded.is_err();
+        decoded.or_else(|error| self.tally.frame_damaged(error))
     }
 
-    /// Brings the chunks of one frame to their places.
-    fn scatter(&self, mut frame: Opened, uses: &[Use], done: &AtomicU64) -> Result<()> {
+    /// Brings the chunks of one frame to their places, and says how many bytes that were.
+    fn scatter(&self, frame: &mut Opened, joined: &mut Vec<u8>, uses: &[Use], items: &[Item]) -> Result<u64> {
+        let mut bytes = 0;
         for of_item in uses.chunk_by(|one, other| one.item == other.item) {
-            let item = of_item.first().and_then(|used| self.items.get(used.item as usize));
+            let item = of_item.first().and_then(|used| items.get(used.item as usize));
             let item = item.ok_or_else(|| Error::new(ErrorKind::Internal, "a plan names no item"))?;
             if item.has_failed() {
                 continue;
             }
-            done.fetch_add(of_item.iter().map(|used| u64::from(used.length)).sum(), Ordering::Relaxed);
+            bytes += of_item.iter().map(|used| u64::from(used.length)).sum::<u64>();
             match item.way {
-                Way::Small => self.write_small(&mut frame, item, of_item)?,
-                Way::Prepared { .. } => self.write_part(&mut frame, item, of_item)?,
+                Way::Small => self.write_small(frame, joined, item, of_item)?,
+                Way::Prepared { .. } => self.write_part(frame, joined, item, of_item)?,
                 Way::Bare => return Err(Error::new(ErrorKind::Internal, "content for something that is no file")),
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// All content of the file is in this frame.
-    fn write_small(&self, frame: &mut Opened, item: &Item, uses: &[Use]) -> Result<()> {
-        if let [used] = uses {
-            let bytes = self.content(frame, item, used)?;
-            return bytes.map_or(Ok(()), |bytes| self.write_whole(item, &bytes));
-        }
-        let mut joined = Vec::with_capacity(uses.iter().map(|used| used.length as usize).sum());
-        for used in uses {
-            let Some(bytes) = self.content(frame, item, used)? else { return Ok(()) };
-            joined.extend_from_slice(&bytes);
-        }
-        self.write_whole(item, &joined)
-    }
-
-    fn write_whole(&self, item: &Item, bytes: &[u8]) -> Result<()> {
+    fn write_small(&self, frame: &mut Opened, joined: &mut Vec<u8>, item: &Item, uses: &[Use]) -> Result<()> {
+        let Some(bytes) = self.content(frame, joined, item, uses)? else { return Ok(()) };
         match self.folder.write_small(&item.entry, bytes) {
             Ok(written) => {
                 let counter = if written.is_unchanged { &self.tally.bytes_unchanged } else { &self.tally.bytes_written };
@@ -180,14 +160,16 @@ impl<'a> Scatter<'a> {
         }
     }
 
-    fn write_part(&self, frame: &mut Opened, item: &Item, uses: &[Use]) -> Result<()> {
+    /// Chunks that lie one behind the other in the frame and in the file are written at once.
+    fn write_part(&self, frame: &mut Opened, joined: &mut Vec<u8>, item: &Item, uses: &[Use]) -> Result<()> {
         let file = match self.folder.file(&item.entry.key) {
             Ok(file) => file,
             Err(error) => return self.refused(item, error),
         };
-        for used in uses {
-            let Some(bytes) = self.content(frame, item, used)? else { return Ok(()) };
-            if let Err(error) = file.write_at(used.offset, &bytes) {
+        for row in uses.chunk_by(|one, other| follows(one, other) && one.offset.saturating_add(one.length.into()) == other.offset) {
+            let Some(first) = row.first() else { continue };
+            let Some(bytes) = self.content(frame, joined, item, row)? else { return Ok(()) };
+            if let Err(error) = file.write_at(first.offset, bytes) {
                 return self.refused(item, error);
             }
             self.tally.bytes_written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -195,18 +177,37 @@ impl<'a> Scatter<'a> {
         Ok(())
     }
 
-    /// The bytes of a chunk, checked, from another frame where this one is damaged; `None` where that failed the item.
-    fn content<'f>(&self, frame: &'f mut Opened, item: &Item, used: &Use) -> Result<Option<Cow<'f, [u8]>>> {
-        if frame.check(self.chunks, used) {
-            let bytes = frame.frame.as_ref().and_then(|frame| frame.chunk(used.position));
-            return Ok(Some(Cow::Borrowed(bytes.unwrap_or_default())));
+    /// The bytes of chunks one behind the other, each checked, from another frame where this one is damaged; `None` where that failed the
+    /// item.
+    fn content<'f>(&self, frame: &'f mut Opened, joined: &'f mut Vec<u8>, item: &Item, uses: &[Use]) -> Result<Option<&'f [u8]>> {
+        let is_row = uses.windows(2).all(|pair| matches!(pair, [one, other] if follows(one, other)));
+        if is_row
+            && uses.iter().all(|used| frame.check(self.chunks, used))
+            && let (Some(first), Some(last)) = (uses.first(), uses.last())
+        {
+            return Ok(Some(frame.frame.chunks(first.position, last.position).unwrap_or_default()));
         }
+        joined.clear();
+        for used in uses {
+            if frame.check(self.chunks, used) {
+                joined.extend_from_slice(frame.frame.chunk(used.position).unwrap_or_default());
+            } else {
+                match self.content_elsewhere(item, used)? {
+                    Some(bytes) => joined.extend_from_slice(&bytes),
+                    None => return Ok(None),
+                }
+            }
+        }
+        Ok(Some(joined))
+    }
+
+    fn content_elsewhere(&self, item: &Item, used: &Use) -> Result<Option<Vec<u8>>> {
         let other = self.chunks.chunk(ChunkKind::Data, &used.id).and_then(|bytes| match bytes.len() == used.length as usize {
             true => Ok(bytes),
             false => Err(Error::new(ErrorKind::Damaged, format!("chunk {} has {} bytes, not {}", used.id, bytes.len(), used.length))),
         });
         match other {
-            Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
+            Ok(bytes) => Ok(Some(bytes)),
             Err(error) => {
                 let error = self.tally.damage(error)?;
                 if item.fail() {
@@ -227,25 +228,33 @@ impl<'a> Scatter<'a> {
     }
 }
 
+/// Whether a chunk lies behind another one in their frame.
+fn follows(one: &Use, other: &Use) -> bool {
+    one.position + 1 == other.position
+}
+
 /// A decoded frame, or that it is damaged.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Opened {
-    frame: Option<Frame>,
+    frame: Frame,
     /// By position, the chunk that was found to stand there.
     checked: Vec<Option<ChunkId>>,
+    is_damaged: bool,
 }
 
 impl Opened {
     /// Whether the chunk stands there with its length (CHUNK-2); each is hashed once.
     fn check(&mut self, chunks: &SnapshotChunks<'_>, used: &Use) -> bool {
-        let Some(frame) = &self.frame else { return false };
+        if self.is_damaged {
+            return false;
+        }
         let Some(checked) = self.checked.get_mut(used.position as usize) else { return false };
         if *checked != Some(used.id) {
-            if chunks.reader.verified(frame, ChunkKind::Data, &used.id, used.position).is_err() {
+            if chunks.reader.verified(&self.frame, ChunkKind::Data, &used.id, used.position).is_err() {
                 return false;
             }
             *checked = Some(used.id);
         }
-        frame.chunk(used.position).is_some_and(|bytes| bytes.len() == used.length as usize)
+        self.frame.chunk(used.position).is_some_and(|bytes| bytes.len() == used.length as usize)
     }
 }

@@ -1,9 +1,11 @@
 //! What was done and what failed, counted from several threads.
 
 use crate::destination::ItemProblem;
-use crate::entry::key_components;
+use crate::entry::{Key, key_components};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Event, Progress};
+use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Numbers of a restore, and who hears of them.
@@ -19,6 +21,8 @@ pub(super) struct Tally<'a> {
     pub(super) items_deleted: AtomicU64,
     /// Frames that could not be read; their chunks may stand elsewhere too.
     frames_damaged: AtomicU64,
+    /// Keys of entries that could not be restored.
+    failed: Mutex<HashSet<Key>>,
 }
 
 impl<'a> Tally<'a> {
@@ -33,6 +37,7 @@ impl<'a> Tally<'a> {
             frames_decoded: AtomicU64::default(),
             items_deleted: AtomicU64::default(),
             frames_damaged: AtomicU64::default(),
+            failed: Mutex::default(),
         }
     }
 
@@ -48,6 +53,16 @@ impl<'a> Tally<'a> {
     pub(super) fn item_failed(&self, key: &[u8], message: &str) {
         self.items_failed.fetch_add(1, Ordering::Relaxed);
         self.progress.event(Event::ItemFailed { item: &shown(key), message });
+    }
+
+    /// Notes that an entry could not be restored: what is linked to it cannot either, and there is nothing to finish or to read back.
+    pub(super) fn lose(&self, key: Key) {
+        self.failed.lock().insert(key);
+    }
+
+    /// Whether an entry could not be restored.
+    pub(super) fn is_lost(&self, key: &[u8]) -> bool {
+        self.failed.lock().contains(key)
     }
 
     /// As [`Tally::item_failed`] for what of an item could not be restored.
@@ -100,6 +115,14 @@ impl<'a> Tally<'a> {
             self.damaged.store(true, Ordering::Relaxed);
         }
         Ok(error)
+    }
+
+    /// Reports an entry that the destination refused, and notes that it is not there.
+    pub(super) fn refused(&self, key: &Key, error: Error) -> Result<()> {
+        let error = self.refusal(error).map_err(|error| error.context(shown(key)))?;
+        self.item_failed(key, &error.to_string());
+        self.lose(key.clone());
+        Ok(())
     }
 }
 

@@ -30,7 +30,7 @@ struct Batch {
     parts: Vec<(usize, u64, ChunkRef)>,
 }
 
-impl Restore<'_> {
+impl Restore<'_, '_> {
     /// Compares everything that was restored and did not fail; what differs is reported as failed.
     pub(super) fn verify(&self, folder: &Folder) -> Result<()> {
         let tally = self.tally;
@@ -46,7 +46,7 @@ impl Restore<'_> {
                 walk.skip_damage();
                 continue;
             };
-            if self.failed.contains(&entry.key) {
+            if tally.is_lost(&entry.key) {
                 continue;
             }
             if let EntryKind::HardLink(earlier) = &mut entry.kind
@@ -125,7 +125,7 @@ impl Restore<'_> {
                 }
             }
         });
-        failure.into_result()?;
+        failure.check()?;
         Ok(std::mem::take(batch).files.pop())
     }
 }

@@ -1,7 +1,8 @@
 //! A window: entries that are restored together, and the plan of which frame's chunks go where.
 //!
 //! A restore of any size goes through windows, so that its plan takes bounded memory. Within a window every frame is read once, in the
-//! order of packs and offsets; a frame whose chunks are used in two windows is read twice.
+//! order of packs and offsets; a frame whose chunks are used in two windows is read twice. The first windows are small, so that the
+//! work begins at once; how windows are cut depends on the snapshot alone.
 
 use crate::backend::ObjectKind;
 use crate::entry::{Entry, EntryKind};
@@ -11,6 +12,7 @@ use crate::progress::Change;
 use crate::repository::FrameReader;
 use crate::repository::index::{FrameOrdinal, FramePlace};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How much a window holds.
@@ -25,9 +27,18 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// What a restore uses: about 64 MiB, which are a million chunks.
-    pub(super) const DEFAULT: Self = Self { entries_max: 64_000, bytes_max: 64 << 20, read_bytes_max: 4 << 20 };
+    /// What a restore uses: 20 MiB, which are 330,000 chunks, for each of the three windows that are in memory at once.
+    pub(super) const DEFAULT: Self = Self { entries_max: 32_000, bytes_max: 20 << 20, read_bytes_max: 1 << 20 };
+
+    /// For the window of this number, counted from 0: each is twice as large as the one before, up to the limits.
+    pub(super) fn of_window(self, number: u32) -> Self {
+        let halvings = SMALLER_WINDOWS.saturating_sub(number);
+        Self { entries_max: self.entries_max >> halvings, bytes_max: self.bytes_max >> halvings, ..self }
+    }
 }
+
+/// Windows before the first one of full size.
+const SMALLER_WINDOWS: u32 = 4;
 
 /// Frames that lie so near to each other are read together, with what lies between them.
 const GAP_MAX: u64 = 64 << 10;
@@ -43,19 +54,19 @@ pub(super) enum Way {
     Bare,
 }
 
-/// An entry on its way, without its chunk list.
-#[derive(Debug)]
+/// An entry on its way, without its chunk list. Copies of it share whether it failed.
+#[derive(Debug, Clone)]
 pub(super) struct Item {
     pub(super) entry: Entry,
     pub(super) way: Way,
-    failed: AtomicBool,
+    failed: Arc<AtomicBool>,
     /// In a dry run, what is known so far of what becomes of it: that and the bytes.
     pub(super) planned: (Option<Change>, u64),
 }
 
 impl Item {
     pub(super) fn new(entry: Entry, way: Way) -> Self {
-        Self { entry, way, failed: AtomicBool::new(false), planned: (None, 0) }
+        Self { entry, way, failed: Arc::default(), planned: (None, 0) }
     }
 
     /// Whether it could not be restored.
@@ -131,25 +142,41 @@ impl Window {
     }
 }
 
-/// Calls `visit` with every read of a plan that is in the order of reading.
-pub(super) fn for_each_read(plan: &[Use], reader: &FrameReader, limits: &Limits, mut visit: impl FnMut(Read) -> Result<()>) -> Result<()> {
-    let mut open: Option<Read> = None;
-    let mut start = 0;
-    for of_frame in plan.chunk_by(|one, other| one.ordinal == other.ordinal) {
-        let range = start..start + of_frame.len();
-        start = range.end;
-        let Some(first) = of_frame.first() else { continue };
-        let place = reader.place(first.ordinal)?;
-        match &mut open {
-            Some(read) if read.takes(&place, limits) => read.push(place, range),
-            _ => {
-                if let Some(read) = open.replace(Read::new(place, range)) {
-                    visit(read)?;
-                }
+/// Goes through a plan that is in the order of reading, read by read.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    at: usize,
+    /// A frame that the read before did not take.
+    ahead: Option<(FramePlace, Range<usize>)>,
+}
+
+impl Reads {
+    /// The next read of the plan, which has to be the same each time; `None` at its end.
+    pub(super) fn next(&mut self, plan: &[Use], reader: &FrameReader, limits: &Limits) -> Result<Option<Read>> {
+        let Some((place, range)) = self.next_frame(plan, reader)? else { return Ok(None) };
+        let mut read = Read::new(place, range);
+        while let Some((place, range)) = self.next_frame(plan, reader)? {
+            if !read.takes(&place, limits) {
+                self.ahead = Some((place, range));
+                break;
             }
+            read.push(place, range);
         }
+        Ok(Some(read))
     }
-    open.map_or(Ok(()), visit)
+
+    fn next_frame(&mut self, plan: &[Use], reader: &FrameReader) -> Result<Option<(FramePlace, Range<usize>)>> {
+        if let Some(ahead) = self.ahead.take() {
+            return Ok(Some(ahead));
+        }
+        let Some(of_frame) = plan.get(self.at..).and_then(|rest| rest.chunk_by(|one, other| one.ordinal == other.ordinal).next()) else {
+            return Ok(None);
+        };
+        let range = self.at..self.at + of_frame.len();
+        self.at = range.end;
+        let place = of_frame.first().map(|first| reader.place(first.ordinal)).transpose()?;
+        Ok(place.map(|place| (place, range)))
+    }
 }
 
 impl Read {
@@ -168,5 +195,22 @@ impl Read {
     fn push(&mut self, place: FramePlace, range: Range<usize>) {
         self.length = place.offset + u64::from(place.sealed_length) - self.offset;
         self.frames.push((place, range));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_grow_to_their_limits() {
+        let sizes = |number| {
+            let Limits { entries_max, bytes_max, read_bytes_max } = Limits::DEFAULT.of_window(number);
+            (entries_max, bytes_max, read_bytes_max)
+        };
+        assert_eq!(sizes(0), (2_000, 20 << 16, 1 << 20));
+        assert_eq!(sizes(1), (4_000, 20 << 17, 1 << 20));
+        assert_eq!(sizes(4), (32_000, 20 << 20, 1 << 20));
+        assert_eq!(sizes(u32::MAX), sizes(4));
     }
 }

@@ -158,6 +158,22 @@ fn plain_users_get_what_they_have_a_right_to() {
 }
 
 #[test]
+fn capabilities_that_an_entry_has_not_go_even_where_only_a_change_of_owner_takes_them_away() {
+    if !is_root() {
+        return;
+    }
+    let (_dir, target) = scratch();
+    let write = || {
+        let folder = Folder::open(&target).unwrap();
+        folder.write_small(&file_entry("file", 3, &[]), b"abc").unwrap()
+    };
+    as_plain_user(|| assert_eq!(write(), SmallFile { is_unchanged: false, problems: vec![] }));
+    rustix::fs::setxattr(target.join("file"), "security.capability", &capability(), rustix::fs::XattrFlags::empty()).unwrap();
+    as_plain_user(|| assert_eq!(write(), SmallFile { is_unchanged: true, problems: vec![] }));
+    assert_eq!(attribute(&target.join("file"), "security.capability"), None);
+}
+
+#[test]
 fn default_acls_of_an_existing_folder_do_not_leak_into_what_is_restored() {
     let (_dir, target) = scratch();
     let folder = Folder::open(&target).unwrap();
