@@ -122,7 +122,9 @@ impl<'a> Scatter<'a> {
             let start = usize::try_from(place.offset - read.offset).unwrap_or(usize::MAX);
             let sealed = bytes.as_ref().and_then(|bytes| bytes.get(start..start.checked_add(place.sealed_length as usize)?));
             let frame = match sealed {
-                Some(sealed) => reader.decode(repository, place, &mut sealed.to_vec()),
+                Some(sealed) => {
+                    reader.index().hash_of(place).and_then(|hash| reader.decode(repository, place, &hash, &mut sealed.to_vec()))
+                }
                 None => reader.read(repository, place),
             };
             self.tally.frames_decoded.fetch_add(1, Ordering::Relaxed);
