@@ -29,3 +29,14 @@ pub fn run(measure: impl FnOnce(&mut Criterion)) {
     measure(&mut criterion);
     criterion.final_summary();
 }
+
+/// Resident memory of this process in bytes, pages of mapped files included.
+///
+/// # Panics
+/// Where Linux does not tell.
+pub fn resident_bytes() -> u64 {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").expect("Linux tells of this process");
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).expect("resident memory is told");
+    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().expect("a number");
+    kibibytes << 10
+}

@@ -6,9 +6,10 @@ use crate::backend::ObjectKind;
 use crate::error::Result;
 use crate::format::ContentsTable;
 use crate::id::{ChunkId, DomainId, FrameClass, FrameId, PackId, RepositoryId};
-use crate::repository::index::{ChunkPlace, FramePlace, LookupIndex};
+use crate::repository::index::{FramePlace, LookupIndex, Spool};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Damaged packs and frames.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ enum Extent {
 impl Damage {
     /// Nothing is lost.
     pub(super) fn new(repository: RepositoryId) -> Result<Self> {
-        Ok(Self { lost: LookupIndex::open(None, repository)?, packs: Mutex::default() })
+        Ok(Self { lost: LookupIndex::open(None, repository, Arc::new(Spool::new()?))?, packs: Mutex::default() })
     }
 
     /// A pack cannot be used at all; `table` is what is known of its contents.
@@ -106,10 +107,10 @@ impl Damage {
     /// Which finding explains that a chunk is not in `good`, which holds the packs that can be used.
     pub(super) fn of_chunk(&self, good: &LookupIndex, id: &ChunkId, class: FrameClass) -> Result<Option<FindingId>> {
         for index in [good, &self.lost] {
-            let mut places: Vec<ChunkPlace> = Vec::new();
-            index.for_each_place(id, |place| places.push(place))?;
-            for place in places.into_iter().filter(|place| place.frame.class() == Some(class)) {
-                if let Some(finding) = index.frame(place.ordinal)?.and_then(|place| self.of_place(&place)) {
+            let places = index.places_of(id)?;
+            let found = places.found.into_iter().filter(|place| place.frame.class() == Some(class)).map(|place| place.ordinal);
+            for ordinal in found.chain(places.unread.into_iter().map(|(ordinal, _)| ordinal)) {
+                if let Some(finding) = index.frame(ordinal)?.and_then(|place| self.of_place(&place)) {
                     return Ok(Some(finding));
                 }
             }

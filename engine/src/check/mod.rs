@@ -153,7 +153,7 @@ impl Repository {
     pub(crate) fn survey(&self, progress: &dyn Progress, depth: &Depth) -> Result<(CheckReport, Survey)> {
         let started = self.runtime.clock.monotonic_ns();
         let reading = Reading::new(&*self.backend, progress);
-        let reader = FrameReader::new(self, Arc::new(LookupIndex::open(None, self.id)?));
+        let reader = FrameReader::new(self, Arc::new(LookupIndex::open(None, self.id, Arc::new(self.contents_reader()))?));
         let keyed = Keyed { repository: self, reading, reader, damage: Damage::new(self.id)?, survey: Default::default() };
         keyed.run(depth)?;
         let report = keyed.reading.finish(self.runtime.clock.monotonic_ns().saturating_sub(started));

@@ -167,9 +167,8 @@ impl Keyed<'_> {
             sealed_length: record.sealed_length,
             plaintext_length: record.plaintext_length,
             chunk_count: record.chunks.len() as u32,
-            hash: record.hash,
         };
-        let frame = self.reader.decode(self.repository, &place, &mut sealed.to_vec())?;
+        let frame = self.reader.decode(self.repository, &place, &record.hash, &mut sealed.to_vec())?;
         self.check_chunks(record, &frame)
     }
 

@@ -354,9 +354,7 @@ impl SnapshotCheck<'_> {
     /// A place of the chunk in a frame that the refs name (any frame, for refs nodes) and that `fits`.
     fn place_of(&self, id: &ChunkId, class: FrameClass, fits: impl Fn(&ChunkPlace) -> bool) -> Result<Option<ChunkPlace>> {
         let index = self.keyed.reader.index();
-        let mut places = Vec::new();
-        index.for_each_place(id, |place| places.push(place))?;
-        for place in places.into_iter().filter(|place| place.frame.class() == Some(class)) {
+        for place in index.places_of(id)?.found.into_iter().filter(|place| place.frame.class() == Some(class)) {
             if (class == FrameClass::Refs || self.allows(&place)?.is_some()) && fits(&place) {
                 return Ok(Some(place));
             }
@@ -374,9 +372,7 @@ impl SnapshotCheck<'_> {
     fn find(&self, id: &ChunkId, class: FrameClass) -> Result<Found> {
         let index = self.keyed.reader.index();
         let mut found = Found::Nowhere;
-        let mut places = Vec::new();
-        index.for_each_place(id, |place| places.push(place))?;
-        for place in places.into_iter().filter(|place| place.frame.class() == Some(class)) {
+        for place in index.places_of(id)?.found.into_iter().filter(|place| place.frame.class() == Some(class)) {
             let is_bad = !self.keyed.damage.is_empty()
                 && index.frame(place.ordinal)?.is_none_or(|place| self.keyed.damage.of_place(&place).is_some());
             match self.allows(&place)? {

@@ -171,10 +171,10 @@ impl Fixture {
         let reader = FrameReader::new(repository, repository.open_index().unwrap());
         let mut users: BTreeMap<ObjectName, BTreeSet<EntryKey>> = BTreeMap::new();
         let mut note = |id: &ChunkId, key: &EntryKey| {
-            reader.index().for_each_place(id, |place| {
+            for place in reader.index().places_of(id).unwrap().found {
                 let place = reader.index().frame(place.ordinal).unwrap().unwrap();
                 users.entry(ObjectName::pack(place.kind, place.pack)).or_default().insert(key.clone());
-            })
+            }
         };
         for snapshot in repository.snapshots().unwrap() {
             let chunks = repository.snapshot_chunks(&reader, &snapshot.header).unwrap();
@@ -182,10 +182,10 @@ impl Fixture {
                 let entry = entry.unwrap();
                 let EntryKind::File(file) = &entry.kind else { continue };
                 match &file.chunks {
-                    ChunkList::Inline(list) => list.iter().for_each(|chunk| note(&chunk.id, &entry.key).unwrap()),
-                    ChunkList::Recipe(root) => RecipeWalk::new(&chunks, root, file.size, 0)
-                        .unwrap()
-                        .for_each(|chunk| note(&chunk.unwrap().1.id, &entry.key).unwrap()),
+                    ChunkList::Inline(list) => list.iter().for_each(|chunk| note(&chunk.id, &entry.key)),
+                    ChunkList::Recipe(root) => {
+                        RecipeWalk::new(&chunks, root, file.size, 0).unwrap().for_each(|chunk| note(&chunk.unwrap().1.id, &entry.key))
+                    }
                 }
             }
         }

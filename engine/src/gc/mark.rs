@@ -27,8 +27,8 @@ use std::sync::Arc;
 
 /// What of a pack is needed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Live {
-    pub(super) frames: u64,
+pub(crate) struct Live {
+    pub(crate) frames: u64,
     /// Sealed bytes of these frames.
     pub(super) bytes: u64,
 }
@@ -38,7 +38,7 @@ pub(super) type Lack = Error;
 
 /// Frames that are needed.
 #[derive(Debug)]
-pub(super) struct Mark<'a> {
+pub(crate) struct Mark<'a> {
     repository: &'a Repository,
     progress: &'a dyn Progress,
     standing: FrameReader,
@@ -65,20 +65,38 @@ impl<'a> Mark<'a> {
         let index = repository.open_index()?;
         let relocations = repository.read_relocations()?;
         let doomed = take_condemned(repository, &index, epochs)?;
-        Ok(Self {
+        let parts = repository.roles().contain(Roles::RESTORE).then(Parts::default);
+        Ok(Self { relocations, parts, ..Self::of_indexes(repository, index, doomed, progress) })
+    }
+
+    fn of_indexes(repository: &'a Repository, standing: Arc<LookupIndex>, doomed: LookupIndex, progress: &'a dyn Progress) -> Self {
+        Self {
             repository,
             progress,
-            standing: FrameReader::new(repository, index),
+            standing: FrameReader::new(repository, standing),
             doomed: FrameReader::new(repository, Arc::new(doomed)),
             bits: Vec::new(),
             live: HashMap::new(),
             rescue: HashMap::new(),
             seen: HashSet::new(),
-            parts: repository.roles().contain(Roles::RESTORE).then(Parts::default),
+            parts: None,
             domain: repository.credential.author.certificate.domain(),
-            relocations,
+            relocations: Relocations::default(),
             relocated: HashSet::new(),
-        })
+        }
+    }
+
+    /// Nothing is marked yet; frames stand in the packs of `index`, and none is re-made.
+    #[cfg(feature = "testing")]
+    pub(crate) fn of_index(repository: &'a Repository, index: Arc<LookupIndex>, progress: &'a dyn Progress) -> Result<Self> {
+        let doomed = LookupIndex::open(None, repository.id, Arc::new(repository.contents_reader()))?;
+        Ok(Self::of_indexes(repository, index, doomed, progress))
+    }
+
+    /// Marks what the items of refs leaves name; false where one of them is in no pack.
+    #[cfg(feature = "testing")]
+    pub(crate) fn mark_uses(&mut self, uses: &[FrameUse]) -> Result<bool> {
+        uses.iter().try_fold(true, |all, used| Ok(all & self.mark_use(used)?))
     }
 
     /// Lists packs once more, after the snapshots: what these need may have been written since packs were listed first.
@@ -232,9 +250,9 @@ impl<'a> Mark<'a> {
     fn find(&self, id: &ChunkId) -> Result<std::result::Result<(FrameId, Vec<u8>), Lack>> {
         let mut problem = None;
         for reader in [&self.standing, &self.doomed] {
-            let mut places = Vec::new();
-            reader.index().for_each_place(id, |place| places.push(place))?;
-            for place in places.into_iter().filter(|place| place.frame.class() == Some(FrameClass::Refs)) {
+            let places = reader.index().places_of(id)?;
+            problem = problem.or(places.unread.into_iter().next().map(|(_, error)| error));
+            for place in places.found.into_iter().filter(|place| place.frame.class() == Some(FrameClass::Refs)) {
                 let read = reader.read_cached(self.repository, place.ordinal);
                 match read.and_then(|frame| reader.verified(&frame, ChunkKind::Refs, id, place.position).map(<[u8]>::to_vec)) {
                     Ok(bytes) => return Ok(Ok((place.frame, bytes))),
@@ -339,7 +357,7 @@ impl<'a> Mark<'a> {
     }
 
     /// What is needed of all standing packs together.
-    pub(super) fn live_total(&self) -> Live {
+    pub(crate) fn live_total(&self) -> Live {
         self.live.values().fold(Live::default(), |sum, live| Live { frames: sum.frames + live.frames, bytes: sum.bytes + live.bytes })
     }
 
@@ -374,7 +392,7 @@ impl<'a> Mark<'a> {
 
 /// Takes condemned packs out of the index and gives another one with what is left of them. Damaged ones are in neither.
 fn take_condemned(repository: &Repository, index: &LookupIndex, epochs: &Epochs) -> Result<LookupIndex> {
-    let doomed = LookupIndex::open(None, repository.id)?;
+    let doomed = LookupIndex::open(None, repository.id, Arc::new(repository.contents_reader()))?;
     let listed: Vec<Pack> = index.packs().into_iter().filter(|pack| epochs.condemned.contains_key(pack)).collect();
     for pack in &listed {
         add_pack(repository, &doomed, pack)?;

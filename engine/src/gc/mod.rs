@@ -33,6 +33,7 @@ pub use plan::{GcPlan, PackGroup, Remake};
 pub use sessions::OpenSession;
 
 pub(crate) use epochs::{Epochs, Pack};
+pub(crate) use mark::Mark;
 pub(crate) use repack::Copier;
 pub(crate) use settle::remove_own;
 pub(crate) use sweep::{INDEXED_PACKS_MIN, delete, refresh_index_objects};
@@ -44,7 +45,6 @@ use crate::format::session::SessionKind;
 use crate::id::{DomainId, SessionId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Session};
-use mark::Mark;
 use observations::Observations;
 use reframe::Reframer;
 use sessions::Sessions;

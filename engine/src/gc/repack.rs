@@ -71,8 +71,12 @@ impl<'a> Copier<'a> {
             // Another copy stands for it, if that one can be read.
             Some(place) => {
                 let name = ObjectName::pack(place.kind, place.pack);
-                let bytes = copier.read(&name, place.offset, &place.hash, place.sealed_length)?;
-                Ok(if bytes.is_some() { Fate::Goes } else { Fate::Copied })
+                let is_good = match mark.reader().index().hash_of(&place) {
+                    Ok(hash) => copier.read(&name, place.offset, &hash, place.sealed_length)?.is_some(),
+                    Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => false,
+                    Err(error) => return Err(error),
+                };
+                Ok(if is_good { Fate::Goes } else { Fate::Copied })
             }
         };
         self.copy(candidate.pack, fate, reframer)

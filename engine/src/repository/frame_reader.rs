@@ -119,17 +119,24 @@ impl FrameReader {
     pub(crate) fn read(&self, repository: &Repository, place: &FramePlace) -> Result<Frame> {
         let name = ObjectName::pack(place.kind, place.pack);
         let mut sealed = self.repository.get_range(&name, place.offset, place.sealed_length as usize)?;
-        self.decode(repository, place, &mut sealed)
+        self.decode(repository, place, &self.index.hash_of(place)?, &mut sealed)
     }
 
-    /// As [`FrameReader::read`], for whoever has the sealed bytes already; they are used as a buffer.
-    pub(crate) fn decode(&self, repository: &Repository, place: &FramePlace, sealed: &mut Vec<u8>) -> Result<Frame> {
+    /// As [`FrameReader::read`], for whoever has the sealed bytes and their `hash` already; the bytes are used as a buffer.
+    pub(crate) fn decode(&self, repository: &Repository, place: &FramePlace, hash: &[u8; 32], sealed: &mut Vec<u8>) -> Result<Frame> {
         let mut frame = Frame::default();
-        self.decode_into(repository, place, sealed, &mut frame).map(|()| frame)
+        self.decode_into(repository, place, hash, sealed, &mut frame).map(|()| frame)
     }
 
     /// As [`FrameReader::decode`], into the room of another frame. After an error the frame has no chunks.
-    pub(crate) fn decode_into(&self, repository: &Repository, place: &FramePlace, sealed: &mut Vec<u8>, frame: &mut Frame) -> Result<()> {
+    pub(crate) fn decode_into(
+        &self,
+        repository: &Repository,
+        place: &FramePlace,
+        hash: &[u8; 32],
+        sealed: &mut Vec<u8>,
+        frame: &mut Frame,
+    ) -> Result<()> {
         let Frame { plaintext, ranges } = frame;
         ranges.clear();
         let mut decode = || {
@@ -138,7 +145,7 @@ impl FrameReader {
                 Some(decompressor) => decompressor,
                 None => Decompressor::new()?,
             };
-            let opened = frame::open(&sealer, place.id, &place.hash, place.plaintext_length, &mut decompressor, sealed, plaintext);
+            let opened = frame::open(&sealer, place.id, hash, place.plaintext_length, &mut decompressor, sealed, plaintext);
             self.decompressors.lock().push(decompressor);
             opened?;
             *ranges = frame::chunk_ranges(plaintext, place.chunk_count as usize)?;
@@ -172,10 +179,10 @@ impl FrameReader {
         id: &ChunkId,
         allowed: impl Fn(&ChunkPlace) -> Result<bool>,
     ) -> Result<Vec<u8>> {
-        let mut places = Vec::new();
-        self.index.for_each_place(id, |place| places.push(place))?;
-        let mut problem = None;
-        for place in places {
+        let places = self.index.places_of(id)?;
+        // Of a pack that is gone more can be hoped for than of one that is damaged.
+        let mut problem = places.unread.into_iter().map(|(_, error)| error).min_by_key(|error| error.kind() != ErrorKind::NotFound);
+        for place in places.found {
             if place.frame.class() != Some(kind.class()) || !allowed(&place)? {
                 continue;
             }
@@ -184,7 +191,6 @@ impl FrameReader {
                 .and_then(|frame| self.verified(&frame, kind, id, place.position).map(<[u8]>::to_vec));
             match bytes {
                 Ok(bytes) => return Ok(bytes),
-                // Of a pack that is gone more can be hoped for than of one that is damaged.
                 Err(error) if error.kind() == ErrorKind::NotFound => problem = Some(error),
                 Err(error) => problem = problem.or(Some(error)),
             }
@@ -326,14 +332,25 @@ impl<'a> SnapshotChunks<'a> {
 
     /// A place of the chunk in a frame of the refs.
     ///
+    /// Where the pack that had it is gone by now, a place from which nothing can be read: [`SnapshotChunks::chunk`] looks again.
+    ///
     /// # Errors
     /// [`ErrorKind::Damaged`] where there is none.
     pub(crate) fn find(&self, id: &ChunkId) -> Result<ChunkPlace> {
-        let mut places = Vec::new();
-        self.reader.index.for_each_place(id, |place| places.push(place))?;
-        for place in places {
-            if self.allowed.contain(&self.reader.index, &place)? {
+        let index = &self.reader.index;
+        let places = index.places_of(id)?;
+        for place in places.found {
+            if self.allowed.contain(index, &place)? {
                 return Ok(place);
+            }
+        }
+        for (ordinal, error) in places.unread {
+            match error.kind() {
+                ErrorKind::NotFound => {
+                    let first = self.reader.place(ordinal)?;
+                    return Ok(ChunkPlace { frame: first.id, position: u32::MAX, ordinal, domain: first.domain });
+                }
+                _ => return Err(error),
             }
         }
         Err(Error::new(ErrorKind::Damaged, format!("chunk {id} is in no frame that the snapshot's refs name; run check")))

@@ -4,6 +4,7 @@
 //! them, the snapshot before `closed/`. Operations (backup, restore, check) are built on it and open no object by hand.
 
 mod chunk_ids;
+mod contents_reader;
 mod create;
 mod frame_reader;
 pub mod index;
@@ -238,7 +239,7 @@ impl Repository {
     /// Opens the lookup index and makes it agree with what is listed now.
     pub(crate) fn open_index(&self) -> Result<Arc<LookupIndex>> {
         let folder = self.cache_folder().map(|folder| folder.join("index"));
-        let index = LookupIndex::open(folder.as_deref(), self.id)?;
+        let index = LookupIndex::open(folder.as_deref(), self.id, Arc::new(self.contents_reader()))?;
         self.sync_index(&index)?;
         Ok(Arc::new(index))
     }

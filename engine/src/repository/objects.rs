@@ -1,20 +1,24 @@
 //! Reading objects: checked, opened, and for packs only their tables.
 
 use super::Repository;
+use super::contents_reader::ContentsReader;
 use super::index::LookupIndex;
 use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::epoch::EpochBody;
-use crate::format::index_object::IndexBody;
 use crate::format::object::{HEADER_LENGTH, Header, Opened, TRAILER_LENGTH};
 use crate::format::pack::{FOOTER_LENGTH, Footer};
 use crate::format::session::SessionBody;
 use crate::format::{Certificate, ContentsTable, Tables, Trust};
 use crate::id::{DomainId, PackId, SessionId};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// Bytes read from the end of a pack at first; enough for the tables of most.
 const TAIL_GUESS: u64 = 160 << 10;
+/// How many packs are added to the index before it is saved in between.
+const PACKS_BETWEEN_SAVES: usize = 1_000;
 
 /// A small object whose one sealed part was opened.
 #[derive(Debug)]
@@ -80,10 +84,7 @@ pub(crate) type Domains = HashMap<SessionId, DomainId>;
 impl Repository {
     /// Reads an object whose body is one sealed part.
     pub(crate) fn read_sealed(&self, name: &ObjectName) -> Result<Unsealed> {
-        let bytes = self.backend.get(name, name.kind().size_max())?;
-        let opened = Opened::check(name, &bytes, &self.trust)?;
-        let plaintext = opened.open_part(&*self.credential, 0, opened.body).map_err(|error| error.context(name))?;
-        Ok(Unsealed { plaintext, certificate: opened.certificate, hash: opened.hash })
+        self.contents_reader().read_sealed(name)
     }
 
     /// Reads a session object (SESS-1, SESS-2).
@@ -124,18 +125,17 @@ impl Repository {
 
     /// Reads header and tail of a pack of `size` bytes and checks all but the frames (OBJ and PACK rules without PACK-4).
     pub(crate) fn read_pack_tail(&self, name: &ObjectName, size: u64) -> Result<PackTail> {
-        self.read_pack_tail_inner(name, size).map_err(|error| if error.broken_rule().is_some() { error.context(name) } else { error })
+        self.contents_reader().read_pack_tail(name, size)
     }
 
-    fn read_pack_tail_inner(&self, name: &ObjectName, size: u64) -> Result<PackTail> {
-        let clear = ClearTail::read(&*self.backend, &self.trust, name, size)?;
-        let opened = clear.check(&self.trust)?;
-        let (sealed, rest) = opened.body.split_at(clear.footer.tables_length as usize);
-        let plaintext = opened.open_part(&*self.credential, 0, sealed)?;
-        let writer = (opened.certificate.verifying_key(), opened.certificate.roles());
-        let frames_length = u64::from(clear.footer.frames_length);
-        let tables = Tables::decode(&plaintext, name.kind(), frames_length, writer, &self.id, &self.trust)?;
-        Ok(PackTail { footer: clear.footer, tables, groups: rest[..32 * clear.footer.group_count()].to_vec() })
+    /// Reads contents tables with what the credential opens.
+    pub(crate) fn contents_reader(&self) -> ContentsReader {
+        ContentsReader {
+            backend: Arc::clone(&self.backend),
+            credential: Arc::clone(&self.credential),
+            trust: Arc::clone(&self.trust),
+            id: self.id,
+        }
     }
 
     /// All packs that are listed, sorted by kind and id.
@@ -175,86 +175,47 @@ impl Repository {
     }
 
     /// Makes the lookup index agree with the packs listed now. Packs that break a rule are left out: what they hold is not there.
+    ///
+    /// Tables go into the index one pack or one index object at a time, however many packs are new.
     pub(crate) fn sync_index(&self, index: &LookupIndex) -> Result<()> {
         let listed = self.list_packs()?;
         let known: HashSet<_> = index.packs().into_iter().collect();
-        let mut fresh = Vec::new();
-        let mut listing = Vec::with_capacity(listed.len());
+        let mut gone = known.clone();
+        let mut fresh = BTreeMap::new();
         for object in &listed {
             let pack = (object.name.kind(), PackId(object.name.id()));
-            match known.contains(&pack) {
-                true => listing.push(pack),
-                false => fresh.push((pack, object)),
+            if !gone.remove(&pack) && !known.contains(&pack) {
+                fresh.insert(pack, object);
             }
         }
-        let mut from_index_objects = self.read_index_objects(&fresh.iter().map(|(pack, _)| *pack).collect())?;
-        let mut tables: HashMap<(ObjectKind, PackId), (ContentsTable, Domains)> = HashMap::new();
-        for (pack, object) in fresh {
-            let table = match from_index_objects.remove(&pack) {
-                Some(table) => table,
-                None => match self.read_pack_tail(&object.name, object.size) {
-                    Ok(tail) => (tail.tables.contents, domains(&tail.tables.sessions)),
-                    // Gone since it was listed, or damaged: not there. Check names the damaged ones.
-                    Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => continue,
-                    Err(error) => return Err(error),
-                },
-            };
-            tables.insert(pack, table);
-            listing.push(pack);
-            if tables.len() >= TABLES_AT_ONCE {
-                self.add_to_index(index, &listing, &mut tables)?;
-            }
-        }
-        self.add_to_index(index, &listing, &mut tables)
-    }
-
-    fn add_to_index(
-        &self,
-        index: &LookupIndex,
-        listing: &[(ObjectKind, PackId)],
-        tables: &mut HashMap<(ObjectKind, PackId), (ContentsTable, Domains)>,
-    ) -> Result<()> {
-        index.sync_with(listing, |kind, pack| {
-            let (table, domains) =
-                tables.remove(&(kind, pack)).ok_or_else(|| Error::new(ErrorKind::Internal, "a pack without its table"))?;
-            Ok((table, move |session: SessionId| domains.get(&session).copied().unwrap_or(DomainId([0xff; 16]))))
-        })?;
-        Ok(())
-    }
-
-    /// Contents of the wanted packs, as index objects have them. Index objects that break a rule are passed over.
-    fn read_index_objects(
-        &self,
-        wanted: &HashSet<(ObjectKind, PackId)>,
-    ) -> Result<HashMap<(ObjectKind, PackId), (ContentsTable, Domains)>> {
-        let mut tables = HashMap::new();
-        if wanted.is_empty() {
-            return Ok(tables);
-        }
-        for object in self.backend.list_sorted(ObjectKind::Index)? {
-            let decode = || -> Result<_> {
-                let unsealed = self.read_sealed(&object.name)?;
-                let body = IndexBody::decode(&unsealed.plaintext, &self.id, &self.trust)?;
-                let writer = (unsealed.certificate.verifying_key(), unsealed.certificate.roles());
-                crate::format::check_writer(&body.sessions, writer)?;
-                Ok(body)
-            };
-            match decode() {
-                Ok(body) => {
-                    let domains = domains(&body.sessions);
-                    let packs = body.packs.into_iter().filter(|(kind, pack, _)| wanted.contains(&(*kind, *pack)));
-                    tables.extend(packs.map(|(kind, pack, contents)| ((kind, pack), (contents, domains.clone()))));
+        index.remove_packs(&gone);
+        let mut added = 0;
+        let mut add = |(kind, pack), table: &ContentsTable, domains: &Domains| {
+            index.add_pack(kind, pack, table, |session| domains.get(&session).copied().unwrap_or(DomainId([0xff; 16])))?;
+            added += 1;
+            // Whoever stops in the middle of many goes on from here.
+            if added % PACKS_BETWEEN_SAVES == 0 { index.save() } else { Ok(()) }
+        };
+        let reader = self.contents_reader();
+        if !fresh.is_empty() {
+            reader.for_each_told(|pack, contents, domains| {
+                if fresh.remove(&pack).is_some() {
+                    add(pack, &contents, domains)?;
                 }
-                Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => {}
+                Ok(if fresh.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?;
+        }
+        for (pack, object) in fresh {
+            match reader.read_pack_tail(&object.name, object.size) {
+                Ok(tail) => add(pack, &tail.tables.contents, &domains(&tail.tables.sessions))?,
+                // Gone since it was listed, or damaged: not there. Check names the damaged ones.
+                Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(tables)
+        index.save()
     }
 }
-
-/// Contents tables held in memory at once while the index is filled.
-const TABLES_AT_ONCE: usize = 64;
 
 pub(crate) fn domains(sessions: &[crate::format::session::SessionRecord]) -> Domains {
     sessions.iter().map(|session| (session.id(), session.certificate().domain())).collect()

@@ -143,6 +143,9 @@ impl Relocations {
 
     /// Adds a frame of which anything is said, and all such frames to which it leads, to `frames`.
     pub(crate) fn spread(&self, frame: FrameId, frames: &mut HashSet<FrameId>) {
+        if self.frames.is_empty() {
+            return;
+        }
         let mut open = vec![frame];
         while let Some(frame) = open.pop() {
             let Some(said) = self.frames.get(&frame) else { continue };

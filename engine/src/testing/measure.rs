@@ -4,12 +4,16 @@ use crate::backend::ObjectKind;
 use crate::compress::Compressor;
 use crate::crypto::{Sealer, Secret};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::FrameRecord;
 use crate::format::frame::{FramePlaintext, seal};
 use crate::format::session::SessionKind;
+use crate::format::{FrameRecord, FrameUse};
+use crate::gc::Mark;
 use crate::id::{ChunkId, FrameClass, FrameId, PackId};
+use crate::progress::Silent;
+use crate::repository::index::LookupIndex;
 use crate::repository::{ChunkKind, PackMaker, Repository, SealedFrame, Session, Writer};
 use crossbeam_channel::unbounded;
+use std::sync::Arc;
 
 /// What one worker keeps to seal frames.
 #[derive(Debug)]
@@ -85,6 +89,33 @@ impl PackWriting {
         drop(sender);
         let written = self.maker.write(ObjectKind::DataPack, self.id, &frames, &tokens)?;
         Ok(written.size)
+    }
+}
+
+/// Marking as garbage collection does it, of frames that an index knows. Frames are not re-made: nothing is kept of which chunks are used.
+#[derive(Debug)]
+pub struct Marking<'a>(Mark<'a>);
+
+impl<'a> Marking<'a> {
+    /// Nothing is marked yet.
+    ///
+    /// # Errors
+    /// As [`LookupIndex::open`].
+    pub fn new(repository: &'a Repository, index: Arc<LookupIndex>) -> Result<Self> {
+        Mark::of_index(repository, index, &Silent).map(Self)
+    }
+
+    /// Marks what a leaf of refs names; false where a frame is in no pack.
+    ///
+    /// # Errors
+    /// As [`LookupIndex::lookup`].
+    pub fn mark(&mut self, uses: &[FrameUse]) -> Result<bool> {
+        self.0.mark_uses(uses)
+    }
+
+    /// How many frames are needed by now.
+    pub fn frames(&self) -> u64 {
+        self.0.live_total().frames
     }
 }
 

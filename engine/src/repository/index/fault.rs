@@ -9,7 +9,7 @@ pub(super) enum Fault {
     Torn(String),
     /// The file system refused; what is in the cache is good.
     Io(io::Error),
-    /// More frames than ordinals.
+    /// More packs or frames than there are numbers.
     Full,
 }
 

@@ -2,10 +2,13 @@
 
 use super::fault::Result;
 use super::folder::Folder;
-use super::record::NamesFrame;
+use super::record;
 use super::record_file::{RecordFile, RecordFileWriter};
+use super::run::{ChunkRun, Entry, RunReader, RunWriter};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// From which file on the newest ones should be merged, given the lengths of all, oldest first.
@@ -24,29 +27,54 @@ pub(super) fn merge_from(lengths: impl DoubleEndedIterator<Item = u64> + ExactSi
     from
 }
 
-/// Merges sorted files. `renumber` gives the ordinal under which a frame goes on, `None` to drop its records; it must keep order.
-pub(super) fn merge_sorted<const N: usize>(
+/// Merges runs. `renumber` gives the number under which a pack goes on, `None` to drop its entries; it must keep order. `packs` are those of
+/// the new run.
+pub(super) fn merge_runs(
     folder: &Folder,
     number: u64,
-    files: &[Arc<RecordFile<N>>],
+    runs: &[Arc<ChunkRun>],
+    packs: Range<u32>,
     renumber: impl Fn(u32) -> Option<u32>,
-) -> Result<Option<RecordFile<N>>>
-where
-    [u8; N]: NamesFrame,
-{
+) -> Result<Option<ChunkRun>> {
+    let mut writer = RunWriter::create(folder, number, runs.iter().map(|run| run.len()).sum())?;
+    let mut readers: Vec<_> = runs.iter().map(RunReader::new).collect();
+    let mut next = BinaryHeap::with_capacity(runs.len());
+    for (source, reader) in readers.iter_mut().enumerate() {
+        next.extend(reader.next()?.map(|entry| Reverse((entry, source))));
+    }
+    while let Some(mut first) = next.peek_mut() {
+        let Reverse((entry, source)) = *first;
+        // Put in the place of the first, which costs less than taking that out and adding this.
+        match readers[source].next()? {
+            Some(after) => *first = Reverse((after, source)),
+            None => drop(PeekMut::pop(first)),
+        }
+        if let Some(pack) = renumber(entry.pack) {
+            writer.push(Entry { pack, ..entry })?;
+        }
+    }
+    Ok(writer.finish(packs)?)
+}
+
+/// Merges sorted files. `renumber` gives the ordinal under which a frame goes on, `None` to drop its records; it must keep order.
+pub(super) fn merge_ids(
+    folder: &Folder,
+    number: u64,
+    files: &[Arc<RecordFile<12>>],
+    renumber: impl Fn(u32) -> Option<u32>,
+) -> Result<Option<RecordFile<12>>> {
     let mut writer = RecordFileWriter::create(folder, number)?;
     let mut next = BinaryHeap::with_capacity(files.len());
     for (source, file) in files.iter().enumerate() {
         next.push(Reverse((*file.get(0)?, source, 0)));
     }
-    while let Some(Reverse((mut record, source, at))) = next.pop() {
+    while let Some(Reverse((record, source, at))) = next.pop() {
         let file = &files[source];
         if at + 1 < file.len() {
             next.push(Reverse((*file.get(at + 1)?, source, at + 1)));
         }
-        if let Some(ordinal) = renumber(record.ordinal()) {
-            record.set_ordinal(ordinal);
-            writer.push(&record)?;
+        if let Some(ordinal) = renumber(record::ordinal_of(&record)) {
+            writer.push(&record::with_ordinal(record, ordinal))?;
         }
     }
     Ok(writer.finish()?)

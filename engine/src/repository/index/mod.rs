@@ -3,10 +3,14 @@
 //! A cache outside the format, built from contents tables: losing it costs time, never data, and its files may change with any
 //! release. Whatever looks wrong with them makes it start empty.
 //!
-//! - Every frame of every pack has an *ordinal*. A frame that lies in several packs (copies) has one for each.
-//! - Three families of immutable files hold sorted records: chunk id to ordinal, frame id to ordinal, and by ordinal what is
-//!   known of the frame. They are read through memory maps, so that what is resident is the page cache's affair: the process itself needs a few
-//!   bytes for each pack, a bit for each 16 KiB of file, and what was added since the last flush, which has a limit.
+//! - Every pack has a number, and every frame in it an *ordinal*. A frame that lies in several packs (copies) has one for each.
+//! - *Runs* hold 48 bits of each chunk id and the number of the pack, sorted, with a byte of filter for each chunk (`run`). That finds the pack.
+//!   What is answered comes out of the pack's contents table, where the whole id stands (`tables`). So a chunk takes eight bytes of disk, and
+//!   what is resident is the filter: one byte for each chunk.
+//! - Two families of immutable files hold records of frames, sorted: identity to ordinal, and by ordinal what is known of the frame
+//!   (`record_file`). They are read through memory maps.
+//! - In memory are some words for each pack and each session, the tables that were of use last, and what was added since the last flush; these
+//!   two have limits.
 //! - Files are merged so that there are logarithmically many. A pack that is no longer listed is filtered out of every answer
 //!   at once; its records go with the merges.
 //! - A manifest names the files and their hashes. What it does not name does not exist; what does not match it is not believed.
@@ -14,13 +18,19 @@
 //! Look-ups run side by side from any number of threads and with one thread that adds.
 
 mod fault;
+mod filter;
 mod folder;
 mod manifest;
 mod merge;
 mod packs;
 mod record;
 mod record_file;
+mod run;
+mod search;
+mod sessions;
+mod spool;
 mod state;
+mod tables;
 mod write;
 mod young;
 
@@ -30,21 +40,28 @@ use crate::format::ContentsTable;
 use crate::id::{ChunkId, DomainId, FrameId, PackId, RepositoryId, SessionId};
 use fault::Fault;
 use folder::Folder;
+use packs::Pack;
 use parking_lot::{Mutex, RwLock};
+pub use spool::Spool;
 use state::State;
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+pub use tables::ContentsSource;
+use tables::{Table, TableCache};
 use write::Writer;
 
 /// Bytes of a pack before its first frame.
 const PACK_HEADER_LENGTH: u64 = 64;
 /// How many chunks (or frames) are kept in memory before they are written to a file, unless told otherwise.
 const YOUNG_CHUNKS_MAX: usize = 200_000;
+/// Bytes of contents tables that are kept, unless told otherwise: those of some 200,000 chunks.
+const TABLES_BYTES_MAX: usize = 8 << 20;
 
 /// A frame in a pack, as the index numbers them.
 ///
-/// Valid for one [`LookupIndex`] value until its next [`LookupIndex::sync_with`] or [`LookupIndex::save`], which may number anew.
+/// Valid for one [`LookupIndex`] value until its next [`LookupIndex::save`], which may number anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FrameOrdinal(u32);
 
@@ -64,6 +81,17 @@ pub struct ChunkPlace {
     pub position: u32,
     /// The frame as the index numbers it.
     pub ordinal: FrameOrdinal,
+    /// The dedup domain of the session that sealed it.
+    pub domain: DomainId,
+}
+
+/// Where a chunk stands in listed packs, as far as their contents tables can be had.
+#[derive(Debug, Default)]
+pub struct ChunkPlaces {
+    /// Every place, of any domain, in ascending order of frame identity; of a frame that was copied, one for each copy.
+    pub found: Vec<ChunkPlace>,
+    /// Packs that hold it too by what the index knows, and why they cannot be asked. Each is named by its first frame.
+    pub unread: Vec<(FrameOrdinal, Error)>,
 }
 
 /// Where a frame lies, and what is known of it.
@@ -87,17 +115,6 @@ pub struct FramePlace {
     pub plaintext_length: u32,
     /// How many chunks it has.
     pub chunk_count: u32,
-    /// BLAKE3 of the sealed bytes, without key.
-    pub hash: [u8; 32],
-}
-
-/// What [`LookupIndex::sync_with`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SyncSummary {
-    /// Packs whose contents table was fetched.
-    pub packs_added: usize,
-    /// Packs that are no longer listed.
-    pub packs_removed: usize,
 }
 
 /// How large an index is.
@@ -107,9 +124,9 @@ pub struct IndexSize {
     pub packs: usize,
     /// Frames in listed packs, copies counted.
     pub frames: u64,
-    /// Chunk places held, those of packs that are no longer listed included until a merge drops them.
+    /// Pairs of a chunk and a pack that has it, those of packs that are no longer listed included until a merge drops them.
     pub chunks: u64,
-    /// Chunk places of these that are in memory only.
+    /// Of these, those that are in memory only.
     pub chunks_young: u64,
     /// Files.
     pub files: usize,
@@ -123,6 +140,8 @@ pub struct LookupIndex {
     folder: Folder,
     repository: RepositoryId,
     young_chunks_max: usize,
+    source: Arc<dyn ContentsSource>,
+    tables: TableCache,
     /// What look-ups read. Written to for moments only, by the holder of `writer`.
     state: RwLock<State>,
     /// Taken by whoever changes anything; file work is done under it alone.
@@ -136,10 +155,11 @@ impl LookupIndex {
     ///
     /// The folder is made where it is missing, private to this user, and should hold nothing else. While another process has it, or
     /// without a folder, the index is a temporary one: empty at first and deleted at the end ([`LookupIndex::is_temporary`]).
+    /// `source` gives again the contents tables of the packs that are added, by which answers are confirmed.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] where the folder cannot be made or read.
-    pub fn open(folder: Option<&Path>, repository: RepositoryId) -> Result<Self> {
+    pub fn open(folder: Option<&Path>, repository: RepositoryId, source: Arc<dyn ContentsSource>) -> Result<Self> {
         let folder = match folder {
             Some(path) => Folder::open(path)?,
             None => Folder::open_temporary()?,
@@ -152,6 +172,8 @@ impl LookupIndex {
             folder,
             repository,
             young_chunks_max: YOUNG_CHUNKS_MAX,
+            source,
+            tables: TableCache::new(TABLES_BYTES_MAX),
             state: RwLock::new(state),
             writer: Mutex::new(writer),
             is_discarded: AtomicBool::new(false),
@@ -170,10 +192,17 @@ impl LookupIndex {
         Ok(!folder.is_temporary())
     }
 
-    /// Keeps at most about `chunks` chunks in memory (at least 1) before writing them to a file; each takes about 60 bytes.
+    /// Keeps at most about `chunks` chunks in memory (at least 1) before writing them to a file; each takes about 20 bytes.
     #[must_use]
     pub fn with_young_chunks_max(mut self, chunks: usize) -> Self {
         self.young_chunks_max = chunks.max(1);
+        self
+    }
+
+    /// Keeps at most about so many bytes of contents tables, and at least one table; a chunk takes 40.
+    #[must_use]
+    pub fn with_tables_bytes_max(mut self, bytes: usize) -> Self {
+        self.tables = TableCache::new(bytes);
         self
     }
 
@@ -184,24 +213,76 @@ impl LookupIndex {
 
     /// A place of the chunk in a listed pack, in a frame of `domain`.
     ///
-    /// Of several, the one with the lowest frame identity: what is found depends on what is listed, not on the history of the cache.
+    /// Of several, the one with the lowest frame identity: what is found depends on what is listed, not on the history of the cache. A pack of
+    /// which the contents table cannot be had counts as not listed.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] where the cache turns out to be damaged; it has then been dropped, and the next run builds it anew.
+    /// [`ErrorKind::Unavailable`] where the cache turns out to be damaged; it has then been dropped, and the next run builds it anew. What the
+    /// source says where no table can be had.
     pub fn lookup(&self, id: &ChunkId, domain: DomainId) -> Result<Option<ChunkPlace>> {
-        self.state.read().lookup(id, domain).map_err(|fault| self.error_of(fault))
+        Ok(self.places_of(id)?.found.into_iter().find(|place| place.domain == domain))
     }
 
-    /// Calls `visit` with every place of the chunk in listed packs, of any domain; a frame that was copied is visited once for each
-    /// copy. In ascending order of frame identity.
+    /// Every place of the chunk in listed packs.
     ///
     /// # Errors
     /// As for [`LookupIndex::lookup`].
-    pub fn for_each_place(&self, id: &ChunkId, mut visit: impl FnMut(ChunkPlace)) -> Result<()> {
-        // Collected first, so that `visit` may use the index without holding its lock twice.
-        let places = self.state.read().places_of(id).map_err(|fault| self.error_of(fault))?;
-        places.into_iter().for_each(&mut visit);
-        Ok(())
+    pub fn places_of(&self, id: &ChunkId) -> Result<ChunkPlaces> {
+        let recent = self.tables.recent_with(id);
+        let known = recent.as_ref().map(|table| table.pack);
+        let packs = self.state.read().packs_of(run::key_of(id), known).map_err(|fault| self.error_of(fault))?;
+        let (mut found, mut unread) = (Vec::new(), Vec::new());
+        for pack in packs {
+            let table = match &recent {
+                Some(recent) if recent.pack == (pack.kind, pack.id) => Arc::clone(recent),
+                _ => match self.table(&pack)? {
+                    Ok(table) => table,
+                    Err(error) => {
+                        unread.push((FrameOrdinal(pack.first), error));
+                        continue;
+                    }
+                },
+            };
+            for chunk in table.places_of(id) {
+                let Some(frame) = table.frames.get(chunk.frame as usize) else { continue };
+                let ordinal = FrameOrdinal(pack.first + chunk.frame);
+                let place = ChunkPlace { frame: frame.id, position: chunk.position, ordinal, domain: frame.domain };
+                found.push((place, table.pack));
+            }
+            if known != Some(table.pack) && found.last().is_some_and(|(_, pack)| *pack == table.pack) {
+                self.tables.was_of_use(&table);
+            }
+        }
+        if found.len() > 1 {
+            found.sort_unstable_by_key(|(place, pack)| (place.frame, place.position, *pack, place.ordinal));
+        }
+        Ok(ChunkPlaces { found: found.into_iter().map(|(place, _)| place).collect(), unread })
+    }
+
+    /// BLAKE3 of a frame's sealed bytes, without key, as the pack's contents table has it.
+    ///
+    /// # Errors
+    /// As for [`LookupIndex::lookup`]; also why this one pack's table cannot be had, [`ErrorKind::NotFound`] where it is no longer listed.
+    pub fn hash_of(&self, place: &FramePlace) -> Result<[u8; 32]> {
+        let gone = || Error::new(ErrorKind::NotFound, format!("the pack of frame {} is no longer listed", place.id));
+        let pack = self.state.read().packs.of_ordinal(place.ordinal.0).copied().ok_or_else(gone)?;
+        let table = self.table(&pack)??;
+        let frame = table.frames.get((place.ordinal.0 - pack.first) as usize).filter(|frame| frame.id == place.id);
+        frame.map(|frame| frame.hash).ok_or_else(gone)
+    }
+
+    /// The contents table of a pack, or why this one cannot be had.
+    fn table(&self, pack: &Pack) -> Result<std::result::Result<Arc<Table>, Error>> {
+        if let Some(known) = self.tables.get((pack.kind, pack.id)) {
+            return Ok(known);
+        }
+        // Without any lock: this may take as long as a store takes to answer.
+        let table = match self.source.contents(pack.kind, pack.id) {
+            Ok(contents) => self.state.read().table_of((pack.kind, pack.id), &contents),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => Err(error),
+            Err(error) => return Err(error),
+        };
+        Ok(table.map(|table| self.tables.insert(table)).inspect_err(|error| self.tables.insert_absent((pack.kind, pack.id), error)))
     }
 
     /// Where a frame lies; `None` where its pack is no longer listed.
@@ -235,6 +316,7 @@ impl LookupIndex {
     /// [`ErrorKind::Unavailable`] where a file cannot be written (the pack has then been added in memory all the same).
     pub fn add_pack(&self, kind: ObjectKind, pack: PackId, table: &ContentsTable, domain_of: impl Fn(SessionId) -> DomainId) -> Result<()> {
         let mut writer = self.writer.lock();
+        self.source.keep(kind, pack, table)?;
         self.add(&mut writer, kind, pack, table, domain_of).map_err(|fault| self.error_of(fault))
     }
 
@@ -242,36 +324,6 @@ impl LookupIndex {
     pub fn remove_packs(&self, packs: &HashSet<(ObjectKind, PackId)>) {
         let mut writer = self.writer.lock();
         self.remove(&mut writer, packs);
-    }
-
-    /// Makes the index agree with `listing`, the packs that the backend has now, and saves it.
-    ///
-    /// Packs that are not in the listing are taken out; for each new one, in the order of the listing, `fetch` brings the contents
-    /// table and a function that gives the dedup domain of its sessions. Must not be called from within `fetch`.
-    ///
-    /// # Errors
-    /// What `fetch` returns; the packs up to there have been added and are saved with the next call that succeeds.
-    /// [`ErrorKind::Unavailable`] where files cannot be written.
-    pub fn sync_with<D: Fn(SessionId) -> DomainId>(
-        &self,
-        listing: &[(ObjectKind, PackId)],
-        mut fetch: impl FnMut(ObjectKind, PackId) -> Result<(ContentsTable, D)>,
-    ) -> Result<SyncSummary> {
-        let mut writer = self.writer.lock();
-        let listed: HashSet<_> = listing.iter().copied().collect();
-        let gone: HashSet<_> = self.state.read().packs.listed().filter(|pack| !listed.contains(pack)).collect();
-        self.remove(&mut writer, &gone);
-        let mut summary = SyncSummary { packs_added: 0, packs_removed: gone.len() };
-        for &(kind, pack) in listing {
-            if self.state.read().packs.contains(kind, pack) {
-                continue;
-            }
-            let (table, domain_of) = fetch(kind, pack)?;
-            self.add(&mut writer, kind, pack, &table, domain_of).map_err(|fault| self.error_of(fault))?;
-            summary.packs_added += 1;
-        }
-        self.save_to_folder(&mut writer).map_err(|fault| self.error_of(fault))?;
-        Ok(summary)
     }
 
     /// Writes what is in memory only to files, and the manifest: the next [`LookupIndex::open`] finds what is known now.
@@ -297,7 +349,10 @@ impl LookupIndex {
                 Error::new(ErrorKind::Unavailable, format!("{place} was damaged and has been dropped: run again to rebuild it ({what})"))
             }
             Fault::Io(error) => Error::io(place, error).with_kind(ErrorKind::Unavailable),
-            Fault::Full => Error::new(ErrorKind::Unsupported, format!("{place} is full: it cannot number more than {} frames", u32::MAX)),
+            Fault::Full => Error::new(
+                ErrorKind::Unsupported,
+                format!("{place} is full: it cannot number more than {} packs and {} frames", run::PACKS_MAX, u32::MAX),
+            ),
         }
     }
 }

@@ -5,10 +5,12 @@
 //! hash of the fences. So opening a file reads a thousandth of it, and a block is verified when it is first touched: a torn or
 //! rotten file is noticed before anything in it is believed, at no cost for the parts that nobody asks for.
 //!
-//! A search goes through the fences, which are few and lie together, and then through one block.
+//! A search goes through the fences, which are few and lie together, and then through one block, unless it ends where the one before did: frames
+//! are asked for in the order of their identities more often than not.
 
 use super::fault::{Fault, Result};
 use super::folder::Folder;
+use super::search::{interpolate, partition_near, prefix};
 use crate::sys::MappedFile;
 use std::fmt;
 use std::fs::File;
@@ -39,6 +41,8 @@ pub(super) struct RecordFile<const N: usize> {
     map: MappedFile,
     /// A bit for each block that was found to match its sum.
     verified: Vec<AtomicU64>,
+    /// Where the last search ended: the next one often ends there or one further.
+    last: AtomicU64,
 }
 
 impl<const N: usize> RecordFile<N> {
@@ -58,7 +62,7 @@ impl<const N: usize> RecordFile<N> {
             return Err(invalid("the fences do not match"));
         }
         let verified = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Ok(Self { name, map, verified })
+        Ok(Self { name, map, verified, last: AtomicU64::new(0) })
     }
 
     pub(super) fn name(&self) -> FileName {
@@ -67,6 +71,11 @@ impl<const N: usize> RecordFile<N> {
 
     pub(super) fn len(&self) -> u64 {
         self.name.records
+    }
+
+    /// Bytes of the file.
+    pub(super) fn bytes(&self) -> u64 {
+        self.map.len() as u64
     }
 
     /// Record `at`, which must be below [`RecordFile::len`], from a verified block.
@@ -129,17 +138,29 @@ impl<const N: usize> RecordFile<N> {
 
     /// The position of the first record that is not below `key`.
     fn first_not_below(&self, key: &[u8]) -> Result<u64> {
+        let last = self.last.load(Ordering::Relaxed);
+        let key_prefix = prefix(key);
+        for at in [last, last + 1] {
+            if at <= self.len()
+                && (at == 0 || is_below(self.get(at - 1)?, key, key_prefix))
+                && (at == self.len() || !is_below(self.get(at)?, key, key_prefix))
+            {
+                self.last.store(at, Ordering::Relaxed);
+                return Ok(at);
+            }
+        }
+        let found = self.search(key)?;
+        self.last.store(found, Ordering::Relaxed);
+        Ok(found)
+    }
+
+    fn search(&self, key: &[u8]) -> Result<u64> {
         let block = self.blocks_below(key)?.saturating_sub(1);
         let records = self.block(block)?;
         let key_prefix = prefix(key);
         let prefix_next = if block + 1 < self.blocks() { self.block_prefix(block + 1) } else { u64::MAX };
         let guess = interpolate(key_prefix, self.block_prefix(block), prefix_next, records.len() as u64);
-        let at = partition_near(records.len() as u64, guess, |at| {
-            // Eight bytes nearly always decide, without a call.
-            let record = &records[at as usize];
-            let record_prefix = prefix(record);
-            Ok(record_prefix < key_prefix || (record_prefix == key_prefix && record.as_slice() < key))
-        })?;
+        let at = partition_near(records.len() as u64, guess, |at| Ok(is_below(&records[at as usize], key, key_prefix)))?;
         Ok(block * Self::RECORDS_PER_BLOCK + at)
     }
 
@@ -162,58 +183,16 @@ impl<const N: usize> RecordFile<N> {
     }
 }
 
-/// Where among `length` things that run evenly from `first` to `last` something like `key` should stand.
-fn interpolate(key: u64, first: u64, last: u64, length: u64) -> u64 {
-    let share = key.saturating_sub(first) as f64 / last.saturating_sub(first).max(1) as f64;
-    (share * length as f64) as u64
-}
-
-/// How many of `length` things, sorted, `is_below` holds for; cheap where that is near `guess`.
-///
-/// Doubling steps from the guess bracket the place, halving finds it: keys that are not spread evenly cost no more than twice a
-/// binary search.
-fn partition_near(length: u64, guess: u64, mut is_below: impl FnMut(u64) -> Result<bool>) -> Result<u64> {
-    let (mut low, mut high) = (0, length);
-    if length == 0 {
-        return Ok(0);
-    }
-    let mut probe = guess.min(length - 1);
-    let mut step = 1;
-    let is_ascending = is_below(probe)?;
-    let mut is_probe_below = is_ascending;
-    loop {
-        if is_probe_below {
-            low = probe + 1;
-        } else {
-            high = probe;
-        }
-        if low >= high || is_probe_below != is_ascending {
-            break;
-        }
-        probe = if is_ascending { (low + step).min(high - 1) } else { high.saturating_sub(1 + step).max(low) };
-        step *= 2;
-        is_probe_below = is_below(probe)?;
-    }
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if is_below(middle)? {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    Ok(low)
+/// Whether a record stands before a key that begins with these eight bytes, which nearly always decide, without a call.
+fn is_below<const N: usize>(record: &[u8; N], key: &[u8], key_prefix: u64) -> bool {
+    let record_prefix = prefix(record);
+    record_prefix < key_prefix || (record_prefix == key_prefix && record.as_slice() < key)
 }
 
 impl<const N: usize> fmt::Debug for RecordFile<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("RecordFile").field(&self.name).finish()
     }
-}
-
-/// The first eight bytes as a number.
-fn prefix(key: &[u8]) -> u64 {
-    key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 /// Writes a [`RecordFile`].
@@ -260,28 +239,5 @@ impl<'a, const N: usize> RecordFileWriter<'a, N> {
         self.file.flush()?;
         let name = FileName { number: self.number, records: self.records, fences_hash: *blake3::hash(&self.fences).as_bytes() };
         RecordFile::open(self.folder, name).map(Some)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::partition_near;
-
-    #[test]
-    fn any_guess_finds_the_place() {
-        for length in 0..40u64 {
-            for place in 0..=length {
-                for guess in [0, 1, place.saturating_sub(1), place, place + 1, length / 2, length, u64::MAX] {
-                    let mut probes = 0;
-                    let found = partition_near(length, guess, |at| {
-                        assert!(at < length);
-                        probes += 1;
-                        Ok(at < place)
-                    });
-                    assert_eq!(found.unwrap(), place, "{length} {guess}");
-                    assert!(probes <= 13, "{probes} probes");
-                }
-            }
-        }
     }
 }

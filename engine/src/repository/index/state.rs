@@ -2,12 +2,19 @@
 
 use super::fault::{Fault, Result};
 use super::folder::Folder;
-use super::packs::PackTable;
-use super::record::{self, ChunkRecord, IdRecord, PlaceRecord};
-use super::record_file::{FileName, RecordFile};
+use super::packs::{self, Pack, PackTable};
+use super::record::{self, IdRecord, PlaceRecord};
+use super::record_file::RecordFile;
+use super::run::ChunkRun;
+use super::sessions::SessionTable;
+use super::tables::Table;
 use super::young::Young;
-use super::{ChunkPlace, FrameOrdinal, FramePlace, IndexSize, manifest};
-use crate::id::{ChunkId, DomainId, FrameId, RepositoryId};
+use super::{FrameOrdinal, FramePlace, IndexSize, manifest};
+use crate::backend::ObjectKind;
+use crate::error::{Error, ErrorKind};
+use crate::format::ContentsTable;
+use crate::id::{DomainId, FrameId, PackId, RepositoryId};
+use std::io;
 use std::sync::Arc;
 
 /// Files of one family, oldest first.
@@ -16,8 +23,10 @@ pub(super) type Files<const N: usize> = Vec<Arc<RecordFile<N>>>;
 /// The packs, the files, and what is not in files yet.
 #[derive(Debug, Default)]
 pub(super) struct State {
+    pub(super) sessions: SessionTable,
     pub(super) packs: PackTable,
-    pub(super) chunks: Files<{ size_of::<ChunkRecord>() }>,
+    /// Each with the packs that were added after those of the one before; `young` has the rest.
+    pub(super) chunks: Vec<Arc<ChunkRun>>,
     pub(super) ids: Files<{ size_of::<IdRecord>() }>,
     /// By ordinal: the first file begins with ordinal 0, each of the others where the one before ends, `young` after the last.
     pub(super) places: Files<{ size_of::<PlaceRecord>() }>,
@@ -30,9 +39,10 @@ impl State {
         let bytes = folder.read_manifest().ok()??;
         let manifest = manifest::decode(&bytes, repository)?;
         let state = Self {
-            chunks: open_all(folder, manifest.chunks)?,
-            ids: open_all(folder, manifest.ids)?,
-            places: open_all(folder, manifest.places)?,
+            chunks: open_all(manifest.chunks, |name| ChunkRun::open(folder, name))?,
+            ids: open_all(manifest.ids, |name| RecordFile::open(folder, name))?,
+            places: open_all(manifest.places, |name| RecordFile::open(folder, name))?,
+            sessions: manifest.sessions,
             packs: manifest.packs,
             young: Young::default(),
         };
@@ -40,56 +50,62 @@ impl State {
         (places == u64::from(state.packs.frames())).then_some((state, manifest.number_next))
     }
 
-    pub(super) fn lookup(&self, id: &ChunkId, domain: DomainId) -> Result<Option<ChunkPlace>> {
-        let mut best: Option<(ChunkPlace, FramePlace)> = None;
-        self.visit_chunk(id, |place, frame| {
-            let is_better = || best.as_ref().is_none_or(|(place_best, frame_best)| key(&place, &frame) < key(place_best, frame_best));
-            if frame.domain == domain && is_better() {
-                best = Some((place, frame));
+    /// The listed packs that may have a chunk of this key; `known` is one that has, if it is listed, and is not looked for again.
+    pub(super) fn packs_of(&self, key: u64, known: Option<(ObjectKind, PackId)>) -> Result<Vec<Pack>> {
+        let known = known.and_then(|(kind, id)| self.packs.number_of(kind, id));
+        let mut numbers = Vec::from_iter(known);
+        let mut add = |number: u32| {
+            if Some(number) != known {
+                numbers.push(number);
             }
-        })?;
-        Ok(best.map(|(place, _)| place))
-    }
-
-    pub(super) fn places_of(&self, id: &ChunkId) -> Result<Vec<ChunkPlace>> {
-        let mut places = Vec::new();
-        self.visit_chunk(id, |place, frame| places.push((place, frame)))?;
-        places.sort_unstable_by_key(|(place, frame)| key(place, frame));
-        Ok(places.into_iter().map(|(place, _)| place).collect())
-    }
-
-    fn visit_chunk(&self, id: &ChunkId, mut visit: impl FnMut(ChunkPlace, FramePlace)) -> Result<()> {
-        let mut visit_record = |record: &ChunkRecord| {
-            let (ordinal, position) = record::chunk_place(record);
-            if let Some(frame) = self.frame(ordinal)? {
-                visit(ChunkPlace { frame: frame.id, position, ordinal: frame.ordinal }, frame);
-            }
-            Ok(())
         };
-        self.young.chunks_of(id).try_for_each(&mut visit_record)?;
-        self.chunks.iter().try_for_each(|file| file.for_each_of(id.as_bytes(), &mut visit_record))
+        self.young.packs_of(key).for_each(&mut add);
+        for run in &self.chunks {
+            let is_known = known.is_some_and(|known| run.name().packs.contains(&known));
+            run.for_each_pack(key, is_known, &mut add)?;
+        }
+        Ok(numbers.into_iter().filter_map(|number| self.packs.get(number).copied()).collect())
+    }
+
+    /// The table of a listed pack, which must be the one that was added.
+    pub(super) fn table_of(&self, (kind, id): (ObjectKind, PackId), contents: &ContentsTable) -> std::result::Result<Table, Error> {
+        let pack = self.packs.number_of(kind, id).and_then(|number| self.packs.get(number));
+        let pack = pack.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("pack {id} is no longer listed")))?;
+        if contents.frames.len() != pack.frames as usize || packs::digest(contents) != pack.digest {
+            return Err(Error::new(ErrorKind::Damaged, format!("pack {id} does not hold what it held when it was indexed")));
+        }
+        Ok(self.table_added((kind, id), contents))
+    }
+
+    /// The table of a pack that was just added.
+    pub(super) fn table_added(&self, pack: (ObjectKind, PackId), contents: &ContentsTable) -> Table {
+        let domain_of =
+            |id: FrameId| self.sessions.number_of(id.session).and_then(|number| self.sessions.get(number)).map(|(_, domain)| *domain);
+        // Every session of a pack that was added has a number.
+        Table::new(pack, contents, contents.frames.iter().map(|frame| domain_of(frame.id).unwrap_or(DomainId([0xff; 16]))))
     }
 
     pub(super) fn ordinal_of(&self, id: FrameId) -> Result<Option<FrameOrdinal>> {
+        let Some(session) = self.sessions.number_of(id.session) else { return Ok(None) };
         let mut best = None;
         let mut visit = |record: &IdRecord| {
-            let ordinal = record::id_ordinal(record);
+            let ordinal = record::ordinal_of(record);
             if let Some(pack) = self.packs.of_ordinal(ordinal) {
                 let found = (pack.kind, pack.id, ordinal);
                 best = Some(best.map_or(found, |best| found.min(best)));
             }
             Ok(())
         };
-        self.young.ids_of(id).try_for_each(&mut visit)?;
-        let key = record::id_key(id);
+        let key = record::id_key(session, id.number);
+        self.young.ids_of(key).try_for_each(&mut visit)?;
         self.ids.iter().try_for_each(|file| file.for_each_of(&key, &mut visit))?;
         Ok(best.map(|(_, _, ordinal)| FrameOrdinal(ordinal)))
     }
 
     pub(super) fn frame(&self, ordinal: u32) -> Result<Option<FramePlace>> {
         let Some(pack) = self.packs.of_ordinal(ordinal) else { return Ok(None) };
-        let record = self.place_record(ordinal)?;
-        Ok(Some(record::frame_place(record, FrameOrdinal(ordinal), pack.id, pack.kind)))
+        let place = record::frame_place(self.place_record(ordinal)?, FrameOrdinal(ordinal), pack, &self.sessions);
+        place.map(Some).ok_or_else(|| Fault::Torn(format!("nothing is known of the session of frame {ordinal}")))
     }
 
     fn place_record(&self, ordinal: u32) -> Result<&PlaceRecord> {
@@ -106,47 +122,32 @@ impl State {
 
     /// The numbers of all files.
     pub(super) fn file_numbers(&self) -> impl Iterator<Item = u64> + '_ {
-        let chunks = self.chunks.iter().map(|file| file.name().number);
+        let chunks = self.chunks.iter().flat_map(|run| [run.name().number, run.name().number + 1]);
         let ids = self.ids.iter().map(|file| file.name().number);
         chunks.chain(ids).chain(self.places.iter().map(|file| file.name().number))
     }
 
-    /// The names of all files, family by family.
-    pub(super) fn file_names(&self) -> [Vec<FileName>; 3] {
-        [
-            self.chunks.iter().map(|file| file.name()).collect(),
-            self.ids.iter().map(|file| file.name()).collect(),
-            self.places.iter().map(|file| file.name()).collect(),
-        ]
-    }
-
     pub(super) fn size(&self) -> IndexSize {
         let chunks_young = self.young.chunks() as u64;
-        let file_bytes = |names: &[FileName], record: usize| names.iter().map(|name| name.records * record as u64).sum::<u64>();
-        let [chunks, ids, places] = self.file_names();
+        let ids: u64 = self.ids.iter().map(|file| file.bytes()).sum();
+        let places: u64 = self.places.iter().map(|file| file.bytes()).sum();
         IndexSize {
             packs: self.packs.listed().len(),
             frames: u64::from(self.packs.frames_listed()),
-            chunks: chunks_young + chunks.iter().map(|name| name.records).sum::<u64>(),
+            chunks: chunks_young + self.chunks.iter().map(|run| run.len()).sum::<u64>(),
             chunks_young,
-            files: chunks.len() + ids.len() + places.len(),
-            file_bytes: file_bytes(&chunks, size_of::<ChunkRecord>())
-                + file_bytes(&ids, size_of::<IdRecord>())
-                + file_bytes(&places, size_of::<PlaceRecord>()),
+            files: self.file_numbers().count(),
+            file_bytes: self.chunks.iter().map(|run| run.name().bytes()).sum::<u64>() + ids + places,
         }
     }
 }
 
-/// What decides between several places of one chunk.
-fn key(place: &ChunkPlace, frame: &FramePlace) -> impl Ord + use<> {
-    (place.frame, place.position, frame.kind, frame.pack, place.ordinal)
-}
-
-fn open_all<const N: usize>(folder: &Folder, names: Vec<FileName>) -> Option<Files<N>> {
+/// Opens the files that a manifest names.
+fn open_all<N, F>(names: Vec<N>, open: impl Fn(N) -> io::Result<F>) -> Option<Vec<Arc<F>>> {
     // A folder holds a few dozen files of a family at most; more than that would be no manifest of ours.
     const FILES_MAX: usize = 1000;
     if names.len() > FILES_MAX {
         return None;
     }
-    names.into_iter().map(|name| RecordFile::open(folder, name).ok().map(Arc::new)).collect()
+    names.into_iter().map(|name| open(name).ok().map(Arc::new)).collect()
 }

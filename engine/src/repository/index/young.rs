@@ -2,31 +2,31 @@
 
 use super::fault::Result;
 use super::folder::Folder;
-use super::record::{self, ChunkRecord, IdRecord, PlaceRecord};
+use super::record::{self, IdRecord, PlaceRecord};
 use super::record_file::{RecordFile, RecordFileWriter};
+use super::run::{ChunkRun, Entry, RunWriter, key_of};
 use crate::format::FrameRecord;
-use crate::id::{ChunkId, DomainId, FrameId};
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-/// Sorted records that are not in a file yet.
+/// What is not in a file yet, sorted.
 #[derive(Debug, Default)]
 pub(super) struct Young {
-    chunks: BTreeSet<ChunkRecord>,
+    chunks: BTreeSet<Entry>,
     ids: BTreeSet<IdRecord>,
     places: Vec<PlaceRecord>,
 }
 
 impl Young {
-    /// Adds the frame of that ordinal; frames come in the order of their ordinals.
-    pub(super) fn add(&mut self, ordinal: u32, frame: &FrameRecord, domain: DomainId, offset: u64) {
-        for (position, id) in (0..).zip(&frame.chunks) {
-            self.chunks.insert(record::chunk_record(id, ordinal, position));
-        }
-        self.ids.insert(record::id_record(frame.id, ordinal));
-        self.places.push(record::place_record(frame, domain, offset));
+    /// Adds the frame of that ordinal, sealed by the session of that number, at `offset` in the pack of that number; frames come in the order of
+    /// their ordinals.
+    pub(super) fn add(&mut self, (ordinal, session, pack): (u32, u32, u32), frame: &FrameRecord, offset: u64) {
+        self.chunks.extend(frame.chunks.iter().map(|id| Entry { key: key_of(id), pack }));
+        self.ids.insert(record::id_record(session, frame.id.number, ordinal));
+        self.places.push(record::place_record(session, frame, offset));
     }
 
-    /// Chunks held.
+    /// Entries of chunks held.
     pub(super) fn chunks(&self) -> usize {
         self.chunks.len()
     }
@@ -36,12 +36,17 @@ impl Young {
         self.places.len()
     }
 
-    pub(super) fn chunks_of(&self, id: &ChunkId) -> impl Iterator<Item = &ChunkRecord> {
-        self.chunks.range(record::chunk_record(id, 0, 0)..=record::chunk_record(id, u32::MAX, u32::MAX))
+    /// The packs that have a chunk of this key.
+    pub(super) fn packs_of(&self, key: u64) -> impl Iterator<Item = u32> + '_ {
+        self.chunks.range(Entry { key, pack: 0 }..=Entry { key, pack: u32::MAX }).map(|entry| entry.pack)
     }
 
-    pub(super) fn ids_of(&self, id: FrameId) -> impl Iterator<Item = &IdRecord> {
-        self.ids.range(record::id_record(id, 0)..=record::id_record(id, u32::MAX))
+    /// The records of a frame by its [`record::id_key`].
+    pub(super) fn ids_of(&self, key: [u8; 8]) -> impl Iterator<Item = &IdRecord> {
+        let (mut first, mut last) = ([0; 12], [0xff; 12]);
+        first[..8].copy_from_slice(&key);
+        last[..8].copy_from_slice(&key);
+        self.ids.range(first..=last)
     }
 
     /// The record of the frame that was added as number `at`.
@@ -49,12 +54,14 @@ impl Young {
         self.places.get(at as usize)
     }
 
-    /// Writes everything into three files numbered from `number`.
-    pub(super) fn write(&self, folder: &Folder, number: u64) -> Result<YoungFiles> {
+    /// Writes everything into files numbered from `number`, four at most; the packs have the numbers `packs`.
+    pub(super) fn write(&self, folder: &Folder, number: u64, packs: Range<u32>) -> Result<YoungFiles> {
+        let mut writer = RunWriter::create(folder, number, self.chunks.len() as u64)?;
+        self.chunks.iter().try_for_each(|entry| writer.push(*entry))?;
         Ok(YoungFiles {
-            chunks: write_records(folder, number, self.chunks.iter())?,
-            ids: write_records(folder, number + 1, self.ids.iter())?,
-            places: write_records(folder, number + 2, self.places.iter())?,
+            chunks: writer.finish(packs)?,
+            ids: write_records(folder, number + 2, self.ids.iter())?,
+            places: write_records(folder, number + 3, self.places.iter())?,
         })
     }
 }
@@ -62,9 +69,9 @@ impl Young {
 /// The files that a flush makes; `None` where there is nothing to hold.
 #[derive(Debug)]
 pub(super) struct YoungFiles {
-    pub(super) chunks: Option<RecordFile<40>>,
-    pub(super) ids: Option<RecordFile<24>>,
-    pub(super) places: Option<RecordFile<88>>,
+    pub(super) chunks: Option<ChunkRun>,
+    pub(super) ids: Option<RecordFile<12>>,
+    pub(super) places: Option<RecordFile<28>>,
 }
 
 fn write_records<'a, const N: usize>(

@@ -1,0 +1,99 @@
+//! Reading contents tables: from packs, and from index objects.
+
+use super::index::ContentsSource;
+use super::objects::{ClearTail, Domains, PackTail, Unsealed, domains};
+use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
+use crate::error::{ErrorKind, Result};
+use crate::format::index_object::IndexBody;
+use crate::format::object::Opened;
+use crate::format::slot::Credential;
+use crate::format::{ContentsTable, Tables, Trust, check_writer};
+use crate::id::{PackId, RepositoryId};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// What it takes to read contents tables; the lookup index keeps one.
+#[derive(Debug)]
+pub(crate) struct ContentsReader {
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) credential: Arc<Credential>,
+    pub(super) trust: Arc<Trust>,
+    pub(super) id: RepositoryId,
+}
+
+impl ContentsReader {
+    /// Reads an object whose body is one sealed part.
+    pub(super) fn read_sealed(&self, name: &ObjectName) -> Result<Unsealed> {
+        let bytes = self.backend.get(name, name.kind().size_max())?;
+        let opened = Opened::check(name, &bytes, &self.trust)?;
+        let plaintext = opened.open_part(&*self.credential, 0, opened.body).map_err(|error| error.context(name))?;
+        Ok(Unsealed { plaintext, certificate: opened.certificate, hash: opened.hash })
+    }
+
+    /// Reads header and tail of a pack of `size` bytes and checks all but the frames (OBJ and PACK rules without PACK-4).
+    pub(super) fn read_pack_tail(&self, name: &ObjectName, size: u64) -> Result<PackTail> {
+        self.read_pack_tail_inner(name, size).map_err(|error| if error.broken_rule().is_some() { error.context(name) } else { error })
+    }
+
+    fn read_pack_tail_inner(&self, name: &ObjectName, size: u64) -> Result<PackTail> {
+        let clear = ClearTail::read(&*self.backend, &self.trust, name, size)?;
+        let opened = clear.check(&self.trust)?;
+        let (sealed, rest) = opened.body.split_at(clear.footer.tables_length as usize);
+        let plaintext = opened.open_part(&*self.credential, 0, sealed)?;
+        let writer = (opened.certificate.verifying_key(), opened.certificate.roles());
+        let frames_length = u64::from(clear.footer.frames_length);
+        let tables = Tables::decode(&plaintext, name.kind(), frames_length, writer, &self.id, &self.trust)?;
+        Ok(PackTail { footer: clear.footer, tables, groups: rest[..32 * clear.footer.group_count()].to_vec() })
+    }
+
+    /// Calls `visit` with the contents of each pack that index objects tell of, and the domains of its sessions, until it says that this was enough.
+    /// Index objects that break a rule are passed over.
+    pub(super) fn for_each_told(
+        &self,
+        mut visit: impl FnMut((ObjectKind, PackId), ContentsTable, &Domains) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        for object in self.backend.list_sorted(ObjectKind::Index)? {
+            let body = match self.read_index_object(&object.name) {
+                Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => continue,
+                body => body?,
+            };
+            let domains = domains(&body.sessions);
+            for (kind, pack, contents) in body.packs {
+                if visit((kind, pack), contents, &domains)?.is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_index_object(&self, name: &ObjectName) -> Result<IndexBody> {
+        let unsealed = self.read_sealed(name)?;
+        let body = IndexBody::decode(&unsealed.plaintext, &self.id, &self.trust)?;
+        check_writer(&body.sessions, (unsealed.certificate.verifying_key(), unsealed.certificate.roles()))?;
+        Ok(body)
+    }
+}
+
+/// From the pack itself; where its end is damaged, from an index object that tells of it.
+impl ContentsSource for ContentsReader {
+    fn contents(&self, kind: ObjectKind, pack: PackId) -> Result<ContentsTable> {
+        let name = ObjectName::pack(kind, pack);
+        match self.backend.size(&name).and_then(|size| self.read_pack_tail(&name, size)) {
+            Ok(tail) => Ok(tail.tables.contents),
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                let mut told = None;
+                self.for_each_told(|other, contents, _| {
+                    Ok(if other == (kind, pack) {
+                        told = Some(contents);
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    })
+                })?;
+                told.ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
