@@ -1,6 +1,7 @@
 //! Small repositories in memory, every object of them damaged in every way.
 
 mod between;
+mod healing;
 mod rot;
 
 use super::*;
@@ -38,6 +39,18 @@ fn pick(seed: u64, turn: u64, end: usize) -> usize {
     (u64::from_le_bytes(bytes) % end as u64) as usize
 }
 
+/// Small packs, frames and chunks.
+fn small() -> CreateOptions {
+    CreateOptions {
+        pack_size: 64 << 10,
+        data_frame_size: 16 << 10,
+        meta_frame_size: 4 << 10,
+        cut: CutMethod::Content { min: 512, average: 1024, max: 4096 },
+        passphrase_cost: PassphraseCost::TEST,
+        parity_percent: 0,
+    }
+}
+
 struct Fixture {
     backend: MemoryBackend,
     repository: Repository,
@@ -50,16 +63,17 @@ impl Fixture {
     }
 
     fn empty_for(key: &Key) -> Self {
-        let options = CreateOptions {
-            pack_size: 64 << 10,
-            data_frame_size: 16 << 10,
-            meta_frame_size: 4 << 10,
-            cut: CutMethod::Content { min: 512, average: 1024, max: 4096 },
-            passphrase_cost: PassphraseCost::TEST,
-        };
+        Self::create_for(key, &small())
+    }
+
+    fn create(options: CreateOptions) -> Self {
+        Self::create_for(&Key::passphrase("correct horse").unwrap(), &options)
+    }
+
+    fn create_for(key: &Key, options: &CreateOptions) -> Self {
         let backend = MemoryBackend::new();
         let runtime = Runtime::seeded(11, NOW, 2);
-        let repository = Repository::create(Arc::new(backend.clone()), runtime, key, &options, Settings::default()).unwrap();
+        let repository = Repository::create(Arc::new(backend.clone()), runtime, key, options, Settings::default()).unwrap();
         Self { backend, repository }
     }
 
