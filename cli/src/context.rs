@@ -172,7 +172,7 @@ impl Context {
                     write_key_file(&default.key_file, &Key::generate(&self.runtime()))?;
                 }
                 let key = Secret::KeyFile(default.key_file.clone()).key(true)?;
-                let repository = self.create(&Place::Default(default.clone()), &key)?;
+                let repository = self.create(&Place::Default(default.clone()), &key, &CreateOptions::default())?;
                 Ok((repository, Some(default)))
             }
             _ => Ok((self.open()?, None)),
@@ -180,9 +180,9 @@ impl Context {
     }
 
     /// Makes a repository that `key` opens.
-    pub(crate) fn create(&self, place: &Place, key: &Key) -> anyhow::Result<Repository> {
+    pub(crate) fn create(&self, place: &Place, key: &Key, options: &CreateOptions) -> anyhow::Result<Repository> {
         let backend = self.limited(LocalBackend::create(place.folder())?);
-        Ok(Repository::create(backend, self.runtime(), key, &CreateOptions::default(), self.settings()?)?)
+        Ok(Repository::create(backend, self.runtime(), key, options, self.settings()?)?)
     }
 
     /// The store, no faster than the options allow.

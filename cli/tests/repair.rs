@@ -152,3 +152,25 @@ fn repair_tells_programs_what_it_would_do_and_what_it_did() {
     assert_eq!(done["done"]["obstacles_removed"], 1);
     home.run(0, "icecore gc && icecore check");
 }
+
+#[test]
+fn scrub_heals_where_there_is_parity_and_says_so() {
+    let home = Home::with_snapshots();
+    let changed = home.json(0, "icecore config --parity 3 --json").pop().unwrap();
+    assert!(changed["sidecars_written"].as_u64().unwrap() > 10 && changed["parity_percent"] == 3, "{changed}");
+    home.damage("packs", 5000);
+    assert!(home.run(14, "icecore scrub --no-heal").contains("damaged: "));
+    let lines = home.json(14, "icecore scrub --json");
+    let summary = lines.last().unwrap();
+    assert!(summary["healed"] == summary["findings"] && summary["healed"].as_u64().unwrap() > 0, "{lines:?}");
+    assert!(lines.iter().any(|line| line["message_type"] == "finding" && line["healed"] == true), "{lines:?}");
+    home.run(0, "icecore scrub");
+    // Without its config nothing opens; healing needs no key.
+    home.damage("config", 100);
+    home.run(14, "icecore snapshots");
+    assert!(home.run(14, "icecore scrub --keyless").contains("DAMAGE, HEALED"));
+    assert!(home.run(0, "icecore snapshots").contains("headers"));
+    assert!(home.run(0, "icecore stats").contains("parity"));
+    home.run(0, "icecore config --parity 0");
+    assert!(!home.run(0, "icecore stats").contains("parity"));
+}

@@ -90,6 +90,10 @@ id!(
     RelocationsId, 16
 );
 id!(
+    /// Names a sidecar: a hash of the name of what it heals.
+    SidecarId, 16
+);
+id!(
     /// Names a snapshot; random.
     SnapshotId, 16
 );

@@ -108,7 +108,7 @@
 //! store        repository
 //! model        tree   source   destination
 //! backend      backend
-//! pure         format   chunker   compress   crypto
+//! pure         format   chunker   compress   crypto   parity
 //! ground       error   id   entry   limits   progress   runtime   sys
 //! ```
 
@@ -126,6 +126,7 @@ pub mod format;
 pub mod gc;
 pub mod id;
 pub mod limits;
+mod parity;
 pub mod progress;
 pub mod repair;
 pub mod repository;

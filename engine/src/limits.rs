@@ -28,6 +28,17 @@ pub const BASES_MAX: usize = 64;
 /// Packs in one index object (INDEX-4).
 pub const INDEX_PACKS_MAX: usize = 65_536;
 
+/// Data blocks of a codeword (PARITY-5).
+pub const PARITY_DATA_BLOCKS_MAX: usize = 220;
+/// Recovery blocks of a codeword (PARITY-4).
+pub const PARITY_RECOVERY_MAX: usize = 35;
+/// Bytes of a block that can be recovered (PARITY-4).
+pub const PARITY_BLOCK_MIN: u32 = 4_096;
+/// Bytes of a block that can be recovered (PARITY-4).
+pub const PARITY_BLOCK_MAX: u32 = 1_048_576;
+/// Recovery blocks of one sidecar together (PARITY-5).
+pub const PARITY_RECOVERY_LENGTH_MAX: usize = 67_108_864;
+
 /// Wraps in a session record (SES-1).
 pub const WRAPS_MAX: usize = 16;
 /// Snapshots that one session may publish (CLOSED-2).

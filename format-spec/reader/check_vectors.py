@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict
 import bodies
 import names
 import packs
+import parity
 import trees
 from conventions import RuleError
 from objects import Object, Source, Trust, check_certificate, check_object, check_outside, check_writer, open_secret, \
@@ -89,6 +90,10 @@ class Given:
             return packs.open_tables(source, obj, trust)
         if structure == "snapshot":
             return bodies.decode_snapshot(obj, trust, self.token_key, lambda r: open_secret(r, self.restore_seeds))
+        if structure == "sidecar":
+            sidecar = parity.decode_sidecar(obj.name, obj.body)
+            return _Plain(object=str(sidecar.object), size=sidecar.size, hash=sidecar.hash, form=sidecar.form,
+                          block_size=sidecar.block_size, recovery=sidecar.recovery)
         plain = obj.part(0, obj.body, trust)
         if structure == "index":
             return packs.decode_index(plain, obj, trust)

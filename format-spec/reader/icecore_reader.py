@@ -3,6 +3,7 @@
     icecore_reader.py -r REPO (--password-file F | --key-file F) snapshots
     icecore_reader.py -r REPO (--password-file F | --key-file F) restore SNAPSHOT|latest --target DIR
     icecore_reader.py -r REPO (--password-file F | --key-file F) verify
+    icecore_reader.py -r REPO (--password-file F | --key-file F) heal OBJECT --to FILE
 
 Exit codes: 0 done, 1 failed for another reason, 2 wrong usage, 10 no repository, 12 wrong passphrase or key, 14 damage.
 """
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
+import names
 from bodies import Snapshot
 from conventions import RuleError, Time
 from repository import NoKey, NoRepository, Problems, Repository, SnapshotFrames
@@ -75,6 +77,16 @@ def verify(repository: Repository) -> int:
     return code
 
 
+def heal(repository: Repository, wanted: str, to: str) -> int:
+    name = names.parse(wanted)
+    if name is None:
+        raise LookupError(f"{wanted!r} is no name of an object")
+    with repository.problems.stops_at(name):
+        healed = repository.heal(name)
+    Path(to).write_bytes(healed)
+    return repository.problems.exit_code()
+
+
 def arguments(given: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="icecore_reader.py")
     parser.add_argument("-r", "--repository", required=True)
@@ -87,6 +99,9 @@ def arguments(given: Optional[List[str]]) -> argparse.Namespace:
     restoring.add_argument("snapshot")
     restoring.add_argument("--target", required=True)
     commands.add_parser("verify")
+    healing = commands.add_parser("heal")
+    healing.add_argument("object")
+    healing.add_argument("--to", required=True)
     return parser.parse_args(given)
 
 
@@ -99,6 +114,8 @@ def run(args: argparse.Namespace, problems: Problems) -> int:
         return list_snapshots(repository)
     if args.command == "restore":
         return restore(repository, args.snapshot, args.target)
+    if args.command == "heal":
+        return heal(repository, args.object, args.to)
     return verify(repository)
 
 

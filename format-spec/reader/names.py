@@ -8,7 +8,9 @@ from typing import Optional
 CONFIG, SLOT, DATA_PACK, META_PACK, REFS_PACK, INDEX, SNAPSHOT = range(1, 8)
 SESSION, BEAT, CLOSED, TOMBSTONE, WITHDRAWN, EPOCH, RELOCATION = range(8, 15)
 PACKS = (DATA_PACK, META_PACK, REFS_PACK)
-FIRST_RESERVED = 15
+PARITY = 18
+SPREAD = PACKS + (PARITY,)
+RESERVED = (15, 16, 17, 19, 20)
 
 FOLDERS = ["config", "keys", "packs", "meta", "refs", "index", "snapshots", "sessions", "beats", "closed", "tombstones",
            "withdrawn", "epochs", "relocations", "placement", "scrubbed", "holds", "parity", "journal", "attest"]
@@ -28,7 +30,7 @@ class Name:
             return f"{folder}/{number}"
         if self.kind in (SLOT, BEAT):
             return f"{folder}/{hexid}/{number}"
-        return f"{folder}/{hexid[:2]}/{hexid}" if self.kind in PACKS else f"{folder}/{hexid}"
+        return f"{folder}/{hexid[:2]}/{hexid}" if self.kind in SPREAD else f"{folder}/{hexid}"
 
 
 def parse(path: str) -> Optional[Name]:
@@ -39,7 +41,7 @@ def parse(path: str) -> Optional[Name]:
         return None
     pattern = r"(?P<number>[0-9]{10})" if kind in (CONFIG, EPOCH) else \
         r"(?P<id>[0-9a-f]{32})/(?P<number>[0-9]{10})" if kind in (SLOT, BEAT) else \
-        r"(?P<spread>[0-9a-f]{2})/(?P<id>(?P=spread)[0-9a-f]{30})" if kind in PACKS else r"(?P<id>[0-9a-f]{32})"
+        r"(?P<spread>[0-9a-f]{2})/(?P<id>(?P=spread)[0-9a-f]{30})" if kind in SPREAD else r"(?P<id>[0-9a-f]{32})"
     match = re.fullmatch(pattern, rest, re.ASCII)
     if not match:
         return None

@@ -21,11 +21,11 @@ GROUP = 1 << 20
 
 LIMITS = {names.CONFIG: 1 << 20, names.SLOT: 1 << 17, names.INDEX: 1 << 27, names.SNAPSHOT: 1 << 20,
           names.SESSION: 1 << 20, names.BEAT: 1 << 20, names.CLOSED: 1 << 20, names.WITHDRAWN: 1 << 20,
-          **{kind: 201_326_592 for kind in names.PACKS}}
+          names.PARITY: 201_327_616, **{kind: 201_326_592 for kind in names.PACKS}}
 OTHER_LIMIT = 1 << 24
 ROLES = {names.CONFIG: ADMIN, names.SLOT: ADMIN, names.DATA_PACK: 3, names.META_PACK: 3, names.REFS_PACK: 3,
          names.INDEX: 3, names.SNAPSHOT: BACKUP, names.SESSION: 7, names.BEAT: 7, names.CLOSED: 7, names.WITHDRAWN: 7,
-         names.TOMBSTONE: MAINTAIN, names.EPOCH: MAINTAIN, names.RELOCATION: MAINTAIN}
+         names.TOMBSTONE: MAINTAIN, names.EPOCH: MAINTAIN, names.RELOCATION: MAINTAIN, names.PARITY: 15}
 
 
 class Source:

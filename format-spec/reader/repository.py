@@ -15,6 +15,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Tuple
 import bodies
 import names
 import packs
+import parity
 from bodies import Config, Credential, Snapshot
 from conventions import RuleError, need
 from names import Name
@@ -133,6 +134,38 @@ class Repository:
         """An object that keeps all rules but those of its body. Of packs the frames are not read."""
         with self.source(name) as source:
             return check_object(name, source, self.trust)
+
+    # Healing
+
+    def sidecar(self, name: Name) -> parity.Sidecar:
+        return parity.decode_sidecar(name, self.object(name).body)
+
+    def heal(self, name: Name) -> bytes:
+        """The object's own bytes, out of its sidecar and what is left of it."""
+        place = parity.sidecar_of(name)
+        sidecar = self.sidecar(place)
+        try:
+            with open(self.folder / str(name), "rb") as file:
+                source = Source(file=file)
+                healed = parity.heal(sidecar, source.read)
+        except FileNotFoundError:
+            healed = parity.heal(sidecar, lambda offset, size: None)
+        need(healed is not None, "PARITY-6", "too much is lost")
+        self.check_healed(sidecar, healed)
+        return healed
+
+    def check_healed(self, sidecar: parity.Sidecar, healed: bytes) -> None:
+        """PARITY-6 and PARITY-7."""
+        try:
+            obj = check_object(sidecar.object, Source(healed), self.trust)
+            if obj.layout:
+                packs.check_groups(Source(healed), obj)
+        except RuleError as error:
+            raise RuleError("PARITY-6", f"{sidecar.object}: {error}", error.unsupported) from error
+        need(obj.hash == sidecar.hash, "PARITY-6", "healed to another object than the sidecar tells of")
+        own = self.object(parity.sidecar_of(sidecar.object)).certificate
+        good = own.verifying_key == obj.certificate.verifying_key or own.roles & MAINTAIN
+        need(good, "PARITY-7", "written by another than its object")
 
     # Opening
 

@@ -24,6 +24,7 @@ import bodies
 import conventions
 import icecore_reader
 import names
+import parity
 import tiny
 import trees
 import writer
@@ -149,6 +150,20 @@ class KnownAnswers(unittest.TestCase):
         for row in self.known["passphrases"]:
             slot = bodies.Slot(1, 1, 7, row["memory"], row["passes"], row["lanes"], b(row["salt"]), b"", b"", b"", b"", b"")
             self.assertEqual(bodies.passphrase_seed(bodies.passphrase_of_file(b(row["file"])), slot).hex(), row["seed"])
+
+    def test_sidecars_and_codewords(self) -> None:
+        for row in self.known["sidecars"]:
+            self.assertEqual(str(parity.sidecar_of(names.parse(row["object"]))), row["sidecar"])
+        for row in self.known["codewords"]:
+            data, recovery = [b(block) for block in row["data"]], [b(block) for block in row["recovery"]]
+            size = len(data[0])
+            self.assertEqual(parity.recovery_blocks(data, len(recovery), size), recovery)
+            for seed in range(5):
+                blocks = [*data, *recovery]
+                lost = random.Random(seed).sample(range(len(blocks)), len(recovery))
+                for place in lost:
+                    blocks[place] = None
+                self.assertEqual(parity.missing_blocks(blocks, len(recovery), size), {n: [*data, *recovery][n] for n in sorted(lost)})
 
     def test_xwing_and_hpke(self) -> None:
         for row in self.known["xwing"]:

@@ -10,6 +10,7 @@ from typing import Dict, Tuple
 import bodies
 import names
 import packs
+import parity
 import trees
 from bodies import Snapshot
 from conventions import need
@@ -47,6 +48,7 @@ class Verify:
         self._withdrawn()
         self._epochs()
         self._indexes()
+        self._sidecars()
         for ident, snapshot in self.snapshots.items():
             if ident not in self.withdrawn:
                 with self.problems.at(Name(names.SNAPSHOT, ident, 0)):
@@ -56,7 +58,7 @@ class Verify:
     def _notes(self) -> None:
         notes = self.problems.notes
         notes += [f"{stranger}: stranger (NAME-1)" for stranger in self.repository.strangers]
-        for kind in range(names.FIRST_RESERVED, len(names.FOLDERS) + 1):
+        for kind in names.RESERVED:
             notes += [f"{name}: of a reserved kind, not looked at" for name in self.repository.names[kind]]
         if self.unopened:
             notes.append(f"{self.unopened} frames or snapshots that this credential does not open")
@@ -157,6 +159,21 @@ class Verify:
         said = [(index.sessions[entry.session].data, _apart_from_session(entry)) for entry in pack.frames]
         true = [(tables.sessions[entry.session].data, _apart_from_session(entry)) for entry in tables.frames]
         need(said == true, "INDEX-6", f"other than the table of pack {pack.id.hex()}")
+
+    def _sidecars(self) -> None:
+        repository = self.repository
+        here = {name for kind, listed in repository.names.items() if kind != names.PARITY for name in listed}
+        for name in repository.names[names.PARITY]:
+            with self.problems.at(name):
+                sidecar = repository.sidecar(name)
+                if sidecar.form == parity.COPY:
+                    repository.check_healed(sidecar, sidecar.data)
+                if sidecar.object in here:
+                    with repository.source(sidecar.object) as source:
+                        digest = source.read(source.size - 32, 32)
+                    need(digest == sidecar.hash, "PARITY-8", f"of another {sidecar.object}")
+                else:
+                    self.problems.notes.append(f"{sidecar.object}: lost, and its sidecar {name} stands")
 
     # Snapshots
 

@@ -5,6 +5,8 @@ from typing import Any, Dict, List
 
 from blake3 import blake3
 
+import names
+import parity
 import writer as w
 from conventions import derive, hash32, hpke_open, keyed, u8, u32, xwing_public
 from names import Name
@@ -41,7 +43,8 @@ def _session(session: Session) -> Dict[str, Any]:
 def answers() -> Dict[str, Any]:
     return {"hashes": _hashes(), "varints": _varints(), "zigzags": _zigzags(), "times": _times(), "names": _names(), "seals": _seals(), "signatures": _signatures(),
             "chunk_ids": _chunk_ids(), "sessions": _sessions(), "object_parts": _object_parts(), "tokens": _tokens(), "boundaries": _boundaries(),
-            "key_files": _key_files(), "passphrases": _passphrases(), "xwing": _xwing(), "hpke": _hpke(), "gear": _gear(), "cuts": _cuts()}
+            "key_files": _key_files(), "passphrases": _passphrases(), "xwing": _xwing(), "hpke": _hpke(), "gear": _gear(), "cuts": _cuts(),
+            "sidecars": _sidecars(), "codewords": _codewords()}
 
 
 def _hashes() -> List[Dict[str, Any]]:
@@ -57,7 +60,8 @@ def _hashes() -> List[Dict[str, Any]]:
              ("icecore 1 session id", one.signer.key + one.nonce),
              ("icecore 1 session commitment", one.secret + one.id), ("icecore 1 frame", one.secret + one.id + u8(1) + u8(0)),
              ("icecore 1 frame", one.secret + one.id + u8(1) + u8(1)), ("icecore 1 refs frame", w.STRUCTURE_KEYS[1] + one.id + u8(1)),
-             ("icecore 1 snapshot body", one.secret + one.id + snapshot)]
+             ("icecore 1 snapshot body", one.secret + one.id + snapshot),
+             ("icecore 1 parity id", u8(names.BEAT) + u32(7) + one.id)]
     return rows + [{"use": "derive", "context": text, "key": None, "input": data.hex(), "output": derive(text, data).hex()}
                    for text, data in uses]
 
@@ -200,3 +204,20 @@ def _cut_row(kind: int, low: int, average: int, high: int, size: int, lengths: L
     assert sum(lengths) == size
     return {"kind": kind, "min": low, "average": average, "max": high, "input": f"first bytes of BLAKE3 XOF of '{CUT_INPUT}'", "size": size,
             "lengths": lengths}
+
+
+def _sidecars() -> List[Dict[str, Any]]:
+    ident = w.fixed("known name", 16)
+    found = [Name(names.CONFIG, bytes(16), 1), Name(names.BEAT, ident, 7), Name(names.DATA_PACK, ident, 0), Name(names.META_PACK, ident, 0)]
+    return [{"object": str(name), "sidecar": str(parity.sidecar_of(name))} for name in found]
+
+
+def _codewords() -> List[Dict[str, Any]]:
+    rows = []
+    for blocks, recovery, size in ((1, 1, 3), (1, 3, 2), (3, 2, 4), (20, 6, 2), (220, 35, 1)):
+        data = w.fixed(f"codeword {blocks}", blocks * size)
+        own = [data[at:at + size] for at in range(0, len(data), size)]
+        columns = [w.remainder(column, recovery) for column in zip(*own)]
+        made = [bytes(column[number] for column in columns) for number in range(recovery)]
+        rows.append({"data": [block.hex() for block in own], "recovery": [block.hex() for block in made]})
+    return rows

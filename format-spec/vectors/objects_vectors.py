@@ -5,6 +5,7 @@ from typing import Any, List
 
 import writer as w
 import names
+import parity
 from conventions import u8, u16, u32
 from known import SESSIONS
 from names import Name
@@ -29,7 +30,7 @@ def flipped(data: bytes, at: int) -> bytes:
 
 def make(c: Any) -> None:
     for part in (headers, certificates, writers, parts, config, slots, sessions, companions, packs, indexes, snapshots, epochs,
-                 relocations):
+                 relocations, sidecars):
         part(c)
 
 
@@ -449,3 +450,52 @@ def relocations(c: Any) -> None:
     c.invalid("CONV-3", "relocations-long", "relocations",
               w.one_part(name, w.relocations_plain(COLLECTOR.id, [good]) + b"\0", MAINTAIN), name)
     c.invalid("OBJ-9", "relocations-by-backup", "relocations", w.one_part(name, w.relocations_plain(COLLECTOR.id, [more]), BACKUP), name)
+
+
+# Sidecars
+
+def sidecars(c: Any) -> None:
+    copied = beat()
+    place = parity.sidecar_of(BEAT)
+
+    def sidecar(body: bytes, name: Name = place, signer: w.Signer = ALL) -> bytes:
+        return w.finish(w.header(name) + body, signer)
+    head = dict(of=BEAT, data=copied)
+    c.valid("parity-copy", "sidecar", sidecar(w.sidecar_head(**head) + copied), place)
+    c.valid("parity-by-admin", "sidecar", sidecar(w.sidecar_head(**head) + copied, signer=ADMIN_SIGNER), place)
+    pack = named(names.DATA_PACK, "parity")
+    noise = w.blake3(b"icecore vectors: parity").digest(length=9000)
+    large = w.pack(pack, [Frame(ONE, 0, 0, [noise])], ALL)
+    coded, of_pack = w.sidecar_code(large, 4096, 2), parity.sidecar_of(pack)
+    head_of_pack = dict(of=pack, data=large, form=2, block_size=4096, recovery=2)
+    c.valid("parity-pack", "data pack", large, pack)
+    c.valid("parity-code", "sidecar", sidecar(w.sidecar_head(**head_of_pack) + coded, of_pack), of_pack)
+
+    def wrong(rule: str, what: str, unsupported: bool = False, body: bytes = copied, name: Name = place, **over: Any) -> None:
+        c.invalid(rule, what, "sidecar", sidecar(w.sidecar_head(**{**head, **over}) + body, name), name, unsupported)
+
+    def wrong_code(rule: str, what: str, body: bytes = coded, **over: Any) -> None:
+        c.invalid(rule, what, "sidecar", sidecar(w.sidecar_head(**{**head_of_pack, **over}) + body, of_pack), of_pack)
+    own = Name(names.PARITY, place.id, 0)
+    wrong("PARITY-1", "of-a-sidecar", of=own, name=parity.sidecar_of(own))
+    wrong("PARITY-1", "kind-21", kind=21)
+    wrong("PARITY-1", "another-name", of=Name(names.BEAT, ONE.id, 6))
+    session = Name(names.SESSION, ONE.id, 6)
+    wrong("PARITY-1", "number-of-a-session", of=session, name=parity.sidecar_of(session))
+    wrong("PARITY-2", "form-3", True, form=3)
+    wrong("PARITY-3", "reserved", reserved=1)
+    wrong("PARITY-3", "small", size=311)
+    wrong("PARITY-3", "large", size=1_048_577)
+    wrong("PARITY-4", "copy-with-blocks", block_size=4096)
+    wrong("PARITY-4", "copy-with-recovery", recovery=1)
+    wrong_code("PARITY-4", "block-size-6144", block_size=6144)
+    wrong_code("PARITY-4", "block-size-2048", block_size=2048)
+    wrong_code("PARITY-4", "block-size-2-mib", block_size=2 << 20)
+    wrong_code("PARITY-4", "recovery-0", recovery=0)
+    wrong_code("PARITY-4", "recovery-36", recovery=36)
+    wrong("PARITY-5", "copy-short", body=copied[:-1])
+    wrong("PARITY-5", "copy-long", body=copied + b"\0")
+    wrong_code("PARITY-5", "code-short", body=coded[:-1])
+    wrong_code("PARITY-5", "recovery-3", recovery=3)
+    c.invalid("CONV-2", "sidecar-short", "sidecar", sidecar(w.sidecar_head(**head)[:71]), place)
+    c.invalid("OBJ-11", "sidecar-epoch-0", "sidecar", w.finish(w.header(place, 0) + w.sidecar_head(**head) + copied, ALL), place)

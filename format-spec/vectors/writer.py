@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import names
+import parity
 import trees
 from conventions import KEM_XWING, SUITE, ZERO_NONCE, derive, hash32, keyed, u8, u16, u32, xwing_public
 from names import Name
@@ -610,3 +611,42 @@ def _next_cut(data: bytes, at: int, gear: Sequence[int], low: int, average: int,
 
 def cut_fixed(size: int, length: int) -> List[int]:
     return [min(size, length - at) for at in range(0, length, size)]
+
+
+# Sidecars
+
+def sidecar_head(of: Name, data: bytes, form: int = 1, block_size: int = 0, recovery: int = 0, kind: Optional[int] = None,
+                 size: Optional[int] = None, reserved: int = 0) -> bytes:
+    return (u8(of.kind if kind is None else kind) + u8(form) + u16(recovery) + u32(of.number) + of.id
+            + u64(len(data) if size is None else size) + data[-32:] + u32(block_size) + u32(reserved))
+
+
+def sidecar_code(data: bytes, block_size: int, recovery: int) -> bytes:
+    """Hashes and recovery blocks. As the page says it: each byte by itself."""
+    blocks = [data[at:at + block_size] for at in range(0, len(data), block_size)]
+    codewords = -(-len(blocks) // 220)
+    data_blocks = -(-len(blocks) // codewords)
+    out = [hash32(block) for block in blocks]
+    for codeword in range(codewords):
+        own = [block.ljust(block_size, b"\0") for block in blocks[codeword::codewords]]
+        own += [bytes(block_size)] * (data_blocks - len(own))
+        columns = [remainder(column, recovery) for column in zip(*own)]
+        out += [bytes(column[number] for column in columns) for number in range(recovery)]
+    return b"".join(out)
+
+
+def remainder(column: Sequence[int], recovery: int) -> List[int]:
+    """What makes the polynomial of a column divisible by the one that is 0 at 2^0 ... 2^(recovery-1): long division."""
+    generator = [1]
+    for power in range(recovery):
+        root = 1
+        for _ in range(power):
+            root = parity.times_two(root)
+        generator = [a ^ parity.times(b, root) for a, b in zip(generator + [0], [0] + generator)]
+    rest = list(column) + [0] * recovery
+    for at, _ in enumerate(column):
+        lead = rest[at]
+        if lead:
+            for offset, factor in enumerate(generator):
+                rest[at + offset] ^= parity.times(factor, lead)
+    return rest[len(column):]

@@ -4,6 +4,7 @@ use icecore::backend::{ObjectKind, ObjectName};
 use icecore::crypto::Secret;
 use icecore::entry::KeyKind;
 use icecore::format::Roles;
+use icecore::format::parity::sidecar_of;
 use icecore::id::{ChunkId, CredentialId, FrameClass, RepositoryId, SnapshotId};
 use icecore::repository::Key;
 use icecore::testing::{Decoded, Keys, NodeValue, Piece};
@@ -20,6 +21,9 @@ pub(crate) static KEYS: LazyLock<Keys> = LazyLock::new(|| {
 pub(crate) const BEAT: &str = "beats/b45c0b77847ce098d43f5161bf4a335b/0000000005";
 /// The pack whose body the target `pack` changes.
 pub(crate) const PACK: &str = "packs/31/31b354e3d2425b2276fedbd9146a7396";
+
+/// The pack that sidecars in the target `sidecar` are of.
+pub(crate) const PROTECTED: &str = "packs/53/531f4e8c2fdeb37c523c131830542d08";
 
 fn name(text: &str) -> ObjectName {
     ObjectName::parse(text).expect("the name is right")
@@ -92,6 +96,21 @@ pub(crate) fn epoch(data: &[u8]) {
 
 pub(crate) fn relocations(data: &[u8]) {
     check_sealed(name("relocations/b45c0b77847ce098d43f5161bf4a335b"), data);
+}
+
+/// The body of a sidecar of a pack of which bytes are lost: how many the first byte says, from where the next two.
+pub(crate) fn sidecar(data: &[u8]) {
+    let Some(([lost, high, low], body)) = data.split_first_chunk::<3>() else { return };
+    let (name, whole) = (name(PROTECTED), include_bytes!("../../format-spec/vectors/valid/parity-pack.bin"));
+    let header = &include_bytes!("../../format-spec/vectors/valid/parity-code.bin")[..64];
+    let piece = Piece::Object { name: sidecar_of(&name), before: None, seed: None };
+    check(&piece, &KEYS.sign(ObjectKind::Parity, &[header, body].concat()));
+    let mut damaged = whole.to_vec();
+    let at = usize::from(*high) << 8 | usize::from(*low);
+    damaged.iter_mut().skip(at).take(1 + 40 * usize::from(*lost)).for_each(|byte| *byte ^= 0x55);
+    if let Ok(healed) = KEYS.heal(&name, &damaged, body) {
+        assert!(healed == whole, "healed to something else");
+    }
 }
 
 /// All of a pack but its trailer.

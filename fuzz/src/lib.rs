@@ -15,7 +15,7 @@ pub use seeds::{SEED_LENGTH_MAX, write_seeds};
 type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 27] = [
+pub const TARGETS: [Target; 28] = [
     ("object", decoders::object),
     ("certificate", decoders::certificate),
     ("config", decoders::config),
@@ -25,6 +25,7 @@ pub const TARGETS: [Target; 27] = [
     ("companions", decoders::companions),
     ("epoch", decoders::epoch),
     ("relocations", decoders::relocations),
+    ("sidecar", decoders::sidecar),
     ("pack", decoders::pack),
     ("tables", decoders::tables),
     ("index_part", decoders::index_part),

@@ -9,6 +9,7 @@ use std::path::Path;
 
 /// Longer vectors would slow every run down.
 pub const SEED_LENGTH_MAX: usize = 65_536;
+const HEADER: usize = 64;
 const TRAILER: usize = 248;
 
 /// Writes the seeds of every target into `corpus/<target>/`.
@@ -101,6 +102,10 @@ fn seeds(entry: &Value, bytes: Vec<u8>) -> Vec<(&'static str, Vec<u8>)> {
         ObjectKind::Withdrawn => companion(4),
         ObjectKind::Epoch => alone("epoch"),
         ObjectKind::Relocation => alone("relocations"),
+        ObjectKind::Parity => {
+            let body = before_trailer.get(HEADER..).unwrap_or_default();
+            vec![("sidecar", with(&[9, 3, 1], body)), ("sidecar", with(&[255, 0, 0], body))]
+        }
         ObjectKind::Snapshot => alone("snapshot_header"),
         ObjectKind::Index => alone("index_part"),
         _ => Vec::new(),

@@ -1,6 +1,6 @@
 //! Golden repositories: what was once written is read for ever, by the engine and by the second reader.
 
-use icecore::backend::LocalBackend;
+use icecore::backend::{BackendExt, LocalBackend, ObjectKind};
 use icecore::progress::Silent;
 use icecore::repository::{Key, Repository, Settings};
 use icecore::restore::RestoreOptions;
@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 /// Every folder below `format-spec/golden` must be here: none is forgotten, none is added in silence.
-const GOLDEN: [&str; 2] = ["version-1", "version-1-collected"];
+const GOLDEN: [&str; 3] = ["version-1", "version-1-collected", "version-1-parity"];
 
 fn golden(name: &str) -> PathBuf {
     reader::project().join("format-spec/golden").join(name)
@@ -50,6 +50,44 @@ fn the_collected_one_holds_what_collections_leave() {
         let objects = fs::read_dir(golden("version-1-collected/repository").join(kind)).unwrap().count();
         assert!(objects > 0, "{kind}");
     }
+}
+
+/// Every object, damaged or gone, comes back byte for byte: by the engine, and by the second reader.
+#[test]
+fn the_one_with_parity_is_healed_by_both_readers() {
+    let folder = golden("version-1-parity");
+    let copy = tempfile::tempdir().unwrap();
+    reader::run(Command::new("cp").arg("-r").arg(folder.join("repository")).arg(copy.path()));
+    let place = copy.path().join("repository");
+    let passphrase = folder.join("passphrase");
+    let key = Key::passphrase_from_file(&fs::read(&passphrase).unwrap()).unwrap();
+    let backend = Arc::new(LocalBackend::open(&place).unwrap());
+    let repository = Repository::open(backend.clone(), Runtime::system(2), &key, Settings::default()).unwrap();
+    let mut healed = 0;
+    for kind in ObjectKind::ALL.into_iter().filter(|kind| *kind != ObjectKind::Parity) {
+        for object in backend.list_sorted(kind).unwrap() {
+            let path = place.join(object.name.to_string());
+            let whole = fs::read(&path).unwrap();
+            let mut damaged = whole.clone();
+            let at = damaged.len() / 3;
+            damaged[at..at + 50].fill(9);
+            fs::write(&path, &damaged).unwrap();
+            // Without config or slot it opens nothing.
+            if !matches!(kind, ObjectKind::Config | ObjectKind::Slot) {
+                let to = copy.path().join("healed");
+                let heal = ["heal", &object.name.to_string(), "--to", to.to_str().unwrap()];
+                let output = reader::read(&place, ["--password-file", passphrase.to_str().unwrap()], &heal);
+                assert!(output.status.success(), "{}: {}", object.name, String::from_utf8_lossy(&output.stderr));
+                assert!(fs::read(&to).unwrap() == whole, "{}", object.name);
+            }
+            let report = repository.scrub_and_heal(&Silent).unwrap();
+            assert!(report.findings.iter().all(|finding| finding.healed && finding.object == Some(object.name)), "{report:#?}");
+            assert!(!report.findings.is_empty() && fs::read(&path).unwrap() == whole, "{}", object.name);
+            healed += 1;
+        }
+    }
+    assert!(healed > 10, "{healed}");
+    assert!(repository.scrub(&Silent).unwrap().findings.is_empty());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Limits of the pages, and what the code has for them.
-const LIMITS: [(&str, &str, u64); 45] = [
+const LIMITS: [(&str, &str, u64); 50] = [
     ("chunking", "average size min", 256),
     ("chunking", "chunk size max", limits::CHUNK_SIZE_MAX as u64),
     ("chunking", "min size min", 64),
@@ -39,6 +39,11 @@ const LIMITS: [(&str, &str, u64); 45] = [
     ("pack", "pack frames max", limits::PACK_FRAMES_MAX as u64),
     ("pack", "pack sessions max", limits::PACK_SESSIONS_MAX as u64),
     ("pack", "tables length max", limits::TABLES_LENGTH_MAX as u64),
+    ("parity", "block size max", limits::PARITY_BLOCK_MAX as u64),
+    ("parity", "block size min", limits::PARITY_BLOCK_MIN as u64),
+    ("parity", "data blocks max", limits::PARITY_DATA_BLOCKS_MAX as u64),
+    ("parity", "recovery blocks max", limits::PARITY_RECOVERY_MAX as u64),
+    ("parity", "recovery length max", limits::PARITY_RECOVERY_LENGTH_MAX as u64),
     ("recipe", "recipe items max", limits::NODE_ITEMS_MAX as u64),
     ("refs", "refs items max", limits::NODE_ITEMS_MAX as u64),
     ("relocations", "relocated frames max", limits::RELOCATED_FRAMES_MAX as u64),

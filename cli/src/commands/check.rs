@@ -45,13 +45,19 @@ pub(super) fn report(found: &CheckReport, output: &Output) -> anyhow::Result<Out
         bytes(found.bytes_read),
         time::duration(found.duration_ns)
     );
+    let healed = found.findings.iter().filter(|finding| finding.healed).count();
     match found.findings.len() {
+        n if n > 0 && n == healed => output.line(format_args!(
+            "DAMAGE, HEALED: {}; {checked}\nAll of it is back, byte for byte. What lost it may lose more: look at the disk, and copy the repository.",
+            counted(n as u64, "finding")
+        ))?,
         0 => output.report(format_args!("no damage found: {checked}"))?,
         n => output
             .line(format_args!("DAMAGE: {}; {checked}\nWhat is not named above can still be restored.", counted(n as u64, "finding")))?,
     }
     let summary = json!({
         "findings": found.findings.len(),
+        "healed": healed,
         "notices": found.notices.len(),
         "objects": found.objects,
         "packs": found.packs,
@@ -71,7 +77,8 @@ fn print(finding: &Finding, output: &Output) -> anyhow::Result<()> {
     let rule = rule.unwrap_or_default();
     let object = finding.object.map(|object| object.to_string()).filter(|object| !finding.message.contains(object));
     let object = object.map(|object| format!("{object}: ")).unwrap_or_default();
-    output.line(format_args!("damaged: {object}{}{rule}", shown(finding.message.as_bytes())))?;
+    let what = if finding.healed { "healed" } else { "damaged" };
+    output.line(format_args!("{what}: {object}{}{rule}", shown(finding.message.as_bytes())))?;
     if !finding.snapshots.is_empty() {
         let ids: Vec<_> = finding.snapshots.iter().map(short_id).collect();
         output.line(format_args!("  snapshots that suffer: {}", ids.join(", ")))?;
@@ -91,6 +98,7 @@ fn as_json(finding: &Finding) -> serde_json::Value {
         "object": finding.object.map(|object| object.to_string()),
         "rule": finding.rule,
         "message": finding.message,
+        "healed": finding.healed,
         "snapshots": finding.snapshots.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "paths_total": finding.paths_total,
     });

@@ -5,6 +5,7 @@ use crate::exit::{Outcome, usage};
 use crate::place::Place;
 use crate::secrets::new_key_file;
 use icecore::backend::LocalBackend;
+use icecore::repository::{CreateOptions, PARITY_PERCENT_MAX};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -13,12 +14,21 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:\n  \
     icecore init -r /mnt/disk/backups                                  asks for a passphrase\n  \
     icecore init -r /mnt/disk/backups --password-file ~/.backup-password\n  \
-    icecore init -r /mnt/disk/backups --new-key-file ~/icecore.key     a key file instead of a passphrase\n\n\
+    icecore init -r /mnt/disk/backups --new-key-file ~/icecore.key     a key file instead of a passphrase\n  \
+    icecore init -r /mnt/disk/backups --parity                         3 % more, from which scrub heals damage\n\n\
     Without the passphrase or the key file nobody can read the repository, its owner included: keep a copy elsewhere.")]
 pub(crate) struct Args {
     /// Writes a new key file, which opens the repository instead of a passphrase
     #[arg(long, value_name = "FILE")]
     new_key_file: Option<PathBuf>,
+    /// Stores beside every object what heals it; of large packs up to this part may be lost
+    #[arg(long, value_name = "PERCENT", value_parser = parity_percent(), num_args = 0..=1, require_equals = true, default_missing_value = "3")]
+    parity: Option<u8>,
+}
+
+/// Takes what the engine takes.
+pub(super) fn parity_percent() -> impl clap::builder::TypedValueParser<Value = u8> {
+    clap::value_parser!(u8).range(0..=i64::from(PARITY_PERCENT_MAX))
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
@@ -32,7 +42,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         None => context.secret(None)?.key(true)?,
         Some(path) => new_key_file(path, &folder, &context.runtime())?,
     };
-    let repository = context.create(&Place::Folder(folder), &key)?;
+    let mut options = CreateOptions::default();
+    options.parity_percent = args.parity.unwrap_or(0);
+    let repository = context.create(&Place::Folder(folder), &key, &options)?;
     let output = &context.output;
     output.report(format_args!("made repository {} in {}", &repository.id().to_string()[..8], repository.describe()))?;
     let opens = match &args.new_key_file {
@@ -43,7 +55,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let key_file = args.new_key_file.as_ref().map(|path| path.display().to_string());
     output.json(
         "summary",
-        json!({"repository": repository.describe(), "repository_id": repository.id().to_string(), "key_file": key_file}),
+        json!({"repository": repository.describe(), "repository_id": repository.id().to_string(), "key_file": key_file, "parity_percent": options.parity_percent}),
     )?;
     Ok(Outcome::Done)
 }

@@ -4,6 +4,7 @@ mod backup;
 mod cat;
 mod check;
 mod completions;
+mod config;
 mod diff;
 mod doctor;
 mod filter;
@@ -68,6 +69,7 @@ pub(crate) enum Command {
     Scrub(scrub::Args),
     Repair(Box<repair::Args>),
     Gc(gc::Args),
+    Config(config::Args),
     #[command(subcommand)]
     Key(Box<key::Command>),
     #[command(subcommand)]
@@ -97,6 +99,7 @@ impl Command {
             Self::Scrub(args) => scrub::run(args, context),
             Self::Repair(args) => repair::run(args, context),
             Self::Gc(args) => gc::run(args, context),
+            Self::Config(args) => config::run(args, context),
             Self::Key(command) => command.run(context),
             Self::Profile(command) => command.run(context),
             Self::Doctor(args) => doctor::run(args, context),

@@ -88,9 +88,10 @@ fn all_mended(plan: &RepairPlan) -> bool {
         let of_pack = |repair: &PackRepair| repair.pack == object && repair.is_known && repair.frames_lost == 0;
         plan.index_objects.contains(&object)
             || plan.obstacles.iter().any(|obstacle| obstacle.object == object)
+            || plan.sidecars.contains(&object)
             || plan.packs.iter().any(of_pack)
     };
-    plan.report.findings.iter().all(|finding| finding.object.is_some_and(is_mended))
+    plan.report.findings.iter().all(|finding| finding.healed || finding.object.is_some_and(is_mended))
 }
 
 fn print_plan(plan: &RepairPlan, output: &Output) -> anyhow::Result<()> {
@@ -98,7 +99,8 @@ fn print_plan(plan: &RepairPlan, output: &Output) -> anyhow::Result<()> {
         output.note(shown(notice.as_bytes()));
     }
     for finding in &plan.report.findings {
-        output.line(format_args!("found: {}", shown(finding.message.as_bytes())))?;
+        let what = if finding.healed { "healed" } else { "found" };
+        output.line(format_args!("{what}: {}", shown(finding.message.as_bytes())))?;
     }
     for repair in &plan.packs {
         let what = match repair {
@@ -123,6 +125,9 @@ fn print_plan(plan: &RepairPlan, output: &Output) -> anyhow::Result<()> {
     }
     for obstacle in &plan.obstacles {
         output.line(format_args!("plan: {}: remove it; nobody believes it, and it stands in the way", obstacle.object))?;
+    }
+    for sidecar in &plan.sidecars {
+        output.line(format_args!("plan: {sidecar}: remove it, and write it anew where its object is whole"))?;
     }
     for suspect in &plan.suspects {
         output.note(format_args!(
@@ -165,6 +170,9 @@ fn print_done(summary: &RepairSummary, output: &Output) -> anyhow::Result<()> {
     if summary.index_objects_removed + summary.obstacles_removed > 0 {
         let (index, other) = (count(summary.index_objects_removed), count(summary.obstacles_removed));
         output.report(format_args!("{index} index objects replaced, {other} other objects removed"))?;
+    }
+    if summary.sidecars_written > 0 {
+        output.report(format_args!("{} sidecars written", count(summary.sidecars_written)))?;
     }
     for saved in &summary.salvaged {
         let (from, lost) = (short_id(&saved.from), count(saved.entries_lost));
@@ -234,6 +242,8 @@ fn plan_as_json(plan: &RepairPlan) -> Value {
         "index_objects": plan.index_objects.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "packs_to_index": plan.packs_to_index(),
         "obstacles": plan.obstacles.iter().map(|obstacle| obstacle.object.to_string()).collect::<Vec<_>>(),
+        "sidecars": plan.sidecars.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "healed": plan.report.findings.iter().filter(|finding| finding.healed).count(),
         "suspects": plan.suspects.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "snapshots_hurt": plan.report.hurt.len(),
     })
@@ -255,6 +265,7 @@ fn done_as_json(summary: &RepairSummary) -> Value {
         "frames_copied": summary.frames_copied,
         "index_objects_removed": summary.index_objects_removed,
         "obstacles_removed": summary.obstacles_removed,
+        "sidecars_written": summary.sidecars_written,
         "index_cache_forgotten": summary.forgot_index_cache,
         "salvaged": summary.salvaged.iter().map(salvaged).collect::<Vec<_>>(),
         "duration_s": summary.duration_ns as f64 / 1e9,

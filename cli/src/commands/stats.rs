@@ -73,11 +73,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     output.line(format_args!("unique     {} in {} chunks", bytes(stats.unique_bytes), count(stats.unique_chunks)))?;
     output.line(format_args!("stored     {} in {}", bytes(stats.stored_bytes), counted(stats.packs, "pack")))?;
     if snapshot.is_none() {
+        if stats.parity_bytes > 0 {
+            output.line(format_args!("parity     {}", bytes(stats.parity_bytes)))?;
+        }
         output.line(format_args!("objects    {}", count(stats.objects)))?;
     }
     let mut summary = as_json(&stats);
     summary["snapshot_id"] = snapshot.map(|snapshot| snapshot.id.to_string()).into();
     summary["objects"] = stats.objects.into();
+    summary["parity_bytes"] = stats.parity_bytes.into();
     output.json("summary", summary)?;
     Ok(Outcome::Done)
 }

@@ -69,6 +69,10 @@ impl Backend for LimitedBackend {
         Ok(Box::new(LimitedWriter { backend: self, inner: self.inner.create(name)? }))
     }
 
+    fn replace(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
+        Ok(Box::new(LimitedWriter { backend: self, inner: self.inner.replace(name)? }))
+    }
+
     fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
         if let Some(meter) = &self.download {
             meter.pay(length, &*self.clock);

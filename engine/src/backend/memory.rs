@@ -33,7 +33,11 @@ impl MemoryBackend {
 
 impl Backend for MemoryBackend {
     fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
-        Ok(Box::new(MemoryWriter { shared: &self.shared, name: *name, bytes: Vec::new() }))
+        Ok(Box::new(MemoryWriter { shared: &self.shared, name: *name, bytes: Vec::new(), replaces: false }))
+    }
+
+    fn replace(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
+        Ok(Box::new(MemoryWriter { shared: &self.shared, name: *name, bytes: Vec::new(), replaces: true }))
     }
 
     fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
@@ -98,6 +102,7 @@ struct MemoryWriter<'a> {
     shared: &'a Shared,
     name: ObjectName,
     bytes: Vec<u8>,
+    replaces: bool,
 }
 
 impl ObjectWriter for MemoryWriter<'_> {
@@ -108,7 +113,7 @@ impl ObjectWriter for MemoryWriter<'_> {
 
     fn finish(self: Box<Self>) -> Result<()> {
         let mut objects = self.shared.objects.lock();
-        if objects.contains_key(&self.name) {
+        if !self.replaces && objects.contains_key(&self.name) {
             return Err(Error::new(ErrorKind::AlreadyExists, format!("{}: exists already", self.name)));
         }
         objects.insert(self.name, self.bytes.into());

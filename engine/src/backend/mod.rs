@@ -135,6 +135,18 @@ pub trait Backend: Send + Sync + Debug {
     /// [`ErrorKind::Unavailable`] where the backend cannot take it.
     fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>>;
 
+    /// Starts bytes that are to stand in the place of whatever is at this name: a damaged object, something that icecore did not write, or
+    /// nothing. [`ObjectWriter::finish`] does it at once and durably, and never answers [`ErrorKind::AlreadyExists`]: whoever reads meanwhile gets
+    /// all of what was there or all of what is there now, and after a power failure one of them is there. Until then nothing changes.
+    ///
+    /// Only for healing: the bytes must be those that were once written under this name. To all others an object never changes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] where the backend cannot; one that never changes what it holds says so always, as does this default.
+    fn replace(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
+        Err(Error::new(ErrorKind::Unavailable, format!("{name}: this store cannot put a healed object in the place of a damaged one")))
+    }
+
     /// Reads exactly `length` bytes from `offset`.
     ///
     /// # Errors
@@ -205,7 +217,7 @@ pub trait ObjectWriter: Send {
     /// Makes the object durable and visible, if no object of this name exists.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] where one does (it stays as it is, and is durable), otherwise [`ErrorKind::Unavailable`]; the object may
+    /// [`ErrorKind::AlreadyExists`] where one does (it stays as it is, and is durable; not so for [`Backend::replace`]), otherwise [`ErrorKind::Unavailable`]; the object may
     /// then exist, whole but perhaps not durable.
     fn finish(self: Box<Self>) -> Result<()>;
 }

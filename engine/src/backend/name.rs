@@ -4,7 +4,7 @@
 //! digits; packs stand in 256 folders by their first byte, so that no folder of a file system grows too large.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{IndexId, PackId, RelocationsId, RepositoryId, SessionId, SlotId, SnapshotId, from_hex, to_hex};
+use crate::id::{IndexId, PackId, RelocationsId, RepositoryId, SessionId, SidecarId, SlotId, SnapshotId, from_hex, to_hex};
 use std::fmt;
 
 /// What an object is; the first component of its name and a byte of its header.
@@ -45,7 +45,7 @@ pub enum ObjectKind {
     Scrubbed = 16,
     /// Holds, locks, extensions and releases.
     Hold = 17,
-    /// Parity of a pack; reserved.
+    /// What heals another object: its sidecar.
     Parity = 18,
     /// Journals between snapshots; reserved.
     Journal = 19,
@@ -145,7 +145,7 @@ impl ObjectKind {
     fn shape(self) -> Shape {
         match self {
             Self::Config | Self::Epoch => Shape::Numbered,
-            Self::DataPack | Self::MetaPack | Self::RefsPack => Shape::Spread,
+            Self::DataPack | Self::MetaPack | Self::RefsPack | Self::Parity => Shape::Spread,
             Self::Slot | Self::Beat => Shape::RandomNumbered,
             _ => Shape::Random,
         }
@@ -213,6 +213,21 @@ impl ObjectName {
     /// `relocations/<id>`
     pub fn relocations(id: RelocationsId) -> Self {
         Self { kind: ObjectKind::Relocation, id: id.0, number: 0 }
+    }
+
+    /// `parity/<spread>`
+    pub fn parity(id: SidecarId) -> Self {
+        Self { kind: ObjectKind::Parity, id: id.0, number: 0 }
+    }
+
+    /// The name of this kind with these parts; `None` where there is none, because a part is missing or one too many.
+    pub fn from_parts(kind: ObjectKind, id: [u8; 16], number: u32) -> Option<Self> {
+        let is_name = match kind.shape() {
+            Shape::Numbered => id == [0; 16] && number != 0,
+            Shape::Random | Shape::Spread => number == 0,
+            Shape::RandomNumbered => number != 0,
+        };
+        is_name.then_some(Self { kind, id, number })
     }
 
     /// `withdrawn/<snapshot>`

@@ -186,7 +186,8 @@ pub(super) fn check_relocations(reading: &Reading<'_>, repository: &Repository, 
 
 /// Checks objects whose kind nothing writes yet, as far as every object is alike.
 pub(super) fn check_reserved(reading: &Reading<'_>, repository: &Repository, listing: &Listing) -> Result<()> {
-    for object in listing.iter().filter(|(kind, _)| **kind > ObjectKind::Relocation).flat_map(|(_, objects)| objects) {
+    let is_reserved = |kind: ObjectKind| kind > ObjectKind::Relocation && kind != ObjectKind::Parity;
+    for object in listing.iter().filter(|(kind, _)| is_reserved(**kind)).flat_map(|(_, objects)| objects) {
         if let Some(bytes) = reading.read_small(object)? {
             reading.open(&object.name, &bytes, &repository.trust)?;
         }

@@ -85,6 +85,11 @@ impl Damage {
         }
     }
 
+    /// A pack is healed.
+    pub(super) fn forget(&self, pack: (ObjectKind, PackId)) {
+        self.packs.lock().remove(&pack);
+    }
+
     /// Whether anything is lost.
     pub(super) fn is_empty(&self) -> bool {
         self.packs.lock().is_empty()

@@ -50,6 +50,24 @@ impl Findings {
         self.push(Some(object), error.broken_rule(), error.to_string(), error.kind(), false)
     }
 
+    /// Something was wrong with `object`, and is healed.
+    pub(super) fn add_healed(&self, object: ObjectName, error: &Error) {
+        self.add(object, error);
+        self.mark_healed(&object);
+    }
+
+    /// Whether anything was found about `object`.
+    pub(super) fn is_about(&self, object: &ObjectName) -> bool {
+        self.0.lock().drafts.iter().any(|draft| draft.finding.object == Some(*object))
+    }
+
+    /// What was found about `object` so far is healed.
+    pub(super) fn mark_healed(&self, object: &ObjectName) {
+        let mut collected = self.0.lock();
+        let of_object = collected.drafts.iter_mut().filter(|draft| draft.finding.object == Some(*object));
+        of_object.for_each(|draft| draft.finding.healed = true);
+    }
+
     /// Something is wrong that no error says.
     pub(super) fn say(&self, object: Option<ObjectName>, rule: Option<&'static str>, message: impl Into<String>) -> FindingId {
         self.push(object, rule, message.into(), ErrorKind::Damaged, false)
@@ -67,7 +85,7 @@ impl Findings {
             collected.more_findings += 1;
             return FindingId(FINDINGS_MAX - 1);
         }
-        let finding = Finding { object, rule, message, kind, snapshots: Vec::new(), paths: Vec::new(), paths_total: 0 };
+        let finding = Finding { object, rule, message, kind, healed: false, snapshots: Vec::new(), paths: Vec::new(), paths_total: 0 };
         collected.drafts.push(Draft { finding, is_latent, last: None });
         FindingId(collected.drafts.len() - 1)
     }
@@ -122,7 +140,8 @@ impl Findings {
         if collected.more_findings > 0 {
             let message = format!("{} more findings are not listed", collected.more_findings);
             let kind = ErrorKind::Damaged;
-            findings.push(Finding { object: None, rule: None, message, kind, snapshots: Vec::new(), paths: Vec::new(), paths_total: 0 });
+            let (snapshots, paths) = Default::default();
+            findings.push(Finding { object: None, rule: None, message, kind, healed: false, snapshots, paths, paths_total: 0 });
         }
         if collected.more_notices > 0 {
             collected.notices.push(format!("{} more notices are not listed", collected.more_notices));

@@ -6,6 +6,7 @@
 use super::CheckReport;
 use super::clear::{check_configs, check_slots, of_kind};
 use super::reading::{Listing, Reading};
+use super::sidecars::{check_sidecars, heal_small};
 use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Trust;
@@ -14,7 +15,7 @@ use crate::format::object::{HEADER_LENGTH, Opened};
 use crate::id::to_hex;
 use crate::limits::GROUP_SIZE;
 use crate::progress::{Event, Progress};
-use crate::repository::ClearTail;
+use crate::repository::{ClearTail, heal};
 use crate::runtime::Runtime;
 use crossbeam_channel::bounded;
 use std::sync::Arc;
@@ -26,42 +27,82 @@ use std::sync::atomic::Ordering;
 /// [`ErrorKind::NoRepository`] where nothing is there, [`ErrorKind::Unavailable`] where the backend cannot be listed or read any more,
 /// [`ErrorKind::Cancelled`] when `progress` says so. Damage is no error but a finding.
 pub fn scrub_keyless(backend: &dyn Backend, runtime: &Runtime, progress: &dyn Progress) -> Result<CheckReport> {
+    scrub(backend, runtime, progress, false)
+}
+
+/// As [`scrub_keyless`], and puts the bytes of damaged and lost objects back where their sidecars allow it.
+///
+/// # Errors
+/// As [`scrub_keyless`].
+pub fn scrub_and_heal_keyless(backend: &dyn Backend, runtime: &Runtime, progress: &dyn Progress) -> Result<CheckReport> {
+    scrub(backend, runtime, progress, true)
+}
+
+fn scrub(backend: &dyn Backend, runtime: &Runtime, progress: &dyn Progress, heals: bool) -> Result<CheckReport> {
     let started = runtime.clock.monotonic_ns();
     let reading = Reading::new(backend, progress);
-    let listing = reading.list()?;
+    let mut listing = reading.list()?;
     if listing.values().all(Vec::is_empty) {
         return Err(Error::new(ErrorKind::NoRepository, format!("{}: there is no repository here", backend.describe())));
+    }
+    let heals = heals && wants_parity(&reading, &listing);
+    // Before anything is believed: the config itself may be what was lost.
+    if heals && heal_small(&reading, &listing, &read_trust(&reading).unwrap_or_default())? {
+        listing = reading.list()?;
     }
     let mut trust = first_trust(&reading, &listing)?;
     let config = check_configs(&reading, &listing, &trust, 1)?;
     check_slots(&reading, &listing, &trust, None)?;
+    let is_demanded = config.as_ref().is_some_and(|config| config.parity_percent() > 0);
     trust.revoked = config.map(|config| config.revoked).unwrap_or_default();
-    let is_small = |kind: &ObjectKind| !kind.is_pack() && !matches!(kind, ObjectKind::Config | ObjectKind::Slot);
+    let is_small = |kind: &ObjectKind| !kind.is_pack() && !matches!(kind, ObjectKind::Config | ObjectKind::Slot | ObjectKind::Parity);
     for object in listing.iter().filter(|(kind, _)| is_small(kind)).flat_map(|(_, objects)| objects) {
         if let Some(bytes) = reading.read_small(object)? {
             reading.open(&object.name, &bytes, &trust)?;
         }
     }
+    check_sidecars(&reading, &trust, &listing, true, is_demanded)?;
     let packs: Vec<_> = listing.iter().filter(|(kind, _)| kind.is_pack()).flat_map(|(_, objects)| objects).collect();
     let bytes_total = Some(packs.iter().map(|object| object.size).sum());
     progress.event(Event::Phase { name: "scrub packs", bytes_total, items_total: Some(packs.len() as u64) });
     scrub_packs(&reading, &trust, runtime, &packs)?;
+    for object in packs.iter().filter(|object| heals && reading.findings.is_about(&object.name)) {
+        // It is read back and checked whole by who healed it.
+        match heal(backend, &trust, &object.name) {
+            Ok(()) => reading.findings.mark_healed(&object.name),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => reading.findings.notice(format!("{} cannot be healed: {}", object.name, reading.tolerate(error)?)),
+        }
+    }
     Ok(reading.finish(runtime.clock.monotonic_ns().saturating_sub(started)))
 }
 
+/// Whether the newest config that can be read wants sidecars, or none can be read.
+fn wants_parity(reading: &Reading<'_>, listing: &Listing) -> bool {
+    let read = |object: &ObjectInfo| {
+        let bytes = reading.backend.get(&object.name, object.name.kind().size_max()).ok()?;
+        let opened = Opened::check(&object.name, &bytes, &Trust::default()).ok()?;
+        Config::decode(object.name.number(), opened.body, None).ok()
+    };
+    of_kind(listing, ObjectKind::Config).iter().rev().find_map(read).is_none_or(|config| config.parity_percent() > 0)
+}
+
 /// Repository and admin key as config generation 1 has them.
+fn read_trust(reading: &Reading<'_>) -> Result<Trust> {
+    let name = ObjectName::config(1);
+    let bytes = reading.backend.get(&name, name.kind().size_max())?;
+    let opened = Opened::check(&name, &bytes, &Trust::default())?;
+    let config = Config::decode(1, opened.body, None)?;
+    if config.admin_key != *opened.certificate.verifying_key() {
+        return Err(Error::rule("CFG-3", format!("{name}: it is not signed by the admin key that it names")));
+    }
+    Ok(Trust { repository: Some(opened.header.repository), admin_key: Some(config.admin_key), revoked: Vec::new() })
+}
+
+/// As [`read_trust`], and says what it is worth.
 fn first_trust(reading: &Reading<'_>, listing: &Listing) -> Result<Trust> {
     let name = ObjectName::config(1);
-    let read = || -> Result<Trust> {
-        let bytes = reading.backend.get(&name, name.kind().size_max())?;
-        let opened = Opened::check(&name, &bytes, &Trust::default())?;
-        let config = Config::decode(1, opened.body, None)?;
-        if config.admin_key != *opened.certificate.verifying_key() {
-            return Err(Error::rule("CFG-3", format!("{name}: it is not signed by the admin key that it names")));
-        }
-        Ok(Trust { repository: Some(opened.header.repository), admin_key: Some(config.admin_key), revoked: Vec::new() })
-    };
-    match read() {
+    match read_trust(reading) {
         Ok(trust) => {
             let key = trust.admin_key.map(|key| to_hex(&key)).unwrap_or_default();
             reading.findings.notice(format!("without a credential the admin key is taken from {name} as it is, unpinned: {key}"));

@@ -20,6 +20,9 @@
 //! - `closed/`: its snapshot is then suspect, which is a notice; `closed/` together with the snapshots that it names;
 //! - the newest config generations, back to the one with which the repository was opened.
 //!
+//! With sidecars, where the config wants them, `scrub` heals: what is gone while its sidecar stands, and what is not what was written, is put back. Of
+//! removed objects then only those are not missed whose sidecar is gone, too. `check` reads no sidecars.
+//!
 //! An older state of the whole store is noticed only by clients that saw a newer one. Without the role restore trees are not walked:
 //! that the refs name all that a tree needs is then not known. `check` does not read data frames, so damage inside them is for `scrub`.
 
@@ -34,6 +37,7 @@ mod packs;
 mod reading;
 mod recipes;
 mod scrub;
+mod sidecars;
 mod snapshots;
 mod stats;
 mod survey;
@@ -43,7 +47,7 @@ mod tree;
 mod uses;
 
 pub use freed::Freed;
-pub use keyless::scrub_keyless;
+pub use keyless::{scrub_and_heal_keyless, scrub_keyless};
 pub use stats::Stats;
 pub(crate) use survey::{BadPack, Depth, Survey};
 
@@ -71,6 +75,8 @@ pub struct Finding {
     /// [`ErrorKind::Damaged`]; or [`ErrorKind::Unsupported`] where a newer release may understand it, [`ErrorKind::Unavailable`] where it could not
     /// be read.
     pub kind: ErrorKind,
+    /// Whether the object was healed from its sidecar, so that nobody suffers any more. The medium that lost it may lose more.
+    pub healed: bool,
     /// Snapshots that suffer.
     pub snapshots: Vec<SnapshotId>,
     /// Keys of entries that suffer, ascending, at most 1,000. Where a whole range of a tree is lost, the key of its last entry.
@@ -129,6 +135,8 @@ struct Keyed<'a> {
     reader: FrameReader,
     damage: Damage,
     survey: SurveyInProgress,
+    /// Whether what is damaged is healed where that can be done.
+    heals: bool,
 }
 
 impl Repository {
@@ -138,7 +146,7 @@ impl Repository {
     /// [`ErrorKind::Unavailable`] where the backend cannot be listed or read any more,
     /// [`ErrorKind::Cancelled`] when `progress` says so. Damage is no error but a finding.
     pub fn check(&self, progress: &dyn Progress) -> Result<CheckReport> {
-        self.survey(progress, &Depth::Structure).map(|(report, _)| report)
+        self.survey(progress, &Depth::Structure, false).map(|(report, _)| report)
     }
 
     /// Checks the structure and every byte, as far as the credential can.
@@ -146,15 +154,25 @@ impl Repository {
     /// # Errors
     /// As [`Repository::check`].
     pub fn scrub(&self, progress: &dyn Progress) -> Result<CheckReport> {
-        self.survey(progress, &Depth::Everything).map(|(report, _)| report)
+        self.survey(progress, &Depth::Everything, false).map(|(report, _)| report)
+    }
+
+    /// As [`Repository::scrub`], and puts the bytes of damaged and lost objects back where their sidecars allow it. Any credential may: what comes
+    /// out of a sidecar is checked against the object's own hashes and signature.
+    ///
+    /// # Errors
+    /// As [`Repository::check`]. What cannot be healed is a finding without [`Finding::healed`], and a notice says why.
+    pub fn scrub_and_heal(&self, progress: &dyn Progress) -> Result<CheckReport> {
+        self.survey(progress, &Depth::Everything, true).map(|(report, _)| report)
     }
 
     /// Checks, and tells what mending needs to know.
-    pub(crate) fn survey(&self, progress: &dyn Progress, depth: &Depth) -> Result<(CheckReport, Survey)> {
+    pub(crate) fn survey(&self, progress: &dyn Progress, depth: &Depth, heals: bool) -> Result<(CheckReport, Survey)> {
         let started = self.runtime.clock.monotonic_ns();
         let reading = Reading::new(&*self.backend, progress);
         let reader = FrameReader::new(self, Arc::new(LookupIndex::open(None, self.id, Arc::new(self.contents_reader()))?));
-        let keyed = Keyed { repository: self, reading, reader, damage: Damage::new(self.id)?, survey: Default::default() };
+        let heals = heals && self.config.parity_percent() > 0;
+        let keyed = Keyed { repository: self, reading, reader, damage: Damage::new(self.id)?, survey: Default::default(), heals };
         keyed.run(depth)?;
         let report = keyed.reading.finish(self.runtime.clock.monotonic_ns().saturating_sub(started));
         Ok((report, keyed.survey.finish(&keyed.damage)))
@@ -164,7 +182,10 @@ impl Repository {
 impl Keyed<'_> {
     fn run(&self, depth: &Depth) -> Result<()> {
         let (reading, repository) = (&self.reading, self.repository);
-        let listing = reading.list()?;
+        let mut listing = reading.list()?;
+        if self.heals && sidecars::heal_small(reading, &listing, &repository.trust)? {
+            listing = reading.list()?;
+        }
         reading.progress.event(Event::Phase { name: "check objects", bytes_total: None, items_total: None });
         // Admin's objects are checked as whoever opens the repository does: nothing that admin signed is revoked.
         clear::check_configs(reading, &listing, &repository.trust, repository.generation())?;
@@ -174,6 +195,8 @@ impl Keyed<'_> {
         companions::check_epochs(reading, repository, &listing)?;
         companions::check_relocations(reading, repository, &listing)?;
         companions::check_reserved(reading, repository, &listing)?;
+        let is_demanded = repository.config.parity_percent() > 0;
+        sidecars::check_sidecars(reading, &repository.trust, &listing, *depth == Depth::Everything, is_demanded)?;
         let digests = self.check_packs(&listing, depth)?;
         self.check_index_objects(&listing, &digests)?;
         self.check_snapshots(&listing, &sessions)

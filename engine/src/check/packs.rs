@@ -12,7 +12,7 @@ use crate::format::object::open_part;
 use crate::format::{ContentsTable, Roles, Tables, check_writer};
 use crate::id::{DomainId, PackId, SessionId};
 use crate::progress::Event;
-use crate::repository::{ClearTail, PackTail, domains};
+use crate::repository::{ClearTail, PackTail, domains, heal, verify};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
@@ -36,19 +36,47 @@ impl Keyed<'_> {
             self.reading.go_on()?;
             self.reading.counts.objects.fetch_add(1, Ordering::Relaxed);
             self.reading.counts.packs.fetch_add(1, Ordering::Relaxed);
-            if let Some(tail) = self.check_pack(object)? {
-                digests.insert((object.name.kind(), PackId(object.name.id())), digest(&tail.tables.contents));
+            let pack = (object.name.kind(), PackId(object.name.id()));
+            let mut tail = self.check_pack(object)?;
+            let scrub = |tail: &PackTail| if depth.reads(&object.name) { self.scrub_pack(object, tail) } else { Ok(()) };
+            tail.as_ref().map_or(Ok(()), scrub)?;
+            if self.heals && self.damage.knows(pack) && self.heal_pack(object)? {
+                let healed = ObjectInfo { size: self.reading.backend.size(&object.name)?, ..object.clone() };
+                // What is in the index already is right.
+                tail = if tail.is_some() { tail } else { self.check_pack(&healed)? };
+                tail.as_ref().map_or(Ok(()), scrub)?;
+            }
+            if let Some(tail) = tail {
+                digests.insert(pack, digest(&tail.tables.contents));
                 if let Some(first) = tail.tables.sessions.first() {
-                    self.survey.see_pack((object.name.kind(), PackId(object.name.id())), first.id());
-                }
-                if depth.reads(&object.name) {
-                    self.scrub_pack(object, &tail)?;
+                    self.survey.see_pack(pack, first.id());
                 }
             }
             self.reading.progress.event(Event::Advance { bytes: 0, items: 1 });
         }
         self.reader.index().save()?;
         Ok(digests)
+    }
+
+    /// Heals a pack with which something is wrong; false where that cannot be done.
+    fn heal_pack(&self, object: &ObjectInfo) -> Result<bool> {
+        if verify(self.reading.backend, &self.repository.trust, object).is_ok() {
+            // It is what was written, and was written wrong.
+            return Ok(false);
+        }
+        match heal(self.reading.backend, &self.repository.trust, &object.name) {
+            Ok(()) => {
+                self.damage.forget((object.name.kind(), PackId(object.name.id())));
+                self.reading.findings.mark_healed(&object.name);
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => {
+                let error = self.reading.tolerate(error)?;
+                self.reading.findings.notice(format!("{} cannot be healed: {error}", object.name));
+                Ok(false)
+            }
+        }
     }
 
     /// Checks a pack but for its frames and adds it to the index.

@@ -32,6 +32,8 @@ pub struct Stats {
     pub stored_bytes: u64,
     /// Packs; for some snapshots only, those in which their frames lie.
     pub packs: u64,
+    /// Bytes of sidecars; 0 for some snapshots only.
+    pub parity_bytes: u64,
     /// Objects of all kinds.
     pub objects: u64,
 }
@@ -62,6 +64,7 @@ impl Repository {
             stats.packs += objects.len() as u64;
             stats.stored_bytes += objects.iter().map(|object| object.size).sum::<u64>();
         }
+        stats.parity_bytes = self.backend.list_sorted(ObjectKind::Parity)?.iter().map(|object| object.size).sum();
         Ok(stats)
     }
 

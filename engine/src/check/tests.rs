@@ -1,6 +1,8 @@
 //! Small repositories in memory, every object of them damaged in every way.
 
 mod between;
+mod healing;
+mod rot;
 
 use super::*;
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind};
@@ -37,6 +39,18 @@ fn pick(seed: u64, turn: u64, end: usize) -> usize {
     (u64::from_le_bytes(bytes) % end as u64) as usize
 }
 
+/// Small packs, frames and chunks.
+fn small() -> CreateOptions {
+    CreateOptions {
+        pack_size: 64 << 10,
+        data_frame_size: 16 << 10,
+        meta_frame_size: 4 << 10,
+        cut: CutMethod::Content { min: 512, average: 1024, max: 4096 },
+        passphrase_cost: PassphraseCost::TEST,
+        parity_percent: 0,
+    }
+}
+
 struct Fixture {
     backend: MemoryBackend,
     repository: Repository,
@@ -45,17 +59,21 @@ struct Fixture {
 impl Fixture {
     /// A repository without any snapshot.
     fn empty() -> Self {
-        let options = CreateOptions {
-            pack_size: 64 << 10,
-            data_frame_size: 16 << 10,
-            meta_frame_size: 4 << 10,
-            cut: CutMethod::Content { min: 512, average: 1024, max: 4096 },
-            passphrase_cost: PassphraseCost::TEST,
-        };
+        Self::empty_for(&Key::passphrase("correct horse").unwrap())
+    }
+
+    fn empty_for(key: &Key) -> Self {
+        Self::create_for(key, &small())
+    }
+
+    fn create(options: CreateOptions) -> Self {
+        Self::create_for(&Key::passphrase("correct horse").unwrap(), &options)
+    }
+
+    fn create_for(key: &Key, options: &CreateOptions) -> Self {
         let backend = MemoryBackend::new();
-        let key = Key::passphrase("correct horse").unwrap();
         let runtime = Runtime::seeded(11, NOW, 2);
-        let repository = Repository::create(Arc::new(backend.clone()), runtime, &key, &options, Settings::default()).unwrap();
+        let repository = Repository::create(Arc::new(backend.clone()), runtime, key, options, Settings::default()).unwrap();
         Self { backend, repository }
     }
 
@@ -82,7 +100,13 @@ impl Fixture {
     /// As [`Fixture::with_snapshots`], with at least one object of every kind that is written.
     fn with_all_kinds() -> Self {
         let fixture = Self::with_snapshots();
-        let repository = &fixture.repository;
+        fixture.add_companions();
+        fixture
+    }
+
+    /// Adds, of the kinds that backups alone do not write, some of each.
+    fn add_companions(&self) {
+        let repository = &self.repository;
         let session = Session::begin(repository, SessionKind::Writer).unwrap().id();
         for number in [1, 2] {
             repository.write_sealed(ObjectName::beat(session, number), BeatBody { now: NOW }.encode()).unwrap();
@@ -90,15 +114,15 @@ impl Fixture {
         repository.write_sealed(ObjectName::tombstone(session), TombstoneBody { epoch: 1, now: NOW }.encode()).unwrap();
         let withdrawn = WithdrawnBody { session, reason: WithdrawnReason::Forgotten, now: NOW };
         repository.write_sealed(ObjectName::withdrawn(SnapshotId([5; 16])), withdrawn.encode()).unwrap();
-        let mut predecessor = [0; 32];
-        for number in [1, 2] {
+        let newest = repository.newest_epoch().unwrap();
+        let mut predecessor = if newest == 0 { [0; 32] } else { repository.read_sealed(&ObjectName::epoch(newest)).unwrap().hash };
+        for number in newest + 1..newest + 3 {
             let epoch = EpochBody { predecessor, session, now: NOW, condemned: Vec::new(), withdrawn: Vec::new() };
             repository.write_sealed(ObjectName::epoch(number), epoch.encode()).unwrap();
             predecessor = repository.read_sealed(&ObjectName::epoch(number)).unwrap().hash;
         }
         let hold = ObjectName::parse(&format!("holds/{}", SnapshotId([6; 16]))).unwrap();
         repository.write_sealed(hold, vec![1, 2, 3]).unwrap();
-        fixture
     }
 
     fn backup(&self, folder: &std::path::Path) {
@@ -191,6 +215,17 @@ impl Fixture {
         }
         users
     }
+}
+
+/// Another name of the same kind.
+fn copy_of(name: &ObjectName) -> ObjectName {
+    let copy = match name.kind() {
+        ObjectKind::Config | ObjectKind::Epoch => format!("{}/0000000007", name.kind().folder()),
+        ObjectKind::Slot | ObjectKind::Beat => format!("{}/{}/0000000007", name.kind().folder(), SessionId([0xcc; 16])),
+        kind if kind.is_pack() => format!("{}/cc/{}", kind.folder(), SessionId([0xcc; 16])),
+        kind => format!("{}/{}", kind.folder(), SessionId([0xcc; 16])),
+    };
+    ObjectName::parse(&copy).unwrap()
 }
 
 fn paths(report: &CheckReport) -> BTreeSet<EntryKey> {
@@ -305,13 +340,7 @@ fn swapped_objects_and_copies_under_other_names_are_found() {
             fixture.set(name, Some(bytes));
             fixture.set(other, Some(other_bytes));
         }
-        let copy = match name.kind() {
-            ObjectKind::Config | ObjectKind::Epoch => format!("{}/0000000007", name.kind().folder()),
-            ObjectKind::Slot | ObjectKind::Beat => format!("{}/{}/0000000007", name.kind().folder(), SessionId([0xcc; 16])),
-            kind if kind.is_pack() => format!("{}/cc/{}", kind.folder(), SessionId([0xcc; 16])),
-            kind => format!("{}/{}", kind.folder(), SessionId([0xcc; 16])),
-        };
-        let copy = ObjectName::parse(&copy).unwrap();
+        let copy = copy_of(name);
         fixture.set(&copy, Some(bytes));
         for report in [fixture.check(), fixture.scrub_keyless()] {
             let finding = report.findings.iter().find(|finding| finding.object == Some(copy)).unwrap();

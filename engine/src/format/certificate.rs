@@ -77,7 +77,8 @@ impl ObjectKind {
         match self {
             Self::Config | Self::Slot => Roles::ADMIN,
             Self::Snapshot | Self::Journal => Roles::BACKUP,
-            Self::DataPack | Self::MetaPack | Self::RefsPack | Self::Index | Self::Parity => Roles::BACKUP.and(Roles::MAINTAIN),
+            Self::DataPack | Self::MetaPack | Self::RefsPack | Self::Index => Roles::BACKUP.and(Roles::MAINTAIN),
+            Self::Parity => Roles::ALL.and(Roles::ADMIN),
             Self::Session | Self::Beat | Self::Closed | Self::Withdrawn => Roles::ALL,
             Self::Tombstone | Self::Epoch | Self::Relocation | Self::Placement | Self::Scrubbed => Roles::MAINTAIN,
             Self::Hold => Roles::MAINTAIN.and(Roles::ADMIN),
@@ -89,6 +90,7 @@ impl ObjectKind {
     pub fn size_max(self) -> u64 {
         match self {
             Self::DataPack | Self::MetaPack | Self::RefsPack => 201_326_592,
+            Self::Parity => 201_327_616,
             Self::Index => 134_217_728,
             Self::Slot => 131_072,
             Self::Config | Self::Snapshot | Self::Session | Self::Beat | Self::Closed | Self::Withdrawn => 1_048_576,

@@ -76,7 +76,25 @@ pub struct RestoreKey {
     pub public_key: Box<[u8; PUBLIC_KEY_LENGTH]>,
 }
 
+/// The write flags that say how much parity there is.
+const PARITY_FLAGS: u64 = 0x0f;
+
 impl Config {
+    /// How much of a data pack its sidecar can restore, in percent; 0: nothing has a sidecar.
+    pub fn parity_percent(&self) -> u8 {
+        (self.write_flags & PARITY_FLAGS) as u8
+    }
+
+    /// Sets [`Config::parity_percent`].
+    pub(crate) fn set_parity_percent(&mut self, percent: u8) {
+        self.write_flags = self.write_flags & !PARITY_FLAGS | u64::from(percent) & PARITY_FLAGS;
+    }
+
+    /// The write flags that this release does not know.
+    pub(crate) fn unknown_write_flags(&self) -> u64 {
+        self.write_flags & !PARITY_FLAGS
+    }
+
     /// The body of a config object.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();

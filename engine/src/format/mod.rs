@@ -14,6 +14,7 @@ pub mod index_object;
 mod node;
 pub mod object;
 pub mod pack;
+pub mod parity;
 pub(crate) mod recipe;
 pub(crate) mod refs;
 pub mod relocations;

@@ -215,7 +215,13 @@ impl Author {
     /// As [`Self::trailer`], whatever stands in place of the header.
     pub(crate) fn trailer_of(&self, header: &[u8], body: &[u8]) -> [u8; TRAILER_LENGTH] {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(header).update(body).update(self.certificate.bytes());
+        hasher.update(header).update(body);
+        self.trailer_after(hasher)
+    }
+
+    /// As [`Self::trailer`], of what has gone into a hash already.
+    pub(crate) fn trailer_after(&self, mut hasher: blake3::Hasher) -> [u8; TRAILER_LENGTH] {
+        hasher.update(self.certificate.bytes());
         let signature = self.signer.sign(SIGNATURE_CONTEXT, hasher.finalize().as_bytes());
         let mut trailer = [0; TRAILER_LENGTH];
         let (certificate, rest) = trailer.split_at_mut(Certificate::LENGTH);

@@ -41,6 +41,7 @@ pub(crate) use sweep::{INDEXED_PACKS_MIN, delete, refresh_index_objects};
 use crate::backend::{BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
+use crate::format::parity::sidecar_of;
 use crate::format::session::SessionKind;
 use crate::id::{DomainId, SessionId, SnapshotId};
 use crate::progress::{Event, Progress};
@@ -396,6 +397,19 @@ impl<'a> Run<'a> {
                 self.summary.deleted.add(object.size);
             }
             self.progress.event(Event::Advance { bytes: object.size, items: 1 });
+        }
+        self.sweep_sidecars(epochs, gate)
+    }
+
+    /// Deletes the sidecars of condemned packs that are gone: those were lost, and nobody shall bring them back.
+    fn sweep_sidecars(&mut self, epochs: &Epochs, gate: &Sessions) -> Result<()> {
+        let backend = &self.repository.backend;
+        let sidecars: HashSet<_> = backend.list_sorted(ObjectKind::Parity)?.into_iter().map(|object| object.name).collect();
+        for ((kind, pack), _) in epochs.condemned.iter().filter(|(_, epoch)| gate.is_gate_open(**epoch)) {
+            let (name, sidecar) = (ObjectName::pack(*kind, *pack), sidecar_of(&ObjectName::pack(*kind, *pack)));
+            if sidecars.contains(&sidecar) && !self.repository.has(&name)? {
+                self.summary.objects_removed += u64::from(delete(self.repository, &sidecar)?);
+            }
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! Repair: what can be mended is mended, what is lost is named, and nothing becomes worse.
 //!
 //! ```text
-//! check or scrub ─▶ plan ─▶ session ─▶ good frames of damaged packs copied, durable and read back ─▶ epoch: damaged packs condemned
+//! check or scrub, healing ─▶ plan ─▶ session ─▶ good frames of damaged packs copied, durable and read back ─▶ epoch: damaged packs condemned
 //!     ─▶ index objects written anew ─▶ what stands in the way removed ─▶ local index cache forgotten ─▶ salvage, where asked for
 //! ```
-//! - A damaged pack is never deleted here. It is condemned, so that writers rely on it no more: the next backup stores anew what was lost in it,
+//! - Where there are sidecars, what they heal is healed first, and what then has none gets one.
+//! - A damaged pack that is not healed is never deleted here. It is condemned, so that writers rely on it no more: the next backup stores anew what was lost in it,
 //!   where the files are still there. Garbage collection deletes it when no snapshot needs any frame that stands in it alone (I7, I8).
 //! - Damage that shows once and not when looked at again costs a copy: what was condemned and can be read after all is rescued by garbage collection.
 //! - Nothing is believed that garbage collection would not believe: the table of a pack whose end is damaged comes from an index object that its
@@ -27,7 +28,7 @@ pub use salvage::Salvaged;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::format::session::SessionKind;
-use crate::gc::{PackGroup, refresh_index_objects, remove_own};
+use crate::gc::{PackGroup, delete, refresh_index_objects, remove_own};
 use crate::id::PackId;
 use crate::progress::Progress;
 use crate::repository::index::LookupIndex;
@@ -74,6 +75,8 @@ pub struct RepairSummary {
     pub index_objects_removed: u64,
     /// Other objects that stood in the way and were removed.
     pub obstacles_removed: u64,
+    /// Sidecars that were written for objects that had none, or a damaged one.
+    pub sidecars_written: u64,
     /// Whether the local index cache was forgotten.
     pub forgot_index_cache: bool,
     /// Snapshots that were salvaged.
@@ -97,9 +100,12 @@ impl Repository {
         self.require_writable()?;
         self.require_newest_config()?;
         let began_ns = self.runtime.clock.monotonic_ns();
-        let mut summary = RepairSummary { plan: self.repair_plan(options, progress)?, ..RepairSummary::default() };
+        let mut summary = RepairSummary { plan: self.plan_repair(options, progress, true)?, ..RepairSummary::default() };
         if !summary.plan.is_empty() {
             self.mend(&mut summary, progress)?;
+        }
+        if self.config.parity_percent() > 0 {
+            summary.sidecars_written = self.protect(progress)?.sidecars_written;
         }
         if let Some(folder) = self.cache_folder() {
             // It may believe an index object that was wrong. Whoever has it open keeps what he has.
@@ -138,6 +144,7 @@ impl Repository {
         let fresh: Vec<_> = mended.packs.iter().chain(&plan.unindexed).copied().collect();
         summary.index_objects_removed = refresh_index_objects(self, &fresh, &plan.index_objects)?;
         summary.obstacles_removed = obstacles::remove(self, &plan.obstacles)?;
+        plan.sidecars.iter().try_for_each(|name| delete(self, name).map(drop))?;
         Ok(())
     }
 }

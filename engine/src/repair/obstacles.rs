@@ -22,7 +22,10 @@ use crate::repository::Repository;
 pub(super) fn find(repository: &Repository, findings: &[Finding]) -> Result<Vec<Obstacle>> {
     let mut obstacles: Vec<Obstacle> = Vec::new();
     for finding in findings {
-        let Some(object) = finding.object.filter(|_| finding.kind == ErrorKind::Damaged && finding.rule.is_some()) else { continue };
+        let Some(object) = finding.object.filter(|_| finding.kind == ErrorKind::Damaged && finding.rule.is_some() && !finding.healed)
+        else {
+            continue;
+        };
         let stands_in_the_way = match object.kind() {
             ObjectKind::Tombstone | ObjectKind::Withdrawn => true,
             ObjectKind::Closed => !repository.has(&ObjectName::tombstone(SessionId(object.id())))?,

@@ -5,6 +5,7 @@ use super::{Reads, RepairOptions, obstacles};
 use crate::backend::{ObjectKind, ObjectName};
 use crate::check::{BadPack, CheckReport, Depth, Finding, Survey};
 use crate::error::{ErrorKind, Result};
+use crate::format::parity::sidecar_of;
 use crate::gc::{INDEXED_PACKS_MIN, Pack};
 use crate::id::SnapshotId;
 use crate::progress::Progress;
@@ -23,6 +24,8 @@ pub struct RepairPlan {
     pub index_objects: BTreeSet<ObjectName>,
     /// Small objects that break rules, that nothing needs, and that stand in the way of others.
     pub obstacles: Vec<Obstacle>,
+    /// Sidecars that are damaged, or whose object is gone for good and missed by nobody: they are removed, and where their object is there written anew.
+    pub sidecars: BTreeSet<ObjectName>,
     /// Snapshots of sessions that did not close; garbage collection settles those whose session is dead.
     pub suspects: Vec<SnapshotId>,
     /// Packs whose index object is lost.
@@ -65,7 +68,7 @@ impl RepairPlan {
     /// Whether there is nothing that mending could do. There may be damage all the same.
     pub fn is_empty(&self) -> bool {
         let has_packs = self.packs.iter().any(|pack| !pack.is_condemned);
-        !has_packs && self.index_objects.is_empty() && self.obstacles.is_empty() && self.unindexed.is_empty()
+        !has_packs && self.index_objects.is_empty() && self.obstacles.is_empty() && self.unindexed.is_empty() && self.sidecars.is_empty()
     }
 
     /// How many packs get an index object because theirs is lost.
@@ -80,12 +83,17 @@ impl Repository {
     /// # Errors
     /// As [`Repository::check`].
     pub fn repair_plan(&self, options: &RepairOptions, progress: &dyn Progress) -> Result<RepairPlan> {
+        self.plan_repair(options, progress, false)
+    }
+
+    /// As [`Repository::repair_plan`]; what can be healed may be healed first.
+    pub(super) fn plan_repair(&self, options: &RepairOptions, progress: &dyn Progress, heals: bool) -> Result<RepairPlan> {
         let depth = match &options.reads {
             Reads::Nothing => Depth::Structure,
             Reads::Packs(packs) => Depth::Packs(packs.iter().copied().collect()),
             Reads::Everything => Depth::Everything,
         };
-        let (report, survey) = self.survey(progress, &depth)?;
+        let (report, survey) = self.survey(progress, &depth, heals)?;
         let condemned = self.condemned()?.1;
         let mut plan = RepairPlan::default();
         for bad in &survey.bad_packs {
@@ -93,6 +101,7 @@ impl Repository {
         }
         plan.index_objects = wrong_index_objects(self, &report.findings, &survey)?;
         plan.unindexed = lost_index_objects(&survey, &plan.packs);
+        plan.sidecars = useless_sidecars(&report.findings);
         plan.obstacles = obstacles::find(self, &report.findings)?;
         plan.suspects = survey.suspects;
         plan.report = report;
@@ -144,7 +153,7 @@ fn is_refusal(rule: &str) -> bool {
 
 /// Index objects that say something wrong, or tell of packs that are gone. What tells of lost packs that snapshots need stays: who suffers is known by it.
 fn wrong_index_objects(repository: &Repository, findings: &[Finding], survey: &Survey) -> Result<BTreeSet<ObjectName>> {
-    let is_wrong = |finding: &&Finding| finding.kind == ErrorKind::Damaged;
+    let is_wrong = |finding: &&Finding| finding.kind == ErrorKind::Damaged && !finding.healed;
     let of_kind = |object: &ObjectName| object.kind() == ObjectKind::Index;
     let mut wrong: BTreeSet<_> = findings.iter().filter(is_wrong).filter_map(|finding| finding.object).filter(of_kind).collect();
     let mut is_pack_missed = false;
@@ -155,6 +164,18 @@ fn wrong_index_objects(repository: &Repository, findings: &[Finding], survey: &S
         wrong.extend(&survey.stale_index_objects);
     }
     Ok(wrong)
+}
+
+/// Sidecars that heal nothing, and those of lost objects that nobody misses.
+fn useless_sidecars(findings: &[Finding]) -> BTreeSet<ObjectName> {
+    let is_open = |finding: &&Finding| finding.kind == ErrorKind::Damaged && !finding.healed;
+    let is_missed = |object: &ObjectName| findings.iter().any(|other| other.object == Some(*object) && !other.snapshots.is_empty());
+    let useless = |finding: &Finding| match finding.object {
+        Some(object) if object.kind() == ObjectKind::Parity => Some(object),
+        Some(object) if finding.rule.is_none() && !is_missed(&object) => Some(sidecar_of(&object)),
+        _ => None,
+    };
+    findings.iter().filter(is_open).filter_map(useless).collect()
 }
 
 /// Packs whose writer would have published an index object of them: it is not there, or says something else of them.

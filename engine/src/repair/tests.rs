@@ -51,6 +51,7 @@ impl Fixture {
             meta_frame_size: 4 << 10,
             cut: CutMethod::Content { min: 512, average: 1024, max: 4096 },
             passphrase_cost: PassphraseCost::TEST,
+            parity_percent: 0,
         };
         let backend = MemoryBackend::new();
         let key = Key::KeyFile(Secret::new([5; 32]));

@@ -1,6 +1,7 @@
 //! Making a repository: keys, the first slot, config generation 1.
 
-use super::{Key, Repository, Settings};
+use super::parity::check_percent;
+use super::{Key, Repository, Settings, protect};
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
 use crate::crypto::{PassphraseCost, Secret, Signer, public_key_of};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +27,8 @@ pub struct CreateOptions {
     pub cut: CutMethod,
     /// What guessing the passphrase costs.
     pub passphrase_cost: PassphraseCost,
+    /// How much of a data pack its sidecar can restore, in percent, at most [`super::PARITY_PERCENT_MAX`]; 0: nothing has a sidecar.
+    pub parity_percent: u8,
 }
 
 impl Default for CreateOptions {
@@ -36,6 +39,7 @@ impl Default for CreateOptions {
             meta_frame_size: 512 << 10,
             cut: CutMethod::Content { min: 16 << 10, average: 32 << 10, max: 128 << 10 },
             passphrase_cost: PassphraseCost::RECOMMENDED,
+            parity_percent: 0,
         }
     }
 }
@@ -55,7 +59,7 @@ impl Repository {
         let admin = Signer::new(&admin_seed);
         let credential = new_credential(&id, &admin, admin_seed, &runtime);
         let restore_seed = &credential.restore_keys[0].1;
-        let config = Config {
+        let mut config = Config {
             optional_flags: 0,
             write_flags: 0,
             created: runtime.clock.now(),
@@ -71,6 +75,7 @@ impl Repository {
             restore_keys: vec![RestoreKey { epoch: 1, public_key: public_key_of(restore_seed) }],
             revoked: Vec::new(),
         };
+        config.set_parity_percent(check_percent(options.parity_percent)?);
         let body = config.encode();
         Config::decode(1, &body, None).map_err(|error| error.with_kind(ErrorKind::Invalid))?;
         let author = Author { certificate: Certificate::of_admin(&admin, &id, 1), signer: admin };
@@ -81,9 +86,10 @@ impl Repository {
         let seed = key.seed_for(&kind)?.ok_or_else(|| Error::new(ErrorKind::Internal, "a key does not fit its own slot"))?;
         let slot = Slot::seal(&header, kind, &seed, &credential, &*runtime.entropy)?;
         let slot_name = header.name;
-        backend.put(&slot_name, &author.object(&header, &slot.encode()))?;
+        let guarded = protect::guard(Arc::clone(&backend), &credential, &config, id, 1);
+        guarded.put(&slot_name, &author.object(&header, &slot.encode()))?;
         let header = Header { name: ObjectName::config(1), repository: id, structure_epoch: 0 };
-        backend.put(&header.name, &author.object(&header, &body))?;
+        guarded.put(&header.name, &author.object(&header, &body))?;
         Ok(Self::assemble(backend, runtime, credential, config, id, 1, settings).opened_by(slot_name))
     }
 }

@@ -7,6 +7,7 @@ mod chunk_ids;
 mod contents_reader;
 mod create;
 mod frame_reader;
+mod heal;
 pub mod index;
 mod key;
 mod known_admins;
@@ -14,6 +15,8 @@ mod nodes;
 mod objects;
 mod open;
 mod pack_writer;
+mod parity;
+mod protect;
 mod recipient;
 mod refs_collector;
 mod relocations;
@@ -28,6 +31,7 @@ mod writer;
 
 pub use create::CreateOptions;
 pub use key::Key;
+pub use parity::{PARITY_PERCENT_MAX, Protected};
 pub use recipient::Recipient;
 pub use slots::{NewSlot, Rotation, SlotHolder, SlotInfo, SlotState};
 pub(crate) use snapshots::SnapshotListing;
@@ -35,11 +39,13 @@ pub use snapshots::{Snapshot, SnapshotState};
 
 pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
+pub(crate) use heal::{Sidecar, heal};
 pub(crate) use nodes::{NodeStore, RefsNodes};
 pub(crate) use objects::{ClearTail, PackTail, domains};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use pack_writer::{PackMaker, SealedFrame};
 pub(crate) use pack_writer::{PackObject, WrittenPack};
+pub(crate) use protect::verify;
 pub(crate) use refs_collector::RefsCollector;
 pub(crate) use relocations::{Instead, Relocations};
 pub(crate) use session::Session;
@@ -127,6 +133,7 @@ impl Repository {
         generation: u32,
         settings: Settings,
     ) -> Self {
+        let backend = protect::guard(backend, &credential, &config, id, generation);
         let trust = Trust { repository: Some(id), admin_key: Some(credential.admin_key), revoked: config.revoked.clone() };
         Self {
             backend,
@@ -186,7 +193,7 @@ impl Repository {
 
     /// Refuses to write where a flag says that this release may only read.
     pub(crate) fn require_writable(&self) -> Result<()> {
-        match self.config.write_flags {
+        match self.config.unknown_write_flags() {
             0 => Ok(()),
             flags => {
                 let bit = flags.trailing_zeros();

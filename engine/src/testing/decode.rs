@@ -14,6 +14,7 @@ use crate::format::frame::{self, FramePlaintext};
 use crate::format::index_object::IndexBody;
 use crate::format::object::{HEADER_LENGTH, Header, Opened, check_keyless};
 use crate::format::pack::GroupHasher;
+use crate::format::parity::{HEAD_LENGTH, SidecarHead};
 use crate::format::relocations::RelocationsBody;
 use crate::format::session::{BeatBody, ClosedBody, SessionBody, SessionRecord, TombstoneBody, WithdrawnBody};
 use crate::format::slot::{Credential, Slot};
@@ -148,6 +149,7 @@ pub enum Decoded {
     Withdrawn(WithdrawnBody),
     Epoch(EpochBody),
     Relocations(RelocationsBody),
+    Sidecar(SidecarHead),
     Certificate(Certificate),
     /// With the session's secret where a restore key opens it.
     Record(SessionRecord, Option<Secret>),
@@ -329,6 +331,12 @@ fn object(keys: &Keys, name: &ObjectName, before: Option<&[u8; 32]>, seed: Optio
             }
             let written = slot.encode();
             return told(Decoded::Slot(slot, credential.map(Into::into)), opened, Some(written));
+        }
+        ObjectKind::Parity => {
+            let opened = Opened::check(name, bytes, &keys.trust)?;
+            let head = SidecarHead::decode(name, opened.body, opened.body.len() as u64)?;
+            let written = [&head.encode()[..], &opened.body[HEAD_LENGTH..]].concat();
+            return told(Decoded::Sidecar(head), opened, Some(written));
         }
         _ => {}
     }

@@ -2,15 +2,18 @@
 
 use super::Keys;
 use super::decode::chunk_kind;
+use crate::backend::{BackendExt, MemoryBackend, ObjectName};
 use crate::crypto::{self, PassphraseCost, Sealer, Secret, Signer};
 use crate::error::Result;
 use crate::format::cursor::{Reader, Write};
 use crate::format::object::Header;
+use crate::format::parity::sidecar_of;
 use crate::format::session::{SessionRecord, frame_sealer, refs_frame_sealer, snapshot_sealer};
 use crate::format::slot::SlotKind;
 use crate::format::snapshot::{Token, series_token, tag_token};
 use crate::id::{ChunkId, FrameClass, SnapshotId};
-use crate::repository::Key;
+use crate::parity::Codeword;
+use crate::repository::{Key, heal};
 use crate::runtime::Timestamp;
 
 /// `keyed(key, bytes)`
@@ -139,5 +142,40 @@ impl Keys {
         let mut buffer = plaintext.to_vec();
         header.part_sealer(self.credential.structure_key(header.structure_epoch)?, part).seal(0, &mut buffer);
         Some(buffer)
+    }
+}
+
+/// The recovery blocks of a codeword with these data blocks; `None` where they are too many.
+pub fn recovery_blocks(data: &[Vec<u8>], recovery: usize) -> Option<Vec<Vec<u8>>> {
+    let mut blocks: Vec<_> = data.iter().cloned().map(Some).collect();
+    blocks.resize(data.len() + recovery, None);
+    missing_blocks(&blocks, recovery)
+}
+
+/// The missing blocks of a codeword; `None` where they are too many.
+pub fn missing_blocks(blocks: &[Option<Vec<u8>>], recovery: usize) -> Option<Vec<Vec<u8>>> {
+    let length = blocks.iter().flatten().map(Vec::len).max().unwrap_or(0);
+    let mut codeword = Codeword::new(recovery, length);
+    for block in blocks {
+        match block {
+            Some(block) => codeword.push(block),
+            None => codeword.push_missing(),
+        }
+    }
+    codeword.solve()
+}
+
+impl Keys {
+    /// What healing makes of a damaged object by the body of its sidecar, which is signed here.
+    ///
+    /// # Errors
+    /// The rule that is broken, or that too much is lost.
+    pub fn heal(&self, name: &ObjectName, damaged: &[u8], body: &[u8]) -> Result<Vec<u8>> {
+        let (backend, sidecar) = (MemoryBackend::new(), sidecar_of(name));
+        backend.put(name, damaged)?;
+        let header = Header { name: sidecar, repository: self.repository, structure_epoch: 1 };
+        backend.put(&sidecar, &self.credential.author.object(&header, body))?;
+        heal(&backend, &self.trust, name)?;
+        backend.get(name, name.kind().size_max())
     }
 }

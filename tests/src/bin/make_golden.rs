@@ -1,8 +1,9 @@
-//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected]`.
+//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected|parity]`.
 //!
 //! Done once for each form of the format; what is made is committed and never edited. Seeded: the same build makes the same bytes; another one may
 //! draw its random names in another order. FOLDER gets `repository/`, `passphrase` and `expected`, which lists the content of each snapshot. A `collected` one is what garbage
 //! collection leaves: an epoch, the marker of a forgotten snapshot, frames that were made anew, and relocations that lead to them.
+//! One with `parity` has a sidecar beside every object.
 
 use icecore::backend::LocalBackend;
 use icecore::backup::BackupOptions;
@@ -26,10 +27,11 @@ const NOW: Timestamp = Timestamp { seconds: 1_795_521_600, nanoseconds: 0 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(env::args_os().nth(1).ok_or("name the folder to make")?);
-    let is_collected = match env::args().nth(2).as_deref() {
-        None => false,
-        Some("collected") => true,
-        Some(other) => return Err(format!("`{other}`: only `collected` is known").into()),
+    let (is_collected, has_parity) = match env::args().nth(2).as_deref() {
+        None => (false, false),
+        Some("collected") => (true, false),
+        Some("parity") => (false, true),
+        Some(other) => return Err(format!("`{other}`: only `collected` and `parity` are known").into()),
     };
     fs::create_dir(&folder)?;
     fs::write(folder.join("passphrase"), format!("{PASSPHRASE}\n"))?;
@@ -40,10 +42,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         options.data_frame_size = 8 << 10;
         options.cut = CutMethod::Content { min: 512, average: 1024, max: 4096 };
     }
+    if has_parity {
+        (options.pack_size, options.parity_percent) = (1 << 20, 3);
+    }
     let backend = Arc::new(LocalBackend::create(folder.join("repository"))?);
     let key = Key::passphrase(PASSPHRASE)?;
     let repository = Repository::create(backend, Runtime::seeded(1, NOW, 2), &key, &options, Settings::default().with_label("golden"))?;
-    let expected = if is_collected { collected(&repository)? } else { states(&repository)? };
+    let expected = match (is_collected, has_parity) {
+        (true, _) => collected(&repository)?,
+        (_, true) => protected(&repository)?,
+        _ => states(&repository)?,
+    };
     fs::write(folder.join("expected"), expected)?;
     Ok(())
 }
@@ -89,6 +98,14 @@ fn collected(repository: &Repository) -> Result<String, Box<dyn std::error::Erro
         (Some(_), 1.., 0) => Ok(expected),
         _ => Err(format!("nothing was made anew: {summary:?}").into()),
     }
+}
+
+/// A small stream, and one whose first pack is large enough for a code.
+fn protected(repository: &Repository) -> Result<String, Box<dyn std::error::Error>> {
+    let mut expected = String::new();
+    stream(repository, folders::noise(30, 20_000), &mut expected)?;
+    stream(repository, folders::noise(31, 1_200_000), &mut expected)?;
+    Ok(expected)
 }
 
 fn stream(repository: &Repository, content: Vec<u8>, expected: &mut String) -> Result<SnapshotId, Box<dyn std::error::Error>> {

@@ -4,6 +4,7 @@ use icecore::backend::ObjectName;
 use icecore::chunker::{ContentCutter, Cutter, FixedCutter};
 use icecore::crypto::PassphraseCost;
 use icecore::format::object::Header;
+use icecore::format::parity::sidecar_of;
 use icecore::id::{SnapshotId, from_hex, to_hex};
 use icecore::repository::Key;
 use icecore::testing::{Decoded, Piece, primitives};
@@ -38,6 +39,8 @@ fn every_field_has_a_test() {
         "hpke",
         "gear",
         "cuts",
+        "sidecars",
+        "codewords",
     ];
     for field in KNOWN.as_object().unwrap().keys() {
         assert!(tested.contains(&field.as_str()), "{field} of known.json is not looked at");
@@ -221,5 +224,26 @@ fn cuts() {
             rest = &rest[length..];
         }
         assert_eq!(value!(lengths), row["lengths"], "{} {min} {average} {max}", row["size"]);
+    }
+}
+
+#[test]
+fn sidecars_have_names_that_follow_from_their_objects() {
+    for row in rows("sidecars") {
+        let object = ObjectName::parse(text(&row["object"])).unwrap();
+        assert_eq!(sidecar_of(&object).to_string(), text(&row["sidecar"]), "{row}");
+    }
+}
+
+#[test]
+fn codewords() {
+    for row in rows("codewords") {
+        let blocks = |field: &str| items(&row[field]).iter().map(bytes).collect::<Vec<_>>();
+        let (data, recovery) = (blocks("data"), blocks("recovery"));
+        assert_eq!(primitives::recovery_blocks(&data, recovery.len()), Some(recovery.clone()), "{row}");
+        // As many of the first blocks are lost as can be.
+        let all: Vec<_> = data.iter().chain(&recovery).cloned().collect();
+        let lost: Vec<_> = all.iter().enumerate().map(|(at, block)| (at >= recovery.len()).then(|| block.clone())).collect();
+        assert_eq!(primitives::missing_blocks(&lost, recovery.len()).as_deref(), Some(&all[..recovery.len()]), "{row}");
     }
 }

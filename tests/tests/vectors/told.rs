@@ -3,6 +3,7 @@
 use icecore::crypto::Secret;
 use icecore::entry::{ChunkList, ChunkRef, Entry, EntryKind};
 use icecore::format::config::{Config, CutMethod};
+use icecore::format::parity::SidecarForm;
 use icecore::format::relocations::RelocatedFrame;
 use icecore::format::session::SessionRecord;
 use icecore::format::slot::{Slot, SlotKind};
@@ -61,6 +62,20 @@ fn decoded(value: &Decoded) -> Value {
             };
             let frames: Vec<_> = body.frames.iter().map(frame).collect();
             json!({"session": to_hex(&body.session.0), "now": time(body.now), "frames": frames})
+        }
+        Decoded::Sidecar(head) => {
+            let (form, block_size, recovery) = match head.form {
+                SidecarForm::Copy => (1, 0, 0),
+                SidecarForm::Code { block_size, recovery } => (2, block_size, recovery),
+            };
+            json!({
+                "object": head.object.to_string(),
+                "size": head.size,
+                "hash": to_hex(&head.hash),
+                "form": form,
+                "block_size": block_size,
+                "recovery": recovery,
+            })
         }
         Decoded::Certificate(certificate) => certificate_told(certificate),
         Decoded::Record(session, secret) => json!({"record": record(session), "secret": secret.as_ref().map(hex)}),

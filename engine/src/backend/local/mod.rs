@@ -184,7 +184,12 @@ impl LocalBackend {
 impl Backend for LocalBackend {
     fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
         self.swept.call_once(|| temporary::sweep(&self.folders));
-        Ok(Box::new(LocalWriter::create(&self.folders, name)?))
+        Ok(Box::new(LocalWriter::create(&self.folders, name, false)?))
+    }
+
+    fn replace(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
+        self.swept.call_once(|| temporary::sweep(&self.folders));
+        Ok(Box::new(LocalWriter::create(&self.folders, name, true)?))
     }
 
     fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {

@@ -80,6 +80,13 @@ impl Temporary {
         Ok(())
     }
 
+    /// Gives the file its name as an object, and takes it from whatever has it.
+    pub(super) fn replace(&mut self, folder: &OwnedFd, name: &str) -> Result<()> {
+        rustix::fs::renameat(&self.folder, &self.name, folder, name)?;
+        self.named = false;
+        Ok(())
+    }
+
     fn is_at(&self, folder: &OwnedFd, name: &str) -> Result<bool> {
         let identity = |stat: Stat| (stat.st_dev, stat.st_ino);
         match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {

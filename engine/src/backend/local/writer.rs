@@ -24,12 +24,15 @@ pub(super) struct LocalWriter<'a> {
     write_back_bytes: u64,
     /// After a failed write nobody knows what the file holds, and a later fsync would not tell.
     poisoned: bool,
+    /// Whether what stands at the name gives way.
+    replaces: bool,
 }
 
 impl<'a> LocalWriter<'a> {
-    pub(super) fn create(folders: &'a Folders, name: &ObjectName) -> Result<Self> {
+    /// Writes the object `name`, which must not be there unless it `replaces` what is.
+    pub(super) fn create(folders: &'a Folders, name: &ObjectName, replaces: bool) -> Result<Self> {
         let temporary = Temporary::create(folders).map_err(|error| write_error(name, error))?;
-        Ok(Self { folders, name: *name, temporary, written_bytes: 0, write_back_bytes: 0, poisoned: false })
+        Ok(Self { folders, name: *name, temporary, written_bytes: 0, write_back_bytes: 0, poisoned: false, replaces })
     }
 
     fn check(&self) -> Result<()> {
@@ -56,7 +59,10 @@ impl<'a> LocalWriter<'a> {
                 Err(Errno::NOENT) if !self.folders.is_gone() => continue,
                 other => other.map_err(|error| write_error(self.name, error))?,
             };
-            let published = self.temporary.publish(&folder, last);
+            let published = match self.replaces {
+                true => self.temporary.replace(&folder, last),
+                false => self.temporary.publish(&folder, last),
+            };
             match published {
                 // The other's fsync may still be to come, and our caller relies on what exists.
                 Ok(()) | Err(Errno::EXIST) => folders::sync(&folder).map_err(|error| write_error(self.name, error))?,
@@ -117,7 +123,7 @@ mod tests {
     fn failed_write_poisons_the_writer() {
         let (_place, backend) = backend();
         let name = ObjectName::config(1);
-        let mut writer = LocalWriter::create(&backend.folders, &name).unwrap();
+        let mut writer = LocalWriter::create(&backend.folders, &name, false).unwrap();
         let good = std::mem::replace(&mut writer.temporary.file, File::open("/dev/null").unwrap());
         assert_eq!(writer.write(b"lost").unwrap_err().kind(), ErrorKind::Unavailable);
         writer.temporary.file = good;
@@ -130,7 +136,7 @@ mod tests {
     fn failed_fsync_publishes_nothing() {
         let (_place, backend) = backend();
         let name = ObjectName::config(1);
-        let mut writer = LocalWriter::create(&backend.folders, &name).unwrap();
+        let mut writer = LocalWriter::create(&backend.folders, &name, false).unwrap();
         let (_reader, pipe) = std::io::pipe().unwrap();
         writer.temporary.file = OwnedFd::from(pipe).into();
         writer.write(b"a pipe takes it, but has no fsync").unwrap();

@@ -23,6 +23,7 @@ pub fn check(make: impl Fn() -> Box<dyn Backend>) {
     dropped_writers_leave_nothing(&*make());
     nothing_is_replaced(&*make());
     one_of_many_racing_writers_wins(&*make());
+    healed_objects_take_the_place_of_damaged_ones(&*make());
     ranges_are_exact(&*make());
     sizes_from_empty_to_large_come_back(&*make());
     missing_objects_are_not_found(&*make());
@@ -156,6 +157,38 @@ fn get_if_there(backend: &dyn Backend, name: &ObjectName) -> Option<Vec<u8>> {
         Ok(bytes) => Some(bytes),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => panic!("reading what is being written: {error}"),
+    }
+}
+
+fn healed_objects_take_the_place_of_damaged_ones(backend: &dyn Backend) {
+    let name = name_of(ObjectKind::DataPack, 1);
+    done("put", backend.put(&name, b"damaged"));
+    let mut writer = match backend.replace(&name) {
+        Ok(writer) => writer,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "a backend that cannot replace says so: {error}");
+            assert_eq!(done("get", backend.get(&name, 100)), b"damaged", "and leaves everything as it is");
+            return;
+        }
+    };
+    done("write", writer.write(b"never finished"));
+    drop(writer);
+    assert_eq!(done("get", backend.get(&name, 100)), b"damaged", "nothing changes before it is finished");
+    let bytes = content(4, LARGE_BYTES);
+    let mut writer = done("replace", backend.replace(&name));
+    bytes.chunks(1 << 20).for_each(|piece| done("write", writer.write(piece)));
+    assert_eq!(done("get", backend.get(&name, 100)), b"damaged", "nor while it is written");
+    done("finish", writer.finish());
+    assert!(done("get", backend.get(&name, LARGE_BYTES as u64)) == bytes, "the healed bytes are there, also for who has read the others");
+    assert_eq!(list(backend, name.kind()), (vec![ObjectInfo { name, size: LARGE_BYTES as u64 }], vec![]), "once");
+    // Of one that is gone there is nothing to take the place of.
+    for kind in ObjectKind::ALL {
+        let name = name_of(kind, 7);
+        let mut writer = done("replace", backend.replace(&name));
+        done("write", writer.write(b"back"));
+        done("finish", writer.finish());
+        assert_eq!(done("get", backend.get(&name, 100)), b"back");
+        fails("put where a healed object is", ErrorKind::AlreadyExists, backend.put(&name, b"other"));
     }
 }
 

@@ -139,6 +139,11 @@ impl Backend for FaultyBackend {
         Ok(Box::new(FaultyWriter { backend: self, name: *name, inner, poisoned: false }))
     }
 
+    fn replace(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
+        let inner = self.run(Operation::Create, &name.to_string(), || self.inner.replace(name))?;
+        Ok(Box::new(FaultyWriter { backend: self, name: *name, inner, poisoned: false }))
+    }
+
     fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
         let mut plan = self.plan.lock();
         let way = plan.call(Operation::GetRange);

@@ -60,6 +60,11 @@ impl Backend for HookedBackend {
         Ok(Box::new(HookedWriter { backend: self, name: *name, inner }))
     }
 
+    fn replace(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
+        let inner = self.run(Operation::Create, name, 0..0, || self.inner.replace(name))?;
+        Ok(Box::new(HookedWriter { backend: self, name: *name, inner }))
+    }
+
     fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
         let range = offset..offset.saturating_add(length as u64);
         self.run(Operation::GetRange, name, range, || self.inner.get_range(name, offset, length))

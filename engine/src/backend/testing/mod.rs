@@ -12,7 +12,7 @@ pub use recording::{Count, RecordingBackend};
 /// What is asked of a backend, for counting and for failing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
-    /// [`super::Backend::create`]
+    /// [`super::Backend::create`] and [`super::Backend::replace`]
     Create,
     /// [`super::ObjectWriter::write`]
     Write,

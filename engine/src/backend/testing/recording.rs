@@ -51,6 +51,11 @@ impl Backend for RecordingBackend {
         Ok(Box::new(RecordingWriter { backend: self, inner: self.inner.create(name)? }))
     }
 
+    fn replace(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
+        self.record(Operation::Create, 0);
+        Ok(Box::new(RecordingWriter { backend: self, inner: self.inner.replace(name)? }))
+    }
+
     fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
         let result = self.inner.get_range(name, offset, length);
         self.record(Operation::GetRange, result.as_ref().map_or(0, Vec::len));

@@ -1,0 +1,132 @@
+//! Sidecars: whether they are right, and healing by them.
+//!
+//! What is healed is still a finding: the medium that lost it may lose more.
+
+use super::clear::of_kind;
+use super::reading::{Listing, Reading};
+use crate::backend::{BackendExt, ObjectInfo, ObjectKind, ObjectName};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Trust;
+use crate::format::object::check_keyless;
+use crate::format::parity::sidecar_of;
+use crate::id::RepositoryId;
+use crate::progress::Event;
+use crate::repository::{Sidecar, heal};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
+
+/// Objects that have none are told by so many of their names.
+const UNPROTECTED_NAMED: usize = 3;
+
+/// Heals what is gone while its sidecar stands, and objects other than packs that are not what was written; gives whether anything was healed.
+pub(super) fn heal_small(reading: &Reading<'_>, listing: &Listing, trust: &Trust) -> Result<bool> {
+    let sidecars = of_kind(listing, ObjectKind::Parity);
+    reading.progress.event(Event::Phase { name: "look for damage", bytes_total: None, items_total: Some(sidecars.len() as u64) });
+    let objects = listing.values().flatten().map(|object| (sidecar_of(&object.name), object.name));
+    let known: HashMap<ObjectName, ObjectName> = objects.collect();
+    let mut has_healed = false;
+    for sidecar in sidecars {
+        reading.go_on()?;
+        has_healed |= match known.get(&sidecar.name) {
+            Some(object) if object.kind().is_pack() => false,
+            Some(object) => match look_at(reading, object, trust.repository) {
+                Ok(()) => false,
+                Err(error) if error.kind() == ErrorKind::NotFound => false,
+                Err(error) => heal_one(reading, trust, object, &reading.tolerate(error)?)?,
+            },
+            None => bring_back(reading, trust, &sidecar.name)?,
+        };
+        reading.progress.event(Event::Advance { bytes: 0, items: 1 });
+    }
+    Ok(has_healed)
+}
+
+/// Whether an object that is no pack is what was written, whoever wrote it.
+fn look_at(reading: &Reading<'_>, name: &ObjectName, repository: Option<RepositoryId>) -> Result<()> {
+    let bytes = reading.backend.get(name, name.kind().size_max())?;
+    let claimed = bytes.get(32..48).and_then(|id| id.try_into().ok()).map(RepositoryId);
+    let repository = repository.or(claimed).unwrap_or(RepositoryId([0; 16]));
+    check_keyless(name, &bytes, &repository).map(drop).map_err(|error| error.context(name))
+}
+
+/// Brings back what a sidecar heals, where that is gone. Whoever deletes an object takes its sidecar first, so it was lost.
+fn bring_back(reading: &Reading<'_>, trust: &Trust, sidecar: &ObjectName) -> Result<bool> {
+    // The check of sidecars says what is wrong with it.
+    let Ok(read) = Sidecar::read(reading.backend, trust, sidecar) else { return Ok(false) };
+    let name = read.head.object;
+    drop(read);
+    if !reading.is_gone(&name) || reading.is_gone(sidecar) {
+        return Ok(false);
+    }
+    let error = Error::new(ErrorKind::Damaged, format!("{name} is gone, and nobody deleted it: its sidecar {sidecar} stands"));
+    let is_back = heal_one(reading, trust, &name, &error)?;
+    if !is_back {
+        reading.findings.add(name, &error);
+    }
+    Ok(is_back)
+}
+
+/// Heals one object with which `error` was found wrong, and tells of it; false where that cannot be done, which is told, too.
+pub(super) fn heal_one(reading: &Reading<'_>, trust: &Trust, name: &ObjectName, error: &Error) -> Result<bool> {
+    match heal(reading.backend, trust, name) {
+        Ok(()) => {
+            reading.findings.add_healed(*name, error);
+            Ok(true)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => {
+            let error = reading.tolerate(error)?;
+            reading.findings.notice(format!("{name} cannot be healed: {error}"));
+            Ok(false)
+        }
+    }
+}
+
+/// Checks sidecars, if `reads_all` every byte of them; and says which objects have none although they should.
+pub(super) fn check_sidecars(reading: &Reading<'_>, trust: &Trust, listing: &Listing, reads_all: bool, is_demanded: bool) -> Result<()> {
+    let sidecars = of_kind(listing, ObjectKind::Parity);
+    let objects: HashMap<ObjectName, &ObjectInfo> = listing.values().flatten().map(|object| (object.name, object)).collect();
+    for sidecar in sidecars {
+        reading.go_on()?;
+        reading.counts.objects.fetch_add(1, Ordering::Relaxed);
+        if reads_all {
+            reading.counts.bytes_read.fetch_add(sidecar.size, Ordering::Relaxed);
+            let checked = check_sidecar(reading, trust, &sidecar.name, &objects);
+            reading.judge(&sidecar.name, checked)?;
+            reading.progress.event(Event::Advance { bytes: sidecar.size, items: 1 });
+        }
+    }
+    if is_demanded { report_unprotected(reading, listing, sidecars) } else { Ok(()) }
+}
+
+fn check_sidecar(reading: &Reading<'_>, trust: &Trust, name: &ObjectName, objects: &HashMap<ObjectName, &ObjectInfo>) -> Result<()> {
+    let sidecar = Sidecar::read(reading.backend, trust, name)?;
+    sidecar.check_copy(reading.backend, trust)?;
+    let Some(object) = objects.get(&sidecar.head.object) else { return Ok(()) };
+    // Of an object that is damaged itself other findings tell.
+    let hash = reading.backend.get_range(&object.name, object.size.saturating_sub(32), 32);
+    match hash.is_ok_and(|hash| object.size == sidecar.head.size && hash != sidecar.head.hash) {
+        true => Err(Error::rule("PARITY-8", format!("{name}: it tells of another {} than the one that is here", object.name))),
+        false => Ok(()),
+    }
+}
+
+/// A writer that is interrupted, or still at work, leaves an object without a sidecar: no damage, but nothing heals it.
+fn report_unprotected(reading: &Reading<'_>, listing: &Listing, sidecars: &[ObjectInfo]) -> Result<()> {
+    let known: HashSet<_> = sidecars.iter().map(|sidecar| sidecar.name).collect();
+    let objects = listing.values().flatten().filter(|object| object.name.kind() != ObjectKind::Parity);
+    let mut unprotected = Vec::new();
+    for object in objects.filter(|object| !known.contains(&sidecar_of(&object.name))) {
+        if reading.is_gone(&sidecar_of(&object.name)) && !reading.is_gone(&object.name) {
+            unprotected.push(object.name.to_string());
+        }
+    }
+    if !unprotected.is_empty() {
+        let named = unprotected.iter().take(UNPROTECTED_NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let count = unprotected.len();
+        let message =
+            format!("objects that have no sidecar, so that nothing heals them: {count}, as {named}; `icecore repair` writes sidecars");
+        reading.findings.notice(message);
+    }
+    Ok(())
+}
