@@ -1,13 +1,15 @@
 //! The assembler: takes batches in order, stores what is new, builds the tree.
 
-use super::batch::{Batch, Found, Item, Numbered};
+use super::batch::{Batch, Extent, Found, Item, Numbered};
 use super::collected::Collected;
 use super::previous::Previous;
 use super::stat_cache::{StatCache, StatCacheBuilder};
 use super::{BackupOptions, BackupSummary, Feed, stat_cache_context, stat_cache_path};
+use crate::chunker::Seam;
 use crate::crypto::derive;
 use crate::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Key, KeyKind};
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::ChunkId;
 use crate::limits::INLINE_CHUNKS_MAX;
 use crate::progress::{Event, Progress};
 use crate::repository::{ChunkKind, ChunkUse, NodeStore, RefsCollector, Repository, Writer};
@@ -47,6 +49,10 @@ struct OpenFile {
     chunks: Vec<ChunkRef>,
     count: usize,
     recipe: Option<RecipeBuilder>,
+    /// Between the extents of a large file.
+    seam: Seam,
+    /// Whether the end of the file was met.
+    is_short: bool,
 }
 
 impl<'a> Assembler<'a> {
@@ -93,6 +99,7 @@ impl<'a> Assembler<'a> {
         for item in items {
             match item {
                 Item::Chunks(chunks) => self.take_chunks(&data, chunks)?,
+                Item::Extent(extent) => self.take_extent(&data, extent)?,
                 Item::Entry { entry, stat } => self.take_entry(entry, stat)?,
                 Item::Unmodified { entry, stat, content, uses } => self.take_unmodified(entry, stat, content, &uses)?,
                 Item::Failed { path, message } => {
@@ -107,16 +114,32 @@ impl<'a> Assembler<'a> {
     }
 
     fn take_chunks(&mut self, data: &[u8], chunks: Vec<Found>) -> Result<()> {
-        for Found { id, range, place } in chunks {
-            let length = range.len() as u32;
-            let place = match place {
-                Some(place) => place,
-                None => self.writer.add(ChunkKind::Data, id, &data[range])?,
-            };
-            self.refs.mark(place.frame, place.position);
-            self.push_chunk(ChunkRef { id, length })?;
+        chunks.into_iter().try_for_each(|Found { id, range, place }| self.take_chunk(&data[range], id, place))
+    }
+
+    /// Takes what a worker cut, from where it meets the cuts before.
+    fn take_extent(&mut self, data: &[u8], extent: Extent) -> Result<()> {
+        if self.file.is_short {
+            return Ok(());
         }
-        Ok(())
+        let Extent { chunking, is_fixed, mut found, is_last, is_short } = extent;
+        let cuts: Vec<_> = found.iter().map(|found| found.range.clone()).collect();
+        let mut seam = std::mem::take(&mut self.file.seam);
+        let met = seam.join(&chunking.cut(is_fixed).cutter, data, &cuts, is_last, |bytes| {
+            let id = chunking.name(bytes)?;
+            self.take_chunk(bytes, id, chunking.place(&id)?)
+        })?;
+        (self.file.seam, self.file.is_short) = (seam, is_short);
+        self.take_chunks(data, found.split_off(met))
+    }
+
+    fn take_chunk(&mut self, bytes: &[u8], id: ChunkId, place: Option<ChunkUse>) -> Result<()> {
+        let place = match place {
+            Some(place) => place,
+            None => self.writer.add(ChunkKind::Data, id, bytes)?,
+        };
+        self.refs.mark(place.frame, place.position);
+        self.push_chunk(ChunkRef { id, length: bytes.len() as u32 })
     }
 
     /// Few chunks stand in the entry itself, many in a recipe, which is written as they come.

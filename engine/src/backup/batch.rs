@@ -1,6 +1,6 @@
 //! Batches: pieces of content, cut, named and looked up, with the entries that they belong to.
 
-use crate::chunker::{ContentCutter, Cutter, FixedCutter};
+use crate::chunker::{ContentCutter, Cutter, FixedCutter, Guide};
 use crate::crypto::Secret;
 use crate::entry::{Entry, FileContent};
 use crate::error::{Error, ErrorKind, Result};
@@ -37,6 +37,8 @@ pub(super) struct Batch {
 pub(super) enum Item {
     /// Chunks of the file whose entry comes next, perhaps in a later batch.
     Chunks(Vec<Found>),
+    /// The next extent of the large file whose entry comes next.
+    Extent(Extent),
     /// An entry; of a file, all chunks came before.
     Entry { entry: Entry, stat: Option<StatKey> },
     /// A file that did not change: its whole content, and where its chunks stand.
@@ -62,6 +64,19 @@ pub(super) struct Found {
     pub(super) range: Range<usize>,
     /// Where it stands already; `None` where the worker did not find it.
     pub(super) place: Option<ChunkUse>,
+}
+
+/// A part of a data range, the whole data of its batch, cut as if a chunk ended where it begins.
+#[derive(Debug)]
+pub(super) struct Extent {
+    pub(super) chunking: Arc<Chunking>,
+    pub(super) is_fixed: bool,
+    /// Its chunks, without gaps and from the first byte on; what follows them may go on in the next extent.
+    pub(super) found: Vec<Found>,
+    /// Whether its data range ends with it.
+    pub(super) is_last: bool,
+    /// Whether the file ended within it: whatever comes behind it was read later and does not count.
+    pub(super) is_short: bool,
 }
 
 /// A cutter of the config, and its id there.
@@ -116,10 +131,33 @@ impl Chunking {
         ranges
             .into_iter()
             .map(|range| {
-                let id = self.ids.id_of(ChunkKind::Data, &data[range.clone()])?;
+                let id = self.name(&data[range.clone()])?;
                 Ok(Found { id, place: self.place(&id)?, range })
             })
             .collect()
+    }
+
+    /// Cuts `data` from `start` on, as far as it can be done (all of it where `is_last`), names the chunks and looks them up. Gives where
+    /// the last one ends, too.
+    pub(super) fn cut_and_find(
+        &self,
+        cut: &Cut,
+        guide: &mut Guide,
+        data: &[u8],
+        mut start: usize,
+        is_last: bool,
+    ) -> Result<(Vec<Found>, usize)> {
+        let mut found = Vec::new();
+        while let Some((length, id)) = guide.next_cut(&cut.cutter, &data[start..], is_last, |bytes| self.name(bytes))? {
+            found.push(Found { id, place: self.place(&id)?, range: start..start + length });
+            start += length;
+        }
+        Ok((found, start))
+    }
+
+    /// The name of a chunk of content.
+    pub(super) fn name(&self, bytes: &[u8]) -> Result<ChunkId> {
+        self.ids.id_of(ChunkKind::Data, bytes)
     }
 
     /// Where a chunk stands in packs that were listed.

@@ -1,9 +1,9 @@
 //! Backup: what a source holds becomes a snapshot.
 //!
 //! ```text
-//! producer thread          worker pool                     calling thread (in sequence)
-//! walk, read large files ─▶ read small files, cut, hash ─▶ decide what is new, frames, tree, refs ─▶ packs
-//!                           look chunks up                  then: snapshot, `closed/`
+//! producer thread            worker pool            calling thread (in sequence)
+//! walk, divide large files ─▶ read, cut, hash,    ─▶ join cuts of large files, decide what is new, frames, tree, refs ─▶ packs
+//!                             look chunks up         then: snapshot, `closed/`
 //! ```
 //! Batches are numbered by the producer and taken in that order, so that what is stored does not depend on the number of threads.
 //! Tokens bound the batches in flight.
@@ -11,6 +11,8 @@
 mod assembler;
 mod batch;
 mod collected;
+mod extents;
+mod hints;
 mod paths;
 mod previous;
 mod producer;
@@ -23,6 +25,7 @@ mod tests;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
+use crate::format::config::CutMethod;
 use crate::format::session::SessionKind;
 use crate::format::snapshot::SourceKind;
 use crate::id::SnapshotId;
@@ -297,7 +300,16 @@ fn stat_cache_path(repository: &Repository, series: &str) -> Option<PathBuf> {
     Some(repository.cache_folder()?.join("stat").join(crate::id::to_hex(&token)))
 }
 
-/// What the stat cache is bound to: this repository and this credential's view of it.
+/// What the stat cache is bound to: this repository, this credential's view of it, and how its cutters cut, since a hash proves a cut only
+/// to the cutter that made it.
 fn stat_cache_context(repository: &Repository) -> [u8; 32] {
-    *crate::crypto::derive("icecore stat cache", &[repository.credential.token_key.bytes(), &repository.id.0]).bytes()
+    let mut cutters = Vec::new();
+    for cutter in &repository.config.cutters {
+        let sizes = match cutter.method {
+            CutMethod::Content { min, average, max } => [min, average, max],
+            CutMethod::Fixed(size) => [size; 3],
+        };
+        [cutter.id].iter().chain(&sizes).for_each(|number| cutters.extend_from_slice(&number.to_le_bytes()));
+    }
+    *crate::crypto::derive("icecore stat cache", &[repository.credential.token_key.bytes(), &repository.id.0, &cutters]).bytes()
 }

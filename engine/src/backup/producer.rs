@@ -1,10 +1,13 @@
 //! The producer: walks folders, deals small files out to workers, reads large ones itself.
 
-use super::batch::{Batch, Chunking, Cut, Dispatcher, Item, Numbered};
+use super::batch::{Batch, Chunking, Cut, Dispatcher, Found, Item, Numbered};
+use super::extents::Extents;
+use super::hints::Hints;
 use super::stat_cache::StatCache;
 use super::{BackupOptions, stat_cache_path};
+use crate::chunker::Guide;
 use crate::entry::{ChunkList, EntryKind, FileContent};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::repository::{Repository, Writer};
 use crate::source::{Known, Roots, SourceEntry, SourceFile, SourceOptions, Walk, WalkItem};
 use crossbeam_channel::Receiver;
@@ -23,7 +26,7 @@ const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_ENTRIES: usize = 512;
 /// Of files that are likely not to be read, this part of their size counts.
 const KNOWN_PART: u64 = 8;
-/// Large files are read in pieces of this size.
+/// A file that grew meanwhile is read in pieces of this size.
 const PIECE_LENGTH: usize = 4 << 20;
 
 /// Opens the stat cache of a series.
@@ -156,27 +159,15 @@ impl Producer {
         self.dispatcher.dispatch(move || small_batch(&chunking, cache.as_deref(), steps, bytes))
     }
 
-    /// Reads and cuts here, in order; workers name the chunks and look them up.
+    /// Deals out a large file, and waits until it was read.
     fn read_large(&mut self, mut entry: SourceEntry) -> bool {
-        let chunking = Arc::clone(&self.chunking);
-        let mut goes_on = true;
-        let outcome = read_content(&chunking, &mut entry, u64::MAX, &mut Vec::new(), |data, ranges| {
-            let chunking = Arc::clone(&chunking);
-            let (data, bytes_read) = (std::mem::take(data), 0);
-            goes_on = goes_on
-                && self.dispatcher.dispatch(move || {
-                    let found = chunking.find(&data, ranges)?;
-                    let bytes_read = bytes_read + found.iter().map(|found| found.range.len() as u64).sum::<u64>();
-                    Ok(Batch { data, items: vec![Item::Chunks(found)], bytes_read })
-                });
-            match goes_on {
-                true => Ok(()),
-                false => Err(Error::new(ErrorKind::Cancelled, "the backup has ended")),
-            }
-        });
+        let cut = self.chunking.cut(entry.is_fixed);
+        let hints = Hints::new(self.cache.as_deref(), &entry.entry.key, cut);
+        let extents = Extents::new(&mut self.dispatcher, &self.chunking, hints, entry.is_fixed);
+        let outcome = read_content(&self.chunking, &mut entry, u64::MAX, extents);
         let mut items = Vec::new();
         end_file(&mut items, entry, outcome);
-        goes_on && self.dispatcher.dispatch(move || Ok(Batch { items, ..Batch::default() }))
+        self.dispatcher.dispatch(move || Ok(Batch { items, ..Batch::default() }))
     }
 }
 
@@ -207,15 +198,12 @@ fn small_entry(chunking: &Chunking, cache: Option<&StatCache>, mut entry: Source
         batch.items.push(Item::Entry { stat: Some(entry.stat), entry: entry.entry });
         return Ok(());
     }
-    let start = batch.data.len();
-    let mut data = std::mem::take(&mut batch.data);
-    let mut chunks = Vec::new();
-    let outcome = read_content(chunking, &mut entry, GROWN_FILE_SIZE_MAX, &mut data, |data, ranges| {
-        chunks.append(&mut chunking.find(data, ranges)?);
-        Ok(())
-    });
-    batch.bytes_read += (data.len() - start) as u64;
-    batch.data = data;
+    let cut = chunking.cut(entry.is_fixed);
+    let (_, guide) = Hints::new(cache, &entry.entry.key, cut).extent(0, GROWN_FILE_SIZE_MAX);
+    let (start, mut chunks) = (batch.data.len(), Vec::new());
+    let pieces = Pieces { chunking, guide, data: &mut batch.data, chunks: &mut chunks };
+    let outcome = read_content(chunking, &mut entry, GROWN_FILE_SIZE_MAX, pieces);
+    batch.bytes_read += (batch.data.len() - start) as u64;
     match &outcome {
         Ok(_) if !chunks.is_empty() => batch.items.push(Item::Chunks(chunks)),
         _ => {}
@@ -277,15 +265,18 @@ fn end_file(items: &mut Vec<Item>, mut entry: SourceEntry, outcome: Result<Outco
     items.extend(torn);
 }
 
-/// Reads the ranges of a file outside its holes, up to `size_max`, appends them to `data` and hands out where they are cut. `take` may empty `data`.
-pub(super) fn read_content(
-    chunking: &Chunking,
-    entry: &mut SourceEntry,
-    size_max: u64,
-    data: &mut Vec<u8>,
-    mut take: impl FnMut(&mut Vec<u8>, Vec<Range<usize>>) -> Result<()>,
-) -> Result<Outcome> {
-    let file = entry.open()?;
+/// What becomes of the ranges of a file outside its holes.
+pub(super) trait ReadRanges {
+    /// Takes the next range, to be cut on its own. Gives where it ended, which is early where the file was cut short.
+    fn read(&mut self, cut: &Cut, file: &Arc<SourceFile>, range: Range<u64>) -> Result<u64>;
+
+    /// Waits until all was read; gives where the file was cut short, if `read` did not say so.
+    fn finish(self) -> Result<Option<u64>>;
+}
+
+/// Reads the ranges of a file outside its holes, up to `size_max`.
+fn read_content(chunking: &Chunking, entry: &mut SourceEntry, size_max: u64, mut ranges: impl ReadRanges) -> Result<Outcome> {
+    let file = Arc::new(entry.open()?);
     let opened = file.stat();
     // It may have changed since the walk saw it, as log files do all the time: then it is stored as it is now, which is whole as well.
     let is_as_found = opened == entry.stat || entry.refresh_from(&file)?;
@@ -305,11 +296,16 @@ pub(super) fn read_content(
             true => range.start = end,
             false => {}
         }
-        end = read_range(cut, &file, &range, data, &mut take)?;
+        end = ranges.read(cut, &file, range.clone())?;
         if end < range.end {
             ended_early = true;
             break;
         }
+    }
+    if let Some(early) = ranges.finish()? {
+        end = early;
+        content.holes.retain(|(start, _)| *start < end);
+        ended_early = true;
     }
     let after = file.stat_after()?;
     // What was cut off meanwhile is no hole.
@@ -323,39 +319,36 @@ pub(super) fn read_content(
     })
 }
 
-/// Reads one range in pieces; gives where it ended, which is early where the file was cut short.
-fn read_range(
-    cut: &Cut,
-    file: &SourceFile,
-    range: &Range<u64>,
-    data: &mut Vec<u8>,
-    take: &mut impl FnMut(&mut Vec<u8>, Vec<Range<usize>>) -> Result<()>,
-) -> Result<u64> {
-    let mut offset = range.start;
-    let mut start = data.len();
-    loop {
-        let wanted = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(PIECE_LENGTH);
-        let filled = data.len();
-        data.resize(filled + wanted, 0);
-        let length = file.read_at(offset, &mut data[filled..])?;
-        data.truncate(filled + length);
-        offset += length as u64;
-        let is_last = length < wanted || offset == range.end;
-        let (ranges, cut_to) = cut.cut(data, start..data.len(), is_last);
-        let rest = data[cut_to..].to_vec();
-        if !ranges.is_empty() {
-            take(data, ranges)?;
-        }
-        if is_last {
-            return Ok(offset);
-        }
-        // What may go on beyond this piece begins the next one.
-        match data.is_empty() {
-            true => {
-                data.extend_from_slice(&rest);
-                start = 0;
+/// Reads into memory, behind what is there, and cuts, names and looks up on the way.
+struct Pieces<'a> {
+    chunking: &'a Chunking,
+    guide: Guide,
+    data: &'a mut Vec<u8>,
+    chunks: &'a mut Vec<Found>,
+}
+
+impl ReadRanges for Pieces<'_> {
+    fn read(&mut self, cut: &Cut, file: &Arc<SourceFile>, range: Range<u64>) -> Result<u64> {
+        let mut offset = range.start;
+        let mut start = self.data.len();
+        loop {
+            let wanted = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(PIECE_LENGTH);
+            let filled = self.data.len();
+            self.data.resize(filled + wanted, 0);
+            let length = file.read_at(offset, &mut self.data[filled..])?;
+            self.data.truncate(filled + length);
+            offset += length as u64;
+            let is_last = length < wanted || offset == range.end;
+            let (mut found, end) = self.chunking.cut_and_find(cut, &mut self.guide, self.data, start, is_last)?;
+            self.chunks.append(&mut found);
+            start = end;
+            if is_last {
+                return Ok(offset);
             }
-            false => start = cut_to,
         }
+    }
+
+    fn finish(self) -> Result<Option<u64>> {
+        Ok(None)
     }
 }

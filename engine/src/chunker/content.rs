@@ -1,16 +1,29 @@
 //! Cutting where the content says: FastCDC of 2020 with normalised chunking, its gear table derived from a key.
 
 use super::CHUNK_LENGTH_MAX;
-use crate::crypto::derive_into;
+use super::gear::Gear;
 use crate::error::{Error, ErrorKind, Result};
-use fastcdc::v2020::{Normalization, cut_gear, select_masks};
 use std::fmt;
-use zeroize::Zeroizing;
 
-/// The context under which the gear table is derived from the cutting key.
-const GEAR_CONTEXT: &str = "icecore 1 gear table";
-
-type Gear = Box<Zeroizing<[u64; 256]>>;
+/// Mask `n` of the algorithm, which has `n` bits, for `n` from 7 to 22.
+const MASKS: [u64; 16] = [
+    0x0000_0000_1803_5100,
+    0x0000_0018_0003_5300,
+    0x0000_0190_0035_3000,
+    0x0000_5900_0353_0000,
+    0x0000_d900_0353_0000,
+    0x0000_d901_0353_0000,
+    0x0000_d903_0353_0000,
+    0x0000_d903_1353_0000,
+    0x0000_d90f_0353_0000,
+    0x0000_d903_0353_7000,
+    0x0000_d907_0353_7000,
+    0x0000_d907_0753_7000,
+    0x0000_d917_0753_7000,
+    0x0000_d917_4753_7000,
+    0x0000_d917_6753_7000,
+    0x0000_d937_6753_7000,
+];
 
 /// Cuts where a rolling hash of the content says, so that an insertion moves the cuts near it only.
 ///
@@ -46,8 +59,7 @@ type Gear = Box<Zeroizing<[u64; 256]>>;
 /// of the chunk**, not the first of the next one as in other FastCDC programs: so the bytes of a chunk alone prove its cut.
 /// Chunks hence have `min + 1` to `max` bytes, but for the last of a stream, which may have fewer.
 ///
-/// The crate that does the work rolls two bytes at a time with a second table and masks shifted left by one. As no mask uses
-/// bit 63 this gives the same cuts.
+/// Tests compare with the crate `fastcdc`, whose cuts are the same, but for that byte.
 #[derive(Clone)]
 pub struct ContentCutter {
     min: u32,
@@ -56,7 +68,6 @@ pub struct ContentCutter {
     mask_strict: u64,
     mask_loose: u64,
     gear: Gear,
-    gear_shifted: Gear,
 }
 
 impl ContentCutter {
@@ -83,10 +94,9 @@ impl ContentCutter {
                 ),
             ));
         }
-        let (mask_strict, mask_loose) = select_masks(average as usize, Normalization::Level1);
-        let gear = derive_gear(cutting_key);
-        let gear_shifted = Box::new(Zeroizing::new(gear.map(|entry| entry << 1)));
-        Ok(Self { min, average, max, mask_strict, mask_loose, gear, gear_shifted })
+        let bits = average.ilog2() as usize - 7;
+        let (mask_strict, mask_loose) = (MASKS[bits + 1], MASKS[bits - 1]);
+        Ok(Self { min, average, max, mask_strict, mask_loose, gear: Gear::new(cutting_key) })
     }
 
     /// See [`super::Cutter::next_cut`].
@@ -96,21 +106,23 @@ impl ContentCutter {
             return None;
         }
         let end = data.len().min(max);
-        let (_, matched) = cut_gear(
-            &data[..end],
-            self.min as usize,
-            self.average as usize,
-            max,
-            self.mask_strict,
-            self.mask_loose,
-            self.mask_strict << 1,
-            self.mask_loose << 1,
-            self.gear.as_slice(),
-            self.gear_shifted.as_slice(),
-        );
-        // The crate gives the index of the byte that completes the match, or `end` where there is none. (It leaves the very last
-        // byte untested where `end` is odd; a match there would make the same chunk.)
-        Some((matched + 1).min(end))
+        let centre = end.min(self.average as usize);
+        let Some(strict) = data.get(self.min as usize..centre) else { return Some(end) };
+        let mut hash = 0;
+        let found = self.gear.first_match(strict, &mut hash, self.mask_strict).map(|found| self.min as usize + found);
+        let found = found.or_else(|| self.gear.first_match(&data[centre..end], &mut hash, self.mask_loose).map(|found| centre + found));
+        Some(found.map_or(end, |found| found + 1))
+    }
+
+    /// See [`super::Cutter::may_end`].
+    pub(crate) fn may_end(&self, bytes: &[u8]) -> bool {
+        let (min, length, max) = (self.min as usize, bytes.len(), self.length_max());
+        if length <= min || length >= max {
+            return length == max;
+        }
+        let hash = self.gear.hash_of(&bytes[min..]);
+        let mask = if length <= self.average as usize { self.mask_strict } else { self.mask_loose };
+        hash & mask == 0
     }
 
     /// The longest chunk, in bytes.
@@ -128,15 +140,4 @@ impl fmt::Debug for ContentCutter {
             .field("max", &self.max)
             .finish_non_exhaustive()
     }
-}
-
-fn derive_gear(cutting_key: &[u8; 32]) -> Gear {
-    let mut bytes = Zeroizing::new([0; 2048]);
-    derive_into(GEAR_CONTEXT, &[cutting_key], bytes.as_mut_slice());
-    let mut gear = Box::new(Zeroizing::new([0; 256]));
-    let (entries, _) = bytes.as_chunks::<8>();
-    for (entry, bytes) in gear.iter_mut().zip(entries) {
-        *entry = u64::from_le_bytes(*bytes);
-    }
-    gear
 }

@@ -9,9 +9,14 @@
 
 mod content;
 mod fixed;
+mod gear;
+mod guide;
+mod seam;
 
 pub use content::ContentCutter;
 pub use fixed::FixedCutter;
+pub(crate) use guide::Guide;
+pub(crate) use seam::Seam;
 
 /// The longest chunk that any cutter may make, in bytes.
 pub const CHUNK_LENGTH_MAX: u32 = 4 << 20;
@@ -34,6 +39,14 @@ impl Cutter {
         match self {
             Self::Content(cutter) => cutter.next_cut(data, is_last),
             Self::Fixed(cutter) => cutter.next_cut(data, is_last),
+        }
+    }
+
+    /// Whether a chunk that begins with `bytes` ends with them, if it does not end before. Looks at the last few bytes only.
+    pub(crate) fn may_end(&self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Content(cutter) => cutter.may_end(bytes),
+            Self::Fixed(cutter) => bytes.len() == cutter.length_max(),
         }
     }
 

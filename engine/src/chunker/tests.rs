@@ -5,18 +5,18 @@ use proptest::prelude::*;
 const KEY: [u8; 32] = [7; 32];
 
 /// Pseudo-random bytes, the same for the same seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
 
-fn content(min: u32, average: u32, max: u32) -> Cutter {
+pub(super) fn content(min: u32, average: u32, max: u32) -> Cutter {
     ContentCutter::new(min, average, max, &KEY).unwrap().into()
 }
 
 /// All cuts of `data` shown whole.
-fn cut_all(cutter: &Cutter, mut data: &[u8]) -> Vec<usize> {
+pub(super) fn cut_all(cutter: &Cutter, mut data: &[u8]) -> Vec<usize> {
     let mut lengths = Vec::new();
     while let Some(length) = cutter.next_cut(data, true) {
         lengths.push(length);
@@ -77,6 +77,18 @@ fn cut_as_documented(min: usize, average: usize, max: usize, key: &[u8; 32], b: 
         }
     }
     end
+}
+
+/// The same by the crate `fastcdc`, whose cuts are a byte shorter, but at the end.
+fn cut_by_the_crate(min: usize, average: usize, max: usize, key: &[u8; 32], b: &[u8]) -> usize {
+    use fastcdc::v2020::{Normalization, cut_gear, select_masks};
+    let mut table = [0; 2048];
+    blake3::Hasher::new_derive_key("icecore 1 gear table").update(key).finalize_xof().fill(&mut table);
+    let gear: Vec<u64> = table.chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap())).collect();
+    let shifted: Vec<u64> = gear.iter().map(|entry| entry << 1).collect();
+    let (strict, loose) = select_masks(average, Normalization::Level1);
+    let (_, cut) = cut_gear(b, min, average, max, strict, loose, strict << 1, loose << 1, &gear, &shifted);
+    b.len().min(max).min(cut + 1)
 }
 
 fn cut_all_as_documented(min: usize, average: usize, max: usize, mut b: &[u8]) -> Vec<usize> {
@@ -200,11 +212,53 @@ fn more_data_is_asked_for_only_below_the_maximum() {
 }
 
 /// Noise with long runs of one byte in between, so that chunks of the greatest length come up too.
-fn stream() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn stream() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec((any::<u64>(), 0usize..3000, any::<bool>()), 0..6).prop_map(|parts| {
         let part = |(seed, length, is_run): (u64, usize, bool)| if is_run { vec![seed as u8; length] } else { noise(seed, length) };
         parts.into_iter().flat_map(part).collect()
     })
+}
+
+/// Any sizes that a cutter takes, small enough for data of some chunks.
+fn sizes() -> impl Strategy<Value = (u32, u32, u32)> {
+    (8u32..=14, any::<u16>(), any::<u16>()).prop_map(|(bits, min, max)| {
+        let average = 1 << bits;
+        let min = 64 + u32::from(min) % (average - 64) / 2 * 2;
+        (min, average, average + 2 + u32::from(max) % (4 * average) / 2 * 2)
+    })
+}
+
+/// Data of every kind: noise, one byte, few different bytes, something that repeats. With a length near one of the sizes, or any.
+fn any_data(sizes: (u32, u32, u32)) -> impl Strategy<Value = Vec<u8>> {
+    let near = proptest::sample::select(vec![0, 4096, sizes.0, sizes.1, sizes.2]);
+    let length = prop_oneof![(near, 0usize..5).prop_map(|(size, more)| (size as usize + more).saturating_sub(2)), 0usize..100_000];
+    (0u8..4, any::<u64>(), length, 1usize..300).prop_map(|(kind, seed, length, period)| {
+        let mut data = noise(seed, length);
+        match kind {
+            0 => {}
+            1 => data.fill(seed as u8),
+            2 => data.iter_mut().for_each(|byte| *byte &= 1),
+            _ => (period..length).for_each(|index| data[index] = data[index - period]),
+        }
+        data
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn cuts_are_those_of_the_crate((sizes, data) in sizes().prop_flat_map(|sizes| (Just(sizes), any_data(sizes)))) {
+        let (min, average, max) = sizes;
+        let cutter = content(min, average, max);
+        let mut rest = data.as_slice();
+        while let Some(length) = cutter.next_cut(rest, true) {
+            prop_assert_eq!(length, cut_by_the_crate(min as usize, average as usize, max as usize, &KEY, rest));
+            prop_assert!(length == rest.len() || cutter.may_end(&rest[..length]));
+            rest = &rest[length..];
+        }
+        prop_assert!(rest.is_empty());
+    }
 }
 
 proptest! {

@@ -28,6 +28,7 @@ mod record;
 mod tests;
 mod write;
 
+pub(crate) use record::CachedChunks;
 pub(crate) use write::StatCacheBuilder;
 
 use crate::entry::Entry;
@@ -126,6 +127,11 @@ impl StatCache {
     /// What the last backup saw and stored at `key`.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Cached> {
         self.find(key)?.read(key)
+    }
+
+    /// The chunks of the file at `key`, whatever stat says of it now.
+    pub(crate) fn chunks(&self, key: &[u8]) -> Option<CachedChunks<'_>> {
+        self.find(key)?.chunks()
     }
 
     fn find(&self, key: &[u8]) -> Option<Record<'_>> {

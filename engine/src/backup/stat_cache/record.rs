@@ -46,6 +46,24 @@ impl<'a> Record<'a> {
         (reader.byte()? & IS_RACY == 0).then_some(stat)
     }
 
+    /// The chunks, of a file that has them here.
+    pub(super) fn chunks(self) -> Option<CachedChunks<'a>> {
+        let mut reader = self.after_key;
+        let stat = reader.stat()?;
+        let tag = reader.byte()?;
+        let modified = if tag & HAS_MODIFIED == 0 { stat.modified } else { reader.time()? };
+        reader.metadata(modified)?;
+        if tag & !(HAS_MODIFIED | IS_RACY) != 0 {
+            return None;
+        }
+        let (_, cutter) = (reader.number()?, reader.small()?);
+        for _ in 0..reader.count(2)? {
+            let _hole = (reader.number()?, reader.number()?);
+        }
+        let left = reader.count(ChunkId::LENGTH + 1)?;
+        Some(CachedChunks { cutter, left, reader })
+    }
+
     /// The whole record, whose key is `key`.
     pub(super) fn read(self, key: &[u8]) -> Option<Cached> {
         let mut reader = self.after_key;
@@ -56,6 +74,23 @@ impl<'a> Record<'a> {
         let kind = reader.kind(tag & !(HAS_MODIFIED | IS_RACY))?;
         let entry = Entry { key: key.to_vec(), kind, metadata };
         reader.0.is_empty().then_some(Cached { stat, entry, is_settled: tag & IS_RACY == 0 })
+    }
+}
+
+/// The chunks of a file, one after the other out of its record.
+pub(crate) struct CachedChunks<'a> {
+    /// The cutter that made them.
+    pub(crate) cutter: u32,
+    left: usize,
+    reader: Reader<'a>,
+}
+
+impl Iterator for CachedChunks<'_> {
+    type Item = ChunkRef;
+
+    fn next(&mut self) -> Option<ChunkRef> {
+        self.left = self.left.checked_sub(1)?;
+        self.reader.chunk()
     }
 }
 
@@ -235,6 +270,10 @@ impl<'a> Reader<'a> {
         })
     }
 
+    fn chunk(&mut self) -> Option<ChunkRef> {
+        Some(ChunkRef { id: ChunkId(self.array()?), length: self.small()? })
+    }
+
     fn content(&mut self, is_recipe: bool) -> Option<FileContent> {
         let (size, cutter) = (self.number()?, self.small()?);
         let count = self.count(2)?;
@@ -245,7 +284,7 @@ impl<'a> Reader<'a> {
         let count = self.count(ChunkId::LENGTH + 1)?;
         let mut chunks = Vec::with_capacity(count);
         for _ in 0..count {
-            chunks.push(ChunkRef { id: ChunkId(self.array()?), length: self.small()? });
+            chunks.push(self.chunk()?);
         }
         Some(FileContent { size, holes, cutter, chunks: ChunkList::Inline(chunks) })
     }

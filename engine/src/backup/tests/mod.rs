@@ -1,6 +1,7 @@
 //! Backups into memory: what is stored, and what is stored again.
 
 mod changing;
+mod guided;
 
 use super::*;
 use crate::backend::{BackendExt, MemoryBackend, ObjectKind};

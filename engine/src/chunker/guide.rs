@@ -1,0 +1,87 @@
+//! Cutting with an earlier version as a hint: where it was cut is a guess, the hash is the proof.
+//!
+//! Within a chunk there is no cut. So bytes that have the name of a chunk of this cutter are one chunk again if the data ends with them, or
+//! if the rolling hash of their last 64 bytes matches, and it need not run over all of them; the name is wanted anyway. From the first
+//! difference it runs until a chunk comes out that the earlier version had as well, or that is followed by one of the next few of it.
+//!
+//! Invariant: the cuts are those of [`Cutter::next_cut`], whatever the hint says of lengths, names and order, as long as every name in it
+//! that is the name of some bytes was given to a chunk that this cutter made. A hint that lies costs time.
+
+use super::Cutter;
+use crate::entry::ChunkRef;
+use crate::error::Result;
+use crate::id::ChunkId;
+
+/// After a difference, so many of the next chunks are tried: an edit seldom takes away more.
+const TRIES: usize = 4;
+
+/// How a stretch of an earlier version was cut, and how far it has been followed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Guide {
+    chunks: Vec<ChunkRef>,
+    /// The one that comes next if nothing changed.
+    next: usize,
+    /// Whether the last chunk was one of the hint.
+    is_following: bool,
+    /// Bytes that the rolling hash decided.
+    #[cfg(test)]
+    rolled: usize,
+}
+
+impl Guide {
+    /// For content near that of `chunks`, which the cutter that is guided made, in order; it likely begins with the one at `next`.
+    pub(crate) fn new(chunks: Vec<ChunkRef>, next: usize) -> Self {
+        Self { chunks, next, is_following: true, ..Self::default() }
+    }
+
+    /// As [`Cutter::next_cut`], with the name of the chunk, which `name` gives.
+    ///
+    /// Asks for more data less often: a chunk that is known needs no more than its own bytes.
+    pub(crate) fn next_cut(
+        &mut self,
+        cutter: &Cutter,
+        data: &[u8],
+        is_last: bool,
+        name: impl Fn(&[u8]) -> Result<ChunkId>,
+    ) -> Result<Option<(usize, ChunkId)>> {
+        let tries = if self.is_following { 1 } else { TRIES };
+        for (index, hint) in self.chunks.iter().enumerate().skip(self.next).take(tries) {
+            let Some(bytes) = data.get(..hint.length as usize) else { continue };
+            let is_end = is_last && bytes.len() == data.len();
+            // This also spares naming bytes that are no chunk.
+            if !is_end && !cutter.may_end(bytes) {
+                continue;
+            }
+            let id = name(bytes)?;
+            if id == hint.id {
+                (self.next, self.is_following) = (index + 1, true);
+                return Ok(Some((bytes.len(), id)));
+            }
+        }
+        let Some(length) = cutter.next_cut(data, is_last) else { return Ok(None) };
+        #[cfg(test)]
+        {
+            self.rolled += length;
+        }
+        let id = name(&data[..length])?;
+        self.look_for(&id);
+        Ok(Some((length, id)))
+    }
+
+    /// Goes on behind a chunk that the hint has as well, behind or, after something moved, before the place where we are.
+    fn look_for(&mut self, id: &ChunkId) {
+        let is_it = |hint: &ChunkRef| hint.id == *id;
+        let (before, after) = self.chunks.split_at(self.next.min(self.chunks.len()));
+        let found = match after.iter().position(is_it) {
+            Some(index) => Some(before.len() + index),
+            None => before.iter().rposition(is_it),
+        };
+        self.is_following = found.is_some();
+        if let Some(index) = found {
+            self.next = index + 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
