@@ -21,9 +21,9 @@ const TURN: usize = 8;
 /// The table of a cutting key.
 #[derive(Clone)]
 pub(super) struct Gear {
-    entries: Box<Zeroizing<[u64; 256]>>,
-    /// The same, shifted by one bit: two bytes are rolled in with one shift.
-    shifted: Box<Zeroizing<[u64; 256]>>,
+    /// The table, and the same shifted by one bit: two bytes are rolled in with one shift. In one piece, since each pointer more that the
+    /// loop needs is one more that is kept in memory.
+    tables: Box<Zeroizing<[[u64; 256]; 2]>>,
 }
 
 impl Gear {
@@ -31,19 +31,20 @@ impl Gear {
     pub(super) fn new(cutting_key: &[u8; 32]) -> Self {
         let mut bytes = Zeroizing::new([0; 2048]);
         derive_into(GEAR_CONTEXT, &[cutting_key], bytes.as_mut_slice());
-        let mut entries = Box::new(Zeroizing::new([0; 256]));
+        let mut tables = Box::new(Zeroizing::new([[0; 256]; 2]));
         let (numbers, _) = bytes.as_chunks::<8>();
-        for (entry, bytes) in entries.iter_mut().zip(numbers) {
-            *entry = u64::from_le_bytes(*bytes);
+        for (index, bytes) in numbers.iter().enumerate() {
+            let entry = u64::from_le_bytes(*bytes);
+            (tables[0][index], tables[1][index]) = (entry, entry << 1);
         }
-        let shifted = Box::new(Zeroizing::new(entries.map(|entry| entry << 1)));
-        Self { entries, shifted }
+        Self { tables }
     }
 
     /// The hash after the last of `bytes`, which begin a chunk's hashed part or are at least 64.
     pub(super) fn hash_of(&self, bytes: &[u8]) -> u64 {
         let window = &bytes[bytes.len().saturating_sub(WINDOW)..];
-        window.iter().fold(0, |hash, byte| (hash << 1).wrapping_add(self.entries[usize::from(*byte)]))
+        let [gear, _] = &**self.tables;
+        window.iter().fold(0, |hash, byte| (hash << 1).wrapping_add(gear[usize::from(*byte)]))
     }
 
     /// Where in `bytes` the first byte is after which no bit of `mask` is set in the hash. `hash` is that before `bytes`, and where nothing
@@ -76,7 +77,8 @@ impl Gear {
     /// Gives the hash after the last lane; or, where a lane has a match, the turn in which that is, and the hashes before it.
     #[inline(always)]
     fn roll_in_turns(&self, lanes: [&[u8]; LANES], mut hashes: [u64; LANES], mask: u64) -> Result<u64, (usize, [u64; LANES])> {
-        let (gear, gear_shifted, mask_shifted) = (&**self.entries, &**self.shifted, mask << 1);
+        let [gear, gear_shifted] = &**self.tables;
+        let mask_shifted = mask << 1;
         let lanes = lanes.map(|lane| lane.as_chunks::<TURN>().0);
         let lanes = lanes.map(|lane| &lane[..STRETCH / TURN]);
         for turn in 0..STRETCH / TURN {
@@ -100,20 +102,21 @@ impl Gear {
     /// As [`Gear::first_match`], one byte after the other.
     fn first_match_rolled(&self, bytes: &[u8], hash: &mut u64, mask: u64) -> Option<usize> {
         let (pairs, last) = bytes.as_chunks::<2>();
+        let [gear, gear_shifted] = &**self.tables;
         let mask_shifted = mask << 1;
         let mut rolled = *hash;
         for (index, [first, second]) in pairs.iter().enumerate() {
-            rolled = (rolled << 2).wrapping_add(self.shifted[usize::from(*first)]);
+            rolled = (rolled << 2).wrapping_add(gear_shifted[usize::from(*first)]);
             if rolled & mask_shifted == 0 {
                 return Some(2 * index);
             }
-            rolled = rolled.wrapping_add(self.entries[usize::from(*second)]);
+            rolled = rolled.wrapping_add(gear[usize::from(*second)]);
             if rolled & mask == 0 {
                 return Some(2 * index + 1);
             }
         }
         if let [last] = last {
-            rolled = (rolled << 1).wrapping_add(self.entries[usize::from(*last)]);
+            rolled = (rolled << 1).wrapping_add(gear[usize::from(*last)]);
             if rolled & mask == 0 {
                 return Some(bytes.len() - 1);
             }

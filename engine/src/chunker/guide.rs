@@ -16,7 +16,7 @@ use crate::id::ChunkId;
 const TRIES: usize = 4;
 
 /// How a stretch of an earlier version was cut, and how far it has been followed.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Guide {
     chunks: Vec<ChunkRef>,
     /// The one that comes next if nothing changed.
@@ -31,7 +31,13 @@ pub(crate) struct Guide {
 impl Guide {
     /// For content near that of `chunks`, which the cutter that is guided made, in order; it likely begins with the one at `next`.
     pub(crate) fn new(chunks: Vec<ChunkRef>, next: usize) -> Self {
-        Self { chunks, next, is_following: true, ..Self::default() }
+        Self {
+            chunks,
+            next,
+            is_following: true,
+            #[cfg(test)]
+            rolled: 0,
+        }
     }
 
     /// As [`Cutter::next_cut`], with the name of the chunk, which `name` gives.
