@@ -37,7 +37,7 @@ pub const PARITY_BLOCK_MIN: u32 = 4_096;
 /// Bytes of a block that can be recovered (PARITY-4).
 pub const PARITY_BLOCK_MAX: u32 = 1_048_576;
 /// Recovery blocks of one sidecar together (PARITY-5).
-pub const PARITY_RECOVERY_LENGTH_MAX: usize = 67_108_864;
+pub const PARITY_RECOVERY_LENGTH_MAX: usize = 33_554_432;
 
 /// Wraps in a session record (SES-1).
 pub const WRAPS_MAX: usize = 16;

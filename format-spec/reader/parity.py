@@ -72,7 +72,7 @@ def decode_sidecar(name: Name, body: bytes) -> Sidecar:
     power = block_size & (block_size - 1) == 0 and 4096 <= block_size <= 1 << 20
     need(power and 1 <= recovery <= 35, "PARITY-4", f"blocks of {block_size} bytes, {recovery} for recovery")
     blocks, length = sidecar.blocks(), sidecar.codewords() * recovery * block_size
-    need(len(sidecar.data) == 32 * blocks + length and length <= 1 << 26, "PARITY-5", f"{len(sidecar.data)} bytes of hashes and blocks")
+    need(len(sidecar.data) == 32 * blocks + length and length <= 1 << 25, "PARITY-5", f"{len(sidecar.data)} bytes of hashes and blocks")
     return sidecar
 
 

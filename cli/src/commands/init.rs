@@ -53,9 +53,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     };
     output.note(format_args!("Keep a copy of {opens} in another place: without it nobody can read the backups, you included."));
     let key_file = args.new_key_file.as_ref().map(|path| path.display().to_string());
-    output.json(
-        "summary",
-        json!({"repository": repository.describe(), "repository_id": repository.id().to_string(), "key_file": key_file, "parity_percent": options.parity_percent}),
-    )?;
+    let summary = json!({
+        "repository": repository.describe(),
+        "repository_id": repository.id().to_string(),
+        "key_file": key_file,
+        "parity_percent": options.parity_percent,
+    });
+    output.json("summary", summary)?;
     Ok(Outcome::Done)
 }

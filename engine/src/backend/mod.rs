@@ -217,8 +217,8 @@ pub trait ObjectWriter: Send {
     /// Makes the object durable and visible, if no object of this name exists.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] where one does (it stays as it is, and is durable; not so for [`Backend::replace`]), otherwise [`ErrorKind::Unavailable`]; the object may
-    /// then exist, whole but perhaps not durable.
+    /// [`ErrorKind::AlreadyExists`] where one does (it stays as it is, and is durable; not so for [`Backend::replace`]), otherwise
+    /// [`ErrorKind::Unavailable`]; the object may then exist, whole but perhaps not durable.
     fn finish(self: Box<Self>) -> Result<()>;
 }
 

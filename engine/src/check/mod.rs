@@ -20,8 +20,8 @@
 //! - `closed/`: its snapshot is then suspect, which is a notice; `closed/` together with the snapshots that it names;
 //! - the newest config generations, back to the one with which the repository was opened.
 //!
-//! With sidecars, where the config wants them, `scrub` heals: what is gone while its sidecar stands, and what is not what was written, is put back. Of
-//! removed objects then only those are not missed whose sidecar is gone, too. `check` reads no sidecars.
+//! With sidecars, where the config wants them, `scrub` heals: what is gone while its sidecar stands, and what is not what was written, is put
+//! back. Of removed objects then only those are not missed whose sidecar is gone, too. `check` reads no sidecars.
 //!
 //! An older state of the whole store is noticed only by clients that saw a newer one. Without the role restore trees are not walked:
 //! that the refs name all that a tree needs is then not known. `check` does not read data frames, so damage inside them is for `scrub`.

@@ -5,8 +5,8 @@
 //!     ─▶ index objects written anew ─▶ what stands in the way removed ─▶ local index cache forgotten ─▶ salvage, where asked for
 //! ```
 //! - Where there are sidecars, what they heal is healed first, and what then has none gets one.
-//! - A damaged pack that is not healed is never deleted here. It is condemned, so that writers rely on it no more: the next backup stores anew what was lost in it,
-//!   where the files are still there. Garbage collection deletes it when no snapshot needs any frame that stands in it alone (I7, I8).
+//! - A damaged pack that is not healed is never deleted here. It is condemned, so that writers rely on it no more: the next backup stores anew
+//!   what was lost in it, where the files are still there. Garbage collection deletes it when no snapshot needs any frame that stands in it alone (I7, I8).
 //! - Damage that shows once and not when looked at again costs a copy: what was condemned and can be read after all is rescued by garbage collection.
 //! - Nothing is believed that garbage collection would not believe: the table of a pack whose end is damaged comes from an index object that its
 //!   writer or maintain signed. Frames tell neither their length nor their chunks, so without a table nothing can be done.

@@ -24,7 +24,8 @@ pub struct RepairPlan {
     pub index_objects: BTreeSet<ObjectName>,
     /// Small objects that break rules, that nothing needs, and that stand in the way of others.
     pub obstacles: Vec<Obstacle>,
-    /// Sidecars that are damaged, or whose object is gone for good and missed by nobody: they are removed, and where their object is there written anew.
+    /// Sidecars that are damaged, or whose object is gone for good and missed by nobody: they are removed, and written anew where their object
+    /// is there.
     pub sidecars: BTreeSet<ObjectName>,
     /// Snapshots of sessions that did not close; garbage collection settles those whose session is dead.
     pub suspects: Vec<SnapshotId>,

@@ -27,9 +27,10 @@ impl Repository {
         };
         let config_bytes = backend.get(&newest.name, newest.name.kind().size_max())?;
         let unusable = |error: Error| match error.kind() {
-            ErrorKind::Damaged => {
-                error.context("the config is damaged, without which nothing can be opened; bring it back from a copy of the repository")
-            }
+            ErrorKind::Damaged => error.context(
+                "the config is damaged, without which nothing can be opened; bring it back from a copy of the \
+                           repository, or with parity by `icecore scrub --keyless`",
+            ),
             _ => error,
         };
         let claimed = Header::decode(&newest.name, config_bytes.len() as u64, &config_bytes);
