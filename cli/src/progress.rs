@@ -191,11 +191,23 @@ fn put(out: &mut dyn Write, text: &str) {
     let _ = out.write_str(text);
 }
 
-/// One line; some messages of the engine begin with the item.
+/// One line, which begins with the item. Some messages of the engine begin with it, too.
 fn item_failed(item: &str, message: &str) -> String {
     let (item, message) = (shown(item.as_bytes()), shown(message.as_bytes()));
-    match message.contains(&item) {
-        true => message,
-        false => format!("{item}: {message}"),
+    let what =
+        [format!("{item}: "), format!("`{item}`: ")].iter().find_map(|begin| message.strip_prefix(begin)).unwrap_or(&message).to_owned();
+    format!("{item}: {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::item_failed;
+
+    #[test]
+    fn an_item_that_failed_is_named_once() {
+        for message in ["sock: it holds sockets", "`sock`: it holds sockets", "it holds sockets"] {
+            assert_eq!(item_failed("sock", message), "sock: it holds sockets");
+        }
+        assert_eq!(item_failed(".", "attribute trusted.a: no"), ".: attribute trusted.a: no");
     }
 }

@@ -101,6 +101,19 @@ pub struct Metadata {
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+impl Metadata {
+    /// That of a folder which was not backed up itself and only leads to what was: the root above several paths, or what a tar archive has
+    /// no member for. Where such a folder stands already, a restore leaves it as it is.
+    pub(crate) fn of_way() -> Self {
+        Self { mode: 0o755, ..Self::default() }
+    }
+
+    /// Whether it is that of [`Metadata::of_way`].
+    pub(crate) fn is_of_way(&self) -> bool {
+        *self == Self::of_way()
+    }
+}
+
 /// What the keys of a snapshot's entries are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyKind {

@@ -72,10 +72,13 @@ impl Error {
         Self { kind, message: format!("{what}: {source}"), rule: None, source: Some(Box::new(source)) }
     }
 
-    /// Puts `context` (an object name, a path) before the message.
+    /// Puts `context` (an object name, a path) before the message, unless it begins with that already.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
-        self.message = format!("{context}: {}", self.message);
+        let context = format!("{context}: ");
+        if !self.message.starts_with(&context) {
+            self.message.insert_str(0, &context);
+        }
         self
     }
 
@@ -115,5 +118,17 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|s| s as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_put_before_a_message_once() {
+        let error = Error::new(ErrorKind::Unavailable, "it may not be read").context("packs/ab").context("packs/ab");
+        assert_eq!(error.to_string(), "packs/ab: it may not be read");
+        assert_eq!(error.context("check").to_string(), "check: packs/ab: it may not be read");
     }
 }

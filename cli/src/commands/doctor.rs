@@ -39,9 +39,9 @@ pub(crate) struct Args {
     /// A series whose last snapshot is older than this deserves a look: 12h, 2d, 1w
     #[arg(long, value_name = "DURATION", value_parser = time::parse_duration)]
     max_age: Option<std::time::Duration>,
-    /// Leaves out how much garbage there is, which takes long in large repositories
+    /// Says also how much `icecore gc` would bring back, which takes a while in large repositories
     #[arg(long)]
-    quick: bool,
+    garbage: bool,
 }
 
 /// How something is.
@@ -222,12 +222,10 @@ fn examine(args: &Args, examination: &Examination<'_>, repository: &Repository, 
         examination.ok("snapshots", "this credential cannot read snapshots, so their age is not looked at")?;
     }
     if !repository.roles().contain(Roles::MAINTAIN) {
-        return examination.ok("garbage", "this credential does not maintain, so sessions and garbage are not looked at");
+        return examination.ok("sessions", "this credential does not maintain, so sessions are not looked at");
     }
-    match args.quick {
-        true => Ok(()),
-        false => garbage(examination, repository, now, context),
-    }
+    sessions(examination, repository, now)?;
+    if args.garbage { garbage(examination, repository, context) } else { Ok(()) }
 }
 
 fn clock(examination: &Examination<'_>, snapshots: &[Snapshot], now: Timestamp) -> anyhow::Result<()> {
@@ -271,7 +269,20 @@ fn age_text(seconds: u64) -> String {
     }
 }
 
-fn garbage(examination: &Examination<'_>, repository: &Repository, now: Timestamp, context: &Context) -> anyhow::Result<()> {
+fn sessions(examination: &Examination<'_>, repository: &Repository, now: Timestamp) -> anyhow::Result<()> {
+    let open = repository.open_sessions()?;
+    for open in &open {
+        let age = open.started.map_or(0, |started| now.seconds.saturating_sub(started.seconds));
+        let what = format!("session of {}, begun {}", shown(open.label.as_bytes()), open.started.map(time::local).unwrap_or_default());
+        match age > SESSION_SECONDS_MAX {
+            true => examination.warn("sessions", &what, "if it is dead, `icecore gc`, run twice at least 15 minutes apart, gives it up")?,
+            false => examination.ok("sessions", &what)?,
+        }
+    }
+    if open.is_empty() { examination.ok("sessions", "none is open") } else { Ok(()) }
+}
+
+fn garbage(examination: &Examination<'_>, repository: &Repository, context: &Context) -> anyhow::Result<()> {
     let options = GcOptions::default();
     let progress = context.progress()?;
     let plan = repository.gc_plan(&options, &progress);
@@ -283,17 +294,6 @@ fn garbage(examination: &Examination<'_>, repository: &Repository, now: Timestam
             return examination.tell(State::Fail, "garbage", &error.to_string(), Some("`icecore check` says what is damaged"));
         }
     };
-    for open in &plan.waits_for {
-        let age = open.started.map_or(0, |started| now.seconds.saturating_sub(started.seconds));
-        let what = format!("session of {}, begun {}", shown(open.label.as_bytes()), open.started.map(time::local).unwrap_or_default());
-        match age > SESSION_SECONDS_MAX {
-            true => examination.warn("sessions", &what, "if it is dead, `icecore gc`, run twice at least 15 minutes apart, gives it up")?,
-            false => examination.ok("sessions", &what)?,
-        }
-    }
-    if plan.waits_for.is_empty() {
-        examination.ok("sessions", "none is open")?;
-    }
     let what = format!("{} of {} would come back, {} packs", bytes(plan.bytes_freed()), bytes(plan.packs.bytes), count(plan.packs.packs));
     match plan.bytes_freed() > plan.packs.bytes / 10 && plan.bytes_freed() > 64 << 20 {
         true => examination.warn("garbage", &what, "run `icecore gc`"),

@@ -24,7 +24,8 @@ use std::os::unix::ffi::OsStrExt;
     series = \"home\"\n\n  \
     [profiles.home.forget]\n  \
     keep-daily = 7\n\n\
-    A key is the long name of an option. An option that is given, or set in the environment, takes the place of the profile's.")]
+    A key is the long name of an option. An option that is given, or set in the environment, takes the place of the profile's; \
+    --SWITCH=false takes back a switch.")]
 pub(crate) enum Command {
     Show(ShowArgs),
 }

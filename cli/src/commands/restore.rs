@@ -7,7 +7,7 @@ use crate::environment;
 use crate::exit::{Outcome, usage};
 use crate::names::shown;
 use crate::secrets::Secret;
-use crate::size::{bytes, count};
+use crate::size::{bytes, count, counted};
 use crate::time;
 use icecore::Error;
 use icecore::repository::Snapshot;
@@ -216,7 +216,7 @@ fn report(summary: &RestoreSummary, snapshot: &Snapshot, where_to: &str, args: &
         time::local(snapshot.header.time),
         shown(snapshot.body.series.as_bytes()),
     ))?;
-    output.report(format_args!("  entries  {}, {} files among them", count(summary.entries), count(summary.files)))?;
+    output.report(format_args!("  entries  {}, {} among them", count(summary.entries), counted(summary.files, "file")))?;
     if let Some(plan) = &summary.plan {
         let (created, changed, unchanged) = (count(plan.created), count(plan.changed), count(plan.unchanged));
         output.report(format_args!("  changes  {created} would be created, {changed} changed, {unchanged} are as they should be"))?;
@@ -235,7 +235,7 @@ fn report(summary: &RestoreSummary, snapshot: &Snapshot, where_to: &str, args: &
     }
     output.report(format_args!("  time     {}", time::duration(summary.duration_ns)))?;
     if !output.is_json() && summary.items_failed > 0 {
-        output.warn(format_args!("{} items were not restored, or only in part (see above)", count(summary.items_failed)));
+        output.warn(format_args!("not restored, or only in part: {} (see above)", counted(summary.items_failed, "item")));
     }
     if !output.is_json() && summary.damaged {
         output.warn("the repository is damaged; `icecore scrub` says what else that concerns");

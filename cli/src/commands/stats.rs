@@ -68,9 +68,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     drop(progress);
     let output = &context.output;
     output.line(format_args!("snapshots  {}", count(stats.snapshots)))?;
-    output.line(format_args!("entries    {}, {} files among them", count(stats.entries), count(stats.files)))?;
+    output.line(format_args!("entries    {}, {} among them", count(stats.entries), counted(stats.files, "file")))?;
     output.line(format_args!("content    {}", bytes(stats.logical_bytes)))?;
-    output.line(format_args!("unique     {} in {} chunks", bytes(stats.unique_bytes), count(stats.unique_chunks)))?;
+    output.line(format_args!("unique     {} in {}", bytes(stats.unique_bytes), counted(stats.unique_chunks, "chunk")))?;
     output.line(format_args!("stored     {} in {}", bytes(stats.stored_bytes), counted(stats.packs, "pack")))?;
     if snapshot.is_none() {
         if stats.parity_bytes > 0 {

@@ -33,6 +33,15 @@ pub(crate) struct Chosen {
 }
 
 impl Chosen {
+    /// The same without some switches.
+    pub(super) fn without(mut self, switches: &[String]) -> Self {
+        for section in self.table.iter_mut().filter_map(|(_, value)| value.as_table_mut()) {
+            section.retain(|key, _| !switches.iter().any(|switch| switch == key));
+        }
+        self.table.retain(|key, value| value.is_table() || !switches.iter().any(|switch| switch == key));
+        self
+    }
+
     /// Names it, for people.
     pub(super) fn describe(&self) -> String {
         format!("profile `{}` in {}", self.name.as_deref().unwrap_or_default(), self.path.display())

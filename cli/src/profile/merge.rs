@@ -162,7 +162,8 @@ pub(crate) fn settings(profile: &Profile, commands: &[&str]) -> Result<Vec<Setti
     for (number, name) in commands.iter().enumerate() {
         let arguments: Vec<OsString> = ["icecore".into()].into_iter().chain(globals.clone()).chain([name.into()]).collect();
         let first = parse(&arguments)?;
-        let chosen = choose(&command, &first, &mut Profile::default())?;
+        let mut declined = Profile { declined: profile.declined.clone(), ..Profile::default() };
+        let chosen = choose(&command, &first, &mut declined)?;
         let second = parse(&put_in(&arguments, added(&command, &first, &chosen)?))?;
         let (before, after) = (leaf(&first).1, leaf(&second).1);
         let Some(of_command) = command.find_subcommand(name) else { continue };

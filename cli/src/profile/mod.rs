@@ -42,8 +42,10 @@ pub(crate) struct Profile {
     pub(crate) names: Vec<String>,
     /// What is wrong with the file; commands that need it have failed before.
     pub(crate) problem: Option<String>,
-    /// The arguments as they were typed.
+    /// The arguments as they were typed, but for the switches that were taken back.
     pub(crate) typed: Vec<OsString>,
+    /// Switches of the profile that were taken back, by their long names.
+    declined: Vec<String>,
 }
 
 /// Why the arguments are none.
@@ -64,6 +66,7 @@ impl From<clap::Error> for Refused {
 /// Reads arguments, with what the profile adds to them.
 pub(crate) fn parse(typed: Vec<OsString>) -> Result<(Cli, Profile), Refused> {
     let command = command();
+    let (typed, declined) = take_back(&command, typed);
     // What is missing the profile may have.
     let (matches, first) = match command.clone().try_get_matches_from(&typed) {
         Ok(matches) => (matches, None),
@@ -71,7 +74,7 @@ pub(crate) fn parse(typed: Vec<OsString>) -> Result<(Cli, Profile), Refused> {
         Err(error) => return Err(error.into()),
     };
     let (name, _) = leaf(&matches);
-    let mut profile = Profile { typed: typed.clone(), ..Profile::default() };
+    let mut profile = Profile { typed: typed.clone(), declined, ..Profile::default() };
     let is_without = name.first().is_some_and(|name| WITHOUT_PROFILES.contains(name));
     let chosen = match choose(&command, &matches, &mut profile) {
         _ if is_without => Chosen::default(),
@@ -128,7 +131,25 @@ fn choose(command: &Command, matches: &ArgMatches, profile: &mut Profile) -> Res
     profile.names = file.profile_names();
     let chosen = file.choose(text("profile").as_deref())?;
     profile.name.clone_from(&chosen.name);
-    Ok(chosen)
+    Ok(chosen.without(&profile.declined))
+}
+
+/// Splits off `--switch=false`, which takes back a switch of the profile; `--switch=true` is the switch itself.
+fn take_back(command: &Command, typed: Vec<OsString>) -> (Vec<OsString>, Vec<String>) {
+    let is_command = |at: &Command, word: &OsString| at.find_subcommand(word).cloned();
+    let leaf = typed.iter().take_while(|word| *word != "--").fold(command.clone(), |at, word| is_command(&at, word).unwrap_or(at));
+    let is_switch = |name: &str| leaf.get_arguments().any(|option| option.get_long() == Some(name) && !file::takes_value(option));
+    let (mut kept, mut declined, mut is_over) = (Vec::new(), Vec::new(), false);
+    for argument in typed {
+        is_over |= argument == "--";
+        let split = argument.to_str().filter(|_| !is_over).and_then(|text| text.strip_prefix("--")?.split_once('='));
+        match split.filter(|(name, _)| is_switch(name)) {
+            Some((name, "false")) => declined.push(name.to_owned()),
+            Some((name, "true")) => kept.push(format!("--{name}").into()),
+            _ => kept.push(argument),
+        }
+    }
+    (kept, declined)
 }
 
 /// The innermost command that was named: the names of commands down to it, and what was given to it.

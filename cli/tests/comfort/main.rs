@@ -107,7 +107,7 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     home.backup(&["--series", "old", "--time", "2026-01-01T00:00:00Z"]);
     home.backup(&["--series", "new"]);
     let states = |code, arguments: &[&str]| {
-        let lines = home.with(code, &[&["doctor", "--json"], arguments].concat()).json();
+        let lines = home.with(code, &[&["doctor", "--garbage", "--json"], arguments].concat()).json();
         let told: Vec<_> = lines.iter().filter(|line| line["message_type"] == "examination").cloned().collect();
         let state = |topic: &str, text: &str| {
             let found = told.iter().find(|line| line["topic"] == topic && line["message"].as_str().unwrap().contains(text));
@@ -118,7 +118,8 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     assert_eq!(states(0, &[]), ["ok", "ok", "warn", "ok", "ok"]);
     assert_eq!(states(0, &["--max-age", "99y"]), ["ok", "ok", "ok", "ok", "ok"]);
     home.backup(&["--series", "ahead", "--time", "2100-01-01T00:00:00Z"]);
-    let said = home.with(0, &["doctor", "--quick"]).stdout;
+    let said = home.with(0, &["doctor"]).stdout;
+    assert!(said.contains("sessions") && !said.contains("garbage"), "quick unless asked for more: {said}");
     assert!(said.contains("warn  clock") && said.contains("2 deserve a look"), "{said}");
     assert!(home.run(12, &["doctor", "-r", "r", "--key-command", "printf '%064d' 7"]).stdout.contains("fail  repository"));
     home.run(10, &["doctor", "-r", "nowhere"]);

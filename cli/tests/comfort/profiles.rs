@@ -48,6 +48,24 @@ fn a_profile_fills_in_what_was_not_typed() {
 }
 
 #[test]
+fn a_switch_of_the_profile_can_be_taken_back() {
+    let home = home();
+    home.write("data/cache/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55");
+    home.write("data/cache/large", "1");
+    let entries =
+        |arguments: &[&str]| home.run(0, &[&["backup", "--json"], arguments].concat()).last("summary")["entries"].as_u64().unwrap();
+    let without = entries(&[]);
+    assert_eq!(entries(&["--exclude-caches=false"]), without + 1);
+    assert_eq!(entries(&["--exclude-caches=true"]), without);
+    home.run(2, &["backup", "--exclude-caches=perhaps"]);
+    home.run(2, &["backup", "--keep-last=false"]);
+    let file = std::fs::read_to_string(home.path(FILE)).unwrap().replace("threads = 1", "threads = 1\nquiet = true");
+    home.write(FILE, file);
+    let shows = |arguments: &[&str]| home.run(0, &[&["profile", "show"], arguments].concat()).stdout.contains("quiet");
+    assert_eq!((shows(&[]), shows(&["--quiet=false"])), (true, false));
+}
+
+#[test]
 fn flags_go_before_the_environment_and_that_before_the_profile() {
     let home = home();
     home.run(0, &["init", "--no-config", "-r", "r2", "--new-key-file", "k2"]);

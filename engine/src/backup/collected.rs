@@ -8,7 +8,6 @@
 
 use crate::entry::{Entry, EntryKind, Key, KeyKind, Metadata, is_below, key_components};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::Roots;
 use crate::tree::{check_entry, entry_weight};
 use std::collections::btree_map::Entry as Place;
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,7 +126,7 @@ impl Collected {
         for key in missing {
             if let Place::Vacant(place) = self.names.entry(key) {
                 place.insert(self.nodes.len());
-                self.nodes.push((EntryKind::Folder, Roots::neutral_metadata()));
+                self.nodes.push((EntryKind::Folder, Metadata::of_way()));
             }
         }
         Ok(())

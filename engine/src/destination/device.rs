@@ -36,8 +36,10 @@ impl Device {
             _ => return Err(Error::new(ErrorKind::Invalid, format!("{} is neither a block device nor an image file", path.display()))),
         };
         let in_use = || {
-            let message =
-                format!("{} is in use: mounted, part of a volume, or opened by another program; free it, or use force", path.display());
+            let message = format!(
+                "{} is in use: mounted, part of a volume, or opened by another program; free it, or use force (`--force`)",
+                path.display()
+            );
             Error::new(ErrorKind::Busy, message)
         };
         if may_write && !force && !is_block && is_behind_loop(path) {

@@ -310,8 +310,29 @@ fn change_flags(file: BorrowedFd<'_>, flags: u32, unwanted: u32, problems: &mut 
         },
     };
     if let Err(e) = set {
-        report(problems, Aspect::Flags, format_args!("inode flags {:#x}", wanted.bits()), e);
+        report(problems, Aspect::Flags, format_args!("inode flags {}", named(wanted)), e);
     }
+}
+
+/// The flags by the letters that `lsattr` shows.
+fn named(flags: IFlags) -> String {
+    const LETTERS: [(IFlags, char); 13] = [
+        (IFlags::SECURE_REMOVAL, 's'),
+        (IFlags::UNRM, 'u'),
+        (IFlags::SYNC, 'S'),
+        (IFlags::DIRSYNC, 'D'),
+        (IFlags::IMMUTABLE, 'i'),
+        (IFlags::APPEND, 'a'),
+        (IFlags::NODUMP, 'd'),
+        (IFlags::NOATIME, 'A'),
+        (IFlags::COMPRESSED, 'c'),
+        (IFlags::JOURNALING, 'j'),
+        (IFlags::NOTAIL, 't'),
+        (IFlags::TOPDIR, 'T'),
+        (IFlags::NOCOW, 'C'),
+    ];
+    let letters: String = LETTERS.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, letter)| letter).collect();
+    format!("+{letters} ({:#x})", flags.bits())
 }
 
 fn with_flags(current: IFlags, wanted: IFlags, unwanted: u32) -> IFlags {

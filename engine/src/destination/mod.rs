@@ -153,7 +153,7 @@ impl Folder {
                 self.files.insert(&entry.key, Arc::new(OutputFile::new(file)));
                 Ok(prepared)
             }
-            EntryKind::Folder => prepare::folder(&place),
+            EntryKind::Folder => prepare::folder(&place, if entry.metadata.is_of_way() { Mode::from_raw_mode(0o755) } else { Mode::RWXU }),
             EntryKind::HardLink(earlier) => {
                 if *earlier >= entry.key {
                     return Err(Error::new(ErrorKind::Damaged, format!("is another name of {}, which comes later", path::shown(earlier))));
@@ -169,6 +169,12 @@ impl Folder {
 
     fn prepare_target(&self, entry: &Entry) -> Result<Prepared> {
         match entry.kind {
+            EntryKind::Folder if entry.metadata.is_of_way() => {
+                if self.is_new {
+                    prepare::allow_owner(self.resolver.root(), 0o755);
+                }
+                Ok(Prepared::Existing { length: 0 })
+            }
             EntryKind::Folder => {
                 prepare::release(&self.resolver.root_place(), &entry.metadata);
                 prepare::allow_owner(self.resolver.root(), 0o700);
@@ -272,6 +278,8 @@ impl Folder {
     fn finish_item(&self, entry: &Entry) -> Result<Vec<ItemProblem>> {
         match &entry.kind {
             EntryKind::HardLink(_) => Ok(Vec::new()),
+            // It is not in the snapshot, and what was there of this name is none of ours.
+            EntryKind::Folder if entry.metadata.is_of_way() => Ok(Vec::new()),
             EntryKind::File(_) => match self.files.take(&entry.key) {
                 Some(file) => Ok(self.restore_metadata(&Handle::Open(file.descriptor()), entry)),
                 None => Ok(self.restore_metadata(&Handle::Open(self.open_regular(&entry.key, OFlags::RDWR)?.as_fd()), entry)),

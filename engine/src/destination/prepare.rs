@@ -137,9 +137,9 @@ pub(super) fn fit(file: &OwnedFd, content: &FileContent, prepared: Prepared) -> 
     })
 }
 
-/// Makes a folder, or keeps the one that is there.
-pub(super) fn folder(place: &Place<'_>) -> Result<Prepared> {
-    let make = || rustix::fs::mkdirat(&place.folder, place.name, Mode::RWXU);
+/// Makes a folder with this mode, or keeps the one that is there.
+pub(super) fn folder(place: &Place<'_>, mode: Mode) -> Result<Prepared> {
+    let make = || rustix::fs::mkdirat(&place.folder, place.name, mode);
     let made = match make() {
         Err(Errno::EXIST) => {
             if look(place)?.is_some_and(|stat| is(&stat, FileType::Directory)) {

@@ -77,6 +77,7 @@ impl Folder {
             let Some(place) = self.resolver.existing(&entry.key)? else { return Ok(false) };
             let opened = match entry.kind {
                 EntryKind::HardLink(_) => return Ok(true),
+                EntryKind::Folder if metadata.is_of_way() => return Ok(true),
                 EntryKind::File(_) | EntryKind::Folder => prepare::open_to_read(&place),
                 _ => prepare::open_path(&place),
             };

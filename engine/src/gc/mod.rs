@@ -165,6 +165,18 @@ impl Repository {
         run.observations.save();
         Ok(run.plan(&epochs, &dead)?.plan)
     }
+
+    /// The sessions that are at work, or look as if they were, by name. Those that are known to be dead are left out.
+    ///
+    /// # Errors
+    /// As [`Repository::gc`].
+    pub fn open_sessions(&self) -> Result<Vec<OpenSession>> {
+        self.require(Roles::MAINTAIN, "looking at sessions")?;
+        let mut observations = Observations::load(self);
+        let (sessions, dead) = Sessions::observe(self, None, &mut observations)?;
+        observations.save();
+        Ok(sessions.open.into_iter().filter(|open| !dead.contains(&open.session)).collect())
+    }
 }
 
 /// One run.

@@ -97,6 +97,10 @@ impl Members<'_> {
                 return Ok(());
             }
         };
+        if entry.kind == EntryKind::Folder && entry.metadata.is_of_way() {
+            // Unpacking would change a folder that was not backed up; where it is missing, it is made.
+            return Ok(());
+        }
         if let EntryKind::HardLink(earlier) = &entry.kind
             && self.skipped.contains(earlier)
         {

@@ -51,7 +51,8 @@ impl Restore<'_, '_> {
         if count == 0 {
             return;
         }
-        let message = format!("this process had no right to restore the owner or group of {count} entries");
+        let things = if count == 1 { "entry" } else { "entries" };
+        let message = format!("this process had no right to restore the owner or group of {count} {things}");
         if folder.is_root() {
             self.tally.items_failed.fetch_add(count, Ordering::Relaxed);
             self.tally.progress.event(Event::ItemFailed { item: ".", message: &message });

@@ -93,7 +93,12 @@ impl SourceEntry {
     /// [`ErrorKind::NotFound`] where it vanished, [`ErrorKind::Unavailable`] where it may not be read or is another file by now.
     pub fn open(&self) -> Result<SourceFile> {
         let (folder, name) = self.place()?;
-        SourceFile::open(folder, &name, &self.stat, self.is_device()).map_err(|error| Error::io(self.shown_path(), error))
+        SourceFile::open(folder, &name, &self.stat, self.is_device()).map_err(|error| self.unreadable(error))
+    }
+
+    fn unreadable(&self, error: std::io::Error) -> Error {
+        let what = if error.kind() == std::io::ErrorKind::NotFound { "it vanished before it was read" } else { "it cannot be read" };
+        Error::io(format_args!("{}: {what}", self.shown_path()), error)
     }
 
     /// Reads extended attributes and inode flags that the walk left unread. Does nothing where it read them.
@@ -108,7 +113,7 @@ impl SourceEntry {
         let details = folder
             .fd()
             .and_then(|fd| details::Reader::default().read(&fd, &name, &self.entry.kind, &self.stat))
-            .map_err(|error| Error::io(self.shown_path(), error))?;
+            .map_err(|error| self.unreadable(error))?;
         self.take_details(details)
     }
 

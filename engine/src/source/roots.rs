@@ -4,7 +4,6 @@
 //! others is stored with its metadata and nothing but those. A given path inside another one is a node below it, so it is stored once and
 //! still reached where an exclude or a file system boundary would have stopped the walk before it.
 
-use crate::entry::Metadata;
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{CString, OsStr};
@@ -126,11 +125,6 @@ impl Roots {
     /// What a person should know: paths that are stored once though given twice, and names that were kept apart.
     pub fn notices(&self) -> &[String] {
         &self.notices
-    }
-
-    /// The root's metadata where it is no folder on disk.
-    pub(crate) fn neutral_metadata() -> Metadata {
-        Metadata { mode: 0o755, ..Metadata::default() }
     }
 }
 

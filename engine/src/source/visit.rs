@@ -151,7 +151,7 @@ impl Visitor {
             return batch;
         }
         let stat = super::StatKey { device: 0, inode: 0, ctime: Default::default(), modified: Default::default(), size: 0 };
-        let entry = Entry { key: Key::new(), kind: EntryKind::Folder, metadata: Roots::neutral_metadata() };
+        let entry = Entry { key: Key::new(), kind: EntryKind::Folder, metadata: Metadata::of_way() };
         batch.entry(SourceEntry { entry, stat, has_details: true, is_fixed: false, folder: None, device: None }, 1, true);
         let folder = Folder::at(c"/".to_owned(), &self.open);
         let task = Task::List { folder, key: Key::new(), scope: Scope { plan: Some(plan.clone()), ..scope } };

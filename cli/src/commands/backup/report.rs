@@ -4,7 +4,7 @@ use crate::commands::snapshots::short_id;
 use crate::context::Context;
 use crate::names::shown;
 use crate::place::DefaultPlace;
-use crate::size::{bytes, count};
+use crate::size::{bytes, count, counted};
 use crate::time;
 use icecore::backup::BackupSummary;
 use icecore::repository::Repository;
@@ -30,19 +30,19 @@ pub(super) fn report(summary: &BackupSummary, series: &str, repository: &Reposit
     let id = summary.snapshot.as_ref().map(short_id).unwrap_or_default();
     output.report(format_args!("snapshot {id} of series {} in {}", shown(series.as_bytes()), repository.describe()))?;
     output.report(format_args!(
-        "  files    {} new, {} changed, {} unchanged ({} entries in all)",
+        "  files    {} new, {} changed, {} unchanged ({} in all)",
         count(summary.files_new),
         count(summary.files_changed),
         count(summary.files_unmodified),
-        count(summary.entries)
+        counted(summary.entries, "entry")
     ))?;
     output.report(format_args!("  content  {}, of which {} had to be read", bytes(summary.bytes_total), bytes(summary.bytes_read)))?;
     output.report(format_args!("  new      {}, stored as {}", bytes(summary.bytes_unique), bytes(summary.bytes_stored)))?;
     output.report(format_args!("  time     {}", time::duration(summary.duration_ns)))?;
     if summary.files_failed > 0 && !output.is_json() {
         output.warn(format_args!(
-            "{} items could not be read, or changed while they were read (see above); the snapshot is not complete",
-            count(summary.files_failed)
+            "not read, or changed while being read: {} (see above); the snapshot is not complete",
+            counted(summary.files_failed, "item")
         ));
     }
     Ok(())

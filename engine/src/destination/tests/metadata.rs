@@ -239,6 +239,8 @@ fn times_go_back_before_1970_to_the_nanosecond() {
         file.metadata.modified = Timestamp { seconds, nanoseconds };
         let (mut sub, mut link) = (entry("sub", EntryKind::Folder), entry("sub/link", EntryKind::Symlink(b"x".to_vec())));
         sub.metadata.modified = file.metadata.modified;
+        // Without an owner's name and a time it would be a folder that was not backed up itself.
+        sub.metadata.user = b"root".to_vec();
         link.metadata.modified = file.metadata.modified;
         both_ways(&folder, &file, |problems| assert_eq!(problems, []));
         restore(&folder, &[sub, link]);

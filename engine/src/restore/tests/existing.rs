@@ -215,3 +215,40 @@ fn what_does_not_read_back_is_named() {
     assert_eq!(listener.failed(), [""; 0]);
     assert_eq!(look(&target), look(source.path()));
 }
+
+#[test]
+fn a_folder_that_was_not_backed_up_itself_stays_as_it_is() {
+    let source = tempfile::tempdir().unwrap();
+    for path in ["one/same/file", "two/same/file"] {
+        write(&source.path().join(path), b"content", 1);
+    }
+    let repository = create(Arc::new(MemoryBackend::new()));
+    let roots = Roots::resolve(&[source.path().join("one/same"), source.path().join("two/same")]).unwrap();
+    let summary = repository.backup(&roots, &SourceOptions::default(), &BackupOptions::new("tests"), &Silent).unwrap();
+    let snapshot = repository.find_snapshot(&summary.snapshot.unwrap().to_string(), None, None).unwrap();
+    // Names that collide are kept apart by their full path; the root above them was not backed up.
+    let way = source.path().strip_prefix("/").unwrap();
+    let options = RestoreOptions::default();
+    let stat = |path: &Path| {
+        let stat = path.metadata().unwrap();
+        (stat.mode(), stat.mtime() > 0)
+    };
+
+    let (folder, target) = target();
+    assert_eq!(changes(&repository, &snapshot, &target, &planned(&options)).1.plan.unwrap().unchanged, 0);
+    changes(&repository, &snapshot, &target, &options);
+    assert_eq!(stat(&target), (0o40755, true));
+    assert_eq!(look(&target.join(way).join("two/same")), look(&source.path().join("two/same")));
+    assert_eq!(changes(&repository, &snapshot, &target, &planned(&options)).0, [""; 0]);
+
+    let target = folder.path().join("there");
+    std::fs::create_dir(&target).unwrap();
+    std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o1770)).unwrap();
+    changes(&repository, &snapshot, &target, &options);
+    assert_eq!(stat(&target), (0o41770, true));
+
+    let mut archive = Vec::new();
+    repository.restore_to_tar(&snapshot, None, &mut archive, &Silent).unwrap();
+    let name = |name: &str| archive.windows(name.len()).filter(|window| *window == name.as_bytes()).count();
+    assert_eq!((name("./\0"), name("/one/same/\0")), (0, 1), "members of what was backed up only");
+}

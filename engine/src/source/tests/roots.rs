@@ -36,7 +36,7 @@ fn a_path_stands_by_its_last_name_below_a_neutral_root() {
         let roots = resolve(&[root.path().join(path)]);
         let seen = walk_roots(&roots, &SourceOptions::default(), 1);
         assert_eq!(seen.names(), ["x/", "x/a", "x/file"], "{path}");
-        assert_eq!(seen.entries[0].entry.metadata, Roots::neutral_metadata());
+        assert_eq!(seen.entries[0].entry.metadata, crate::entry::Metadata::of_way());
         assert_eq!(roots.paths(), [root.path().join("x").into_os_string().into_encoded_bytes()]);
         assert!(roots.notices().is_empty());
     }
