@@ -144,7 +144,7 @@ fn a_cancelled_backup_closes_its_session_and_the_next_one_finds_what_was_stored(
     let backend = MemoryBackend::new();
     let repository = repository(&backend, 2);
     let roots = Roots::resolve(&[folder.path().join(".")]).unwrap();
-    let stop = StopAfter(6.into());
+    let stop = StopAfter(11.into());
     let error = repository.backup(&roots, &SourceOptions::default(), &BackupOptions::new("tests"), &stop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert!(repository.snapshots().unwrap().is_empty());
