@@ -1,14 +1,17 @@
 """icecore beside its peers: python3 benches/compare/compare.py WORK [CORPUS...] [--tools a,b] [--rounds N]
 
 WORK is a folder for everything; corpora that are prepared there are used again. CORPUS is one or more of those of corpora.py, `src` if
-none is named. Prints a Markdown table for each and writes all figures to WORK/results/*.json. Needs Debian, root or sudo, Python 3, a Rust
-toolchain and a C compiler. Gets restic and borg with apt-get if they are missing; other peers take part if they are installed
-(`install-peers` builds some). Run it on a machine that does nothing else.
+none is named, or `all`, in the order of their importance. Prints a Markdown table for each. All figures are written to
+WORK/results/*.json after each round, so a run may be stopped at any time and what was finished is kept; `report.py` makes tables and
+plots of them again. Needs Debian, root or sudo, Python 3, a Rust toolchain and a C compiler. `install-peers WORK/peers` gets the peers that
+can be had; those that are in WORK/peers/bin or in PATH take part. Run it on a machine that does nothing else.
 """
 
 import argparse
 import datetime
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -40,10 +43,6 @@ def choose_tools(names: str) -> list:
     unknown = sorted(set(asked) - set(known))
     if unknown:
         sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
-    if {"restic", "borg"} & set(asked):
-        missing = [package for tool, package in (("restic", "restic"), ("borg", "borgbackup")) if tool in asked and not known[tool].is_installed()]
-        if missing:
-            corpora.install(*missing)
     absent = [name for name in asked if not known[name].is_installed()]
     if absent:
         print(f"not installed, so left out: {', '.join(absent)}", file=sys.stderr)
@@ -62,32 +61,31 @@ def described(name: str, work: Path) -> list:
     return json.loads(known.read_text())
 
 
-def compare(name: str, work: Path, programs: list, count: int) -> dict:
+def compare(name: str, work: Path, scratch: Path, programs: list, count: int) -> dict:
     states = states_of(name, work)
     date = datetime.datetime.now(datetime.timezone.utc)
     stem = f"{name}-{commit()}-{date:%Y%m%dT%H%M%SZ}"
     results = work / "results"
     results.mkdir(exist_ok=True)
-    host = report.machine(work)
+    host = report.machine(scratch)
     if host["busy_before"] > 0.1:
         print(f"others use {host['busy_before']:.0%} of the machine: these figures are for trying the script only", file=sys.stderr)
-    figures = rounds.all_rounds(count, work, states, corpora.CORPORA[name].partial, programs, results / f"{stem}.log")
     whole = {
         "corpus": name,
+        "about": corpora.CORPORA[name].about,
         "date": date.isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": host,
         "versions": {tool.name: tool.version() for tool in programs},
         "settings": {tool.name: tool.settings for tool in programs},
         "states": described(name, work),
-        "rounds_count": count,
-        "restored": {tool.name: report.restored_as(figures, tool.name) for tool in programs},
-        "medians": report.medians(figures),
-        "rounds": figures,
+        "rounds": [],
     }
     path = results / f"{stem}.json"
-    path.write_text(json.dumps(whole, indent=1) + "\n")
     print(f"All figures: {path}", file=sys.stderr)
+    for figures in rounds.all_rounds(count, work, scratch, states, corpora.CORPORA[name].partial, programs, results / f"{stem}.log"):
+        whole["rounds"].append(figures)
+        path.write_text(json.dumps(whole, indent=1) + "\n")
     return whole
 
 
@@ -97,19 +95,26 @@ def main() -> None:
     parser.add_argument("corpora", nargs="*", metavar="corpus", help=", ".join(corpora.CORPORA))
     parser.add_argument("--tools", default="", help=f"of {','.join(tool.name for tool in tools.TOOLS)}; all of them unless said")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scratch", type=Path, help="for repositories and restores, WORK unless named; better not mounted with `discard`")
+    parser.add_argument("--program", type=Path, help="icecore's program; built from this source unless named")
     arguments = parser.parse_args()
-    unknown = sorted(set(arguments.corpora) - set(corpora.CORPORA))
+    chosen = list(corpora.CORPORA) if arguments.corpora == ["all"] else arguments.corpora or ["src"]
+    unknown = sorted(set(chosen) - set(corpora.CORPORA))
     if unknown:
         parser.error(f"no such corpus: {', '.join(unknown)}")
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    tools.Icecore.program = build_icecore()
+    # What is stopped puts its source back in its place first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ["PATH"] = f"{work / 'peers/bin'}:{os.environ['PATH']}"
+    corpora.install("time")
+    tools.Icecore.program = str(arguments.program or build_icecore())
     programs = choose_tools(arguments.tools)
     failed = []
-    for name in arguments.corpora or ["src"]:
-        whole = compare(name, work, programs, arguments.rounds)
-        print(f"\n### {corpora.CORPORA[name].about}\n\n{report.table(whole)}", flush=True)
-        if whole["restored"].get("icecore", "identical") != "identical":
+    for name in chosen:
+        whole = compare(name, work, arguments.scratch or work, programs, arguments.rounds)
+        print(f"\n{report.section(whole)}", flush=True)
+        if any(report.restored_as(whole, tool.name) != "identical" for tool in programs if issubclass(tool, tools.Icecore)):
             failed.append(name)
     if failed:
         sys.exit(f"icecore did not bring everything back: {', '.join(failed)}")

@@ -1,6 +1,7 @@
 """The corpora: real data from public packages, or made from a seed. Each is a folder with two or more states of the same source.
 
-A corpus prepares its states as folders `0`, `1`, ... and gives a label for each. What is prepared is used again by later runs.
+A corpus prepares its states as folders `0`, `1`, ... and gives a label for each. What is prepared is used again by later runs. Alone,
+`python3 corpora.py WORK CORPUS...` only prepares them.
 """
 
 import hashlib
@@ -209,7 +210,7 @@ def write_pieces(path: Path, pieces) -> None:
             file.write(piece)
 
 
-def incompressible(folder: Path, length: int = 2048 * MIB) -> List[str]:
+def incompressible(folder: Path, length: int = 1024 * MIB) -> List[str]:
     """80 % random, 20 % copies of earlier pieces at odd offsets; then insertions that shift the rest."""
     for state in "01":
         (folder / state).mkdir()
@@ -293,16 +294,17 @@ def versions(folder: Path) -> List[str]:
     return labels
 
 
+# In the order of their importance.
 CORPORA: Dict[str, Corpus] = {
     "src": Corpus("source tree", src, "drivers/net"),
     "db": Corpus("PostgreSQL data folder", db, "base"),
     "image": Corpus("disk image", image, "disk.img"),
     "versions": Corpus("successive releases", versions, "django"),
+    "incompressible": Corpus("incompressible", incompressible, "data"),
     "tiny": Corpus("tiny files", tiny, "007"),
+    "large": Corpus("one large file", large, "large"),
     "maildir": Corpus("mail", maildir, ".list-7"),
     "usr": Corpus("/usr", usr, "share/doc"),
-    "incompressible": Corpus("incompressible", incompressible, "data"),
-    "large": Corpus("one large file", large, "large"),
 }
 
 
@@ -317,3 +319,8 @@ def prepare(name: str, work: Path) -> List[str]:
         labels = CORPORA[name].prepare(folder)
         complete.write_text("".join(f"{label}\n" for label in labels))
     return complete.read_text().splitlines()
+
+
+if __name__ == "__main__":
+    for chosen in sys.argv[2:]:
+        print(chosen, *prepare(chosen, Path(sys.argv[1]).resolve()), sep="\n  ")

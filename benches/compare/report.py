@@ -1,12 +1,16 @@
 """What is reported beside and of the figures: the corpus, the machine, medians, the table."""
 
+import argparse
 import filecmp
+import json
 import os
 import platform
 import statistics
 import subprocess
 import time
 from pathlib import Path
+
+import plot
 
 
 def files_below(folder: Path):
@@ -74,54 +78,143 @@ def machine(work: Path) -> dict:
     }
 
 
-def medians(rounds: list[dict]) -> dict:
+def medians(report: dict) -> dict:
+    """Of each step and program: the medians of its figures, and the exit code if it failed."""
+    rounds = report["rounds"]
+
     def median(name: str, tool: str) -> dict:
-        keys = [key for key in rounds[0][name][tool] if key != "comparison"]
-        return {key: statistics.median(figures[name][tool][key] for figures in rounds) for key in keys}
+        those = [figures[name][tool] for figures in rounds]
+        keys = [key for key in those[0] if key not in ("comparison", "exit_code")]
+        failed = [figures["exit_code"] for figures in those if "exit_code" in figures]
+        return {key: statistics.median(figures[key] for figures in those) for key in keys} | ({"exit_code": failed[0]} if failed else {})
 
     return {name: {tool: median(name, tool) for tool in rounds[0][name]} for name in rounds[0]}
 
 
-def restored_as(rounds: list[dict], tool: str) -> str:
-    comparisons = [figures["restore"][tool]["comparison"] for figures in rounds]
-    if not all(comparison["contents_equal"] for comparison in comparisons):
+def restored_as(report: dict, tool: str) -> str:
+    """What the comparison of all its restores with their sources found."""
+    comparisons = [figures["restore"][tool]["comparison"] for figures in report["rounds"]]
+    parts = [figures["partial restore"][tool]["comparison"] for figures in report["rounds"] if "comparison" in figures["partial restore"][tool]]
+    if not all(comparison["contents_equal"] for comparison in comparisons + parts):
         return "**CONTENTS DIFFER**"
     differing = max(comparison["metadata_differing"] for comparison in comparisons)
     return f"bytes equal, {differing:,} items with other metadata" if differing else "identical"
 
 
-def best_of(figures: dict, key: str, names: list) -> str:
-    """The program with the least of it among those that did the step."""
-    those = [name for name in names if name in figures and figures[name].get(key)]
-    return min(those, key=lambda name: figures[name][key]) if those else ""
+# The steps after which the size of the repository tells something new.
+STORED = ("first backup", "changed backup", "forget and reclaim")
+
+
+def best_of(figures: dict, key: str) -> set:
+    """The programs with the least of it, as it is printed, among those that did the step."""
+    form = FORMATS[key]
+    those = {name: form(figure[key]) for name, figure in figures.items() if figure.get(key) and figure["wall_s"] and "exit_code" not in figure}
+    least = min((float(text) for text in those.values()), default=None)
+    return {name for name, text in those.items() if float(text) == least and len(figures) > 1}
+
+
+FORMATS = {
+    "wall_s": lambda value: f"{value:.2f}",
+    "cpu_s": lambda value: f"{value:.2f}",
+    "memory_bytes": lambda value: f"{value / 1e6:.0f}",
+    "stored_bytes": lambda value: f"{value / 1e6:.1f}",
+}
+
+
+def cells(figures: dict, tool: str, keys: list) -> str:
+    """The figures of a program in a step, each bold where no program has less."""
+    figure = figures[tool]
+    if "exit_code" in figure:
+        return f"failed ({figure['exit_code']})"
+    if not figure["wall_s"]:
+        return "–"
+    texts = [(FORMATS[key](figure[key]), tool in best_of(figures, key)) for key in keys]
+    return " / ".join(f"**{text}**" if is_best else text for text, is_best in texts)
+
+
+def rows(steps: dict, tools: list, keys: list, suffix: str = "") -> list:
+    return [f"| {step}{suffix} | {' | '.join(cells(figures, tool, keys) for tool in tools)} |" for step, figures in steps.items()]
 
 
 def table(report: dict) -> str:
-    """A row for each step and program; the best of each step in bold."""
-    names = list(report["versions"])
-    rows = ["| step | program | wall, s | CPU, s | peak memory, MB | repository, MB |", "|---|---|---:|---:|---:|---:|"]
-    formats = {"wall_s": (1, ".2f"), "cpu_s": (1, ".2f"), "memory_bytes": (1e6, ",.0f"), "stored_bytes": (1e6, ",.1f")}
-    for step, figures in report["medians"].items():
-        best = {key: best_of(figures, key, names) for key in formats}
-        for tool in names:
-            if not figures[tool]["wall_s"]:
-                continue
-            cells = []
-            for key, (unit, form) in formats.items():
-                value = format(figures[tool][key] / unit, form) if key in figures[tool] else ""
-                cells.append(f"**{value}**" if value and best[key] == tool and step != "init" else value)
-            rows.append(f"| {step} | {tool} | {' | '.join(cells)} |")
-    host, states = report["machine"], report["states"]
+    """A column for each program; the best of each row in bold."""
+    tools, steps = list(report["versions"]), medians(report)
+    stored = {step: steps[step] for step in STORED}
+
+    def head(what: str) -> list:
+        return [f"| {what} | {' | '.join(tools)} |", f"|---|{'---:|' * len(tools)}"]
+
+    return "\n".join([
+        *head("wall s / CPU s"), *rows(steps, tools, ["wall_s", "cpu_s"]), "",
+        *head("peak memory, MB"), *rows(steps, tools, ["memory_bytes"]), "",
+        *head("repository, MB"), *rows(stored, tools, ["stored_bytes"], suffix=", after it"),
+    ])  # fmt: skip
+
+
+def section(report: dict) -> str:
+    """What was measured, the table, and the programs."""
+    host, states, count = report["machine"], report["states"], len(report["rounds"])
     first, last = states[0], states[-1]
-    changes = f"{sum(state['files_changed'] for state in states[1:]):,} files with other bytes, {sum(state['bytes_in_changed_files'] for state in states[1:]) / 1e6:,.0f} MB"
-    lines = [
-        f"{first['label']} ({first['files']:,} files, {first['bytes'] / 1e6:,.0f} MB), then {last['label']} at the same path"
-        f"{f', in {len(states) - 1} steps' if len(states) > 2 else ''} ({changes}; all with new inodes). "
-        f"Medians of {report['rounds_count']}. {host['cores']} cores of {host['cpu']}, {host['memory']} memory, {host['file_system']}, "
-        f"Linux {host['kernel']}; others used {host['busy_before']:.0%} of it before; page cache warm; {report['date'][:10]}, commit {report['commit']}.",
-        "",
-        *rows,
-        "",
-        *(f"- {tool}: {report['versions'][tool]}; {report['settings'][tool]}. Restored: {report['restored'][tool]}." for tool in names),
+    files, size = (sum(state[key] for state in states[1:]) for key in ("files_changed", "bytes_in_changed_files"))
+    steps = f", in {len(states) - 1} steps" if len(states) > 2 else ""
+    about = (
+        f"{first['label']} ({first['files']:,} files, {first['bytes'] / 1e6:,.0f} MB), then {last['label']} at the same path{steps} "
+        f"({files:,} files with other bytes, {size / 1e6:,.0f} MB; all with new inodes). "
+        f"{f'Medians of {count} rounds' if count > 1 else 'One round'}. {host['cores']} cores of {host['cpu']}, {host['memory']} memory, "
+        f"{host['file_system']}, Linux {host['kernel']}; others used {host['busy_before']:.0%} of it before; page cache warm; "
+        f"{report['date'][:10]}, commit {report['commit']}."
+    )
+    programs = [
+        f"- {tool}: {version}; {report['settings'][tool]}. Restored: {restored_as(report, tool)}." for tool, version in report["versions"].items()
     ]
+    return "\n".join([f"### {report['about']}", "", about, "", table(report), "", *programs])
+
+
+OWN = ("icecore", "icecore-keyfile")
+
+
+def against_best(figures: dict, key: str) -> tuple:
+    """The peer with the least of it, and what icecore has for each of that, with a passphrase and with a key file."""
+    peers = {name: figure[key] for name, figure in figures.items() if name not in OWN and figure.get(key) and figure["wall_s"]}
+    peers = {name: value for name, value in peers.items() if "exit_code" not in figures[name]}
+    if not peers:
+        return "", []
+    best = min(peers, key=peers.get)
+    return best, [figures[name][key] / peers[best] for name in OWN if name in figures]
+
+
+def summary(reports: list) -> str:
+    """icecore against the best peer of each cell; 1 or more is bold: there a peer is ahead."""
+    lines = [
+        "| corpus | step | wall | CPU | repository |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for report in reports:
+        steps = medians(report)
+        for step, figures in steps.items():
+            texts = []
+            for key in ("wall_s", "cpu_s", "stored_bytes"):
+                best, ratios = against_best(figures, key) if key != "stored_bytes" or step in STORED else ("", [])
+                ratios = ratios[:1] if key == "stored_bytes" else ratios
+                shown = [f"**{ratio:.2f}**" if ratio >= 1 else f"{ratio:.2f}" for ratio in ratios]
+                texts.append(f"{' / '.join(shown)} of {best}" if best else "")
+            if step != "init" and any(texts):
+                lines.append(f"| {report['about']} | {step} | {' | '.join(texts)} |")
     return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints the sections of results and a summary, and draws them: python3 report.py RESULT.json... [--plot FILE.svg]"""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("results", nargs="+", type=Path)
+    parser.add_argument("--plot", type=Path)
+    arguments = parser.parse_args()
+    reports = [json.loads(path.read_text()) for path in arguments.results]
+    print("\n\n".join(section(report) for report in reports))
+    print(f"\n### icecore against the best peer\n\n{summary(reports)}")
+    if arguments.plot:
+        arguments.plot.write_text(plot.drawn([(report["about"], list(report["versions"]), medians(report)) for report in reports]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,8 @@
 """The programs that are compared: how each is called, and its settings.
 
-Every program encrypts and keeps its caches in a folder of its own. All but bupstash, which knows key files only, use the same passphrase
-from the same file. A step is a list of commands, whose times are added.
+Every program but casync encrypts, and keeps its caches in a folder of its own. All use the same passphrase from the same file, but for
+bupstash, which knows key files only, and `icecore-keyfile`, which is icecore with a key file. A step is a list of commands, whose times
+are added; a program that cannot do a step has no commands for it.
 """
 
 import os
@@ -50,16 +51,16 @@ class Tool:
         raise NotImplementedError
 
     def restore_partly(self, path: str) -> Commands:
-        """As `restore`, but only what is at this path within the source."""
-        raise NotImplementedError
+        """As `restore`, but only what is at this path, of a folder or file, within the source."""
+        return []
 
     def check(self) -> Commands:
         """Checks the structure."""
-        raise NotImplementedError
+        return []
 
     def check_all(self) -> Commands:
         """Checks every byte."""
-        raise NotImplementedError
+        return []
 
     def forget(self) -> Commands:
         """Forgets all snapshots but the newest, and brings their space back."""
@@ -68,6 +69,10 @@ class Tool:
     def restored(self) -> Path:
         """Where a restore puts the source."""
         return self.target / self.source.relative_to("/")
+
+    def restored_part(self, path: str) -> Path:
+        """Where a partial restore puts what is at this path within the source."""
+        return self.restored() / path
 
 
 def first_line(*command: str) -> str:
@@ -78,9 +83,11 @@ class Icecore(Tool):
     name = "icecore"
     settings = "passphrase, zstd level 3"
 
+    def key(self) -> List[str]:
+        return ["--password-file", str(self.passphrase)]
+
     def call(self, *arguments: str) -> List[str]:
-        common = ["-r", self.repository, "--password-file", self.passphrase, "--cache-dir", self.cache, "--quiet"]
-        return [self.program, *arguments, *map(str, common)]
+        return [self.program, *arguments, *self.key(), "-r", str(self.repository), "--cache-dir", str(self.cache), "--quiet"]
 
     def init(self) -> Commands:
         return [self.call("init")]
@@ -105,6 +112,15 @@ class Icecore(Tool):
 
     def restored(self) -> Path:
         return self.target / self.source.name
+
+
+class IcecoreKeyFile(Icecore):
+    name = "icecore-keyfile"
+    settings = "as icecore, but with a key file"
+
+    def key(self) -> List[str]:
+        path = self.cache / "key"
+        return ["--key-file" if path.exists() else "--new-key-file", str(path)]
 
 
 class Restic(Tool):
@@ -164,6 +180,9 @@ class Rustic(Restic):
 
     def restore_partly(self, path: str) -> Commands:
         return [self.call("restore", f"latest:{self.source / path}", ".")]
+
+    def restored_part(self, path: str) -> Path:
+        return self.target if (self.source / path).is_dir() else self.target / Path(path).name
 
     def forget(self) -> Commands:
         return [self.call("forget", "--keep-last", "1", "--prune", "--instant-delete")]
@@ -226,17 +245,119 @@ class Bupstash(Tool):
         picked = path if (self.source / path).is_dir() else "."
         return [[self.program, "restore", "--quiet", "--into", ".", "--pick", picked, f"name={self.newest}"]]
 
-    def check(self) -> Commands:
-        return []
-
-    def check_all(self) -> Commands:
-        return []
+    def restored_part(self, path: str) -> Path:
+        return self.target if (self.source / path).is_dir() else self.target / path
 
     def forget(self) -> Commands:
-        return [[self.program, "rm", "--allow-many", "--quiet", f"name!={self.newest}"], [self.program, "gc", "--quiet"]]
+        return [[self.program, "rm", "--allow-many", "--quiet", f"~name={self.newest}"], [self.program, "gc", "--quiet"]]
 
     def restored(self) -> Path:
         return self.target
 
 
-TOOLS = [Icecore, Restic, Rustic, Borg, Bupstash]
+class Borg2(Borg):
+    name = "borg2"
+    settings = "a beta; repokey-blake2-aes-ocb, --compression zstd,3"
+    program = "borg2"
+
+    def init(self) -> Commands:
+        return [[self.program, "rcreate", "--encryption", "repokey-blake2-aes-ocb"]]
+
+    def backup(self, label: str) -> Commands:
+        self.newest = label
+        return [[self.program, "create", "--compression", "zstd,3", label, str(self.source)]]
+
+    def restore(self) -> Commands:
+        return [[self.program, "extract", self.newest]]
+
+    def restore_partly(self, path: str) -> Commands:
+        return [[self.program, "extract", self.newest, str(self.source / path).lstrip("/")]]
+
+    def forget(self) -> Commands:
+        return [[self.program, "prune", "--keep-last", "1"], [self.program, "compact"]]
+
+
+class Vykar(Tool):
+    name = "vykar"
+    settings = "zstd level 3, cipher chosen by itself; restores into the top of the target"
+    program = "vykar"
+
+    def __init__(self, folder: Path, source: Path, passphrase: Path):
+        super().__init__(folder, source, passphrase)
+        self.config = self.cache / "vykar.yaml"
+        self.config.write_text(
+            f"""cache_dir: '{self.cache}'
+repositories:
+  - url: '{self.repository}'
+encryption:
+  passcommand: "cat '{passphrase}'"
+compression:
+  algorithm: zstd
+  zstd_level: 3
+retention:
+  keep_last: 1
+sources:
+  - label: source
+    path: '{source}'
+"""
+        )
+
+    def call(self, *arguments: str) -> List[str]:
+        return [self.program, "--config", str(self.config), *arguments]
+
+    def init(self) -> Commands:
+        return [self.call("init")]
+
+    def backup(self, label: str) -> Commands:
+        return [self.call("backup")]
+
+    def restore(self) -> Commands:
+        return [self.call("restore", "latest", ".")]
+
+    def restore_partly(self, path: str) -> Commands:
+        pattern = f"{path}/**" if (self.source / path).is_dir() else path
+        return [self.call("restore", "latest", ".", "--pattern", pattern)]
+
+    def check(self) -> Commands:
+        return [self.call("check")]
+
+    def check_all(self) -> Commands:
+        return [self.call("check", "--verify-data")]
+
+    def forget(self) -> Commands:
+        return [self.call("prune", "--compact")]
+
+    def restored(self) -> Path:
+        return self.target
+
+
+class Casync(Tool):
+    name = "casync"
+    settings = "does not encrypt; zstd level 3, encoder cache; it has no check and no partial restore, and restores into the top of the target"
+    program = "casync"
+
+    def call(self, *arguments: str) -> List[str]:
+        return [self.program, *arguments, "--store", str(self.repository / "default.castr")]
+
+    def index(self, label: str) -> str:
+        return str(self.repository / f"{label}.caidx")
+
+    def init(self) -> Commands:
+        return [["mkdir", str(self.repository)]]
+
+    def backup(self, label: str) -> Commands:
+        self.newest = self.index(label)
+        return [self.call("make", "--compression=zstd", "--cache", str(self.cache / "encoder"), self.newest, str(self.source))]
+
+    def restore(self) -> Commands:
+        return [self.call("extract", self.newest, ".")]
+
+    def forget(self) -> Commands:
+        old = [str(path) for path in self.repository.glob("*.caidx") if str(path) != self.newest]
+        return [["rm", *old], self.call("gc", self.newest)]
+
+    def restored(self) -> Path:
+        return self.target
+
+
+TOOLS = [Icecore, IcecoreKeyFile, Restic, Rustic, Borg, Bupstash, Vykar, Borg2, Casync]

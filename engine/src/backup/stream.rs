@@ -52,7 +52,7 @@ impl Producer {
             let limit = (PIECE_LENGTH + length_max).saturating_sub(before) as u64;
             let length = (&mut stream)
                 .take(limit)
-                .read_to_end(&mut *data)
+                .read_to_end(&mut data)
                 .map_err(|error| Error::io("reading the stream", error).with_kind(ErrorKind::Unavailable))?;
             size += length as u64;
             let is_last = (length as u64) < limit;
