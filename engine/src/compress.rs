@@ -40,6 +40,8 @@ pub struct Compressor {
     context: bulk::Compressor<'static>,
     probe: bulk::Compressor<'static>,
     sample: Vec<u8>,
+    /// Where the output goes first: as long as the longest so far, so that it is zeroed once and not for every frame.
+    room: Vec<u8>,
 }
 
 impl Compressor {
@@ -64,26 +66,25 @@ impl Compressor {
         };
         let both = || Ok((context(level)?, context(1)?));
         let (context, probe) = both().map_err(|error| Error::io("preparing compression", error))?;
-        Ok(Self { level, context, probe, sample: Vec::new() })
+        Ok(Self { level, context, probe, sample: Vec::new(), room: Vec::new() })
     }
 
-    /// Replaces `out` by what is to be stored for `plaintext`, and says how: compressed where that saves at least 1/64.
+    /// Gives what is to be stored for `plaintext`, and says how: compressed where that saves at least 1/64.
     ///
     /// The caller keeps `plaintext` to the length of a frame; up to 8 MiB [`Decompressor`] reads back what this makes.
-    pub fn compress(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Method {
+    pub fn compress<'a>(&'a mut self, plaintext: &'a [u8]) -> (Method, &'a [u8]) {
         if self.is_worth_trying(plaintext) {
             // Room only for what would be used: zstd gives up when that is full. The room, and so the outcome, depends on
-            // the plaintext alone, not on the capacity that `out` happens to have.
-            let room = plaintext.len() - plaintext.len().div_ceil(SAVING_PART_MIN);
-            out.resize(room, 0);
-            if let Ok(length) = self.context.compress_to_buffer(plaintext, out.as_mut_slice()) {
-                out.truncate(length);
-                return Method::Zstd;
+            // the plaintext alone, not on what was compressed before.
+            let length = plaintext.len() - plaintext.len().div_ceil(SAVING_PART_MIN);
+            if self.room.len() < length {
+                self.room.resize(length, 0);
+            }
+            if let Ok(length) = self.context.compress_to_buffer(plaintext, &mut self.room[..length]) {
+                return (Method::Zstd, &self.room[..length]);
             }
         }
-        out.clear();
-        out.extend_from_slice(plaintext);
-        Method::Stored
+        (Method::Stored, plaintext)
     }
 
     /// Whether a sample of a long plaintext compresses at all. Already compressed data then costs a fraction of a full run.
@@ -205,9 +206,9 @@ mod tests {
     }
 
     fn compress(plaintext: &[u8]) -> (Method, Vec<u8>) {
-        let mut out = Vec::new();
-        let method = Compressor::new(3).unwrap().compress(plaintext, &mut out);
-        (method, out)
+        let mut compressor = Compressor::new(3).unwrap();
+        let (method, stored) = compressor.compress(plaintext);
+        (method, stored.to_vec())
     }
 
     fn refusal(bytes: &[u8], length_expected: usize) -> Error {
@@ -248,12 +249,11 @@ mod tests {
     #[test]
     fn the_outcome_does_not_depend_on_what_came_before() {
         let mut used = Compressor::new(3).unwrap();
-        let mut out = Vec::with_capacity(10 << 20);
-        for seed in 0..20 {
+        for seed in (0..20).rev() {
             let length = 1 << (seed + 1);
             for plaintext in [text(seed, length), noise(seed, length), vec![0; length]] {
-                let method = used.compress(&plaintext, &mut out);
-                assert_eq!((method, out.clone()), compress(&plaintext));
+                let (method, stored) = used.compress(&plaintext);
+                assert_eq!((method, stored.to_vec()), compress(&plaintext));
             }
         }
     }
@@ -261,10 +261,12 @@ mod tests {
     #[test]
     fn every_level_makes_frames_that_are_read_back() {
         let plaintext = text(4, 1 << 16).repeat(64);
-        let (mut bytes, mut back) = (Vec::new(), Vec::new());
+        let mut back = Vec::new();
         for level in [-7, 1, 3, 9, 22] {
-            assert_eq!(Compressor::new(level).unwrap().compress(&plaintext, &mut bytes), Method::Zstd);
-            Decompressor::new().unwrap().decompress(&bytes, plaintext.len(), &mut back).unwrap();
+            let mut compressor = Compressor::new(level).unwrap();
+            let (method, bytes) = compressor.compress(&plaintext);
+            assert_eq!(method, Method::Zstd);
+            Decompressor::new().unwrap().decompress(bytes, plaintext.len(), &mut back).unwrap();
             assert!(back == plaintext);
         }
         assert_eq!(Compressor::new(23).unwrap_err().kind(), ErrorKind::Invalid);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod home;
+mod memory;
 mod programs;
 mod tar;
 

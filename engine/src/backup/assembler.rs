@@ -27,6 +27,8 @@ pub(super) struct Assembler<'a> {
     pub(super) options: &'a BackupOptions,
     pub(super) progress: &'a dyn Progress,
     pub(super) writer: Writer,
+    /// How many batches may be between reading and storing.
+    pub(super) in_flight: usize,
     pub(super) refs: RefsCollector,
     pub(super) tree: TreeBuilder,
     pub(super) summary: BackupSummary,
@@ -61,7 +63,7 @@ impl<'a> Assembler<'a> {
         options: &'a BackupOptions,
         progress: &'a dyn Progress,
         feed: Feed,
-        writer: Writer,
+        (writer, in_flight): (Writer, usize),
         previous: Previous<'a>,
     ) -> Result<Self> {
         let chunk_id_key = repository.credential.chunk_id_key.as_ref();
@@ -75,6 +77,7 @@ impl<'a> Assembler<'a> {
             options,
             progress,
             writer,
+            in_flight,
             refs: RefsCollector::default(),
             tree: TreeBuilder::new(*boundary_key.bytes(), KeyKind::Paths),
             summary: BackupSummary::default(),
@@ -162,11 +165,11 @@ impl<'a> Assembler<'a> {
     }
 
     fn take_entry(&mut self, mut entry: Entry, stat: Option<StatKey>) -> Result<()> {
-        let file = std::mem::take(&mut self.file);
+        let mut file = std::mem::take(&mut self.file);
         if let EntryKind::File(content) = &mut entry.kind {
             content.chunks = match file.recipe {
                 Some(recipe) => ChunkList::Recipe(recipe.finish(&mut NodeStore { writer: &mut self.writer, refs: &mut self.refs })?.id),
-                None => ChunkList::Inline(file.chunks.clone()),
+                None => ChunkList::Inline(std::mem::take(&mut file.chunks)),
             };
             if self.collected.is_none() {
                 self.count(&entry, &file.chunks);
@@ -184,21 +187,23 @@ impl<'a> Assembler<'a> {
             return Err(Error::new(ErrorKind::Internal, "the stat cache gave no chunk list"));
         };
         self.summary.files_unmodified += 1;
+        let mut chunks_beside = Vec::new();
         content.chunks = match chunks.len() > INLINE_CHUNKS_MAX {
             true => {
                 let mut nodes = NodeStore { writer: &mut self.writer, refs: &mut self.refs };
                 let mut recipe = RecipeBuilder::new();
                 chunks.iter().try_for_each(|chunk| recipe.push(*chunk, &mut nodes))?;
+                chunks_beside = chunks;
                 ChunkList::Recipe(recipe.finish(&mut nodes)?.id)
             }
-            false => ChunkList::Inline(chunks.clone()),
+            false => ChunkList::Inline(chunks),
         };
         entry.kind = EntryKind::File(content);
-        self.remember(&stat, &entry, chunks);
+        self.remember(&stat, &entry, chunks_beside);
         self.push_entry(entry)
     }
 
-    /// Counts a file that was read. `chunks` are all its chunks.
+    /// Counts a file that was read. `chunks` are all its chunks where a recipe holds them.
     fn count(&mut self, entry: &Entry, chunks: &[ChunkRef]) {
         let counter = match self.previous.compare(entry, chunks) {
             None => &mut self.summary.files_new,
@@ -208,15 +213,18 @@ impl<'a> Assembler<'a> {
         *counter += 1;
     }
 
-    /// Tells the next backup what this entry looked like, with its whole chunk list. Seen, for certain, not before the backup
+    /// Tells the next backup what this entry looked like, with its whole chunk list, which is `chunks` where a recipe holds it. Seen, for certain, not before the backup
     /// began: what changed after that may change again within the same timestamp.
     fn remember(&mut self, stat: &StatKey, entry: &Entry, chunks: Vec<ChunkRef>) {
         let Some(cache) = &mut self.next_cache else { return };
-        let mut entry = entry.clone();
-        if let EntryKind::File(content) = &mut entry.kind {
-            content.chunks = ChunkList::Inline(chunks);
-        }
-        if cache.push(stat, &entry, self.started).is_err() {
+        let pushed = match &entry.kind {
+            EntryKind::File(content) if matches!(content.chunks, ChunkList::Recipe(_)) => {
+                let kind = EntryKind::File(FileContent { chunks: ChunkList::Inline(chunks), ..content.clone() });
+                cache.push(stat, &Entry { kind, ..entry.clone() }, self.started)
+            }
+            _ => cache.push(stat, entry, self.started),
+        };
+        if pushed.is_err() {
             self.next_cache = None;
         }
     }

@@ -10,24 +10,27 @@ use crate::repository::index::LookupIndex;
 use crate::repository::{ChunkIds, ChunkKind, ChunkUse, Repository, Writer};
 use crate::source::StatKey;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Content of large files and streams is read in pieces of this size.
+pub(super) const PIECE_LENGTH: usize = 2 << 20;
+/// Of a buffer that became longer this much is kept: a piece, and the longest chunk that reaches into it, at usual sizes.
+pub(super) const BUFFER_LENGTH_KEPT: usize = PIECE_LENGTH + (256 << 10);
 
 /// What comes out of a worker, with its place in the sequence.
 #[derive(Debug)]
 pub(super) struct Numbered {
     pub(super) number: u64,
     pub(super) batch: Result<Batch>,
-    /// Given back when the batch has been taken.
-    _token: Token,
 }
 
 /// Content and entries in the order of the source.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Batch {
     /// The bytes that the chunks of `items` are ranges of.
-    pub(super) data: Vec<u8>,
+    pub(super) data: Buffer,
     pub(super) items: Vec<Item>,
     pub(super) bytes_read: u64,
 }
@@ -187,45 +190,75 @@ pub(super) struct Dispatcher {
     pool: Arc<rayon::ThreadPool>,
     next: u64,
     results: Sender<Numbered>,
-    tokens: Receiver<()>,
-    give_back: Sender<()>,
+    buffers: Receiver<Vec<u8>>,
+    give_back: Sender<Vec<u8>>,
     /// Set by the first worker that finds nobody listening.
     is_abandoned: Arc<AtomicBool>,
 }
 
-/// The right to have one batch in flight.
+/// The right to have one batch in flight, and the memory for its content. Both go back when it is dropped.
 #[derive(Debug)]
-struct Token(Sender<()>);
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    give_back: Sender<Vec<u8>>,
+}
 
-impl Drop for Token {
+impl Drop for Buffer {
     fn drop(&mut self) {
+        self.bytes.clear();
+        // What a single file needed that grew while it was read is not kept.
+        self.bytes.shrink_to(BUFFER_LENGTH_KEPT);
         // Nobody waits for it when the dispatcher is gone.
-        let _ = self.0.send(());
+        let _ = self.give_back.send(std::mem::take(&mut self.bytes));
+    }
+}
+
+impl Deref for Buffer {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
     }
 }
 
 impl Dispatcher {
-    /// A dispatcher and where its results come out.
-    pub(super) fn new(repository: &Repository) -> Result<(Self, Receiver<Numbered>)> {
-        let in_flight = 2 * repository.runtime.executor.threads() + 2;
-        // One more place than tokens, so that giving back never waits.
-        let (give_back, tokens) = bounded(in_flight + 1);
+    /// A dispatcher of at most `in_flight` batches at a time, and where its results come out.
+    pub(super) fn new(repository: &Repository, in_flight: usize) -> Result<(Self, Receiver<Numbered>)> {
+        // One more place than buffers, so that giving back never waits.
+        let (give_back, buffers) = bounded(in_flight + 1);
         for _ in 0..in_flight {
-            give_back.send(()).map_err(|_| Error::new(ErrorKind::Internal, "tokens"))?;
+            give_back.send(Vec::new()).map_err(|_| Error::new(ErrorKind::Internal, "buffers"))?;
         }
         let (results, receiver) = unbounded();
-        Ok((Self { pool: repository.pool()?, next: 0, results, tokens, give_back, is_abandoned: Arc::default() }, receiver))
+        Ok((Self { pool: repository.pool()?, next: 0, results, buffers, give_back, is_abandoned: Arc::default() }, receiver))
     }
 
-    /// Runs `work` on the pool; false where nobody wants results any more.
-    pub(super) fn dispatch(&mut self, work: impl FnOnce() -> Result<Batch> + Send + 'static) -> bool {
-        let Ok(()) = self.tokens.recv() else { return false };
-        let token = Token(self.give_back.clone());
+    /// An empty buffer, once there is one.
+    pub(super) fn buffer(&self) -> Buffer {
+        // The sender is at hand, so it never fails.
+        let bytes = self.buffers.recv().unwrap_or_default();
+        Buffer { bytes, give_back: self.give_back.clone() }
+    }
+
+    /// Runs `work` on the pool with an empty buffer; false where nobody wants results any more.
+    pub(super) fn dispatch(&mut self, work: impl FnOnce(Buffer) -> Result<Batch> + Send + 'static) -> bool {
+        let buffer = self.buffer();
+        self.send(move || work(buffer))
+    }
+
+    /// Runs `work`, which has a buffer of this dispatcher, on the pool; false where nobody wants results any more.
+    pub(super) fn send(&mut self, work: impl FnOnce() -> Result<Batch> + Send + 'static) -> bool {
         let (number, results) = (self.next, self.results.clone());
         let is_abandoned = Arc::clone(&self.is_abandoned);
         self.next += 1;
         self.pool.spawn(move || {
-            if results.send(Numbered { number, batch: work(), _token: token }).is_err() {
+            if results.send(Numbered { number, batch: work() }).is_err() {
                 is_abandoned.store(true, Ordering::Relaxed);
             }
         });

@@ -1,6 +1,6 @@
 //! Large files: workers read, cut and name extents of them, all at once; the assembler joins what they cut.
 
-use super::batch::{Batch, Chunking, Cut, Dispatcher, Extent, Item};
+use super::batch::{Batch, Buffer, Chunking, Cut, Dispatcher, Extent, Item, PIECE_LENGTH};
 use super::hints::Hints;
 use super::producer::ReadRanges;
 use crate::chunker::Guide;
@@ -9,9 +9,6 @@ use crate::source::SourceFile;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Large files are read in extents of about this size.
-const EXTENT_LENGTH: u64 = 4 << 20;
 
 /// The extents of one file, which are dealt out as its ranges come.
 pub(super) struct Extents<'a> {
@@ -37,18 +34,19 @@ impl ReadRanges for Extents<'_> {
     fn read(&mut self, cut: &Cut, file: &Arc<SourceFile>, range: Range<u64>) -> Result<u64> {
         let length_max = cut.cutter.length_max() as u64;
         // Fixed chunks then end where extents do.
-        let length_wanted = (EXTENT_LENGTH / length_max).max(1) * length_max;
+        let length_wanted = (PIECE_LENGTH as u64 / length_max).max(1) * length_max;
         let mut offset = range.start;
         while offset < range.end {
             let (mut length, guide) = self.hints.extent(self.start, length_wanted);
             length = length.min(range.end - offset);
             let (chunking, file, report) = (Arc::clone(self.chunking), Arc::clone(file), self.report.clone());
             let (is_fixed, place, is_last) = (self.is_fixed, offset..offset + length, offset + length == range.end);
-            let work = move || {
-                let (batch, ended) = match read_extent(&chunking, is_fixed, &file, place, is_last, guide) {
-                    Ok((batch, ended)) => (batch, Ok(ended)),
+            let work = move |data| {
+                let mut batch = Batch { data, items: Vec::new(), bytes_read: 0 };
+                let ended = match read_extent(&chunking, is_fixed, &file, place, is_last, guide, &mut batch) {
+                    Ok(ended) => Ok(ended),
                     // The file could not be read, which is no reason to end the backup: the producer says so after the last extent.
-                    Err(Failure::Reading(error)) => (Batch::default(), Err(error)),
+                    Err(Failure::Reading(error)) => Err(error),
                     Err(Failure::Inside(error)) => return Err(error),
                 };
                 // Only after the backup has ended, nobody listens.
@@ -88,15 +86,16 @@ fn read_extent(
     place: Range<u64>,
     is_last: bool,
     mut guide: Guide,
-) -> std::result::Result<(Batch, Option<u64>), Failure> {
+    batch: &mut Batch,
+) -> std::result::Result<Option<u64>, Failure> {
     let wanted = (place.end - place.start) as usize;
-    let mut data = vec![0; wanted];
-    let length = file.read_at(place.start, &mut data).map_err(Failure::Reading)?;
-    data.truncate(length);
+    let data: &mut Buffer = &mut batch.data;
+    data.reserve_exact(wanted);
+    let length = file.append_at(place.start, wanted, data).map_err(Failure::Reading)?;
     let is_short = length < wanted;
     let is_last = is_last || is_short;
-    let (found, _) = chunking.cut_and_find(chunking.cut(is_fixed), &mut guide, &data, 0, is_last).map_err(Failure::Inside)?;
-    let extent = Extent { chunking: Arc::clone(chunking), is_fixed, found, is_last, is_short };
-    let batch = Batch { data, items: vec![Item::Extent(extent)], bytes_read: length as u64 };
-    Ok((batch, is_short.then_some(place.start + length as u64)))
+    let (found, _) = chunking.cut_and_find(chunking.cut(is_fixed), &mut guide, data, 0, is_last).map_err(Failure::Inside)?;
+    batch.items.push(Item::Extent(Extent { chunking: Arc::clone(chunking), is_fixed, found, is_last, is_short }));
+    batch.bytes_read = length as u64;
+    Ok(is_short.then_some(place.start + length as u64))
 }

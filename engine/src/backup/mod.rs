@@ -13,6 +13,7 @@ mod batch;
 mod collected;
 mod extents;
 mod hints;
+mod memory;
 mod paths;
 mod previous;
 mod producer;
@@ -68,6 +69,9 @@ pub struct BackupOptions {
     pub read_all: bool,
     /// Files may be unchanged although their file system has another device number than before, as each snapshot of btrfs and ZFS has.
     pub ignore_device: bool,
+    /// Bytes of memory that the process may take at most; `None` for 64 MiB and 32 MiB for each worker. Less memory costs speed and changes
+    /// nothing of what is stored. Recipes of very large unchanged files and lists of hard links come on top.
+    pub memory: Option<u64>,
 }
 
 impl BackupOptions {
@@ -82,6 +86,7 @@ impl BackupOptions {
             level: 3,
             read_all: false,
             ignore_device: false,
+            memory: None,
         }
     }
 
@@ -153,7 +158,7 @@ impl Repository {
     /// marked as not whole.
     ///
     /// # Errors
-    /// [`ErrorKind::Unauthorized`] without the role backup, [`ErrorKind::Cancelled`] when `progress` says so (completed packs stay and are
+    /// [`ErrorKind::Unauthorized`] without the role backup, [`ErrorKind::Invalid`] for less memory than a backup needs, [`ErrorKind::Cancelled`] when `progress` says so (completed packs stay and are
     /// used by the next backup), [`ErrorKind::Busy`] where garbage collection gave this session up, or admin changed the keys since the
     /// repository was opened, otherwise what the backend says.
     pub fn backup(&self, roots: &Roots, source: &SourceOptions, options: &BackupOptions, progress: &dyn Progress) -> Result<BackupSummary> {
@@ -165,9 +170,7 @@ impl Repository {
                 message: &format!("{more} more paths are stored once or by their full path, for the same reasons"),
             });
         }
-        self.run_backup(options, progress, Feed::Files, roots.paths(), |run| {
-            producer::start(run.repository, roots, source, options, &run.writer, run.cache.clone())
-        })
+        self.run_backup(options, progress, Feed::Files, roots.paths(), |run| producer::start(roots, source, options, run))
     }
 
     /// Backs up a stream as a snapshot with one file called `name`.
@@ -183,9 +186,7 @@ impl Repository {
     ) -> Result<BackupSummary> {
         let key = stream::key_of(name)?;
         let modified = options.time.unwrap_or_else(|| self.runtime.clock.now());
-        self.run_backup(options, progress, Feed::Stream, &[name.as_bytes().to_vec()], |run| {
-            stream::start(run.repository, key, modified, stream, &run.writer)
-        })
+        self.run_backup(options, progress, Feed::Stream, &[name.as_bytes().to_vec()], |run| stream::start(key, modified, stream, run))
     }
 
     /// Backs up what a tar stream holds, as files and folders; `name` is what the snapshot says that it is of.
@@ -204,7 +205,7 @@ impl Repository {
         options: &BackupOptions,
         progress: &dyn Progress,
     ) -> Result<BackupSummary> {
-        let start = |run: &Assembler<'_>| tar::start(run.repository, stream, &run.writer);
+        let start = |run: &Assembler<'_>| tar::start(stream, run);
         self.run_backup(options, progress, Feed::Tar, &[name.as_bytes().to_vec()], start)
     }
 
@@ -217,6 +218,7 @@ impl Repository {
         start: impl FnOnce(&Assembler<'_>) -> Result<Receiver<Numbered>>,
     ) -> Result<BackupSummary> {
         options.check()?;
+        self.in_flight(options)?;
         self.require(Roles::BACKUP, "a backup")?;
         self.require_writable()?;
         self.require_newest_config()?;
@@ -239,6 +241,11 @@ impl Repository {
         }
     }
 
+    /// How many batches and frames may be under way.
+    fn in_flight(&self, options: &BackupOptions) -> Result<usize> {
+        memory::in_flight(options.memory, self.runtime.executor.threads(), u64::from(self.config.data_frame_size), options.level)
+    }
+
     fn run_session(
         &self,
         session: &Session<'_>,
@@ -259,8 +266,9 @@ impl Repository {
             // What is counted is not worth failing for.
             None => PreviousTree::newest(self, &reader, &options.series).unwrap_or_default(),
         };
-        let writer = Writer::start(self, session, index, options.level)?;
-        let mut run = Assembler::new(self, options, progress, feed, writer, Previous::new(cache, tree.as_ref()))?;
+        let in_flight = self.in_flight(options)?;
+        let writer = Writer::start_with(self, session, index, options.level, in_flight)?;
+        let mut run = Assembler::new(self, options, progress, feed, (writer, in_flight), Previous::new(cache, tree.as_ref()))?;
         progress.event(Event::Phase { name: "backup", bytes_total: None, items_total: None });
         let batches = start(&run)?;
         let done = take_in_order(&batches, |batch| session.require_keys_unchanged().and_then(|()| run.take(batch)));

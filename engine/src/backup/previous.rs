@@ -4,7 +4,7 @@
 //! This only decides what is counted, never what is stored.
 
 use super::stat_cache::StatCache;
-use crate::entry::{ChunkList, ChunkRef, Entry, EntryKind, KeyKind};
+use crate::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, KeyKind};
 use crate::error::Result;
 use crate::format::Roles;
 use crate::format::snapshot::series_token;
@@ -68,13 +68,18 @@ impl<'a> Previous<'a> {
         }
     }
 
-    /// Whether the file was there, and if so whether it was the same in content and metadata. Entries come in key order.
+    /// Whether the file was there, and if so whether it was the same in content and metadata. Entries come in key order. `chunks` are those of
+    /// the file where a recipe holds them.
     pub(super) fn compare(&mut self, entry: &Entry, chunks: &[ChunkRef]) -> Option<bool> {
         match self {
             Self::Nothing => None,
             Self::Cache(cache) => {
                 let cached = cache.get(&entry.key)?.entry;
                 let EntryKind::File(content) = &cached.kind else { return Some(false) };
+                let chunks = match &entry.kind {
+                    EntryKind::File(FileContent { chunks: ChunkList::Inline(inline), .. }) => inline,
+                    _ => chunks,
+                };
                 let is_same_content = matches!(&content.chunks, ChunkList::Inline(list) if list == chunks);
                 Some(is_same_content && is_same_shape(entry, &cached))
             }

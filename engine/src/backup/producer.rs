@@ -1,14 +1,15 @@
 //! The producer: walks folders, deals small files out to workers, reads large ones itself.
 
-use super::batch::{Batch, Chunking, Cut, Dispatcher, Found, Item, Numbered};
+use super::assembler::Assembler;
+use super::batch::{Batch, Buffer, Chunking, Cut, Dispatcher, Found, Item, Numbered, PIECE_LENGTH};
 use super::extents::Extents;
 use super::hints::Hints;
 use super::stat_cache::StatCache;
 use super::{BackupOptions, stat_cache_path};
 use crate::chunker::Guide;
 use crate::entry::{ChunkList, EntryKind, FileContent};
-use crate::error::Result;
-use crate::repository::{Repository, Writer};
+use crate::error::{Error, Result};
+use crate::repository::{ChunkUse, Repository};
 use crate::source::{Known, Roots, SourceEntry, SourceFile, SourceOptions, Walk, WalkItem};
 use crossbeam_channel::Receiver;
 use std::ops::Range;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 const HOLES_MAX: usize = 131_072;
 
 /// Files up to this size are read by workers, many in one batch.
-const SMALL_FILE_SIZE_MAX: u64 = 2 << 20;
+const SMALL_FILE_SIZE_MAX: u64 = 1 << 20;
 /// What a worker reads of a file that was small when it was found.
 const GROWN_FILE_SIZE_MAX: u64 = 16 << 20;
 /// A batch ends when it has this many bytes to read, or this many entries.
@@ -26,8 +27,6 @@ const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_ENTRIES: usize = 512;
 /// Of files that are likely not to be read, this part of their size counts.
 const KNOWN_PART: u64 = 8;
-/// A file that grew meanwhile is read in pieces of this size.
-const PIECE_LENGTH: usize = 4 << 20;
 
 /// Opens the stat cache of a series.
 pub(super) fn open_cache(repository: &Repository, options: &BackupOptions) -> Option<Arc<StatCache>> {
@@ -37,32 +36,23 @@ pub(super) fn open_cache(repository: &Repository, options: &BackupOptions) -> Op
 }
 
 /// Starts walking; the batches come out of what is returned.
-pub(super) fn start(
-    repository: &Repository,
-    roots: &Roots,
-    source: &SourceOptions,
-    options: &BackupOptions,
-    writer: &Writer,
-    cache: Option<Arc<StatCache>>,
-) -> Result<Receiver<Numbered>> {
-    let known = cache.clone().filter(|_| !options.read_all).map(|cache| cache as Arc<dyn Known>);
-    let walk = Walk::start(roots, source, known, &repository.runtime)?;
+pub(super) fn start(roots: &Roots, source: &SourceOptions, options: &BackupOptions, run: &Assembler<'_>) -> Result<Receiver<Numbered>> {
+    let known = run.cache.clone().filter(|_| !options.read_all).map(|cache| cache as Arc<dyn Known>);
+    let walk = Walk::start(roots, source, known, &run.repository.runtime)?;
     let missing: Vec<_> =
         roots.failed().iter().map(|root| Ok(WalkItem::Failed { path: root.path.clone(), message: root.message.clone() })).collect();
-    start_with(repository, missing.into_iter().chain(walk), writer, cache)
+    start_with(missing.into_iter().chain(walk), run)
 }
 
 /// As [`start`], with what a walk gave.
 pub(super) fn start_with(
-    repository: &Repository,
     items: impl Iterator<Item = Result<WalkItem>> + Send + 'static,
-    writer: &Writer,
-    cache: Option<Arc<StatCache>>,
+    run: &Assembler<'_>,
 ) -> Result<Receiver<Numbered>> {
-    let (dispatcher, batches) = Dispatcher::new(repository)?;
-    let chunking = Arc::new(Chunking::new(repository, writer)?);
-    let producer = Producer { dispatcher, chunking, cache, small: Vec::new(), small_bytes: 0 };
-    repository.runtime.executor.spawn("icecore-walk", Box::new(move || producer.run(items)));
+    let (dispatcher, batches) = Dispatcher::new(run.repository, run.in_flight)?;
+    let chunking = Arc::new(Chunking::new(run.repository, &run.writer)?);
+    let producer = Producer { dispatcher, chunking, cache: run.cache.clone(), small: Vec::new(), small_bytes: 0 };
+    run.repository.runtime.executor.spawn("icecore-walk", Box::new(move || producer.run(items)));
     Ok(batches)
 }
 
@@ -94,7 +84,7 @@ impl Producer {
                 Ok(WalkItem::Failed { path, message }) => self.take_small(Step::Failed { path, message }, 0),
                 Err(error) => {
                     self.flush();
-                    self.dispatcher.dispatch(|| Err(error));
+                    self.dispatcher.dispatch(|_| Err(error));
                     return;
                 }
             };
@@ -112,30 +102,27 @@ impl Producer {
         };
         match size > SMALL_FILE_SIZE_MAX {
             true => self.take_large(entry),
-            false if entry.has_details => self.take_small(Step::Entry(entry), size),
-            false => self.take_small(Step::Entry(entry), size / KNOWN_PART),
+            false if entry.is_known => self.take_small(Step::Entry(entry), size / KNOWN_PART),
+            false => self.take_small(Step::Entry(entry), size),
         }
     }
 
     /// Looks here whether a large file can be used again, since a worker would have to hold all of it if it cannot.
     fn take_large(&mut self, mut entry: SourceEntry) -> bool {
-        let mut failed = None;
-        if !entry.has_details {
+        if entry.is_known {
             match reuse(&self.chunking, self.cache.as_deref(), &mut entry) {
-                Ok(Some(item)) => {
+                Ok(Some(reused)) => {
+                    let item = reused.item(entry);
                     let weight = item.weight();
                     return self.take_small(Step::Done(item), weight);
                 }
-                Ok(None) => failed = entry.read_details().err(),
+                Ok(None) => {}
                 Err(error) => {
                     self.flush();
-                    self.dispatcher.dispatch(|| Err(error));
+                    self.dispatcher.dispatch(|_| Err(error));
                     return false;
                 }
             }
-        }
-        if let Some(error) = failed {
-            self.take_small(Step::Failed { path: entry.path(), message: error.to_string() }, 0);
         }
         self.flush() && self.read_large(entry)
     }
@@ -156,7 +143,7 @@ impl Producer {
             return true;
         }
         let (chunking, cache) = (Arc::clone(&self.chunking), self.cache.clone());
-        self.dispatcher.dispatch(move || small_batch(&chunking, cache.as_deref(), steps, bytes))
+        self.dispatcher.dispatch(move |data| small_batch(&chunking, cache.as_deref(), steps, bytes, data))
     }
 
     /// Deals out a large file, and waits until it was read.
@@ -167,13 +154,14 @@ impl Producer {
         let outcome = read_content(&self.chunking, &mut entry, u64::MAX, extents);
         let mut items = Vec::new();
         end_file(&mut items, entry, outcome);
-        self.dispatcher.dispatch(move || Ok(Batch { items, ..Batch::default() }))
+        self.dispatcher.dispatch(move |data| Ok(Batch { data, items, bytes_read: 0 }))
     }
 }
 
 /// Reads many small files, one after the other.
-fn small_batch(chunking: &Chunking, cache: Option<&StatCache>, steps: Vec<Step>, bytes: u64) -> Result<Batch> {
-    let mut batch = Batch { data: Vec::with_capacity(bytes as usize), ..Batch::default() };
+fn small_batch(chunking: &Chunking, cache: Option<&StatCache>, steps: Vec<Step>, bytes: u64, mut data: Buffer) -> Result<Batch> {
+    data.reserve_exact(bytes as usize);
+    let mut batch = Batch { data, items: Vec::with_capacity(2 * steps.len()), bytes_read: 0 };
     for step in steps {
         match step {
             Step::Failed { path, message } => batch.items.push(Item::Failed { path, message }),
@@ -185,16 +173,16 @@ fn small_batch(chunking: &Chunking, cache: Option<&StatCache>, steps: Vec<Step>,
 }
 
 fn small_entry(chunking: &Chunking, cache: Option<&StatCache>, mut entry: SourceEntry, batch: &mut Batch) -> Result<()> {
-    if !entry.has_details {
-        if let Some(item) = reuse(chunking, cache, &mut entry)? {
-            batch.items.push(item);
-            return Ok(());
-        }
+    if entry.is_known
+        && let Some(reused) = reuse(chunking, cache, &mut entry)?
+    {
+        batch.items.push(reused.item(entry));
+        return Ok(());
+    }
+    if !matches!(entry.entry.kind, EntryKind::File(_)) {
         if let Err(error) = entry.read_details() {
             batch.items.push(Item::Failed { path: entry.path(), message: error.to_string() });
         }
-    }
-    if !matches!(entry.entry.kind, EntryKind::File(_)) {
         batch.items.push(Item::Entry { stat: Some(entry.stat), entry: entry.entry });
         return Ok(());
     }
@@ -212,16 +200,33 @@ fn small_entry(chunking: &Chunking, cache: Option<&StatCache>, mut entry: Source
     Ok(())
 }
 
-/// What the last backup stored for an entry that has not changed, if all its chunks are still there.
-fn reuse(chunking: &Chunking, cache: Option<&StatCache>, entry: &mut SourceEntry) -> Result<Option<Item>> {
+/// What the last backup stored for an entry that has not changed.
+enum Reused {
+    /// All that a walk does not tell, which the entry has now.
+    Entry,
+    /// The content of a file too, and where its chunks stand.
+    File(FileContent, Vec<ChunkUse>),
+}
+
+impl Reused {
+    fn item(self, entry: SourceEntry) -> Item {
+        let SourceEntry { entry, stat, .. } = entry;
+        match self {
+            Self::Entry => Item::Entry { entry, stat: Some(stat) },
+            Self::File(content, uses) => Item::Unmodified { entry, stat, content, uses },
+        }
+    }
+}
+
+/// Looks up what the last backup stored for an entry that has not changed, if all its chunks are still there.
+fn reuse(chunking: &Chunking, cache: Option<&StatCache>, entry: &mut SourceEntry) -> Result<Option<Reused>> {
     let Some(cache) = cache else { return Ok(None) };
     let cached = cache.get(&entry.entry.key).filter(|cached| cached.is_settled && cache.is_same(&cached.stat, &entry.stat));
     let Some(cached) = cached else { return Ok(None) };
     let (EntryKind::File(_), EntryKind::File(content)) = (&entry.entry.kind, cached.entry.kind) else {
         entry.entry.metadata.xattrs = cached.entry.metadata.xattrs;
         entry.entry.metadata.inode_flags = cached.entry.metadata.inode_flags;
-        let (entry, stat) = (entry.entry.clone(), entry.stat);
-        return Ok(Some(Item::Entry { entry, stat: Some(stat) }));
+        return Ok(Some(Reused::Entry));
     };
     let ChunkList::Inline(chunks) = &content.chunks else { return Ok(None) };
     if content.cutter != chunking.cut(entry.is_fixed).id {
@@ -234,22 +239,20 @@ fn reuse(chunking: &Chunking, cache: Option<&StatCache>, entry: &mut SourceEntry
     }
     entry.entry.metadata.xattrs = cached.entry.metadata.xattrs;
     entry.entry.metadata.inode_flags = cached.entry.metadata.inode_flags;
-    Ok(Some(Item::Unmodified { entry: entry.entry.clone(), stat: entry.stat, content, uses }))
+    Ok(Some(Reused::File(content, uses)))
 }
 
 /// How reading a file went.
-pub(super) enum Outcome {
-    /// As it was found.
-    Whole(FileContent),
-    /// It changed meanwhile: what was read is stored, and why it may be torn.
-    Torn(FileContent, String),
+pub(super) struct Outcome {
+    content: FileContent,
+    /// What is missing or may be wrong: what was read is stored, and the file is read again next time.
+    faults: Vec<String>,
 }
 
 /// Pushes what follows the chunks of a file.
 fn end_file(items: &mut Vec<Item>, mut entry: SourceEntry, outcome: Result<Outcome>) {
-    let (content, torn) = match outcome {
-        Ok(Outcome::Whole(content)) => (content, None),
-        Ok(Outcome::Torn(content, why)) => (content, Some(why)),
+    let Outcome { content, faults } = match outcome {
+        Ok(outcome) => outcome,
         Err(error) => {
             // Chunks that were sent before belong to no entry; the assembler drops them.
             items.push(Item::Failed { path: entry.path(), message: error.to_string() });
@@ -257,12 +260,12 @@ fn end_file(items: &mut Vec<Item>, mut entry: SourceEntry, outcome: Result<Outco
         }
     };
     // What stat says of a device does not change when its content does.
-    let stat = (torn.is_none() && !entry.is_device()).then_some(entry.stat);
-    let torn = torn.map(|message| Item::Failed { path: entry.path(), message });
+    let stat = (faults.is_empty() && !entry.is_device()).then_some(entry.stat);
+    let failed: Vec<_> = faults.into_iter().map(|message| Item::Failed { path: entry.path(), message }).collect();
     entry.entry.kind = EntryKind::File(content);
     items.push(Item::Entry { entry: entry.entry, stat });
     // After the entry: a failure drops the chunks that came and belong to no entry.
-    items.extend(torn);
+    items.extend(failed);
 }
 
 /// What becomes of the ranges of a file outside its holes.
@@ -279,7 +282,8 @@ fn read_content(chunking: &Chunking, entry: &mut SourceEntry, size_max: u64, mut
     let file = Arc::new(entry.open()?);
     let opened = file.stat();
     // It may have changed since the walk saw it, as log files do all the time: then it is stored as it is now, which is whole as well.
-    let is_as_found = opened == entry.stat || entry.refresh_from(&file)?;
+    let is_as_found = opened == entry.stat || entry.refresh_from(&file);
+    let mut faults: Vec<_> = entry.read_details_from(&file).err().iter().map(Error::to_string).collect();
     let cut = chunking.cut(entry.is_fixed);
     let mut content = FileContent { size: opened.size.min(size_max), cutter: cut.id, ..FileContent::default() };
     let mut end = 0;
@@ -313,10 +317,10 @@ fn read_content(chunking: &Chunking, entry: &mut SourceEntry, size_max: u64, mut
     if end < content.size {
         content.holes.push((end, content.size - end));
     }
-    Ok(match is_as_found && !ended_early && after == opened {
-        true => Outcome::Whole(content),
-        false => Outcome::Torn(content, "it changed while it was read; what is stored may be a mixture of old and new".into()),
-    })
+    if !is_as_found || ended_early || after != opened {
+        faults.push("it changed while it was read; what is stored may be a mixture of old and new".into());
+    }
+    Ok(Outcome { content, faults })
 }
 
 /// Reads into memory, behind what is there, and cuts, names and looks up on the way.
@@ -333,10 +337,7 @@ impl ReadRanges for Pieces<'_> {
         let mut start = self.data.len();
         loop {
             let wanted = usize::try_from(range.end - offset).unwrap_or(usize::MAX).min(PIECE_LENGTH);
-            let filled = self.data.len();
-            self.data.resize(filled + wanted, 0);
-            let length = file.read_at(offset, &mut self.data[filled..])?;
-            self.data.truncate(filled + length);
+            let length = file.append_at(offset, wanted, self.data)?;
             offset += length as u64;
             let is_last = length < wanted || offset == range.end;
             let (mut found, end) = self.chunking.cut_and_find(cut, &mut self.guide, self.data, start, is_last)?;

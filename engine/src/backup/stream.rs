@@ -1,16 +1,13 @@
 //! A stream as a source: one file, cut as it comes.
 
-use super::batch::{Batch, Chunking, Dispatcher, Item, Numbered};
+use super::assembler::Assembler;
+use super::batch::{Batch, Chunking, Dispatcher, Item, Numbered, PIECE_LENGTH};
 use crate::entry::{Entry, EntryKind, FileContent, KeyKind, Metadata};
 use crate::error::{Error, ErrorKind, Result};
-use crate::repository::{Repository, Writer};
 use crate::runtime::Timestamp;
 use crossbeam_channel::Receiver;
 use std::io::Read;
 use std::sync::Arc;
-
-/// Bytes read before they are cut.
-const PIECE_LENGTH: usize = 4 << 20;
 
 /// The key of a stream's entry: its name as a path below the root.
 pub(super) fn key_of(name: &str) -> Result<Vec<u8>> {
@@ -23,24 +20,18 @@ pub(super) fn key_of(name: &str) -> Result<Vec<u8>> {
 }
 
 /// Starts reading; the batches come out of what is returned.
-pub(super) fn start(
-    repository: &Repository,
-    key: Vec<u8>,
-    modified: Timestamp,
-    stream: Box<dyn Read + Send>,
-    writer: &Writer,
-) -> Result<Receiver<Numbered>> {
-    let (dispatcher, batches) = Dispatcher::new(repository)?;
-    let chunking = Arc::new(Chunking::new(repository, writer)?);
+pub(super) fn start(key: Vec<u8>, modified: Timestamp, stream: Box<dyn Read + Send>, run: &Assembler<'_>) -> Result<Receiver<Numbered>> {
+    let (dispatcher, batches) = Dispatcher::new(run.repository, run.in_flight)?;
+    let chunking = Arc::new(Chunking::new(run.repository, &run.writer)?);
     let metadata = Metadata { mode: 0o600, modified, ..Metadata::default() };
     let entry = Entry { key, kind: EntryKind::File(FileContent { cutter: chunking.cut(false).id, ..FileContent::default() }), metadata };
     let mut producer = Producer { dispatcher, chunking, entry };
     let work = move || {
         if let Err(error) = producer.read(stream) {
-            producer.dispatcher.dispatch(|| Err(error));
+            producer.dispatcher.dispatch(|_| Err(error));
         }
     };
-    repository.runtime.executor.spawn("icecore-stream", Box::new(work));
+    run.repository.runtime.executor.spawn("icecore-stream", Box::new(work));
     Ok(batches)
 }
 
@@ -53,10 +44,12 @@ struct Producer {
 impl Producer {
     fn read(&mut self, mut stream: Box<dyn Read + Send>) -> Result<()> {
         let mut size = 0_u64;
-        let mut data = Vec::new();
+        let length_max = self.chunking.cut(false).cutter.length_max();
+        let mut data = self.dispatcher.buffer();
         loop {
             let before = data.len();
-            let limit = (PIECE_LENGTH + self.chunking.cut(false).cutter.length_max()).saturating_sub(before) as u64;
+            data.reserve_exact((PIECE_LENGTH + length_max).saturating_sub(before));
+            let limit = (PIECE_LENGTH + length_max).saturating_sub(before) as u64;
             let length = (&mut stream)
                 .take(limit)
                 .read_to_end(&mut data)
@@ -70,19 +63,20 @@ impl Producer {
                 let found = chunking.find(&data, ranges)?;
                 Ok(Batch { data, items: vec![Item::Chunks(found)], bytes_read })
             };
-            if !self.dispatcher.dispatch(work) {
+            if !self.dispatcher.send(work) {
                 return Ok(());
             }
             if is_last {
                 break;
             }
-            data = rest;
+            data = self.dispatcher.buffer();
+            data.extend_from_slice(&rest);
         }
         let mut entry = self.entry.clone();
         if let EntryKind::File(content) = &mut entry.kind {
             content.size = size;
         }
-        self.dispatcher.dispatch(move || Ok(Batch { items: vec![Item::Entry { entry, stat: None }], ..Batch::default() }));
+        self.dispatcher.dispatch(move |data| Ok(Batch { data, items: vec![Item::Entry { entry, stat: None }], bytes_read: 0 }));
         Ok(())
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Members are not sorted, so the assembler puts their entries aside ([`super::collected`]) and the tree is built at the end.
 
-use super::batch::{Batch, Chunking, Dispatcher, Item, Numbered};
+use super::assembler::Assembler;
+use super::batch::{Batch, Buffer, Chunking, Dispatcher, Item, Numbered, PIECE_LENGTH};
 use crate::entry::{Entry, EntryKind, FileContent};
 use crate::error::Result;
-use crate::repository::{Repository, Writer};
 use crate::source::tar::{Member, TarEntry, TarKind, TarReader};
 use crossbeam_channel::Receiver;
 use std::io::Read;
@@ -17,20 +17,19 @@ const SMALL_FILE_SIZE_MAX: u64 = 1 << 20;
 /// A batch ends when it has this many bytes, or this many members.
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_MEMBERS: usize = 512;
-/// Large files are read in pieces of this size.
-const PIECE_LENGTH: usize = 4 << 20;
 
 /// Starts reading; the batches come out of what is returned.
-pub(super) fn start(repository: &Repository, stream: Box<dyn Read + Send>, writer: &Writer) -> Result<Receiver<Numbered>> {
-    let (dispatcher, batches) = Dispatcher::new(repository)?;
-    let chunking = Arc::new(Chunking::new(repository, writer)?);
-    let mut producer = Producer { dispatcher, chunking, tar: TarReader::new(stream), data: Vec::new(), steps: Vec::new() };
+pub(super) fn start(stream: Box<dyn Read + Send>, run: &Assembler<'_>) -> Result<Receiver<Numbered>> {
+    let (dispatcher, batches) = Dispatcher::new(run.repository, run.in_flight)?;
+    let chunking = Arc::new(Chunking::new(run.repository, &run.writer)?);
+    let data = dispatcher.buffer();
+    let mut producer = Producer { dispatcher, chunking, tar: TarReader::new(stream), data, steps: Vec::new() };
     let work = move || {
         if let Err(error) = producer.run() {
-            producer.dispatcher.dispatch(|| Err(error));
+            producer.dispatcher.dispatch(|_| Err(error));
         }
     };
-    repository.runtime.executor.spawn("icecore-tar", Box::new(work));
+    run.repository.runtime.executor.spawn("icecore-tar", Box::new(work));
     Ok(batches)
 }
 
@@ -39,7 +38,7 @@ struct Producer {
     chunking: Arc<Chunking>,
     tar: TarReader<Box<dyn Read + Send>>,
     /// Content of small files that waits for its batch, and what the batch holds.
-    data: Vec<u8>,
+    data: Buffer,
     steps: Vec<Step>,
 }
 
@@ -94,7 +93,7 @@ impl Producer {
     fn read_large(&mut self, entry: Entry, ranges: &[Range<u64>]) -> Result<bool> {
         for range in ranges {
             let mut left = range.end - range.start;
-            let mut data = Vec::new();
+            let mut data = self.dispatcher.buffer();
             while left > 0 {
                 let start = data.len();
                 let length = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE_LENGTH);
@@ -104,17 +103,18 @@ impl Producer {
                 let (cuts, cut_to) = self.chunking.cut(false).cut(&data, 0..data.len(), left == 0);
                 let rest = data[cut_to..].to_vec();
                 let (chunking, bytes_read) = (Arc::clone(&self.chunking), length as u64);
-                let goes_on = self.dispatcher.dispatch(move || {
+                let goes_on = self.dispatcher.send(move || {
                     let found = chunking.find(&data, cuts)?;
                     Ok(Batch { data, items: vec![Item::Chunks(found)], bytes_read })
                 });
                 if !goes_on {
                     return Ok(false);
                 }
-                data = rest;
+                data = self.dispatcher.buffer();
+                data.extend_from_slice(&rest);
             }
         }
-        Ok(self.dispatcher.dispatch(move || Ok(Batch { items: vec![Item::Entry { entry, stat: None }], ..Batch::default() })))
+        Ok(self.dispatcher.dispatch(move |data| Ok(Batch { data, items: vec![Item::Entry { entry, stat: None }], bytes_read: 0 })))
     }
 
     fn take(&mut self, step: Step) -> bool {
@@ -126,12 +126,14 @@ impl Producer {
     }
 
     fn flush(&mut self) -> bool {
-        let (data, steps) = (std::mem::take(&mut self.data), std::mem::take(&mut self.steps));
+        let steps = std::mem::take(&mut self.steps);
         if steps.is_empty() {
             return true;
         }
+        let next = self.dispatcher.buffer();
+        let data = std::mem::replace(&mut self.data, next);
         let chunking = Arc::clone(&self.chunking);
-        self.dispatcher.dispatch(move || {
+        self.dispatcher.send(move || {
             let mut items = Vec::with_capacity(2 * steps.len());
             for step in steps {
                 match step {

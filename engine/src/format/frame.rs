@@ -2,7 +2,7 @@
 
 use super::cursor::{Reader, Write};
 use crate::compress::{Compressor, Decompressor, Method};
-use crate::crypto::Sealer;
+use crate::crypto::{Sealer, TAG_LENGTH};
 use crate::error::{Error, Result};
 use crate::id::FrameId;
 use crate::limits::{CHUNK_SIZE_MAX, FRAME_CHUNKS_MAX, FRAME_PLAINTEXT_MAX};
@@ -35,19 +35,33 @@ impl FramePlaintext {
 
     /// The plaintext.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.chunks.len() + 8 + 3 * self.lengths.len());
+        let mut bytes = Vec::new();
+        self.encode_to(&mut bytes);
+        bytes
+    }
+
+    /// Replaces `bytes` by the plaintext.
+    pub(crate) fn encode_to(&self, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        bytes.reserve_exact(self.chunks.len() + 8 + 4 * self.lengths.len());
         bytes.put_varint(self.lengths.len() as u64);
         self.lengths.iter().for_each(|length| bytes.put_varint(u64::from(*length)));
         bytes.put_bytes(&self.chunks);
-        bytes
+    }
+
+    /// Takes all chunks out; the memory stays for others.
+    pub(crate) fn clear(&mut self) {
+        self.lengths.clear();
+        self.chunks.clear();
     }
 }
 
-/// Compresses and seals a frame's plaintext; gives the sealed bytes.
+/// Compresses and seals a frame's plaintext; gives the sealed bytes, in no more memory than they need.
 pub(crate) fn seal(sealer: &Sealer, number: u32, compressor: &mut Compressor, plaintext: &[u8]) -> Vec<u8> {
-    let mut payload = Vec::with_capacity(plaintext.len() + 32);
-    let method = compressor.compress(plaintext, &mut payload);
-    payload.insert(0, method as u8);
+    let (method, stored) = compressor.compress(plaintext);
+    let mut payload = Vec::with_capacity(1 + stored.len() + TAG_LENGTH);
+    payload.push(method as u8);
+    payload.extend_from_slice(stored);
     sealer.seal(number, &mut payload);
     payload
 }

@@ -86,12 +86,32 @@ pub(crate) struct Writer {
 struct Sealing {
     sealers: [Sealer; 3],
     level: i32,
-    compressors: Mutex<Vec<Compressor>>,
+    /// Memory that goes from frame to frame: allocated anew for each it would be given back to the system and cleared by it every time.
+    benches: Mutex<Vec<Bench>>,
+    spare: Mutex<Vec<FramePlaintext>>,
+}
+
+/// What one worker seals with.
+#[derive(Debug)]
+struct Bench {
+    compressor: Compressor,
+    plaintext: Vec<u8>,
 }
 
 impl Writer {
     /// Starts the threads that seal and write for `session`. `index` agrees with what is listed and holds no condemned pack.
     pub(crate) fn start(repository: &Repository, session: &Session<'_>, index: Arc<LookupIndex>, level: i32) -> Result<Self> {
+        Self::start_with(repository, session, index, level, 2 * repository.runtime.executor.threads() + 2)
+    }
+
+    /// As [`Writer::start`], with at most `frames_in_flight` frames between `add` and the disk.
+    pub(crate) fn start_with(
+        repository: &Repository,
+        session: &Session<'_>,
+        index: Arc<LookupIndex>,
+        level: i32,
+        frames_in_flight: usize,
+    ) -> Result<Self> {
         repository.require(Roles::BACKUP, "storing data")?;
         Compressor::new(level)?;
         let config = &repository.config;
@@ -104,7 +124,6 @@ impl Writer {
             refs_frame_sealer(structure_key, &id),
         ];
         let maker = PackMaker::new(repository, session)?;
-        let frames_in_flight = 2 * executor.threads() + 2;
         let (give_token, tokens) = bounded(frames_in_flight);
         for _ in 0..frames_in_flight {
             give_token.send(()).map_err(|_| internal("tokens"))?;
@@ -130,7 +149,7 @@ impl Writer {
             frame_sizes: [config.data_frame_size as usize, meta, meta],
             open: Default::default(),
             pending: HashMap::new(),
-            sealing: Arc::new(Sealing { sealers, level, compressors: Mutex::default() }),
+            sealing: Arc::new(Sealing { sealers, level, benches: Mutex::default(), spare: Mutex::default() }),
             pool: repository.pool()?,
             tokens,
             to_packer: Some(to_packer),
@@ -197,7 +216,8 @@ impl Writer {
         if open.ids.is_empty() {
             return Ok(());
         }
-        let plaintext = std::mem::take(&mut open.plaintext);
+        let spare = self.sealing.spare.lock().pop().unwrap_or_default();
+        let plaintext = std::mem::replace(&mut open.plaintext, spare);
         let chunks = std::mem::take(&mut open.ids);
         let id = FrameId::new(self.session, class, open.counts.len() as u32);
         open.counts.push(chunks.len() as u32);
@@ -205,7 +225,7 @@ impl Writer {
         self.tokens.recv().map_err(|_| internal("the packer is gone"))?;
         let (sealing, to_packer) = (Arc::clone(&self.sealing), self.to_packer.clone());
         self.pool.spawn(move || {
-            let frame = sealing.seal(class, id, chunks, &plaintext);
+            let frame = sealing.seal(class, id, chunks, plaintext);
             if let Some(sender) = to_packer {
                 // Where the packer is gone, the session has failed already.
                 let _ = sender.send(frame);
@@ -255,16 +275,23 @@ impl Writer {
 }
 
 impl Sealing {
-    fn seal(&self, class: FrameClass, id: FrameId, chunks: Vec<ChunkId>, plaintext: &FramePlaintext) -> SealedFrame {
-        let pooled = self.compressors.lock().pop();
-        let mut compressor = pooled.unwrap_or_else(|| Compressor::new(self.level).expect("start() has made one of this level"));
-        let plaintext = plaintext.encode();
-        let bytes = seal(&self.sealers[class as usize], id.number, &mut compressor, &plaintext);
-        self.compressors.lock().push(compressor);
+    fn seal(&self, class: FrameClass, id: FrameId, chunks: Vec<ChunkId>, mut open: FramePlaintext) -> SealedFrame {
+        let pooled = self.benches.lock().pop();
+        let mut bench = pooled.unwrap_or_else(|| {
+            let compressor = Compressor::new(self.level).expect("start() has made one of this level");
+            Bench { compressor, plaintext: Vec::new() }
+        });
+        open.encode_to(&mut bench.plaintext);
+        open.clear();
+        self.spare.lock().push(open);
+        let Bench { compressor, plaintext } = &mut bench;
+        let bytes = seal(&self.sealers[class as usize], id.number, compressor, plaintext);
+        let plaintext_length = plaintext.len() as u32;
+        self.benches.lock().push(bench);
         let record = FrameRecord {
             id,
             sealed_length: bytes.len() as u32,
-            plaintext_length: plaintext.len() as u32,
+            plaintext_length,
             hash: *blake3::hash(&bytes).as_bytes(),
             bases: Vec::new(),
             chunks,

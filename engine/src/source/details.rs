@@ -43,7 +43,7 @@ pub(crate) struct Reader {
 
 impl Default for Reader {
     fn default() -> Self {
-        Self { list: vec![0; BUFFER_SIZE], value: vec![0; BUFFER_SIZE] }
+        Self { list: vec![0; BUFFER_SIZE], value: Vec::new() }
     }
 }
 
@@ -108,6 +108,8 @@ impl Reader {
                 return;
             }
         };
+        // Most entries have none, and most readers read one entry.
+        self.value.resize(self.value.len().max(BUFFER_SIZE), 0);
         for name in self.list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
             let Ok(c_name) = CString::new(name) else { continue };
             match value(subject, &c_name, &mut self.value) {

@@ -3,6 +3,7 @@
 use super::folder::Folder;
 use super::stat::{Facts, StatKey};
 use crate::error::{Error, Result};
+use crate::sys::read_more;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Advice, FileType, Mode, OFlags, SeekFrom, fadvise, fstat, openat, seek};
 use rustix::io::{Errno, pread};
@@ -71,6 +72,23 @@ impl SourceFile {
             match pread(&self.fd, &mut buffer[done..], offset + done as u64) {
                 Ok(0) => break,
                 Ok(length) => done += length,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Error::io(format!("reading at offset {}", offset + done as u64), error.into())),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Appends `length` bytes at `offset` to `buffer`, or as many as there are; gives their number.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unavailable`] where the file system cannot read it.
+    pub fn append_at(&self, offset: u64, length: usize, buffer: &mut Vec<u8>) -> Result<usize> {
+        let mut done = 0;
+        while done < length {
+            match read_more(&self.fd, offset + done as u64, length - done, buffer) {
+                Ok(0) => break,
+                Ok(more) => done += more,
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(Error::io(format!("reading at offset {}", offset + done as u64), error.into())),
             }

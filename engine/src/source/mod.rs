@@ -44,7 +44,7 @@ use std::sync::Arc;
 pub trait Known: Send + Sync + std::fmt::Debug {
     /// Whether the entry at `key` had exactly this `stat` in an earlier backup whose stored entry the caller will use again.
     ///
-    /// Extended attributes and inode flags of such an entry are not read, which makes walking an unchanged tree twice as fast.
+    /// Extended attributes and inode flags of such an entry are not read, which makes walking an unchanged tree faster.
     /// Changing either moves the inode's ctime, which is part of `stat`. What turns out not to be known after all can be
     /// completed by [`SourceEntry::read_details`]. Called on the walk's threads.
     fn is_known(&self, key: &[u8], stat: &StatKey) -> bool;
@@ -72,8 +72,11 @@ pub struct SourceEntry {
     pub entry: Entry,
     /// What tells later whether it changed.
     pub stat: StatKey,
-    /// Whether extended attributes and inode flags were read; not so where [`Known::is_known`] said yes.
+    /// Whether extended attributes and inode flags were read. Not so of regular files, since whoever reads their content has them open
+    /// anyway ([`SourceEntry::read_details_from`]), nor where [`Known::is_known`] said yes.
     pub has_details: bool,
+    /// Whether [`Known::is_known`] said yes.
+    pub is_known: bool,
     /// Whether its content is to be cut at fixed sizes, see [`SourceOptions::fixed`].
     pub is_fixed: bool,
     folder: Option<Arc<Folder>>,
@@ -130,11 +133,8 @@ impl SourceEntry {
     }
 
     /// Takes over what the open file says of itself where it changed since it was found: the file is then backed up as it was when it
-    /// was opened. False where it changed its owner, whose name only the walk knows.
-    ///
-    /// # Errors
-    /// As [`SourceEntry::open`].
-    pub fn refresh_from(&mut self, file: &SourceFile) -> Result<bool> {
+    /// was opened. Its details are to be read after that. False where it changed its owner, whose name only the walk knows.
+    pub fn refresh_from(&mut self, file: &SourceFile) -> bool {
         let metadata = &mut self.entry.metadata;
         let facts = file.facts();
         metadata.mode = facts.mode;
@@ -142,8 +142,7 @@ impl SourceEntry {
         let is_same_owner = (metadata.uid, metadata.gid) == (facts.uid, facts.gid);
         self.stat = facts.key;
         self.has_details = false;
-        self.read_details_from(file)?;
-        Ok(is_same_owner)
+        is_same_owner
     }
 
     /// Keeps what was read even where something could not be.

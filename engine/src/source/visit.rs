@@ -152,7 +152,7 @@ impl Visitor {
         }
         let stat = super::StatKey { device: 0, inode: 0, ctime: Default::default(), modified: Default::default(), size: 0 };
         let entry = Entry { key: Key::new(), kind: EntryKind::Folder, metadata: Metadata::of_way() };
-        batch.entry(SourceEntry { entry, stat, has_details: true, is_fixed: false, folder: None, device: None }, 1, true);
+        batch.entry(SourceEntry { entry, stat, has_details: true, is_known: false, is_fixed: false, folder: None, device: None }, 1, true);
         let folder = Folder::at(c"/".to_owned(), &self.open);
         let task = Task::List { folder, key: Key::new(), scope: Scope { plan: Some(plan.clone()), ..scope } };
         batch.tasks.push((list_order(&Key::new()), task));
@@ -296,8 +296,9 @@ impl Visitor {
         let is_fixed = is_device || facts.kind == FileType::RegularFile && self.rules.is_fixed(|| join(&folder.path(), reach.to_bytes()));
         let folder = if is_folder { folder.below(reach, facts.uid) } else { folder.clone() };
         let is_known = !is_device && self.known.as_ref().is_some_and(|known| known.is_known(&found.key, &facts.key));
+        let has_details = !is_known && (is_device || !matches!(kind, EntryKind::File(_)));
         let details = match &kind {
-            _ if is_known => Details::default(),
+            _ if !has_details => Details::default(),
             _ if is_device => scratch.reader.read_named(fd, reach),
             EntryKind::Folder if descend => match folder.fd() {
                 Ok(fd) => scratch.reader.read_open(&fd),
@@ -315,7 +316,8 @@ impl Visitor {
         let entry = SourceEntry {
             entry,
             stat: facts.key,
-            has_details: !is_known,
+            has_details,
+            is_known,
             is_fixed,
             folder: Some(folder),
             device: is_device.then(|| reach.to_owned()),

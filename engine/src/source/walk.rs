@@ -98,7 +98,7 @@ impl Walk {
             {
                 entry.entry.kind = EntryKind::HardLink(first);
                 entry.entry.metadata = Metadata::default();
-                entry.has_details = true;
+                (entry.has_details, entry.is_known) = (true, false);
             }
         }
         item

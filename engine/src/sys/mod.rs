@@ -3,5 +3,7 @@
 #![allow(unsafe_code, reason = "the one place for it")]
 
 mod mmap;
+mod read;
 
 pub(crate) use mmap::MappedFile;
+pub(crate) use read::read_more;

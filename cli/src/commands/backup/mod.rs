@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::environment;
 use crate::exit::{Outcome, usage};
 use crate::interrupt::Interruptible;
-use crate::time;
+use crate::{size, time};
 use anyhow::Context as _;
 use excludes::{Excludes, leave_out_own_folders, warn_of_devices_in_use};
 use hooks::Hooks;
@@ -80,6 +80,9 @@ pub(crate) struct Args {
     /// Files may be unchanged although their file system has another device number than last time, as each snapshot of btrfs and ZFS has
     #[arg(long)]
     ignore_device: bool,
+    /// Memory to get along with, as 96M; without it 64 MiB and 32 MiB for each worker thread. Less makes it slower, and changes nothing else
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, help_heading = "Machine")]
+    memory: Option<u64>,
     /// Command of --exec and its arguments; no shell is involved
     #[arg(last = true, value_name = "COMMAND", requires = "exec")]
     command: Vec<OsString>,
@@ -209,6 +212,7 @@ impl Args {
         options.level = self.compression;
         options.read_all = self.read_all;
         options.ignore_device = self.ignore_device;
+        options.memory = self.memory;
         Ok((source, options))
     }
 

@@ -52,7 +52,7 @@ fn backup_changing(
         }
     });
     let options = BackupOptions::new("tests");
-    let start = |run: &Assembler<'_>| producer::start_with(run.repository, items, &run.writer, None);
+    let start = |run: &Assembler<'_>| producer::start_with(items, run);
     let summary = repository.run_backup(&options, &watch, Feed::Files, roots.paths(), start).unwrap();
     (summary, watch.failed.into_inner())
 }

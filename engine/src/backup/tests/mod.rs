@@ -20,6 +20,9 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// What two threads need with these options, so that no more than two batches and two frames are under way.
+const MEMORY_LEAST: u64 = 48 << 20;
+
 fn options() -> CreateOptions {
     CreateOptions {
         pack_size: 512 << 10,
@@ -54,13 +57,15 @@ fn backup(repository: &Repository, folder: &std::path::Path) -> BackupSummary {
 }
 
 #[test]
-fn the_same_inputs_and_seed_store_the_same_bytes_whatever_the_threads() {
+fn the_same_inputs_and_seed_store_the_same_bytes_whatever_the_threads_and_the_memory() {
     let folder = tree();
     let mut stored: Vec<Vec<(String, Vec<u8>)>> = Vec::new();
-    for threads in [1, 2, 8] {
+    for (threads, memory) in [(1, None), (2, None), (8, None), (2, Some(MEMORY_LEAST))] {
         let backend = MemoryBackend::new();
         let repository = repository(&backend, threads);
-        backup(&repository, folder.path());
+        let roots = Roots::resolve(&[folder.path().join(".")]).unwrap();
+        let options = BackupOptions { memory, ..BackupOptions::new("tests") };
+        repository.backup(&roots, &SourceOptions::default(), &options, &Silent).unwrap();
         let mut objects = Vec::new();
         for kind in ObjectKind::ALL {
             for object in backend.list_sorted(kind).unwrap() {
@@ -76,6 +81,19 @@ fn the_same_inputs_and_seed_store_the_same_bytes_whatever_the_threads() {
         assert_eq!(names(&stored[0]), names(other));
         assert!(stored[0] == *other, "the names agree, the bytes do not");
     }
+}
+
+#[test]
+fn a_stream_gets_through_with_the_least_memory_and_with_less_there_is_no_session() {
+    let backend = MemoryBackend::new();
+    let repository = repository(&backend, 2);
+    let store = |memory| {
+        let options = BackupOptions { memory: Some(memory), ..BackupOptions::new("tests") };
+        repository.backup_stream("stream", Box::new(std::io::Cursor::new(noise(1, 20 << 20))), &options, &Silent)
+    };
+    assert_eq!(store(MEMORY_LEAST - (2 << 20)).unwrap_err().kind(), ErrorKind::Invalid);
+    assert!(backend.list_sorted(ObjectKind::Session).unwrap().is_empty());
+    assert_eq!(store(MEMORY_LEAST).unwrap().bytes_unique, 20 << 20);
 }
 
 #[test]
@@ -145,7 +163,7 @@ fn a_cancelled_backup_closes_its_session_and_the_next_one_finds_what_was_stored(
     let backend = MemoryBackend::new();
     let repository = repository(&backend, 2);
     let roots = Roots::resolve(&[folder.path().join(".")]).unwrap();
-    let stop = StopAfter(6.into());
+    let stop = StopAfter(11.into());
     let error = repository.backup(&roots, &SourceOptions::default(), &BackupOptions::new("tests"), &stop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert!(repository.snapshots().unwrap().is_empty());

@@ -38,8 +38,9 @@ fn metadata_is_complete() {
     } else {
         eprintln!("skipped in part: the file system of the temporary folder takes no extended attributes");
     }
-    let seen = walk(root.path(), &SourceOptions::default());
+    let mut seen = walk(root.path(), &SourceOptions::default());
     assert!(seen.failed.is_empty(), "{:?}", seen.failed);
+    seen.entries.iter_mut().for_each(|entry| entry.read_details().unwrap());
     let metadata = &seen.get("file").entry.metadata;
     let expected = std::fs::metadata(&path).unwrap();
     assert_eq!((metadata.mode, metadata.uid, metadata.gid), (0o6751, expected.uid(), expected.gid()));
@@ -79,7 +80,8 @@ fn inode_flags_are_those_a_person_set() {
         eprintln!("skipped: the file system of the temporary folder has no inode flags");
         return;
     }
-    let seen = walk(root.path(), &SourceOptions::default());
+    let mut seen = walk(root.path(), &SourceOptions::default());
+    seen.entries.iter_mut().for_each(|entry| entry.read_details().unwrap());
     assert_eq!(seen.get("file").entry.metadata.inode_flags, nodump.bits());
     assert_eq!(seen.get("plain").entry.metadata.inode_flags, 0, "extents and the like are not a person's");
 }
@@ -127,7 +129,7 @@ fn a_hard_link_whose_first_name_is_excluded_is_a_file() {
 }
 
 #[test]
-fn known_entries_do_without_details_until_asked() {
+fn details_of_files_and_of_what_is_known_are_left_until_asked() {
     #[derive(Debug)]
     struct Some;
     impl Known for Some {
@@ -136,8 +138,8 @@ fn known_entries_do_without_details_until_asked() {
         }
     }
     let root = tempfile::tempdir().unwrap();
-    make(root.path(), &["known", "known-folder/x", "other"]);
-    for name in ["known", "known-folder", "other"] {
+    make(root.path(), &["known", "known-folder/x", "other", "other-folder/x"]);
+    for name in ["known", "known-folder", "other", "other-folder"] {
         if setxattr(root.path().join(name), "user.a", b"1", XattrFlags::empty()).is_err() {
             eprintln!("skipped: the file system of the temporary folder takes no extended attributes");
             return;
@@ -148,9 +150,11 @@ fn known_entries_do_without_details_until_asked() {
         finish(Walk::start(&roots, &SourceOptions::default(), std::option::Option::Some(std::sync::Arc::new(Some)), &runtime(2)).unwrap());
     for entry in &mut seen.entries[1..] {
         let is_known = entry.entry.key.starts_with(b"known");
-        assert_eq!(entry.has_details, !is_known);
+        assert_eq!(entry.is_known, is_known);
+        // Those of a file are left to whoever opens it.
+        assert_eq!(entry.has_details, !is_known && entry.entry.kind == EntryKind::Folder);
         let has_attribute = !entry.entry.key.ends_with(b"x");
-        assert_eq!(!entry.entry.metadata.xattrs.is_empty(), has_attribute && !is_known);
+        assert_eq!(!entry.entry.metadata.xattrs.is_empty(), has_attribute && entry.has_details);
         if entry.entry.key == b"known" {
             let file = entry.open().unwrap();
             entry.read_details_from(&file).unwrap();
