@@ -202,7 +202,8 @@ impl Context {
     fn settings(&self) -> anyhow::Result<Settings> {
         let mut settings = Settings::default().with_label(format!("{} process {}", environment::host(), std::process::id()));
         if let Some(folder) = environment::data_folder() {
-            settings = settings.with_known_admins(folder.join("icecore").join("known-admins"));
+            let folder = folder.join("icecore");
+            settings = settings.with_known_admins(folder.join("known-admins")).with_sightings(folder.join("sightings"));
         }
         let Some(folder) = self.cache_folder() else { return Ok(settings) };
         match private_folder(&folder) {

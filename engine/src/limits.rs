@@ -82,6 +82,8 @@ pub const TAGS_MAX: usize = 256;
 pub const PATHS_MAX: usize = 4_096;
 /// Packs condemned by one epoch (EPOCH-1).
 pub const EPOCH_PACKS_MAX: usize = 524_288;
+/// Withdrawn snapshots that one epoch names (EPOCH-1).
+pub const EPOCH_SNAPSHOTS_MAX: usize = 524_288;
 /// Frames of one relocations object (RELOC-1).
 pub const RELOCATED_FRAMES_MAX: usize = 65_536;
 /// Steps that a reader follows from a chunk to where it stands now.

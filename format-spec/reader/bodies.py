@@ -353,6 +353,7 @@ class Epoch:
     session: bytes
     now: Time
     packs: List[Tuple[int, bytes]]
+    snapshots: List[bytes]
 
 
 def decode_epoch(plain: bytes, number: int, before: Optional[bytes] = None) -> Epoch:
@@ -363,10 +364,15 @@ def decode_epoch(plain: bytes, number: int, before: Optional[bytes] = None) -> E
     cursor.fits(count)
     packs = [(cursor.u8(), cursor.take(16)) for _ in range(count)]
     need(ascending(packs) and all(kind in names.PACKS for kind, _ in packs), "EPOCH-1", "packs not ascending, or kinds")
+    count = cursor.varint()
+    need(count <= 524_288, "EPOCH-1", f"{count} snapshots")
+    cursor.fits(count)
+    snapshots = [cursor.take(16) for _ in range(count)]
+    need(ascending(snapshots), "EPOCH-1", "snapshots not ascending")
     cursor.end()
     expected = NO_HASH if number == 1 else before
     need(expected is None or predecessor == expected, "EPOCH-2", "predecessor is not the epoch before")
-    return Epoch(predecessor, session, now, packs)
+    return Epoch(predecessor, session, now, packs, snapshots)
 
 
 # Relocations

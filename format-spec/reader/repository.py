@@ -313,11 +313,12 @@ class Repository:
                 found[name.id] = obj
         return found
 
-    def _holds(self, companion: Optional[Object], record: Record) -> bool:
-        """Whether there is such a companion, from someone who may write it."""
+    def _holds(self, companion: Optional[Object], record: Record, check: Callable[[], None] = lambda: None) -> bool:
+        """Whether there is such a companion, from someone who may write it, that passes `check`."""
         if companion:
             with self.problems.at(companion.name):
                 written_by(companion, record, True)
+                check()
                 return True
         return False
 
@@ -330,9 +331,10 @@ class Repository:
             with self.problems.at(name):
                 snapshot = self.snapshot(name)
                 record = snapshot.header.record
-                if self._holds(withdrawn.get(name.id), record):
+                end, marker = closed.get(record.session), withdrawn.get(name.id)
+                if self._holds(marker, record, lambda: not_finished(marker, end, name.id, self.trust)):
                     continue
-                suspect = not self._holds(closed.get(record.session), record)
+                suspect = not self._holds(end, record)
                 if suspect and not self._all_there(snapshot):
                     self.problems.notes.append(f"{name}: suspect, and not all of its frames are there")
                     continue
@@ -411,3 +413,10 @@ def written_by(companion: Object, record: Optional[Record], or_maintain: bool) -
     own = record is None or companion.certificate_bytes == record.certificate_bytes
     allowed = own or (or_maintain and companion.certificate.roles & MAINTAIN)
     need(allowed, "SESS-3", "certificate is not that of the session")
+
+
+def not_finished(withdrawn: Object, closed: Optional[Object], snapshot: bytes, trust: Trust) -> None:
+    """SESS-5: `closed` is that of the snapshot's session, if there is one."""
+    if closed and not (withdrawn.certificate.roles | closed.certificate.roles) & MAINTAIN:
+        body = bodies.decode_closed(closed.part(0, closed.body, trust))
+        need(snapshot not in body.snapshots, "SESS-5", "its own session has finished the snapshot")

@@ -304,6 +304,21 @@ class TinyRepository(unittest.TestCase):
         name = tiny.Name(12, tiny.SNAPSHOT_STREAM, 0)
         self.assert_broken("SESS-4", self.put(name, w.one_part(name, w.withdrawn_plain(tiny.FIRST.id), w.MAINTAIN)))
 
+    def test_finished_and_taken_back(self) -> None:
+        w = writer
+        name = tiny.Name(12, tiny.SNAPSHOT_STREAM, 0)
+        self.put(name, w.one_part(name, w.withdrawn_plain(tiny.SECOND.id), w.BACKUP))
+        self.assertEqual(self.run_reader("verify")[0], 0)
+        self.assertNotIn(tiny.SNAPSHOT_STREAM.hex(), self.run_reader("snapshots")[1])
+        closed = tiny.Name(10, tiny.SECOND.id, 0)
+        self.put(closed, w.one_part(closed, w.closed_plain([tiny.SNAPSHOT_STREAM], 2), w.MAINTAIN))
+        self.assertEqual(self.run_reader("verify")[0], 0)
+        self.put(closed, w.one_part(closed, w.closed_plain([tiny.SNAPSHOT_STREAM]), w.BACKUP))
+        self.assert_broken("SESS-5", name)
+        code, out, _ = self.run_reader("snapshots")
+        self.assertEqual(code, 14)
+        self.assertIn(tiny.SNAPSHOT_STREAM.hex(), out)
+
     def test_withdrawn_snapshot(self) -> None:
         name = tiny.Name(12, tiny.SNAPSHOT_FILES, 0)
         self.put(name, writer.one_part(name, writer.withdrawn_plain(tiny.FIRST.id), writer.MAINTAIN))

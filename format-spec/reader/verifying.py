@@ -15,7 +15,7 @@ from bodies import Snapshot
 from conventions import need
 from names import Name
 from objects import Object, Record, check_object, check_outside, check_writer
-from repository import Frame, NoKey, Repository, SnapshotFrames, written_by
+from repository import Frame, NoKey, Repository, SnapshotFrames, not_finished, written_by
 
 
 class Verify:
@@ -25,6 +25,7 @@ class Verify:
         self.records: Dict[bytes, Record] = {}
         self.snapshots: Dict[bytes, Snapshot] = {}
         self.withdrawn: Dict[bytes, bodies.Withdrawn] = {}
+        self.closed: Dict[bytes, Object] = {}
         self.unopened = 0
 
     def run(self) -> None:
@@ -42,8 +43,8 @@ class Verify:
                 self.snapshots[name.id] = snapshot
                 self.records.setdefault(snapshot.header.record.session, snapshot.header.record)
         self.repository.load_relocations()
-        self._withdrawn()
         self._companions()
+        self._withdrawn()
         self._epochs()
         self._indexes()
         for ident, snapshot in self.snapshots.items():
@@ -113,6 +114,7 @@ class Verify:
                 snapshot = self.snapshots.get(name.id)
                 need(not snapshot or snapshot.header.record.session == body.session, "SESS-4", "session is not the snapshot's")
                 written_by(obj, self.records.get(body.session), True)
+                not_finished(obj, self.closed.get(body.session), name.id, self.repository.trust)
                 self.withdrawn[name.id] = body
 
     def _companions(self) -> None:
@@ -126,7 +128,7 @@ class Verify:
         there = {name.id for kind in (names.SNAPSHOT, names.WITHDRAWN) for name in repository.names[kind]}
         for name in repository.names[names.CLOSED]:
             with self.problems.at(name):
-                _, closed = self._companion(name, bodies.decode_closed, True)
+                self.closed[name.id], closed = self._companion(name, bodies.decode_closed, True)
                 missing = [ident.hex() for ident in closed.snapshots if ident not in there]
                 need(not missing, "CLOSED-3", f"snapshots neither there nor withdrawn: {' '.join(missing)}")
 

@@ -398,14 +398,19 @@ def epochs(c: Any) -> None:
     packs_ = sorted((kind, ident(f"pack {n}")) for n, kind in enumerate((3, 3, 4, 5)))
     before = w.fixed("trailer hash of epoch 1")
 
-    def epoch(items: List[Any], predecessor: bytes = bytes(32), name: Name = first) -> bytes:
-        return w.one_part(name, w.epoch_plain(COLLECTOR.id, items, predecessor), MAINTAIN)
+    def epoch(items: List[Any], predecessor: bytes = bytes(32), name: Name = first, snapshots: List[bytes] = []) -> bytes:
+        return w.one_part(name, w.epoch_plain(COLLECTOR.id, items, predecessor, snapshots), MAINTAIN)
+    snapshots = sorted(ident(f"snapshot {n}") for n in range(3))
     c.valid("epoch-first", "epoch", epoch(packs_), first, before=None)
-    c.valid("epoch-second", "epoch", epoch([], before, second), second, before=before.hex())
+    c.valid("epoch-second", "epoch", epoch([], before, second, snapshots), second, before=before.hex())
     c.valid("epoch-second-first-removed", "epoch", epoch([], before, second), second, before=None)
     for what, items in (("order", packs_[::-1]), ("twice", packs_[:1] * 2), ("kind-2", [(2, ident("pack"))]), ("kind-6", [(6, ident("pack"))])):
         c.invalid("EPOCH-1", what, "epoch", epoch(items), first, before=None)
-    plain = w.epoch_plain(COLLECTOR.id, [])[:-1] + w.varint(524_289)
+    for what, some in (("snapshots-order", snapshots[::-1]), ("snapshots-twice", snapshots[:1] * 2)):
+        c.invalid("EPOCH-1", what, "epoch", epoch(packs_, snapshots=some), first, before=None)
+    plain = w.epoch_plain(COLLECTOR.id, packs_)[:-1] + w.varint(524_289)
+    c.invalid("EPOCH-1", "snapshots-count", "epoch", w.one_part(first, plain, MAINTAIN), first, before=None)
+    plain = w.epoch_plain(COLLECTOR.id, [])[:-2] + w.varint(524_289)
     c.invalid("EPOCH-1", "count", "epoch", w.one_part(first, plain, MAINTAIN), first, before=None)
     c.invalid("EPOCH-2", "first-with-predecessor", "epoch", epoch([], before), first, before=None)
     c.invalid("EPOCH-2", "second", "epoch", epoch([], w.fixed("other hash"), second), second, before=before.hex())

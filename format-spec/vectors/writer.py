@@ -571,8 +571,9 @@ def relocations_plain(session: bytes, frames: Sequence[Tuple[bytes, int, int, Se
     return plain
 
 
-def epoch_plain(session: bytes, packs_: Sequence[Tuple[int, bytes]], predecessor: bytes = bytes(32)) -> bytes:
-    return predecessor + session + time(NOW) + varint(len(packs_)) + b"".join(u8(kind) + ident for kind, ident in packs_)
+def epoch_plain(session: bytes, packs_: Sequence[Tuple[int, bytes]], predecessor: bytes = bytes(32), snapshots: Sequence[bytes] = ()) -> bytes:
+    packed = varint(len(packs_)) + b"".join(u8(kind) + ident for kind, ident in packs_)
+    return predecessor + session + time(NOW) + packed + varint(len(snapshots)) + b"".join(snapshots)
 
 
 # Cutting

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Limits of the pages, and what the code has for them.
-const LIMITS: [(&str, &str, u64); 44] = [
+const LIMITS: [(&str, &str, u64); 45] = [
     ("chunking", "average size min", 256),
     ("chunking", "chunk size max", limits::CHUNK_SIZE_MAX as u64),
     ("chunking", "min size min", 64),
@@ -23,6 +23,7 @@ const LIMITS: [(&str, &str, u64); 44] = [
     ("config", "restore keys max", limits::RESTORE_KEYS_MAX as u64),
     ("config", "revoked max", limits::REVOKED_MAX as u64),
     ("epoch", "epoch packs max", limits::EPOCH_PACKS_MAX as u64),
+    ("epoch", "epoch snapshots max", limits::EPOCH_SNAPSHOTS_MAX as u64),
     ("frame", "frame chunks max", limits::FRAME_CHUNKS_MAX as u64),
     ("frame", "frame plaintext max", limits::FRAME_PLAINTEXT_MAX as u64),
     ("frame", "frame sealed max", limits::FRAME_SEALED_MAX as u64),

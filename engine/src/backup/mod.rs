@@ -245,6 +245,7 @@ impl Repository {
         paths: &[Vec<u8>],
         start: impl FnOnce(&Assembler<'_>) -> Result<Receiver<Numbered>>,
     ) -> Result<(BackupSummary, Option<StatCacheBuilder>)> {
+        self.tell_setbacks(progress)?;
         let index = self.open_index()?;
         let (_, condemned) = self.condemned()?;
         index.remove_packs(&condemned);

@@ -101,17 +101,22 @@ pub(super) fn check_sessions(reading: &Reading<'_>, repository: &Repository, lis
     for (session, label) in open {
         reading.findings.notice(format!("session {session} ({}) is not closed: it is at work, or was interrupted", label.escape_debug()));
     }
+    repository.compare_with_sightings(&mut sessions.snapshots)?;
     report_missing(reading, &sessions, listing);
     Ok(sessions)
 }
 
 /// Tells of snapshots and sessions that ought to be there.
 fn report_missing(reading: &Reading<'_>, sessions: &Sessions, listing: &Listing) {
+    if let Some(setback) = &sessions.snapshots.setback {
+        reading.findings.say(None, None, setback.to_string());
+    }
     for id in sessions.snapshots.missing() {
         let name = ObjectName::snapshot(id);
         // Forgotten meanwhile, or published after the snapshots were listed: look again.
         let closed = sessions.snapshots.closed.iter().find(|(_, closed)| closed.snapshots.contains(&id));
-        let is_settled = closed.is_none_or(|(session, _)| reading.is_gone(&ObjectName::closed(*session)));
+        let was_seen = sessions.snapshots.vanished.contains_key(&id);
+        let is_settled = !was_seen && closed.is_none_or(|(session, _)| reading.is_gone(&ObjectName::closed(*session)));
         if is_settled || !reading.is_gone(&name) || sessions.is_withdrawn_meanwhile(reading, id) {
             continue;
         }

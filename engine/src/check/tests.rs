@@ -92,7 +92,7 @@ impl Fixture {
         repository.write_sealed(ObjectName::withdrawn(SnapshotId([5; 16])), withdrawn.encode()).unwrap();
         let mut predecessor = [0; 32];
         for number in [1, 2] {
-            let epoch = EpochBody { predecessor, session, now: NOW, condemned: Vec::new() };
+            let epoch = EpochBody { predecessor, session, now: NOW, condemned: Vec::new(), withdrawn: Vec::new() };
             repository.write_sealed(ObjectName::epoch(number), epoch.encode()).unwrap();
             predecessor = repository.read_sealed(&ObjectName::epoch(number)).unwrap().hash;
         }
@@ -377,7 +377,7 @@ fn objects_signed_by_the_wrong_role_are_found() {
     let fixture = Fixture::with_snapshots();
     let snapshot = fixture.repository.snapshots().unwrap().remove(0);
     let session = snapshot.header.record.id();
-    let epoch = EpochBody { predecessor: [0; 32], session, now: NOW, condemned: Vec::new() };
+    let epoch = EpochBody { predecessor: [0; 32], session, now: NOW, condemned: Vec::new(), withdrawn: Vec::new() };
     fixture.write_as(Roles::BACKUP.and(Roles::RESTORE), ObjectName::epoch(1), epoch.encode());
     for report in [fixture.check(), fixture.scrub_keyless()] {
         assert_eq!(report.findings.len(), 1, "{:#?}", report.findings);

@@ -3,8 +3,8 @@
 use super::cursor::{Reader, Write};
 use crate::backend::ObjectKind;
 use crate::error::{Error, Result};
-use crate::id::{PackId, SessionId};
-use crate::limits::EPOCH_PACKS_MAX;
+use crate::id::{PackId, SessionId, SnapshotId};
+use crate::limits::{EPOCH_PACKS_MAX, EPOCH_SNAPSHOTS_MAX};
 use crate::runtime::Timestamp;
 
 /// What `epochs/` says.
@@ -18,6 +18,8 @@ pub struct EpochBody {
     pub now: Timestamp,
     /// Condemned packs, ascending. Condemned is for ever.
     pub condemned: Vec<(ObjectKind, PackId)>,
+    /// Snapshots that had been withdrawn before, ascending. Only what an epoch has named may be removed.
+    pub withdrawn: Vec<SnapshotId>,
 }
 
 impl EpochBody {
@@ -31,6 +33,10 @@ impl EpochBody {
         for (kind, pack) in &self.condemned {
             bytes.put_u8(kind.number());
             bytes.put_bytes(&pack.0);
+        }
+        bytes.put_varint(self.withdrawn.len() as u64);
+        for snapshot in &self.withdrawn {
+            bytes.put_bytes(&snapshot.0);
         }
         bytes
     }
@@ -54,8 +60,16 @@ impl EpochBody {
         if !condemned.is_sorted_by(|a, b| a < b) {
             return Err(Error::rule("EPOCH-1", "packs are not ascending"));
         }
+        let count = reader.count_at_most(EPOCH_SNAPSHOTS_MAX, 16, "EPOCH-1")?;
+        let mut withdrawn = Vec::new();
+        for _ in 0..count {
+            withdrawn.push(SnapshotId(reader.array()?));
+        }
+        if !withdrawn.is_sorted_by(|a, b| a < b) {
+            return Err(Error::rule("EPOCH-1", "snapshots are not ascending"));
+        }
         reader.end()?;
-        Ok(Self { predecessor, session, now, condemned })
+        Ok(Self { predecessor, session, now, condemned, withdrawn })
     }
 
     /// Whether epoch `number` names the right predecessor, where the trailer hash of the epoch before is known (EPOCH-2).

@@ -1,9 +1,10 @@
 //! Epochs: what is condemned, and condemning more.
 
-use crate::backend::{BackendExt, ObjectKind, ObjectName};
+use crate::backend::{ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::epoch::EpochBody;
-use crate::id::{PackId, SessionId};
+use crate::id::{PackId, SessionId, SnapshotId};
+use crate::limits::EPOCH_SNAPSHOTS_MAX;
 use crate::repository::Repository;
 use std::collections::HashMap;
 
@@ -19,38 +20,54 @@ pub(crate) struct Epochs {
     newest_hash: [u8; 32],
     /// Every condemned pack, with the first epoch that condemns it. Condemned is for ever.
     pub(crate) condemned: HashMap<Pack, u32>,
+    /// Every withdrawn snapshot that an epoch names, with the first one that does.
+    withdrawn: HashMap<SnapshotId, u32>,
 }
 
 impl Epochs {
-    /// Reads all epochs. One that breaks a rule uses up its number and says nothing; check reports it.
+    /// Reads all epochs.
     pub(crate) fn read(repository: &Repository) -> Result<Self> {
         let mut epochs = Self::default();
-        for object in repository.backend.list_sorted(ObjectKind::Epoch)? {
-            let number = object.name.number();
-            let read = repository.read_sealed(&object.name).and_then(|object| Ok((EpochBody::decode(&object.plaintext)?, object.hash)));
-            match read {
-                Ok((body, hash)) => epochs.take(number, body.condemned, hash),
-                Err(error) if error.broken_rule().is_some() => epochs.take(number, Vec::new(), [0; 32]),
-                Err(error) => return Err(error),
-            }
+        let newest = repository.for_each_epoch(|(number, hash), epoch| epochs.take(number, epoch, hash))?;
+        if newest > epochs.newest {
+            // It breaks a rule: whoever follows has no hash to name.
+            (epochs.newest, epochs.newest_hash) = (newest, [0; 32]);
         }
         Ok(epochs)
     }
 
-    fn take(&mut self, number: u32, condemned: Vec<Pack>, hash: [u8; 32]) {
+    fn take(&mut self, number: u32, body: EpochBody, hash: [u8; 32]) {
         self.newest = number;
         self.newest_hash = hash;
-        for pack in condemned {
+        for pack in body.condemned {
             self.condemned.entry(pack).or_insert(number);
+        }
+        for snapshot in body.withdrawn {
+            self.withdrawn.entry(snapshot).or_insert(number);
         }
     }
 
-    /// Publishes the next epoch. False where another collector was first: what this one decided is then void.
-    pub(crate) fn publish(&mut self, repository: &Repository, session: SessionId, mut condemned: Vec<Pack>) -> Result<bool> {
+    /// Whether epoch `epoch` or an earlier one says that the snapshot had been withdrawn.
+    pub(crate) fn name_withdrawn(&self, snapshot: &SnapshotId, epoch: u32) -> bool {
+        self.withdrawn.get(snapshot).is_some_and(|first| *first <= epoch)
+    }
+
+    /// Publishes the next epoch, which names those of the `withdrawn` snapshots that no epoch has named (as many as it may; the next one names more).
+    /// False where another collector was first: what this one decided is then void.
+    pub(crate) fn publish(
+        &mut self,
+        repository: &Repository,
+        session: SessionId,
+        mut condemned: Vec<Pack>,
+        withdrawn: impl Iterator<Item = SnapshotId>,
+    ) -> Result<bool> {
         condemned.sort_unstable();
+        let mut withdrawn: Vec<_> = withdrawn.filter(|snapshot| !self.withdrawn.contains_key(snapshot)).collect();
+        withdrawn.sort_unstable();
+        withdrawn.truncate(EPOCH_SNAPSHOTS_MAX);
         let full = || Error::new(ErrorKind::Unsupported, "there are no more epoch numbers");
         let number = self.newest.checked_add(1).ok_or_else(full)?;
-        let body = EpochBody { predecessor: self.newest_hash, session, now: repository.runtime.clock.now(), condemned };
+        let body = EpochBody { predecessor: self.newest_hash, session, now: repository.runtime.clock.now(), condemned, withdrawn };
         let name = ObjectName::epoch(number);
         match repository.write_sealed(name, body.encode()) {
             Ok(()) => {}
@@ -67,7 +84,7 @@ impl Epochs {
             Err(error) => return Err(error),
         }
         let hash = repository.read_sealed(&name)?.hash;
-        self.take(number, body.condemned, hash);
+        self.take(number, body, hash);
         Ok(true)
     }
 }

@@ -211,7 +211,6 @@ impl<'a> Run<'a> {
         }
         let markers = settle::Markers::list(repository)?;
         let relocations = repository.backend.list_sorted(ObjectKind::Relocation)?;
-        self.observations.see_markers(markers.all(), epochs.newest);
         let mut planned = self.plan(&epochs, &HashSet::new())?;
         if repository.newest_epoch()? != epochs.newest {
             // What was found to stand may be condemned by now.
@@ -220,10 +219,10 @@ impl<'a> Run<'a> {
         let mut copier = Copier::new(repository, self.progress);
         let (condemned, mut unsaved) = self.copy(&planned, &mut copier, session)?;
         // Who began before a withdrawal may still read its snapshot: an epoch, even an empty one, tells those from the ones that begin now.
-        let begins_round = planned.snapshots.withdrawn.iter().any(|snapshot| !self.observations.is_older(&snapshot.id, epochs.newest));
+        let begins_round = markers.all().any(|snapshot| !epochs.name_withdrawn(&snapshot, epochs.newest));
         if begins_round || !condemned.is_empty() {
             self.summary.condemned = condemned_sizes(&planned.plan, &condemned);
-            if !epochs.publish(repository, own, condemned.into_iter().collect())? {
+            if !epochs.publish(repository, own, condemned.into_iter().collect(), markers.all())? {
                 return Ok(None);
             }
             self.summary.epoch = Some(epochs.newest);
@@ -239,7 +238,7 @@ impl<'a> Run<'a> {
         self.settle(&planned.snapshots, &epochs, unsaved.is_empty())?;
         // Who is not open any more, and who begins now and looks for the marker, relies on nothing that was withdrawn.
         let swept = if gate.open.is_empty() { u32::MAX } else { swept_up_to(&epochs, &gate) };
-        self.summary.objects_removed += settle::clean_up(repository, own, &mut self.observations, &markers, swept)?;
+        self.summary.objects_removed += settle::clean_up(repository, own, &epochs, &markers, swept)?;
         planned.remove_relocations(repository, &relocations, &mut self.summary)?;
         self.observations.save();
         self.summary.plan = planned.plan;
@@ -252,7 +251,7 @@ impl<'a> Run<'a> {
         // Kept at once: a run that is interrupted has seen what it saw.
         self.observations.save();
         let begins_round = sessions.open.iter().any(|open| dead.contains(&open.session) && open.epoch >= epochs.newest);
-        if begins_round && !epochs.publish(self.repository, own, Vec::new())? {
+        if begins_round && !epochs.publish(self.repository, own, Vec::new(), std::iter::empty())? {
             return Ok(false);
         }
         sessions.give_up(self.repository, &dead, epochs.newest)?;

@@ -4,7 +4,7 @@
 //! more lease. Times are those of the collector's own monotonic clock and only compared with times of the same origin.
 
 use super::sessions::OpenSession;
-use crate::id::{SessionId, SnapshotId};
+use crate::id::SessionId;
 use crate::repository::Repository;
 use crate::runtime::Clock;
 use std::collections::HashMap;
@@ -13,15 +13,13 @@ use std::sync::Arc;
 
 const FIRST_LINE: &str = "icecore gc observations 1 ";
 
-/// What was seen, by session and by marker.
+/// What was seen, by session.
 #[derive(Debug)]
 pub(super) struct Observations {
     path: Option<PathBuf>,
     clock: Arc<dyn Clock>,
     /// Last beat, and when it was first seen.
     sessions: HashMap<SessionId, (u32, u64)>,
-    /// Markers of withdrawn snapshots, with the newest epoch when they were first seen.
-    pub(super) markers: HashMap<SnapshotId, u32>,
 }
 
 impl Observations {
@@ -29,7 +27,7 @@ impl Observations {
     pub(super) fn load(repository: &Repository) -> Self {
         let path = repository.cache_folder().map(|folder| folder.join("gc-observations"));
         let clock = Arc::clone(&repository.runtime.clock);
-        let mut observations = Self { path, clock, sessions: HashMap::new(), markers: HashMap::new() };
+        let mut observations = Self { path, clock, sessions: HashMap::new() };
         let text = observations.path.as_ref().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
         let Some((sum, text)) = text.split_once('\n') else { return observations };
         if sum != checksum(text) {
@@ -37,26 +35,18 @@ impl Observations {
         }
         let mut lines = text.lines();
         let origin = lines.next().and_then(|line| line.strip_prefix(FIRST_LINE));
-        let is_same_origin = origin == Some(&crate::id::to_hex(&observations.clock.origin()));
-        for line in lines {
-            let _ = observations.take(line, is_same_origin);
+        if origin == Some(&crate::id::to_hex(&observations.clock.origin())) {
+            for line in lines {
+                let _ = observations.take(line);
+            }
         }
         observations
     }
 
-    fn take(&mut self, line: &str, is_same_origin: bool) -> Option<()> {
-        let mut words = line.split(' ');
-        match words.next()? {
-            "session" if is_same_origin => {
-                let id = SessionId::parse(words.next()?).ok()?;
-                self.sessions.insert(id, (words.next()?.parse().ok()?, words.next()?.parse().ok()?));
-            }
-            "withdrawn" => {
-                let id = SnapshotId::parse(words.next()?).ok()?;
-                self.markers.insert(id, words.next()?.parse().ok()?);
-            }
-            _ => {}
-        }
+    fn take(&mut self, line: &str) -> Option<()> {
+        let mut words = line.strip_prefix("session ")?.split(' ');
+        let id = SessionId::parse(words.next()?).ok()?;
+        self.sessions.insert(id, (words.next()?.parse().ok()?, words.next()?.parse().ok()?));
         Some(())
     }
 
@@ -75,27 +65,12 @@ impl Observations {
         self.sessions.retain(|id, _| open.iter().any(|open| open.session == *id));
     }
 
-    /// Notes markers that are there while the newest epoch is `newest`.
-    pub(super) fn see_markers(&mut self, markers: impl Iterator<Item = SnapshotId>, newest: u32) {
-        for id in markers {
-            self.markers.entry(id).or_insert(newest);
-        }
-    }
-
-    /// Whether the marker of a snapshot was seen before epoch `epoch` was published.
-    pub(super) fn is_older(&self, id: &SnapshotId, epoch: u32) -> bool {
-        self.markers.get(id).is_some_and(|seen| *seen < epoch)
-    }
-
     /// Keeps what was seen for the next run, where there is a cache folder.
     pub(super) fn save(&self) {
         let Some(path) = &self.path else { return };
         let mut text = format!("{FIRST_LINE}{}\n", crate::id::to_hex(&self.clock.origin()));
         for (id, (beat, since)) in &self.sessions {
             text.push_str(&format!("session {id} {beat} {since}\n"));
-        }
-        for (id, epoch) in &self.markers {
-            text.push_str(&format!("withdrawn {id} {epoch}\n"));
         }
         let text = format!("{}\n{text}", checksum(&text));
         // A cache that cannot be written is none: the next run starts to observe anew.

@@ -4,7 +4,7 @@
 //! wakes finds its tombstone or finds its session gone. What says how a session with a tombstone ended stays for ever: a writer that wakes
 //! just before it closes must not say anew what was forgotten since. Each step may be the last one of an interrupted run.
 
-use super::observations::Observations;
+use super::epochs::Epochs;
 use super::sessions::Sessions;
 use super::snapshots::Kept;
 use super::sweep::delete;
@@ -89,18 +89,12 @@ impl Markers {
     }
 }
 
-/// Removes withdrawn snapshots, what sessions have left that ended and that no listed snapshot needs, and markers. Only what was withdrawn before
-/// epoch `swept`, whose gate is open, is touched. Gives how many objects.
-pub(super) fn clean_up(
-    repository: &Repository,
-    own: SessionId,
-    observations: &mut Observations,
-    markers: &Markers,
-    swept: u32,
-) -> Result<u64> {
+/// Removes withdrawn snapshots, what sessions have left that ended and that no listed snapshot needs, and markers. Only what an epoch up to
+/// `swept`, whose gate is open, names as withdrawn is touched. Gives how many objects.
+pub(super) fn clean_up(repository: &Repository, own: SessionId, epochs: &Epochs, markers: &Markers, swept: u32) -> Result<u64> {
     let mut removed = 0;
     let listing = repository.list_snapshots()?;
-    let is_over = |id: &SnapshotId| observations.is_older(id, swept);
+    let is_over = |id: &SnapshotId| epochs.name_withdrawn(id, swept);
     for id in listing.snapshots.iter().filter(|id| listing.withdrawn.contains(id) && is_over(id)) {
         removed += u64::from(delete(repository, &ObjectName::snapshot(*id))?);
     }
@@ -112,7 +106,6 @@ pub(super) fn clean_up(
             removed += u64::from(delete(repository, &ObjectName::withdrawn(*id))?);
         }
     }
-    observations.markers.retain(|id, _| listing.withdrawn.contains(id));
     Ok(removed)
 }
 

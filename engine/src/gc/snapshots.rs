@@ -45,6 +45,9 @@ impl Snapshots {
                 return Err(blocked(&SnapshotId(name.id()), error));
             }
         }
+        if let Some(setback) = listing.setback {
+            return Err(setback.context("nothing is condemned or deleted"));
+        }
         for id in listing.missing() {
             if is_missing(repository, id, &listing)? {
                 return Err(blocked(&id, "it was published and is gone"));
@@ -108,6 +111,9 @@ fn is_missing(repository: &Repository, id: SnapshotId, listing: &SnapshotListing
         Ok(_) => return Ok(false),
         Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
+    }
+    if listing.vanished.contains_key(&id) {
+        return Ok(true);
     }
     let mut sessions = listing.closed.iter().filter(|(_, closed)| closed.snapshots.contains(&id));
     sessions.try_fold(false, |is_named, (session, _)| Ok(is_named || repository.has(&ObjectName::closed(*session))?))

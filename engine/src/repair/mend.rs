@@ -51,7 +51,7 @@ pub(super) fn condemn(repository: &Repository, plan: &RepairPlan, own: SessionId
         mended.written.packs += 1;
         mended.written.bytes += size;
     }
-    if !epochs.publish(repository, own, damaged.into_iter().map(key).collect())? {
+    if !epochs.publish(repository, own, damaged.into_iter().map(key).collect(), std::iter::empty())? {
         return Ok(None);
     }
     mended.epoch = Some(epochs.newest);

@@ -18,6 +18,7 @@ mod refs_collector;
 mod relocations;
 mod select;
 mod session;
+mod sightings;
 mod slots;
 mod snapshots;
 #[cfg(test)]
@@ -63,6 +64,8 @@ pub struct Settings {
     pub cache: Option<PathBuf>,
     /// Folder in which the admin keys are remembered that recipients' keys have met; not a cache. `None` opens no recipient's slot.
     pub known_admins: Option<PathBuf>,
+    /// Folder in which is remembered what was seen of each repository; not a cache. `None` does not notice a store that serves an older state.
+    pub sightings: Option<PathBuf>,
     /// Who this process is, for people who find its session: host and process.
     pub label: String,
 }
@@ -79,6 +82,13 @@ impl Settings {
     #[must_use]
     pub fn with_known_admins(mut self, folder: impl Into<PathBuf>) -> Self {
         self.known_admins = Some(folder.into());
+        self
+    }
+
+    /// Remembers in `folder` what was seen of each repository, to notice a store that serves an older state.
+    #[must_use]
+    pub fn with_sightings(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.sightings = Some(folder.into());
         self
     }
 

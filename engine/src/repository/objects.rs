@@ -21,7 +21,6 @@ const TAIL_GUESS: u64 = 160 << 10;
 pub(crate) struct Unsealed {
     pub(crate) plaintext: Vec<u8>,
     pub(crate) certificate: Certificate,
-    #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "decoders under test compare it"))]
     pub(crate) hash: [u8; 32],
 }
 
@@ -150,17 +149,24 @@ impl Repository {
 
     /// Packs that some epoch has condemned. Epochs that break a rule are passed over; check reports them.
     pub(crate) fn condemned(&self) -> Result<(u32, HashSet<(ObjectKind, PackId)>)> {
-        let mut newest = 0;
         let mut condemned = HashSet::new();
+        let newest = self.for_each_epoch(|_, epoch| condemned.extend(epoch.condemned))?;
+        Ok((newest, condemned))
+    }
+
+    /// Hands out all epochs by number, with their hashes, and gives the newest number, 0 for none. One that breaks a rule uses up its number and says nothing; check
+    /// reports it.
+    pub(crate) fn for_each_epoch(&self, mut take: impl FnMut((u32, [u8; 32]), EpochBody)) -> Result<u32> {
+        let mut newest = 0;
         for object in self.backend.list_sorted(ObjectKind::Epoch)? {
             newest = newest.max(object.name.number());
-            match self.read_sealed(&object.name).and_then(|unsealed| EpochBody::decode(&unsealed.plaintext)) {
-                Ok(epoch) => condemned.extend(epoch.condemned),
+            match self.read_sealed(&object.name).and_then(|object| Ok((EpochBody::decode(&object.plaintext)?, object.hash))) {
+                Ok((epoch, hash)) => take((newest, hash), epoch),
                 Err(error) if error.broken_rule().is_some() => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok((newest, condemned))
+        Ok(newest)
     }
 
     /// The number of the newest epoch, 0 for none.

@@ -1,6 +1,6 @@
 //! Opening a repository: find the slot that the key opens, then believe only what the pinned admin key signed.
 
-use super::{Key, Repository, Settings, known_admins};
+use super::{Key, Repository, Settings, known_admins, sightings};
 use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::crypto::{PUBLIC_KEY_LENGTH, Secret};
 use crate::error::{Error, ErrorKind, Result};
@@ -43,6 +43,9 @@ impl Repository {
         let config = config.map_err(|error| unusable(error.context(newest.name)))?;
         if generation > 1 {
             check_predecessor(&*backend, &configs, generation, &config, &trust)?;
+        }
+        if let Some(folder) = &settings.sightings {
+            sightings::check_config(folder, claimed.repository, generation, &opened.hash)?;
         }
         trust.revoked.clone_from(&config.revoked);
         Ok(Self::assemble(backend, runtime, credential, config, claimed.repository, generation, settings).opened_by(slot))

@@ -163,13 +163,17 @@ impl<'a> Session<'a> {
     pub(crate) fn close(self, finished: bool, snapshots: Vec<SnapshotId>) -> Result<()> {
         let name = ObjectName::closed(self.id());
         let body = ClosedBody { finished, now: self.repository.runtime.clock.now(), snapshots };
-        match self.repository.write_sealed(name, body.encode()) {
+        let closed = match self.repository.write_sealed(name, body.encode()) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let there = ClosedBody::decode(&self.repository.read_sealed(&name)?.plaintext)?;
                 if there.snapshots == body.snapshots { Ok(()) } else { Err(error) }
             }
             closed => closed,
+        };
+        if closed.is_ok() {
+            self.repository.see_own(self.id(), &body.snapshots);
         }
+        closed
     }
 }
 

@@ -10,7 +10,7 @@ use crate::format::snapshot::{SnapshotBody, SnapshotHeader, split};
 use crate::format::{Certificate, Roles};
 use crate::id::{SessionId, SnapshotId};
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Whether a snapshot counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,10 @@ pub(crate) struct SnapshotListing {
     pub(crate) withdrawn: HashSet<SnapshotId>,
     /// Objects that break a rule: the name, and how.
     pub(crate) problems: Vec<(ObjectName, Error)>,
+    /// Snapshots that were seen to count before and that are gone without having been withdrawn, and who made them.
+    pub(crate) vanished: BTreeMap<SnapshotId, SessionId>,
+    /// The store serves an older state than was seen before.
+    pub(crate) setback: Option<Error>,
 }
 
 /// Whose certificate a session has: from its snapshots, or from the session object.
@@ -107,13 +111,12 @@ impl SnapshotListing {
         }
     }
 
-    /// Snapshots that a closed session published and that are neither there nor withdrawn: damage.
+    /// Snapshots that a closed session published, or that were seen before, and that are neither there nor withdrawn: damage.
     pub(crate) fn missing(&self) -> Vec<SnapshotId> {
         let there: HashSet<_> = self.snapshots.iter().collect();
         let named = self.closed.values().flat_map(|closed| &closed.snapshots);
-        let mut missing: Vec<_> = named.filter(|id| !there.contains(id) && !self.withdrawn.contains(id)).copied().collect();
-        missing.sort_unstable();
-        missing
+        let missing = named.chain(self.vanished.keys()).filter(|id| !there.contains(id) && !self.withdrawn.contains(id));
+        missing.copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
 }
 
@@ -147,6 +150,7 @@ impl Repository {
         // What was taken back is not missed, whatever became of it.
         let SnapshotListing { problems, withdrawn, .. } = &mut listing;
         problems.retain(|(name, _)| name.kind() != ObjectKind::Snapshot || !withdrawn.contains(&SnapshotId(name.id())));
+        self.compare_with_sightings(&mut listing)?;
         Ok(listing)
     }
 
@@ -195,9 +199,23 @@ impl Repository {
             Err(error) if error.broken_rule().is_some() => is_maintain,
             Err(error) => return Err(error),
         };
-        match is_allowed {
-            true => Ok(()),
-            false => Err(Error::rule("SESS-3", "somebody else's snapshot may only be withdrawn by maintain")),
+        if !is_allowed {
+            return Err(Error::rule("SESS-3", "somebody else's snapshot may only be withdrawn by maintain"));
+        }
+        match !is_maintain && self.closed_by_itself(body.session, snapshot)? {
+            false => Ok(()),
+            true => Err(Error::rule("SESS-5", "its own session has finished it, so only maintain may withdraw it")),
+        }
+    }
+
+    /// Whether a session that does not maintain has closed itself and said that this snapshot counts. Asked by name (`AskByName`): it may have
+    /// closed since others were listed.
+    fn closed_by_itself(&self, session: SessionId, snapshot: SnapshotId) -> Result<bool> {
+        let read = self.read_sealed(&ObjectName::closed(session));
+        match read.and_then(|unsealed| Ok((ClosedBody::decode(&unsealed.plaintext)?, unsealed.certificate))) {
+            Ok((body, certificate)) => Ok(!certificate.roles().contain(Roles::MAINTAIN) && body.snapshots.contains(&snapshot)),
+            Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -302,7 +320,7 @@ impl Repository {
                 },
             }
         }
-        problems.extend(listing.problems.into_iter().map(|(_, error)| error));
+        problems.extend(listing.problems.into_iter().map(|(_, error)| error).chain(listing.setback));
         snapshots.extend(self.proven(suspects)?);
         snapshots.sort_by_key(|snapshot| (snapshot.header.time, snapshot.header.sequence, snapshot.id));
         Ok((snapshots, problems))

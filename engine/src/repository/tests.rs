@@ -162,7 +162,7 @@ fn a_snapshot_of_a_dead_or_withdrawn_session_is_good_only_with_its_frames() {
             Fate::LacksAPack => backend.delete(&pack).unwrap(),
             Fate::PackIsCondemned => {
                 let condemned = vec![(kind, PackId(pack.id()))];
-                let epoch = EpochBody { predecessor: [0; 32], session, now: NOW, condemned };
+                let epoch = EpochBody { predecessor: [0; 32], session, now: NOW, condemned, withdrawn: Vec::new() };
                 owner.write_sealed(ObjectName::epoch(1), epoch.encode()).unwrap();
             }
             Fate::Withdrawn => {
@@ -214,7 +214,7 @@ fn only_maintain_condemns_packs_and_gives_sessions_up() {
         let other = other_client(&owner, roles);
         let session = SessionId(backend.list_sorted(ObjectKind::Session).unwrap()[0].name.id());
         let condemned = owner.list_packs().unwrap().into_iter().map(|pack| (pack.name.kind(), PackId(pack.name.id()))).collect();
-        let epoch = EpochBody { predecessor: [0; 32], session, now: NOW, condemned };
+        let epoch = EpochBody { predecessor: [0; 32], session, now: NOW, condemned, withdrawn: Vec::new() };
         other.write_sealed(ObjectName::epoch(1), epoch.encode()).unwrap();
         let stored = owner.backup_stream("name", Box::new(&b"layers of ice"[..]), &BackupOptions::new("series"), &Silent).unwrap();
         assert_eq!(stored.bytes_unique > 0, is_believed, "nobody deduplicates against what is condemned");

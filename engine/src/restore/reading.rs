@@ -16,7 +16,10 @@ use std::sync::OnceLock;
 pub(crate) fn with_reader<T>(repository: &Repository, progress: &dyn Progress, work: impl FnOnce(&Reading<'_>) -> Result<T>) -> Result<T> {
     repository.require(Roles::RESTORE, "reading a snapshot's content")?;
     let session = begin(repository, progress)?;
-    let result = Reading::start(repository).and_then(|reading| work(&reading));
+    let result = Reading::start(repository).and_then(|reading| {
+        reading.listing.tell_setbacks(progress);
+        work(&reading)
+    });
     if let Some(Err(error)) = session.map(|session| session.close(result.is_ok(), Vec::new())) {
         let message = format!("the reader's session could not be closed; garbage collection will settle it: {error}");
         progress.event(Event::Notice { message: &message });

@@ -8,7 +8,6 @@ use crate::backend::ObjectName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::format::session::{WithdrawnBody, WithdrawnReason};
-use crate::format::snapshot::SnapshotHeader;
 use crate::id::{SessionId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, SnapshotListing};
@@ -30,11 +29,11 @@ impl Repository {
     /// All of them are looked for before the first one goes. A snapshot whose backup still runs may be forgotten, too.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where one is unknown, [`ErrorKind::Unauthorized`] without the role maintain for a snapshot that this
-    /// credential did not make, [`ErrorKind::Damaged`] where nothing tells which session made a damaged one, or where somebody who may not
+    /// [`ErrorKind::NotFound`] where one is unknown, [`ErrorKind::Unauthorized`] without the role maintain (who can only back up cannot take
+    /// back what it stored, SESS-5), [`ErrorKind::Damaged`] where nothing tells which session made a damaged one, or where somebody who may not
     /// has put a marker in the way; [`ErrorKind::Cancelled`] when `progress` says so, otherwise what the backend says.
     pub fn forget(&self, snapshots: &[SnapshotId], progress: &dyn Progress) -> Result<ForgetSummary> {
-        self.require_forgetter()?;
+        self.require(Roles::MAINTAIN, "forgetting snapshots")?;
         self.require_writable()?;
         self.require_newest_config()?;
         let listing = self.list_snapshots()?;
@@ -56,45 +55,21 @@ impl Repository {
         Ok(summary)
     }
 
-    /// Refuses whoever may not withdraw any snapshot.
-    pub(super) fn require_forgetter(&self) -> Result<()> {
-        match self.roles().contain(Roles::BACKUP) {
-            true => Ok(()),
-            false => self.require(Roles::MAINTAIN, "forgetting snapshots"),
-        }
-    }
-
-    /// Whether this credential may withdraw a snapshot (SESS-3).
-    pub(super) fn may_forget(&self, header: &SnapshotHeader) -> bool {
-        self.roles().contain(Roles::MAINTAIN) || header.record.certificate() == &self.credential.author.certificate
-    }
-
     /// The session of a snapshot that may be forgotten: from its header, from `closed/`, or from the marker of one that was withdrawn.
     fn session_of(&self, id: SnapshotId, listing: &SnapshotListing) -> Result<SessionId> {
-        let refused = || {
-            let message =
-                format!("snapshot {id} was made by another credential; forgetting it needs one with the role {}", Roles::MAINTAIN);
-            Error::new(ErrorKind::Unauthorized, message)
-        };
         if let Some(header) = listing.header(id) {
-            return if self.may_forget(header) { Ok(header.record.id()) } else { Err(refused()) };
+            return Ok(header.record.id());
         }
         let closed = listing.closed.iter().find(|(_, closed)| closed.snapshots.contains(&id)).map(|(session, _)| *session);
-        let session = match closed {
-            Some(session) => session,
-            None if listing.withdrawn.contains(&id) => self.read_withdrawn(id, listing)?.session,
+        match closed.or_else(|| listing.vanished.get(&id).copied()) {
+            Some(session) => Ok(session),
+            None if listing.withdrawn.contains(&id) => Ok(self.read_withdrawn(id, listing)?.session),
             None if listing.snapshots.contains(&id) => {
                 let message = format!("snapshot {id} cannot be read, and nothing else tells which session made it; run check");
-                return Err(Error::new(ErrorKind::Damaged, message));
+                Err(Error::new(ErrorKind::Damaged, message))
             }
-            None => return Err(Error::new(ErrorKind::NotFound, format!("there is no snapshot {id}"))),
-        };
-        if self.roles().contain(Roles::MAINTAIN) {
-            return Ok(session);
+            None => Err(Error::new(ErrorKind::NotFound, format!("there is no snapshot {id}"))),
         }
-        // Its header cannot be read: only of a snapshot that is gone would this credential's word be believed.
-        let own = self.read_session(session).is_ok_and(|body| body.record.certificate() == &self.credential.author.certificate);
-        if own && !listing.snapshots.contains(&id) { Ok(session) } else { Err(refused()) }
     }
 
     /// Publishes the marker. One that is there already is enough, if it is believed: writing it again made sure that it is durable.

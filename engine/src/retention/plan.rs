@@ -54,18 +54,13 @@ impl ForgetPlan {
 impl Repository {
     /// Asks `policy` about the snapshots that fit `filter`; `calendar` tells local time.
     ///
-    /// A credential without the role maintain is told of its own snapshots only: others it could not forget.
-    ///
     /// # Errors
-    /// [`ErrorKind::Unauthorized`] where the credential has neither of the roles backup and maintain, otherwise what the backend says. What
-    /// is wrong with single snapshots is in the plan.
+    /// [`ErrorKind::Unauthorized`] without the role maintain, otherwise what the backend says. What is wrong with single snapshots is in the plan.
     pub fn plan_forget(&self, policy: &Policy, filter: &SnapshotFilter, calendar: &Calendar<'_>) -> Result<ForgetPlan> {
-        self.require_forgetter()?;
+        self.require(Roles::MAINTAIN, "forgetting snapshots")?;
         let listing = self.list_snapshots()?;
         let mut plan = ForgetPlan::default();
-        let is_asked_for = |(id, header): &(SnapshotId, &SnapshotHeader)| {
-            !listing.withdrawn.contains(id) && self.may_forget(header) && self.fits(filter, header)
-        };
+        let is_asked_for = |(id, header): &(SnapshotId, &SnapshotHeader)| !listing.withdrawn.contains(id) && self.fits(filter, header);
         for (id, header) in listing.headers().filter(is_asked_for) {
             let body = match self.roles().contain(Roles::RESTORE) {
                 true => self.read_snapshot(id, &listing).map(|snapshot| Some(snapshot.body)),
@@ -118,5 +113,5 @@ impl Repository {
 fn problems_of(listing: SnapshotListing) -> impl Iterator<Item = Error> {
     let gone = |id| Error::new(ErrorKind::Damaged, format!("snapshot {id} was published, but it was removed from the store"));
     let missing: Vec<_> = listing.missing().into_iter().map(gone).collect();
-    missing.into_iter().chain(listing.problems.into_iter().map(|(_, error)| error))
+    missing.into_iter().chain(listing.problems.into_iter().map(|(_, error)| error)).chain(listing.setback)
 }

@@ -69,13 +69,13 @@ impl Repository {
     /// stores nothing new.
     ///
     /// # Errors
-    /// [`ErrorKind::Unauthorized`] without the roles backup and restore, or without maintain where another credential made one of them;
-    /// [`ErrorKind::NotFound`] where one is unknown or does not count, [`ErrorKind::Invalid`] where a tag is none, [`ErrorKind::Busy`] where
+    /// [`ErrorKind::Unauthorized`] without the roles backup, restore and maintain, [`ErrorKind::NotFound`] where one is unknown or does not count, [`ErrorKind::Invalid`] where a tag is none, [`ErrorKind::Busy`] where
     /// garbage collection is about to move what one needs, [`ErrorKind::Cancelled`] when `progress` says so before the first is written,
     /// otherwise what the backend says.
     pub fn retag(&self, snapshots: &[SnapshotId], change: &TagChange, progress: &dyn Progress) -> Result<Vec<Retagged>> {
         self.require(Roles::BACKUP, "changing tags, which publishes a snapshot,")?;
         self.require(Roles::RESTORE, "changing tags, which reads a snapshot,")?;
+        self.require(Roles::MAINTAIN, "changing tags, which withdraws a snapshot,")?;
         self.require_writable()?;
         self.require_newest_config()?;
         let targets = self.tag_targets(snapshots, change)?;
@@ -106,13 +106,6 @@ impl Repository {
         let target = |id: &SnapshotId| {
             let snapshot = snapshots.iter().find(|snapshot| snapshot.id == *id && snapshot.state == SnapshotState::Closed);
             let snapshot = snapshot.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no snapshot {id} that counts")))?;
-            if !self.may_forget(&snapshot.header) {
-                let message = format!(
-                    "snapshot {id} was made by another credential; giving it other tags takes its place, which needs the role {}",
-                    Roles::MAINTAIN
-                );
-                return Err(Error::new(ErrorKind::Unauthorized, message));
-            }
             let tags = change.apply(&snapshot.body.tags)?;
             let there = if tags == snapshot.body.tags {
                 Some(*id)

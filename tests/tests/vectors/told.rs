@@ -48,7 +48,10 @@ fn decoded(value: &Decoded) -> Value {
         Decoded::Epoch(body) => {
             let packs: Vec<_> = body.condemned.iter().map(|(kind, id)| json!([kind.number(), to_hex(&id.0)])).collect();
             let predecessor = to_hex(&body.predecessor);
-            json!({"predecessor": predecessor, "session": to_hex(&body.session.0), "now": time(body.now), "packs": packs})
+            let snapshots: Vec<_> = body.withdrawn.iter().map(|id| to_hex(&id.0)).collect();
+            json!({
+                "predecessor": predecessor, "session": to_hex(&body.session.0), "now": time(body.now), "packs": packs, "snapshots": snapshots
+            })
         }
         Decoded::Relocations(body) => {
             let frame = |frame: &RelocatedFrame| {

@@ -105,6 +105,11 @@ impl Fixture {
         open(backend, &self.key, seed)
     }
 
+    /// What opens it.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
     pub(super) fn backup(&mut self, day: u64) {
         let id = backup_state(&self.repository, "daily", day).unwrap();
         self.keep(id, day);
@@ -123,6 +128,19 @@ impl Fixture {
         (0..3).for_each(|variant| fixture.backup_scattered(variant));
         fixture.forget(0);
         fixture
+    }
+
+    /// Removes a snapshot and all that tells of it, as somebody with access to the store can.
+    pub(super) fn take_away(&self, snapshot: SnapshotId) -> Vec<(ObjectName, Vec<u8>)> {
+        let session = self.repository.read_snapshot_header(snapshot).unwrap().record.id();
+        let names = [ObjectName::snapshot(snapshot), ObjectName::closed(session), ObjectName::session(session)];
+        let objects = names.map(|name| (name, self.backend.get(&name, u64::MAX).unwrap()));
+        names.iter().for_each(|name| self.backend.delete(name).unwrap());
+        objects.into()
+    }
+
+    pub(super) fn put_back(&self, objects: &[(ObjectName, Vec<u8>)]) {
+        objects.iter().for_each(|(name, bytes)| self.backend.put(name, bytes).unwrap());
     }
 
     pub(super) fn relocations(&self) -> Vec<ObjectName> {

@@ -262,7 +262,7 @@ fn what_relocations_lead_to_is_rescued_where_its_pack_was_condemned() {
     // As if another collector had condemned everything.
     let packs = fixture.packs().iter().map(|name| (name.kind(), PackId(name.id()))).collect();
     let mut epochs = Epochs::read(&fixture.repository).unwrap();
-    assert!(epochs.publish(&fixture.repository, SessionId([7; 16]), packs).unwrap());
+    assert!(epochs.publish(&fixture.repository, SessionId([7; 16]), packs, std::iter::empty()).unwrap());
     let relocations = fixture.relocations();
     assert_eq!(fixture.repository.gc_plan(&GcOptions::default(), &Silent).unwrap().packs.packs, 0);
     let summary = gc(&fixture.repository);

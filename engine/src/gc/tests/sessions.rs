@@ -160,10 +160,10 @@ fn a_restore_goes_on_though_its_snapshot_is_forgotten_before_the_rescue() {
     let slow = fixture.other_handle(3);
     let held = Session::begin(&slow, SessionKind::Writer).unwrap();
     let forgotten = fixture.kept.remove(0);
-    fixture.repository.forget(&[forgotten.id], &Silent).unwrap();
+    // As if the slow writer published this snapshot after the collection began.
+    let late = fixture.take_away(forgotten.id);
     gc(&fixture.repository);
-    // As if the slow writer had published this snapshot after the collection began.
-    fixture.backend.delete(&ObjectName::withdrawn(forgotten.id)).unwrap();
+    fixture.put_back(&late);
     held.close(true, Vec::new()).unwrap();
     let reader = Session::begin(&slow, SessionKind::Reader).unwrap();
     assert_eq!(reader.epoch(), 1);
@@ -205,10 +205,10 @@ fn what_is_swept_while_it_is_read_is_found_in_its_copy() {
         let slow = fixture.other_handle(3);
         let held = Session::begin(&slow, SessionKind::Writer).unwrap();
         let forgotten = fixture.kept.remove(0);
-        fixture.repository.forget(&[forgotten.id], &Silent).unwrap();
+        // As if the slow writer published this snapshot later: some of its frames stand in condemned packs only.
+        let late = fixture.take_away(forgotten.id);
         assert!(gc(&fixture.repository).condemned.packs > 0);
-        // As if the slow writer had published this snapshot: some of its frames stand in condemned packs only.
-        fixture.backend.delete(&ObjectName::withdrawn(forgotten.id)).unwrap();
+        fixture.put_back(&late);
         held.close(true, Vec::new()).unwrap();
         // The restore begins after the epoch, so nobody waits for it.
         let progress = Sweeping { collector: fixture.other_handle(7), deleted: AtomicU64::new(0) };
@@ -272,23 +272,23 @@ fn a_snapshot_whose_backup_failed_after_it_was_published_is_settled() {
 
 #[test]
 fn damaged_observations_are_none() {
-    let mut fixture = Fixture::with_states(0..2);
+    let mut fixture = Fixture::with_states(0..3);
     let other = fixture.other_handle(3);
-    let session = Session::begin(&other, SessionKind::Reader).unwrap();
-    let cache = tempfile::tempdir().unwrap();
-    let (collector, _) = elsewhere(&fixture, cache.path());
-    let forgotten = ObjectName::snapshot(fixture.kept[0].id);
+    drop(Session::begin(&other, SessionKind::Writer).unwrap());
     fixture.forget(0);
-    assert_eq!(gc(&collector).epoch, Some(1));
+    let cache = tempfile::tempdir().unwrap();
+    let (collector, clock) = elsewhere(&fixture, cache.path());
+    clock.advance(1000);
+    assert_eq!(gc(&collector).waits_for.len(), 1);
     let path = collector.cache_folder().unwrap().join("gc-observations");
     let text = std::fs::read_to_string(&path).unwrap();
-    // One digit of an epoch: the withdrawal would seem to be older than an epoch that is none newer.
-    std::fs::write(&path, text.trim_end().to_owned() + "1\n").unwrap();
-    assert_eq!(gc(&collector).epoch, Some(2), "the withdrawal is seen for the first time again");
-    assert!(fixture.repository.has(&forgotten).unwrap());
-    session.close(true, Vec::new()).unwrap();
-    gc(&collector);
-    assert!(!fixture.repository.has(&forgotten).unwrap());
+    // Another time: the session would seem not to have beaten for longer.
+    let since = text.trim_end().rsplit(' ').next().unwrap();
+    std::fs::write(&path, text.trim_end().strip_suffix(since).unwrap().to_owned() + "1\n").unwrap();
+    let summary = gc(&collector);
+    assert_eq!((summary.waits_for.len(), summary.sessions_given_up.len()), (1, 0), "it is seen for the first time again");
+    clock.advance(900);
+    assert_eq!(gc(&collector).sessions_given_up.len(), 1);
     fixture.assert_whole();
 }
 

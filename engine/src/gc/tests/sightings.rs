@@ -1,0 +1,178 @@
+//! A client that has seen a newer state notices an older one, and a snapshot that is gone with everything that told of it.
+
+use super::fixture::{Fixture, NOW};
+use super::{GcOptions, gc};
+use crate::backend::{Backend, BackendExt, ObjectKind};
+use crate::error::ErrorKind;
+use crate::progress::{Event, Progress, Silent};
+use crate::repository::{Repository, Settings};
+use crate::runtime::Runtime;
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A client that remembers in `folder` what it saw.
+fn client(fixture: &Fixture, folder: &Path) -> Repository {
+    try_client(fixture, folder).unwrap()
+}
+
+fn try_client(fixture: &Fixture, folder: &Path) -> crate::error::Result<Repository> {
+    static SEED: AtomicU64 = AtomicU64::new(1 << 32);
+    let runtime = Runtime::seeded(SEED.fetch_add(1, Ordering::Relaxed), NOW, 2);
+    Repository::open(Arc::new(fixture.backend.clone()), runtime, fixture.key(), Settings::default().with_sightings(folder))
+}
+
+#[derive(Debug, Default)]
+struct Notices(Mutex<Vec<String>>);
+
+impl Progress for Notices {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Notice { message } = event {
+            self.0.lock().push(message.to_owned());
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_gone_without_a_trace_is_noticed_by_who_saw_it() {
+    let mut fixture = Fixture::with_states(0..3);
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(client(&fixture, folder.path()).snapshots().unwrap().len(), 3);
+    let lost = fixture.kept.pop().unwrap();
+    let gone = fixture.take_away(lost.id)[0].0;
+    // Nobody else can tell.
+    fixture.assert_whole();
+    let seeing = client(&fixture, folder.path());
+    assert_eq!(seeing.find_snapshot("latest", None, None).unwrap_err().kind(), ErrorKind::Damaged);
+    let found = seeing.check(&Silent).unwrap().findings;
+    assert_eq!((found.len(), found[0].object, &found[0].snapshots[..]), (1, Some(gone), &[lost.id][..]));
+    let notices = Notices::default();
+    let options = crate::backup::BackupOptions::new("other");
+    seeing.backup_stream("state", Box::new(std::io::Cursor::new(b"x".to_vec())), &options, &notices).unwrap();
+    assert!(notices.0.lock().iter().any(|message| message.contains(&lost.id.to_string())), "{notices:?}");
+    let older = seeing.find_snapshot(&fixture.kept[0].id.to_string(), None, None).unwrap();
+    seeing.restore_to_writer(&older, None, &mut Vec::new(), &notices).unwrap();
+    assert_eq!(notices.0.lock().len(), 2, "{notices:?}");
+    // What only it needed may be all that is left of it.
+    assert_eq!(seeing.gc(&GcOptions::default(), &Silent).unwrap_err().kind(), ErrorKind::Damaged);
+    // Giving it up settles it, for everybody.
+    seeing.forget(&[lost.id], &Silent).unwrap();
+    assert!(seeing.check(&Silent).unwrap().findings.is_empty());
+    gc(&seeing);
+    assert!(client(&fixture, folder.path()).check(&Silent).unwrap().findings.is_empty());
+}
+
+#[test]
+fn own_snapshots_are_seen_when_they_count() {
+    let mut fixture = Fixture::with_states(0..1);
+    let folder = tempfile::tempdir().unwrap();
+    let seeing = client(&fixture, folder.path());
+    let id = super::fixture::backup_state(&seeing, "daily", 1).unwrap();
+    fixture.keep(id, 1);
+    fixture.take_away(id);
+    assert_eq!(client(&fixture, folder.path()).snapshots().unwrap_err().kind(), ErrorKind::Damaged);
+}
+
+#[test]
+fn what_was_forgotten_and_collected_is_not_missed() {
+    let mut fixture = Fixture::with_states(0..4);
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for folder in [&folder, &other] {
+        client(&fixture, folder.path()).snapshots().unwrap();
+    }
+    fixture.forget(0);
+    // Seen between forgetting and collecting, or not at all.
+    client(&fixture, other.path()).snapshots().unwrap();
+    gc(&fixture.repository);
+    fixture.forget(1);
+    gc(&fixture.repository);
+    gc(&fixture.repository);
+    assert!(fixture.backend.list_sorted(ObjectKind::Withdrawn).unwrap().is_empty(), "the epochs alone tell");
+    for folder in [&folder, &other] {
+        let seeing = client(&fixture, folder.path());
+        assert_eq!(seeing.snapshots().unwrap().len(), 2);
+        assert!(seeing.check(&Silent).unwrap().findings.is_empty());
+        gc(&seeing);
+    }
+    fixture.assert_whole();
+}
+
+#[test]
+fn an_older_state_is_noticed_by_who_saw_a_newer_one() {
+    let mut fixture = Fixture::with_states(0..3);
+    let before = fixture.objects();
+    fixture.forget(0);
+    gc(&fixture.repository);
+    let folder = tempfile::tempdir().unwrap();
+    client(&fixture, folder.path()).snapshots().unwrap();
+    // All of it as it was.
+    let now = fixture.objects();
+    now.keys().filter(|name| !before.contains_key(name)).for_each(|name| fixture.backend.delete(name).unwrap());
+    before.iter().filter(|(name, _)| !now.contains_key(name)).for_each(|(name, bytes)| fixture.backend.put(name, bytes).unwrap());
+    let seeing = client(&fixture, folder.path());
+    let (shown, problems) = seeing.snapshots_and_problems().unwrap();
+    assert_eq!((shown.len(), problems.len()), (3, 1), "{problems:?}");
+    assert!(problems[0].to_string().contains("epoch 1"), "{}", problems[0]);
+    assert_eq!(seeing.check(&Silent).unwrap().findings.len(), 1);
+    assert_eq!(seeing.gc(&GcOptions::default(), &Silent).unwrap_err().kind(), ErrorKind::Damaged);
+    assert_eq!(seeing.find_snapshot("latest", None, None).unwrap_err().kind(), ErrorKind::Damaged);
+    // Accepted by removing what was seen, as the message says.
+    std::fs::remove_file(folder.path().join(seeing.id().to_string())).unwrap();
+    gc(&client(&fixture, folder.path()));
+}
+
+#[test]
+fn another_epoch_of_the_same_number_is_noticed_when_it_goes_on() {
+    let mut fixture = Fixture::with_states(0..3);
+    let other = fixture.copy();
+    fixture.forget(0);
+    gc(&fixture.repository);
+    let folder = tempfile::tempdir().unwrap();
+    client(&fixture, folder.path()).snapshots().unwrap();
+    // The other branch has epochs of its own.
+    let mut other = other;
+    for day in [1, 2] {
+        other.forget(day);
+        gc(&other.repository);
+    }
+    let seeing = client(&other, folder.path());
+    let problems = seeing.snapshots_and_problems().unwrap().1;
+    assert!(problems.iter().any(|problem| problem.to_string().contains("epoch 1 of garbage collection was another one")), "{problems:?}");
+}
+
+#[test]
+fn an_older_config_is_refused_by_who_saw_a_newer_one() {
+    let fixture = Fixture::with_states(0..1);
+    let folder = tempfile::tempdir().unwrap();
+    let before = fixture.objects();
+    let seeing = client(&fixture, folder.path());
+    seeing.rotate(&seeing.plan_rotation(None).unwrap()).unwrap();
+    client(&fixture, folder.path());
+    fixture.objects().keys().filter(|name| !before.contains_key(name)).for_each(|name| fixture.backend.delete(name).unwrap());
+    let refused = try_client(&fixture, folder.path()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Damaged);
+    assert!(refused.to_string().contains("generation 2 of the config"), "{refused}");
+}
+
+#[test]
+fn damaged_sightings_are_said_and_believed_in_nothing() {
+    let fixture = Fixture::with_states(0..2);
+    let folder = tempfile::tempdir().unwrap();
+    let seeing = client(&fixture, folder.path());
+    seeing.snapshots().unwrap();
+    let path = folder.path().join(seeing.id().to_string());
+    let whole = std::fs::read(&path).unwrap();
+    for at in [0, whole.len() / 2, whole.len() - 2] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let (shown, problems) = client(&fixture, folder.path()).snapshots_and_problems().unwrap();
+        assert_eq!((shown.len(), problems.len()), (2, 1));
+        assert!(problems[0].to_string().contains(path.to_str().unwrap()), "{}", problems[0]);
+    }
+}

@@ -1,0 +1,267 @@
+//! What this user has seen of a repository, kept between runs: by it a store is caught that serves an older state, or from which a snapshot was
+//! taken away together with everything that told of it.
+//!
+//! Everything in a store that is old enough was valid once, so only memory outside the store can tell. Remembered are the newest config and epoch and the
+//! snapshots that counted. A snapshot may go only after it was withdrawn, and of a withdrawal there is a marker or an epoch that names it (EPOCH-1).
+//! Two processes that write at the same time leave the sightings of one of them, which is made good by the next run.
+
+use super::{Repository, SnapshotListing, SnapshotState};
+use crate::backend::{BackendExt, ObjectKind, ObjectName};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{RepositoryId, SessionId, SnapshotId, from_hex, to_hex};
+use crate::progress::{Event, Progress};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+const FIRST_LINE: &str = "icecore sightings 1";
+
+/// What was seen of one repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Seen {
+    /// Number and trailer hash of the newest config generation.
+    config: (u32, [u8; 32]),
+    /// Number and trailer hash of the newest epoch; 0 and zeros for none.
+    epoch: (u32, [u8; 32]),
+    /// Snapshots that counted, and who made them.
+    snapshots: BTreeMap<SnapshotId, SessionId>,
+}
+
+impl Seen {
+    /// Nothing where there is no file yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] where it is not as it was written.
+    fn load(path: &Path) -> Result<Self> {
+        let damaged = || {
+            let message = format!(
+                "{}, which holds what was seen of the repository before, is damaged, so it cannot be told whether the store serves an older \
+                 state; remove this file to go on without",
+                path.display()
+            );
+            Error::new(ErrorKind::Damaged, message)
+        };
+        match fs::read(path) {
+            Ok(bytes) => Self::decode(&bytes).ok_or_else(damaged),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(Error::io(format!("reading what was seen before in {}", path.display()), error)),
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (sum, text) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
+        let mut lines = text.lines();
+        if sum != checksum(text) || lines.next() != Some(FIRST_LINE) {
+            return None;
+        }
+        let mut seen = Self::default();
+        for line in lines {
+            let mut words = line.split(' ');
+            let (what, first, second) = (words.next()?, words.next()?, words.next()?);
+            let numbered = || Some((first.parse().ok()?, from_hex(second)?.try_into().ok()?));
+            match what {
+                "config" => seen.config = numbered()?,
+                "epoch" => seen.epoch = numbered()?,
+                "snapshot" => drop(seen.snapshots.insert(SnapshotId::parse(first).ok()?, SessionId::parse(second).ok()?)),
+                _ => return None,
+            }
+        }
+        Some(seen)
+    }
+
+    fn encode(&self) -> String {
+        let mut text = format!("{FIRST_LINE}\n");
+        for (what, (number, hash)) in [("config", &self.config), ("epoch", &self.epoch)] {
+            text.push_str(&format!("{what} {number} {}\n", to_hex(hash)));
+        }
+        for (snapshot, session) in &self.snapshots {
+            text.push_str(&format!("snapshot {snapshot} {session}\n"));
+        }
+        format!("{}\n{text}", checksum(&text))
+    }
+
+    /// Keeps it. Where that is not possible the next run knows less: a home that is full or read-only must not keep anybody from restoring.
+    fn save(&self, path: &Path) {
+        let Some(folder) = path.parent() else { return };
+        let _ = fs::create_dir_all(folder).and_then(|()| {
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            file.write_all(self.encode().as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(path)?;
+            File::open(folder)?.sync_all()
+        });
+    }
+}
+
+fn checksum(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+/// The file of a repository.
+fn file_of(folder: &Path, repository: RepositoryId) -> PathBuf {
+    folder.join(repository.to_string())
+}
+
+fn older(path: &Path, what: &str) -> Error {
+    let message = format!(
+        "the store serves an older or another state of the repository than was seen from here before: {what}. Bring back the newer state. \
+         If an older one was put in its place on purpose, remove {} to accept it",
+        path.display()
+    );
+    Error::new(ErrorKind::Damaged, message)
+}
+
+/// Refuses a config that is older than one that was seen, or another one of the same number: with it revoked keys would be in force again.
+///
+/// # Errors
+/// [`ErrorKind::Damaged`] then.
+pub(super) fn check_config(folder: &Path, repository: RepositoryId, generation: u32, hash: &[u8; 32]) -> Result<()> {
+    let path = file_of(folder, repository);
+    // A damaged file is told of by what lists snapshots.
+    let Ok(mut seen) = Seen::load(&path) else { return Ok(()) };
+    let (known, known_hash) = seen.config;
+    if generation < known {
+        return Err(older(&path, &format!("generation {known} of the config was there, and now {generation} is the newest")));
+    }
+    if generation == known && *hash != known_hash {
+        return Err(older(&path, &format!("generation {generation} of the config was another one")));
+    }
+    if generation > known {
+        seen.config = (generation, *hash);
+        seen.save(&path);
+    }
+    Ok(())
+}
+
+impl SnapshotListing {
+    /// Tells `progress` what is gone that was seen before.
+    pub(crate) fn tell_setbacks(&self, progress: &dyn Progress) {
+        if let Some(setback) = &self.setback {
+            progress.event(Event::Notice { message: &setback.to_string() });
+        }
+        if let Some(first) = self.vanished.keys().next() {
+            let (count, first) = (self.vanished.len(), first.to_string());
+            let message = format!(
+                "snapshots that were seen before are gone without having been forgotten ({count}, one is {first}): somebody or something removed them \
+                 from the store; run check"
+            );
+            progress.event(Event::Notice { message: &message });
+        }
+    }
+}
+
+impl Repository {
+    fn sightings(&self) -> Option<PathBuf> {
+        Some(file_of(self.settings.sightings.as_deref()?, self.id))
+    }
+
+    /// Notes snapshots that this process published and that count from now on.
+    pub(super) fn see_own(&self, session: SessionId, snapshots: &[SnapshotId]) {
+        let Some(path) = self.sightings().filter(|_| !snapshots.is_empty()) else { return };
+        if let Ok(mut seen) = Seen::load(&path) {
+            seen.snapshots.extend(snapshots.iter().map(|snapshot| (*snapshot, session)));
+            seen.save(&path);
+        }
+    }
+
+    /// Tells `progress` what [`Repository::compare_with_sightings`] finds; only names are listed.
+    pub(crate) fn tell_setbacks(&self, progress: &dyn Progress) -> Result<()> {
+        if self.settings.sightings.is_none() {
+            return Ok(());
+        }
+        let names = self.backend.list_sorted(ObjectKind::Snapshot)?;
+        let snapshots = names.into_iter().map(|object| SnapshotId(object.name.id())).collect();
+        let mut listing = SnapshotListing::default();
+        listing.snapshots = snapshots;
+        self.compare_with_sightings(&mut listing)?;
+        listing.tell_setbacks(progress);
+        Ok(())
+    }
+
+    /// Compares what was listed with what was seen before, notes in the listing what is gone and why it cannot be right, and remembers the rest.
+    pub(crate) fn compare_with_sightings(&self, listing: &mut SnapshotListing) -> Result<()> {
+        let Some(path) = self.sightings() else { return Ok(()) };
+        let before = match Seen::load(&path) {
+            Ok(seen) => seen,
+            Err(error) => {
+                listing.setback = Some(error);
+                return Ok(());
+            }
+        };
+        let mut seen = Seen { config: before.config, epoch: before.epoch, snapshots: BTreeMap::new() };
+        match self.compare_epochs(&path, before.epoch)? {
+            Ok(epoch) => seen.epoch = epoch,
+            Err(setback) => listing.setback = Some(setback),
+        }
+        for (snapshot, header) in listing.headers() {
+            if listing.state(snapshot, header) == SnapshotState::Closed && !listing.withdrawn.contains(&snapshot) {
+                seen.snapshots.insert(snapshot, header.record.id());
+            }
+        }
+        let there: HashSet<_> = listing.snapshots.iter().collect();
+        let (unread, gone): (Vec<_>, Vec<_>) = before.snapshots.iter().partition(|(snapshot, _)| there.contains(snapshot));
+        // One that cannot be read now is damaged, not forgotten.
+        let unread = unread.into_iter().filter(|(snapshot, _)| listing.header(**snapshot).is_none());
+        seen.snapshots.extend(unread.map(|(snapshot, session)| (*snapshot, *session)));
+        listing.vanished = self.vanished(&gone, listing)?;
+        seen.snapshots.extend(listing.vanished.iter().map(|(snapshot, session)| (*snapshot, *session)));
+        if seen != before {
+            seen.save(&path);
+        }
+        Ok(())
+    }
+
+    /// The newest epoch; or why it cannot be what comes after the one that was seen.
+    fn compare_epochs(&self, path: &Path, (known, known_hash): (u32, [u8; 32])) -> Result<std::result::Result<(u32, [u8; 32]), Error>> {
+        let newest = self.newest_epoch()?;
+        if newest < known {
+            let what = format!("epoch {known} of garbage collection was there, and now {newest} is the newest");
+            return Ok(Err(older(path, &what)));
+        }
+        if newest == known {
+            return Ok(Ok((known, known_hash)));
+        }
+        let hash_of = |number| match self.read_sealed(&ObjectName::epoch(number)) {
+            Ok(epoch) => Ok(epoch.hash),
+            // Check reports it. It says nothing, and has no hash that could be compared.
+            Err(error) if error.broken_rule().is_some() => Ok([0; 32]),
+            Err(error) => Err(error),
+        };
+        if known > 0 {
+            match hash_of(known) {
+                Ok(hash) if hash == known_hash || hash == [0; 32] || known_hash == [0; 32] => {}
+                Ok(_) => return Ok(Err(older(path, &format!("epoch {known} of garbage collection was another one")))),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return Ok(Err(older(path, &format!("epoch {known} of garbage collection was there and is gone"))));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        hash_of(newest).map(|hash| Ok((newest, hash)))
+    }
+
+    /// Those of the snapshots that are `gone` which nobody has withdrawn, as far as can be known.
+    fn vanished(&self, gone: &[(&SnapshotId, &SessionId)], listing: &SnapshotListing) -> Result<BTreeMap<SnapshotId, SessionId>> {
+        let mut vanished: BTreeMap<_, _> = gone.iter().map(|(snapshot, session)| (**snapshot, **session)).collect();
+        vanished.retain(|snapshot, _| !listing.withdrawn.contains(snapshot));
+        if vanished.is_empty() {
+            return Ok(vanished);
+        }
+        // After snapshots were listed: what was removed by then had been named by an epoch before.
+        self.for_each_epoch(|_, epoch| vanished.retain(|snapshot, _| epoch.withdrawn.binary_search(snapshot).is_err()))?;
+        for snapshot in vanished.keys().copied().collect::<Vec<_>>() {
+            // Asked by name (`AskByName`): a listing may be older than what is there.
+            let is_there = self.has(&ObjectName::snapshot(snapshot))?;
+            let is_withdrawn = || match self.read_withdrawn(snapshot, listing) {
+                Ok(_) => Ok(true),
+                Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+            };
+            if is_there || is_withdrawn()? {
+                vanished.remove(&snapshot);
+            }
+        }
+        Ok(vanished)
+    }
+}

@@ -1,0 +1,177 @@
+"""What a traced program did to the files below a folder, and what of it is left when the power fails.
+
+A simple file system that promises no more than POSIX does: content lasts after fsync of the file, names after fsync of their folder. What was not
+synced may be there, in part, or not. Names of one folder that were not synced last up to some point, in the order of the calls.
+"""
+
+import random
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+CALLS = "openat,write,pwrite64,fsync,fdatasync,linkat,renameat2,renameat,rename,unlinkat,unlink,mkdirat,mkdir,rmdir,ftruncate"
+LINE = re.compile(r"^(?:\[pid +(\d+)\] |(\d+) +)?(\w+)\((.*)\) += (-?\d+|\?)(.*)$", re.S)
+UNFINISHED = re.compile(r"^(?:\[pid +(\d+)\] |(\d+) +)?(\w+)\((.*) <unfinished \.\.\.>$", re.S)
+RESUMED = re.compile(r"^(?:\[pid +(\d+)\] |(\d+) +)?<\.\.\. (\w+) resumed>(.*)$", re.S)
+HEX = re.compile(r"\\x([0-9a-f]{2})")
+
+
+def unhex(text: str) -> bytes:
+    return bytes.fromhex("".join(HEX.findall(text)))
+
+
+@dataclass
+class Call:
+    """One system call that succeeded. `start` is how many calls had ended when it began."""
+    name: str
+    arguments: str
+    result: int
+    rest: str
+    start: int
+
+    def descriptor_paths(self) -> List[str]:
+        return [unhex(path).decode("utf-8", "surrogateescape") for path in re.findall(r"(?:\d+|AT_FDCWD)<((?:\\x[0-9a-f]{2})*)>", self.arguments)]
+
+    def strings(self) -> List[bytes]:
+        return [unhex(text) for text in re.findall(r'"((?:\\x[0-9a-f]{2})*)"', self.arguments)]
+
+
+def calls_of(text: str) -> List[Call]:
+    """The calls of an strace log (`-f -y -xx`), in the order in which they ended."""
+    calls, waiting = [], {}
+    for line in text.splitlines():
+        if match := UNFINISHED.match(line):
+            waiting[match[1] or match[2]] = (match[4], len(calls))
+            continue
+        if match := RESUMED.match(line):
+            begun, start = waiting.pop(match[1] or match[2])
+            line, number = f"{match[3]}({begun}{match[4]}", start
+        else:
+            number = len(calls)
+        match = LINE.match(line)
+        if match and not match[5].startswith(("-", "?")):
+            calls.append(Call(match[3], match[4], int(match[5]), match[6], number))
+    return calls
+
+
+@dataclass
+class File:
+    written: bytearray = field(default_factory=bytearray)
+    synced: bytes = b""
+    written_at: List[Tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass
+class Change:
+    """A name in a folder that came (`file`, or a folder where that is None) or went."""
+    at: int
+    name: str
+    comes: bool
+    file: Optional[File]
+    lasts: bool = False
+
+
+class Disk:
+    """The files below `root` as the calls leave them."""
+
+    def __init__(self, root: Path, skip_fsync: bool = False) -> None:
+        self.root, self.skip_fsync = root, skip_fsync
+        self.names: Dict[str, File] = {}
+        self.changes: Dict[str, List[Change]] = {}
+        self.old = {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        self.old_folders = {str(path) for path in root.rglob("*") if path.is_dir()}
+        for path, content in self.old.items():
+            self.names[path] = File(bytearray(content), content)
+
+    def inside(self, path: str) -> bool:
+        return path.startswith(f"{self.root}/")
+
+    def note(self, at: int, path: str, comes: bool, file: Optional[File]) -> None:
+        folder, _, name = path.rpartition("/")
+        self.changes.setdefault(folder, []).append(Change(at, name, comes, file))
+
+    def apply(self, at: int, call: Call) -> bool:
+        """Whether it changed anything that could be lost, or made it last."""
+        folders = call.descriptor_paths()
+        paths = []
+        strings = [text.decode("utf-8", "surrogateescape") for text in call.strings()] if call.name not in ("write", "pwrite64") else []
+        for number, text in enumerate(strings):
+            base = folders[number] if number < len(folders) else ""
+            paths.append(text if text.startswith("/") else f"{base}/{text}")
+        if call.name == "openat" and "O_CREAT" in call.arguments and self.inside(paths[0]) and paths[0] not in self.names:
+            self.names[paths[0]] = File()
+            self.note(at, paths[0], True, self.names[paths[0]])
+        elif call.name in ("write", "pwrite64") and folders and folders[0] in self.names:
+            file, data = self.names[folders[0]], call.strings()[0][: call.result]
+            if call.name == "pwrite64":
+                raise NotImplementedError("objects are written from beginning to end")
+            file.written += data
+            file.written_at.append((at, len(file.written)))
+        elif call.name in ("fsync", "fdatasync") and folders and self.inside(folders[0] + "/") and not self.skip_fsync:
+            if folders[0] in self.names:
+                file = self.names[folders[0]]
+                length = max((end for when, end in file.written_at if when < call.start or when < at), default=len(file.synced))
+                file.synced = bytes(file.written[:length])
+            for change in self.changes.get(folders[0], []):
+                change.lasts |= change.at < call.start
+        elif call.name == "linkat" and self.inside(paths[-1]):
+            source = paths[0] if paths[0] in self.names else next((folder for folder in folders if folder in self.names), paths[0])
+            if source not in self.names:
+                raise ValueError(f"a link from {source}, which nobody made")
+            self.names[paths[-1]] = self.names[source]
+            self.note(at, paths[-1], True, self.names[source])
+        elif call.name.startswith("rename") and self.inside(paths[1]):
+            file = self.names.pop(paths[0])
+            self.names[paths[1]] = file
+            self.note(at, paths[1], True, file)
+            self.note(at, paths[0], False, file)
+        elif call.name in ("unlink", "unlinkat", "rmdir") and self.inside(paths[0]):
+            self.names.pop(paths[0], None)
+            self.note(at, paths[0], False, None)
+        elif call.name in ("mkdir", "mkdirat") and self.inside(paths[0]):
+            self.note(at, paths[0], True, None)
+        else:
+            return False
+        return True
+
+    def after_power_cut(self, target: Path, chance: random.Random) -> None:
+        """Writes what is left to `target`, which takes the place of `root`."""
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        keep_all, keep_none = chance.random() < 0.2, chance.random() < 0.4
+        folders = {str(self.root)} | self.old_folders
+        files: Dict[str, File] = {path: File(bytearray(content), content) for path, content in self.old.items()}
+        contents: Dict[int, bytes] = {}
+        for folder in sorted(self.changes):
+            changes = self.changes[folder]
+            last = max((n for n, change in enumerate(changes) if change.lasts), default=-1)
+            more = len(changes) - 1 - last
+            last += more if keep_all else 0 if keep_none else chance.randint(0, more)
+            if folder not in folders:
+                continue
+            for change in changes[: last + 1]:
+                path = f"{folder}/{change.name}"
+                if not change.comes:
+                    files.pop(path, None)
+                    folders.discard(path)
+                elif change.file is None:
+                    folders.add(path)
+                else:
+                    files[path] = change.file
+        for folder in sorted(folders):
+            (target / Path(folder).relative_to(self.root)).mkdir(parents=True, exist_ok=True)
+        for path, file in files.items():
+            if id(file) not in contents:
+                contents[id(file)] = self.left_of(file, chance)
+            if path.rpartition("/")[0] in folders:
+                (target / Path(path).relative_to(self.root)).write_bytes(contents[id(file)])
+
+    @staticmethod
+    def left_of(file: File, chance: random.Random) -> bytes:
+        extra = bytes(file.written[len(file.synced):])
+        kept = chance.randint(0, len(extra))
+        # Blocks that were allocated and never written read as zeros.
+        zeros = chance.randint(0, len(extra) - kept) if chance.random() < 0.3 else 0
+        return file.synced + extra[:kept] + bytes(zeros)
