@@ -50,7 +50,7 @@ fn cut(average_kib: u32) -> CutMethod {
 fn settings() -> Vec<Setting> {
     let mut all = vec![setting("default", |_| {}, 3)];
     all.extend([16, 64].map(|kib| setting(format!("chunks of {kib} KiB"), |create| create.cut = cut(kib), 3)));
-    all.extend([512, 2048, 4096].map(|kib| setting(format!("data frames of {kib} KiB"), |create| create.data_frame_size = kib << 10, 3)));
+    all.extend([512, 1024, 4096].map(|kib| setting(format!("data frames of {kib} KiB"), |create| create.data_frame_size = kib << 10, 3)));
     all.extend([1024].map(|kib| setting(format!("meta frames of {kib} KiB"), |create| create.meta_frame_size = kib << 10, 3)));
     all.extend([1, 4, 5, 6, 7].map(|level| setting(format!("level {level}"), |_| {}, level)));
     for (kib, frame, level) in [(16, 2048, 3), (16, 4096, 3), (16, 2048, 1), (64, 4096, 3), (32, 2048, 6), (32, 4096, 6)] {
