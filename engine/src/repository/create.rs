@@ -35,7 +35,7 @@ impl Default for CreateOptions {
     fn default() -> Self {
         Self {
             pack_size: 64 << 20,
-            data_frame_size: 1 << 20,
+            data_frame_size: 2 << 20,
             meta_frame_size: 512 << 10,
             cut: CutMethod::Content { min: 16 << 10, average: 32 << 10, max: 128 << 10 },
             passphrase_cost: PassphraseCost::RECOMMENDED,
