@@ -15,7 +15,7 @@ fn peak(home: &Home, options: &[&str]) -> u64 {
 #[test]
 fn a_backup_keeps_to_its_memory() {
     let large = noise(1, 96 << 20);
-    for (threads, mib, memory) in [("2", 64, Some("64M")), ("8", 112, Some("112M")), ("2", 128, None)] {
+    for (threads, mib, memory) in [("2", 72, Some("72M")), ("8", 128, Some("128M")), ("2", 128, None)] {
         let home = Home::new();
         home.write("data/large", &large);
         for number in 0..400 {
