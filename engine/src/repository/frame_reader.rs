@@ -344,16 +344,14 @@ impl<'a> SnapshotChunks<'a> {
                 return Ok(place);
             }
         }
-        for (ordinal, error) in places.unread {
-            match error.kind() {
-                ErrorKind::NotFound => {
-                    let first = self.reader.place(ordinal)?;
-                    return Ok(ChunkPlace { frame: first.id, position: u32::MAX, ordinal, domain: first.domain });
-                }
-                _ => return Err(error),
+        match places.unread.into_iter().next() {
+            Some((ordinal, error)) if error.kind() == ErrorKind::NotFound => {
+                let first = self.reader.place(ordinal)?;
+                Ok(ChunkPlace { frame: first.id, position: u32::MAX, ordinal, domain: first.domain })
             }
+            Some((_, error)) => Err(error),
+            None => Err(Error::new(ErrorKind::Damaged, format!("chunk {id} is in no frame that the snapshot's refs name; run check"))),
         }
-        Err(Error::new(ErrorKind::Damaged, format!("chunk {id} is in no frame that the snapshot's refs name; run check")))
     }
 
     /// Reads a chunk from a frame of the refs, wherever that stands by now.

@@ -28,7 +28,7 @@ fn bits(key: u64, length: usize) -> impl Iterator<Item = usize> {
     let hash = mix(key);
     let (first, step) = (hash >> 32, hash | 1);
     // The upper half of a 32-bit number times the number of bits is below the number of bits.
-    (0..PROBES).map(move |probe| (u64::from(first.wrapping_add(probe.wrapping_mul(step)) as u32) * (8 * length as u64) >> 32) as usize)
+    (0..PROBES).map(move |probe| ((u64::from(first.wrapping_add(probe.wrapping_mul(step)) as u32) * (8 * length as u64)) >> 32) as usize)
 }
 
 /// Spreads a key over all 64 bits (the last step of SplitMix64, Steele, Lea and Flood 2014).
