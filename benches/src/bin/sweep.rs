@@ -181,8 +181,11 @@ fn framed(order: &Order, size: usize, tunings: &[Tuning], states: &[PathBuf]) ->
     }
     let name = |tuning: &Tuning| format!("{}, frames of {} KiB, {}", order.0, size / KIB, tuning.name);
     let figures = tunings.iter().zip(first).zip(frames.sums);
-    let line = |((tuning, first), all): ((&Tuning, (u64, f64)), (u64, f64))| json!({"setting": name(tuning), "first_bytes": first.0, "all_bytes": all.0, "first_cpu_s": first.1, "all_cpu_s": all.1});
-    figures.map(line).collect()
+    let line = |tuning: &Tuning, first: (u64, f64), all: (u64, f64)| {
+        let (first_bytes, first_cpu_s) = first;
+        json!({"setting": name(tuning), "first_bytes": first_bytes, "all_bytes": all.0, "first_cpu_s": first_cpu_s, "all_cpu_s": all.1})
+    };
+    figures.map(|((tuning, first), all)| line(tuning, first, all)).collect()
 }
 
 fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {
