@@ -325,14 +325,12 @@ impl<'a> SnapshotChunks<'a> {
                 return Ok(place);
             }
         }
-        for (ordinal, error) in places.unread {
-            match error.kind() {
-                ErrorKind::NotFound => {
-                    let first = self.reader.place(ordinal)?;
-                    return Ok(ChunkPlace { frame: first.id, position: u32::MAX, ordinal, domain: first.domain });
-                }
-                _ => return Err(error),
-            }
+        if let Some((ordinal, _)) = places.unread.iter().find(|(_, error)| error.kind() == ErrorKind::NotFound) {
+            let first = self.reader.place(*ordinal)?;
+            return Ok(ChunkPlace { frame: first.id, position: u32::MAX, ordinal: *ordinal, domain: first.domain });
+        }
+        if let Some((_, error)) = places.unread.into_iter().next() {
+            return Err(error);
         }
         Err(Error::new(ErrorKind::Damaged, format!("chunk {id} is in no frame that the snapshot's refs name; run check")))
     }
