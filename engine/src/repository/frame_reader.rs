@@ -344,14 +344,14 @@ impl<'a> SnapshotChunks<'a> {
                 return Ok(place);
             }
         }
-        match places.unread.into_iter().next() {
-            Some((ordinal, error)) if error.kind() == ErrorKind::NotFound => {
-                let first = self.reader.place(ordinal)?;
-                Ok(ChunkPlace { frame: first.id, position: u32::MAX, ordinal, domain: first.domain })
-            }
-            Some((_, error)) => Err(error),
-            None => Err(Error::new(ErrorKind::Damaged, format!("chunk {id} is in no frame that the snapshot's refs name; run check"))),
+        if let Some((ordinal, _)) = places.unread.iter().find(|(_, error)| error.kind() == ErrorKind::NotFound) {
+            let first = self.reader.place(*ordinal)?;
+            return Ok(ChunkPlace { frame: first.id, position: u32::MAX, ordinal: *ordinal, domain: first.domain });
         }
+        if let Some((_, error)) = places.unread.into_iter().next() {
+            return Err(error);
+        }
+        Err(Error::new(ErrorKind::Damaged, format!("chunk {id} is in no frame that the snapshot's refs name; run check")))
     }
 
     /// Reads a chunk from a frame of the refs, wherever that stands by now.

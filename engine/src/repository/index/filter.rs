@@ -8,7 +8,7 @@ const PROBES: u64 = 5;
 
 /// Stands for: this key is in the run more than once. Keys leave the highest bit free.
 pub(super) fn twin(key: u64) -> u64 {
-    key | 1 << 63
+    key | (1 << 63)
 }
 
 /// Adds a key.
@@ -28,14 +28,17 @@ fn bits(key: u64, length: usize) -> impl Iterator<Item = usize> {
     let hash = mix(key);
     let (first, step) = (hash >> 32, hash | 1);
     // The upper half of a 32-bit number times the number of bits is below the number of bits.
-    (0..PROBES).map(move |probe| ((u64::from(first.wrapping_add(probe.wrapping_mul(step)) as u32) * (8 * length as u64)) >> 32) as usize)
+    (0..PROBES).map(move |probe| {
+        let probed = u64::from(first.wrapping_add(probe.wrapping_mul(step)) as u32);
+        ((probed * (8 * length as u64)) >> 32) as usize
+    })
 }
 
 /// Spreads a key over all 64 bits (the last step of SplitMix64, Steele, Lea and Flood 2014).
 fn mix(key: u64) -> u64 {
-    let key = (key ^ key >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let key = (key ^ key >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    key ^ key >> 31
+    let key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let key = (key ^ (key >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    key ^ (key >> 31)
 }
 
 #[cfg(test)]
@@ -46,7 +49,7 @@ mod tests {
     fn what_was_added_is_there_and_little_else() {
         // Keys that share their upper bits, as those of a page do.
         let mut filter = vec![0; 584];
-        let key = |n: u64| 0xabcd << 32 | mix(n) >> 32;
+        let key = |n: u64| (0xabcd << 32) | (mix(n) >> 32);
         (0..584).for_each(|n| insert(&mut filter, key(n)));
         assert!((0..584).all(|n| contains(&filter, key(n))));
         let passed = (584..100_584).filter(|&n| contains(&filter, key(n))).count();
