@@ -151,7 +151,8 @@ fn only_what_is_near_an_edit_is_rolled() {
     let cutter = content(256, 1024, 4096);
     let before = noise(3, 1 << 20);
     let hint = hint_of(&cutter, &before);
-    let edits: [(&str, fn(&mut Vec<u8>)); 6] = [
+    type Edit = fn(&mut Vec<u8>);
+    let edits: [(&str, Edit); 6] = [
         ("overwritten", |data| data[400_000..400_100].fill(1)),
         ("inserted", |data| drop(data.splice(400_000..400_000, [7; 10]))),
         ("much inserted", |data| drop(data.splice(400_000..400_000, noise(4, 8_000)))),
