@@ -75,7 +75,8 @@ impl<'a> Display<'a> {
             });
             total.store(sizes.sum(), Ordering::Relaxed);
         };
-        runtime.executor.spawn("icecore-count", Box::new(count));
+        // Without it there is no total to show.
+        let _ = runtime.executor.spawn("icecore-count", Box::new(count));
     }
 
     fn begin_phase(&self, name: &str, bytes_total: Option<u64>, items_total: Option<u64>) {

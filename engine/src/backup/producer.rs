@@ -52,7 +52,7 @@ pub(super) fn start_with(
     let (dispatcher, batches) = Dispatcher::new(run.repository, run.in_flight)?;
     let chunking = Arc::new(Chunking::new(run.repository, &run.writer)?);
     let producer = Producer { dispatcher, chunking, cache: run.cache.clone(), small: Vec::new(), small_bytes: 0 };
-    run.repository.runtime.executor.spawn("icecore-walk", Box::new(move || producer.run(items)));
+    run.repository.runtime.executor.spawn("icecore-walk", Box::new(move || producer.run(items)))?;
     Ok(batches)
 }
 

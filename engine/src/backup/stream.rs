@@ -31,7 +31,7 @@ pub(super) fn start(key: Vec<u8>, modified: Timestamp, stream: Box<dyn Read + Se
             producer.dispatcher.dispatch(|_| Err(error));
         }
     };
-    run.repository.runtime.executor.spawn("icecore-stream", Box::new(work));
+    run.repository.runtime.executor.spawn("icecore-stream", Box::new(work))?;
     Ok(batches)
 }
 

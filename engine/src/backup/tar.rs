@@ -29,7 +29,7 @@ pub(super) fn start(stream: Box<dyn Read + Send>, run: &Assembler<'_>) -> Result
             producer.dispatcher.dispatch(|_| Err(error));
         }
     };
-    run.repository.runtime.executor.spawn("icecore-tar", Box::new(work));
+    run.repository.runtime.executor.spawn("icecore-tar", Box::new(work))?;
     Ok(batches)
 }
 

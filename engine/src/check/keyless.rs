@@ -132,7 +132,7 @@ fn scrub_packs(reading: &Reading<'_>, trust: &Trust, runtime: &Runtime, packs: &
                 let _ = report.send((job.object, job.wrong_groups()));
             }
         };
-        runtime.executor.spawn("icecore-scrub", Box::new(run));
+        runtime.executor.spawn("icecore-scrub", Box::new(run))?;
     }
     drop((jobs, report));
     let say = |(object, wrong): (ObjectName, Vec<usize>)| {

@@ -44,7 +44,7 @@ impl Folder {
                 }
             }
         };
-        executor.spawn("icecore-write-out", Box::new(work));
+        executor.spawn("icecore-write-out", Box::new(work))?;
         Ok(WriteOut { orders, outcome })
     }
 }
@@ -91,8 +91,9 @@ mod tests {
             1
         }
 
-        fn spawn(&self, _name: &str, work: Box<dyn FnOnce() + Send>) {
+        fn spawn(&self, _name: &str, work: Box<dyn FnOnce() + Send>) -> Result<()> {
             self.0.lock().push(work);
+            Ok(())
         }
     }
 

@@ -230,8 +230,7 @@ impl Repository {
             .num_threads(executor.threads())
             .spawn_handler(|thread| {
                 let name = format!("icecore-worker-{}", thread.index());
-                executor.spawn(&name, Box::new(move || thread.run()));
-                Ok(())
+                executor.spawn(&name, Box::new(move || thread.run())).map_err(std::io::Error::other)
             })
             .build()
             .map_err(|error| Error::new(ErrorKind::Unavailable, format!("worker threads cannot start: {error}")))?;

@@ -192,7 +192,7 @@ fn start_beats(repository: &Repository, id: SessionId, has_newer_config: &Arc<At
             heart.beat();
         }
     };
-    repository.runtime.executor.spawn("icecore-beat", Box::new(beat));
+    repository.runtime.executor.spawn("icecore-beat", Box::new(beat))?;
     Ok(sender)
 }
 

@@ -139,7 +139,7 @@ impl Writer {
             report,
             lanes: Default::default(),
         };
-        executor.spawn("icecore-packer", Box::new(move || packer.run(&sealed)));
+        executor.spawn("icecore-packer", Box::new(move || packer.run(&sealed)))?;
         let meta = config.meta_frame_size as usize;
         Ok(Self {
             session: id,
@@ -371,7 +371,10 @@ impl Packer {
             // Nobody listens when the session has failed already.
             let _ = report.send(written);
         };
-        self.executor.spawn("icecore-pack", Box::new(work));
+        if let Err(error) = self.executor.spawn("icecore-pack", Box::new(work)) {
+            // As if its thread had failed to write it.
+            let _ = self.report.send(Err(error));
+        }
         OpenPack { frames: sender, length: 0, frame_count: 0, tables_length: 0 }
     }
 }

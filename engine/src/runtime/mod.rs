@@ -9,6 +9,7 @@ mod system;
 pub use simulated::{SeededEntropy, StillClock};
 pub use system::{SystemClock, SystemEntropy, SystemExecutor};
 
+use crate::error::Result;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -46,7 +47,10 @@ pub trait Executor: Send + Sync + Debug {
     /// How many threads should work at once; at least 1.
     fn threads(&self) -> usize;
     /// Runs `work` on a thread of its own named `name`.
-    fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>);
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::error::ErrorKind::Unavailable) where there is no thread to be had; `work` was dropped then.
+    fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> Result<()>;
 }
 
 /// Clock, entropy and executor, shared by everything that belongs to one repository handle.

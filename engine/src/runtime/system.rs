@@ -1,6 +1,7 @@
 //! Time, randomness and threads of the operating system.
 
 use super::{Clock, Entropy, Executor, Timestamp};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::from_hex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -80,7 +81,11 @@ impl Executor for SystemExecutor {
         self.threads
     }
 
-    fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) {
-        std::thread::Builder::new().name(name.to_owned()).spawn(work).expect("the operating system gives another thread");
+    fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> Result<()> {
+        let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+        started.map(drop).map_err(|error| {
+            let what = "the system gives no more threads; end other programs, raise the limit (`ulimit -u`), or ask for fewer";
+            Error::io(what, error).with_kind(ErrorKind::Unavailable)
+        })
     }
 }

@@ -60,7 +60,7 @@ impl Walk {
         open_max: usize,
     ) -> Result<Self> {
         let visitor = Visitor { rules: Rules::new(options)?, owners: Owners::of_system(), known, open: OpenFolders::new(open_max) };
-        let workers = Workers::start(visitor, runtime.executor.as_ref());
+        let workers = Workers::start(visitor, runtime.executor.as_ref())?;
         let mut batch = workers.visitor().begin(roots);
         workers.add(std::mem::take(&mut batch.tasks));
         Ok(Self { workers, levels: vec![batch.into()], descend: None, links: Links::default() })

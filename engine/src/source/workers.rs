@@ -53,13 +53,15 @@ struct State {
 }
 
 impl Workers {
-    pub(crate) fn start(visitor: Visitor, executor: &dyn Executor) -> Self {
+    pub(crate) fn start(visitor: Visitor, executor: &dyn Executor) -> Result<Self> {
         let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), done: Condvar::new(), visitor });
+        // Dropped on failure, it stops those that have started.
+        let workers = Self { shared: Arc::clone(&shared), scratch: Scratch::default() };
         for _ in 0..executor.threads().min(THREADS_MAX) {
-            let shared = shared.clone();
-            executor.spawn("walk", Box::new(move || shared.work()));
+            let shared = Arc::clone(&shared);
+            executor.spawn("walk", Box::new(move || shared.work()))?;
         }
-        Self { shared, scratch: Scratch::default() }
+        Ok(workers)
     }
 
     /// What the tasks are done with.

@@ -122,7 +122,9 @@ fn a_walk_goes_on_without_threads() {
         fn threads(&self) -> usize {
             1
         }
-        fn spawn(&self, _: &str, _: Box<dyn FnOnce() + Send>) {}
+        fn spawn(&self, _: &str, _: Box<dyn FnOnce() + Send>) -> crate::error::Result<()> {
+            Ok(())
+        }
     }
     let root = tempfile::tempdir().unwrap();
     make(root.path(), &["a/b/c", "d/e"]);
