@@ -38,7 +38,7 @@ fn fixture() -> Fixture {
     repository.write_sealed(ObjectName::index(IndexId([4; 16])), index.encode()).unwrap();
     let moved = vec![MovedChunk { position: 0, counter: 0, new_position: 0 }];
     let frames = vec![RelocatedFrame { frame: FrameId { session, number: 7 }, chunks: 3, moved }];
-    let relocations = RelocationsBody { session, now: NOW, frames };
+    let relocations = RelocationsBody { session: SessionId([9; 16]), now: NOW, frames };
     repository.write_sealed(ObjectName::relocations(RelocationsId([4; 16])), relocations.encode()).unwrap();
     fixture
 }
