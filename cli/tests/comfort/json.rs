@@ -113,6 +113,8 @@ fn what_is_printed_is_what_the_schemas_say() {
         &["config"],
         &["config", "--parity", "3"],
         &["stats"],
+        // Damage would be healed.
+        &["config", "--parity", "0"],
         &["key", "add", "--role", "backup", "--new-key-file", "b"],
         &["key", "list"],
         &["key", "rotate", "--dry-run"],
