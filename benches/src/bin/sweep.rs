@@ -265,7 +265,9 @@ fn main() {
         let kinds = kinds.into_iter().chain(ORDERS[1..].iter().map(|order| (order, MIB, &TUNINGS[..1])));
         let kinds = kinds.filter(|_| only.is_empty());
         let parts: Vec<Value> = kinds.flat_map(|(order, size, tunings)| framed(order, size, tunings, &states)).collect();
-        print(&format!("{name}: frames alone"), &parts);
+        if !parts.is_empty() {
+            print(&format!("{name}: frames alone"), &parts);
+        }
         if let Some(file) = &mut json_to {
             writeln!(file, "{}", json!({"corpus": name, "whole": whole, "frames": parts})).expect("a file that can be written");
         }
