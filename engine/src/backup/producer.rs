@@ -6,8 +6,8 @@ use super::{BackupOptions, stat_cache_path};
 use crate::entry::{ChunkList, EntryKind, FileContent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::{Repository, Writer};
+use crate::runtime::channel::Receiver;
 use crate::source::{Known, Roots, SourceEntry, SourceFile, SourceOptions, Walk, WalkItem};
-use crossbeam_channel::Receiver;
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ use crate::destination::Folder;
 use crate::entry::{Entry, EntryKind};
 use crate::error::Result;
 use crate::progress::Event;
+use crate::runtime::Pool;
 use std::sync::atomic::Ordering;
 
 /// Items that are finished by one task.
@@ -66,7 +67,7 @@ impl Restore<'_> {
 }
 
 /// Restores the metadata of what is whole, and removes what is not.
-pub(super) fn finish_items(items: &[Item], folder: &Folder, tally: &Tally<'_>, pool: &rayon::ThreadPool, goes_on: bool) -> Result<()> {
+pub(super) fn finish_items(items: &[Item], folder: &Folder, tally: &Tally<'_>, pool: &Pool, goes_on: bool) -> Result<()> {
     let failure = Failure::default();
     let finish = |item: &Item| -> Result<()> {
         match item.way {

@@ -10,7 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
 use crate::progress::Event;
 use crate::repository::{ChunkKind, Frame, SnapshotChunks};
-use crossbeam_channel::{Sender, bounded};
+use crate::runtime::Pool;
+use crate::runtime::channel::{Sender, bounded};
 use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -67,7 +68,7 @@ impl<'a> Scatter<'a> {
     ///
     /// # Errors
     /// What ends the whole restore; damage and failures of items are noted with these.
-    pub(super) fn run(self, plan: &[Use], pool: &rayon::ThreadPool, limits: &Limits, mut on_read: impl FnMut(&Read)) -> Result<()> {
+    pub(super) fn run(self, plan: &[Use], pool: &Pool, limits: &Limits, mut on_read: impl FnMut(&Read)) -> Result<()> {
         let in_flight = pool.current_num_threads() + 1;
         let (give_back, tokens) = bounded(in_flight);
         let this = &self;

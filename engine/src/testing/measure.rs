@@ -9,7 +9,7 @@ use crate::format::frame::{FramePlaintext, seal};
 use crate::format::session::SessionKind;
 use crate::id::{ChunkId, FrameClass, FrameId, PackId};
 use crate::repository::{ChunkKind, PackMaker, Repository, SealedFrame, Session, Writer};
-use crossbeam_channel::unbounded;
+use crate::runtime::channel::unbounded;
 
 /// What one worker keeps to seal frames.
 #[derive(Debug)]
