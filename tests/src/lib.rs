@@ -2,6 +2,7 @@
 
 pub mod folders;
 pub mod reader;
+pub mod simulation;
 mod specification;
 
 pub use specification::*;

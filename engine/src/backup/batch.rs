@@ -8,8 +8,9 @@ use crate::format::config::CutMethod;
 use crate::id::{ChunkId, DomainId};
 use crate::repository::index::LookupIndex;
 use crate::repository::{ChunkIds, ChunkKind, ChunkUse, Repository, Writer};
+use crate::runtime::Pool;
+use crate::runtime::channel::{Receiver, Sender, bounded, unbounded};
 use crate::source::StatKey;
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -187,7 +188,7 @@ impl Cut {
 /// Sends work to the pool, numbered, with at most so many batches between producer and assembler.
 #[derive(Debug)]
 pub(super) struct Dispatcher {
-    pool: Arc<rayon::ThreadPool>,
+    pool: Arc<Pool>,
     next: u64,
     results: Sender<Numbered>,
     buffers: Receiver<Vec<u8>>,

@@ -5,8 +5,8 @@ use super::hints::Hints;
 use super::producer::ReadRanges;
 use crate::chunker::Guide;
 use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::channel::{Receiver, Sender, unbounded};
 use crate::source::SourceFile;
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::ops::Range;
 use std::sync::Arc;
 

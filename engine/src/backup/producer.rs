@@ -10,8 +10,8 @@ use crate::chunker::Guide;
 use crate::entry::{ChunkList, EntryKind, FileContent};
 use crate::error::{Error, Result};
 use crate::repository::{ChunkUse, Repository};
+use crate::runtime::channel::Receiver;
 use crate::source::{Known, Roots, SourceEntry, SourceFile, SourceOptions, Walk, WalkItem};
-use crossbeam_channel::Receiver;
 use std::ops::Range;
 use std::sync::Arc;
 

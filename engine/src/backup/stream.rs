@@ -5,7 +5,7 @@ use super::batch::{Batch, Chunking, Dispatcher, Item, Numbered, PIECE_LENGTH};
 use crate::entry::{Entry, EntryKind, FileContent, KeyKind, Metadata};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Timestamp;
-use crossbeam_channel::Receiver;
+use crate::runtime::channel::Receiver;
 use std::io::Read;
 use std::sync::Arc;
 

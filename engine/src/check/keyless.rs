@@ -17,7 +17,7 @@ use crate::limits::GROUP_SIZE;
 use crate::progress::{Event, Progress};
 use crate::repository::{ClearTail, heal};
 use crate::runtime::Runtime;
-use crossbeam_channel::bounded;
+use crate::runtime::channel::bounded;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -123,7 +123,7 @@ fn first_trust(reading: &Reading<'_>, listing: &Listing) -> Result<Trust> {
 fn scrub_packs(reading: &Reading<'_>, trust: &Trust, runtime: &Runtime, packs: &[&ObjectInfo]) -> Result<()> {
     let threads = runtime.executor.threads().max(1);
     let (work, jobs) = bounded::<Job>(threads);
-    let (report, results) = crossbeam_channel::unbounded();
+    let (report, results) = crate::runtime::channel::unbounded();
     for _ in 0..threads {
         let (jobs, report) = (jobs.clone(), report.clone());
         let run = move || {
@@ -172,7 +172,7 @@ impl Job {
     }
 }
 
-fn read_pack(reading: &Reading<'_>, trust: &Trust, object: &ObjectInfo, work: &crossbeam_channel::Sender<Job>) -> Result<()> {
+fn read_pack(reading: &Reading<'_>, trust: &Trust, object: &ObjectInfo, work: &crate::runtime::channel::Sender<Job>) -> Result<()> {
     let tail = ClearTail::read(reading.backend, trust, &object.name, object.size)
         .and_then(|clear| clear.check(trust).map(|_| ()).map(|()| clear))
         .map_err(|error| if error.broken_rule().is_some() { error.context(object.name) } else { error });

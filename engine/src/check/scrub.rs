@@ -14,7 +14,7 @@ use crate::limits::GROUP_SIZE;
 use crate::progress::Event;
 use crate::repository::index::FramePlace;
 use crate::repository::{Frame, PackTail};
-use crossbeam_channel::bounded;
+use crate::runtime::channel::bounded;
 use parking_lot::Mutex;
 use std::sync::atomic::Ordering;
 

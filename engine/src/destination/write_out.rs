@@ -7,7 +7,7 @@ use super::Folder;
 use crate::entry::Key;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Executor;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crate::runtime::channel::{Receiver, Sender, bounded};
 use std::os::fd::OwnedFd;
 
 /// A thread that writes out the target's file system when asked to. It ends when this is dropped.

@@ -58,7 +58,7 @@ use crate::format::object::Header;
 use crate::format::slot::Credential;
 use crate::format::{Roles, Trust};
 use crate::id::RepositoryId;
-use crate::runtime::Runtime;
+use crate::runtime::{Pool, Runtime};
 use index::LookupIndex;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -120,7 +120,7 @@ pub struct Repository {
     generation: u32,
     /// The slot generation that the credential came out of; `None` where it came from elsewhere.
     slot: Option<ObjectName>,
-    pool: OnceLock<Arc<rayon::ThreadPool>>,
+    pool: OnceLock<Arc<Pool>>,
 }
 
 impl Repository {
@@ -221,20 +221,12 @@ impl Repository {
     }
 
     /// The worker threads, started when first needed.
-    pub(crate) fn pool(&self) -> Result<Arc<rayon::ThreadPool>> {
+    pub(crate) fn pool(&self) -> Result<Arc<Pool>> {
         if let Some(pool) = self.pool.get() {
             return Ok(Arc::clone(pool));
         }
-        let executor = Arc::clone(&self.runtime.executor);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(executor.threads())
-            .spawn_handler(|thread| {
-                let name = format!("icecore-worker-{}", thread.index());
-                executor.spawn(&name, Box::new(move || thread.run())).map_err(std::io::Error::other)
-            })
-            .build()
-            .map_err(|error| Error::new(ErrorKind::Unavailable, format!("worker threads cannot start: {error}")))?;
-        Ok(Arc::clone(self.pool.get_or_init(|| Arc::new(pool))))
+        let pool = Arc::new(Pool::start(&self.runtime.executor)?);
+        Ok(Arc::clone(self.pool.get_or_init(|| pool)))
     }
 
     /// The folder for this repository's caches.

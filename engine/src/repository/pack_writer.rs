@@ -9,7 +9,7 @@ use crate::format::pack::{Footer, GroupHasher};
 use crate::format::session::SessionRecord;
 use crate::format::{ContentsTable, FrameRecord, Tables};
 use crate::id::PackId;
-use crossbeam_channel::{Receiver, Sender};
+use crate::runtime::channel::{Receiver, Sender};
 use std::sync::Arc;
 
 /// A sealed frame and what the contents table says of it.

@@ -11,7 +11,7 @@ use crate::format::session::{
 use crate::id::{SessionId, SnapshotId};
 use crate::limits::LABEL_MAX;
 use crate::runtime::Clock;
-use crossbeam_channel::{RecvTimeoutError, Sender};
+use crate::runtime::channel::{RecvTimeoutError, Sender};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -185,7 +185,7 @@ impl fmt::Debug for Session<'_> {
 
 /// Beats until the sender that is returned is dropped.
 fn start_beats(repository: &Repository, id: SessionId, has_newer_config: &Arc<AtomicBool>) -> Result<Sender<()>> {
-    let (sender, stop) = crossbeam_channel::bounded::<()>(0);
+    let (sender, stop) = crate::runtime::channel::bounded::<()>(0);
     let mut heart = Heart::new(repository, id, Arc::clone(has_newer_config))?;
     let beat = move || {
         while stop.recv_timeout(BEAT_EVERY) == Err(RecvTimeoutError::Timeout) {

@@ -22,7 +22,8 @@ use crate::format::session::{frame_sealer, refs_frame_sealer};
 use crate::format::{FrameRecord, Roles};
 use crate::id::{ChunkId, DomainId, FrameClass, FrameId, PackId, SessionId};
 use crate::limits::{FRAME_SEALED_MAX, FRAMES_LENGTH_MAX, PACK_FRAMES_MAX, TABLES_LENGTH_MAX};
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crate::runtime::Pool;
+use crate::runtime::channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -72,7 +73,7 @@ pub(crate) struct Writer {
     /// Chunks of this session that the index does not know yet.
     pending: HashMap<ChunkId, (u32, u32)>,
     sealing: Arc<Sealing>,
-    pool: Arc<rayon::ThreadPool>,
+    pool: Arc<Pool>,
     tokens: Receiver<()>,
     /// Dropped to say that no more frames come.
     to_packer: Option<Sender<SealedFrame>>,

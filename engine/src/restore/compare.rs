@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::id::ChunkId;
 use crate::progress::Event;
 use crate::repository::{ChunkIds, ChunkKind};
+use crate::runtime::Pool;
 use std::sync::atomic::Ordering;
 
 /// Chunks that are compared by one task.
@@ -27,7 +28,7 @@ pub(super) struct Comparison<'a> {
 
 impl Comparison<'_> {
     /// Takes out of the plan, which is in the order of entries, what the target has.
-    pub(super) fn run(&self, window: &mut Window, pool: &rayon::ThreadPool) -> Result<()> {
+    pub(super) fn run(&self, window: &mut Window, pool: &Pool) -> Result<()> {
         let failure = Failure::default();
         let items = &window.items;
         pool.in_place_scope(|scope| {

@@ -10,7 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::PackId;
 use crate::repository::index::FrameOrdinal;
 use crate::repository::{ChunkKind, Frame, SnapshotChunks};
-use crossbeam_channel::{Receiver, bounded};
+use crate::runtime::Scope;
+use crate::runtime::channel::{Receiver, bounded};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 
@@ -127,7 +128,7 @@ impl Pipeline<'_, '_, '_> {
 
 /// Frames that are decoded, or on their way.
 struct Frames<'s, 'scope, 'a> {
-    scope: &'s rayon::Scope<'scope>,
+    scope: &'s Scope<'s, 'scope>,
     chunks: &'scope SnapshotChunks<'scope>,
     tally: &'scope Tally<'scope>,
     held: HashMap<FrameOrdinal, Held>,

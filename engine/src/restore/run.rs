@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::PackId;
 use crate::progress::Event;
 use crate::repository::{Repository, Snapshot, SnapshotChunks};
+use crate::runtime::Scope;
 use crate::tree::{KeyRange, TreeWalk, find_entry};
 use std::collections::{HashMap, HashSet};
 
@@ -71,7 +72,7 @@ pub(super) struct Restore<'s, 'a> {
 impl<'s, 'a> Restore<'s, 'a> {
     /// Tasks go to `scope`, which belongs to the repository's pool.
     pub(super) fn new(
-        scope: &'s rayon::Scope<'a>,
+        scope: &'s Scope<'s, 'a>,
         repository: &'a Repository,
         snapshot: &'a Snapshot,
         chunks: &'a SnapshotChunks<'a>,

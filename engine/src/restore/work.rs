@@ -15,7 +15,8 @@ use crate::destination::{Folder, WriteOut};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::PackId;
 use crate::repository::SnapshotChunks;
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crate::runtime::Scope;
+use crate::runtime::channel::{Receiver, Sender, unbounded};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,7 +30,7 @@ const FINISHED_AT_ONCE: usize = 256;
 
 /// Carries windows out.
 pub(super) struct Work<'s, 'a> {
-    scope: &'s rayon::Scope<'a>,
+    scope: &'s Scope<'s, 'a>,
     scatter: Arc<Scatter<'a>>,
     limits: Limits,
     /// The oldest first.
@@ -90,7 +91,7 @@ impl Drop for Task {
 impl<'s, 'a> Work<'s, 'a> {
     /// Into `folder`, by tasks of `scope`.
     pub(super) fn new(
-        scope: &'s rayon::Scope<'a>,
+        scope: &'s Scope<'s, 'a>,
         chunks: &'a SnapshotChunks<'a>,
         folder: &'a Folder,
         tally: &'a Tally<'a>,

@@ -12,7 +12,7 @@ use crate::id::{ChunkId, FrameClass, FrameId, PackId};
 use crate::progress::Silent;
 use crate::repository::index::LookupIndex;
 use crate::repository::{ChunkKind, PackMaker, Repository, SealedFrame, Session, Writer};
-use crossbeam_channel::unbounded;
+use crate::runtime::channel::unbounded;
 use std::sync::Arc;
 
 /// What one worker keeps to seal frames.

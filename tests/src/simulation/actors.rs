@@ -1,0 +1,358 @@
+//! What processes do: each opens the repository as a program does, does one thing, and tells the oracle what it was told.
+
+use super::oracle::Oracle;
+use super::random::Random;
+use super::store::{Fate, Store};
+use super::turns::{MachineClock, Scheduler, Threads};
+use icecore::backup::BackupOptions;
+use icecore::crypto::Secret;
+use icecore::gc::GcOptions;
+use icecore::id::SnapshotId;
+use icecore::progress::Silent;
+use icecore::repair::RepairOptions;
+use icecore::repository::{Key, Repository, Settings};
+use icecore::retention::TagChange;
+use icecore::runtime::{Runtime, SeededEntropy};
+use icecore::{Error, ErrorKind, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Deed {
+    /// Backs a stream up.
+    Backup,
+    /// Collects garbage.
+    Collect,
+    /// Restores a snapshot.
+    Restore,
+    /// Forgets a snapshot.
+    Forget,
+    /// Changes the tags of a snapshot.
+    Tag,
+    /// Checks the structure.
+    Check,
+    /// Checks every byte.
+    Scrub,
+    /// Puts new keys in force.
+    Rotate,
+    /// Looks for damage and mends.
+    Repair,
+}
+
+impl Deed {
+    /// All of them.
+    pub const ALL: [Self; 9] =
+        [Self::Backup, Self::Collect, Self::Restore, Self::Forget, Self::Tag, Self::Check, Self::Scrub, Self::Rotate, Self::Repair];
+
+    /// One of them, what is interesting more often.
+    pub fn choose(random: &mut Random) -> Self {
+        match random.below(20) {
+            0..=5 => Self::Backup,
+            6..=10 => Self::Collect,
+            11..=12 => Self::Restore,
+            13..=14 => Self::Forget,
+            15 => Self::Tag,
+            16 => Self::Check,
+            17 => Self::Scrub,
+            18 => Self::Rotate,
+            _ => Self::Repair,
+        }
+    }
+}
+
+/// How a deed ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// Success was reported.
+    Done,
+    /// It has to be run again, or what it was about is gone.
+    Refused,
+    /// It failed, or its process died.
+    Failed,
+}
+
+/// What all processes of a schedule share.
+#[derive(Debug)]
+pub struct World {
+    /// Where the objects are.
+    pub store: Arc<Store>,
+    /// Who goes on.
+    pub scheduler: Arc<Scheduler>,
+    /// What was told.
+    pub oracle: Mutex<Oracle>,
+    /// How deeds ended.
+    pub ends: Mutex<BTreeMap<(Deed, End), u64>>,
+    /// What was found to be wrong.
+    pub findings: Mutex<Vec<String>>,
+    /// Where collectors remember what they saw; by machine.
+    pub cache: PathBuf,
+    /// Whether keys were changed.
+    pub has_rotated: Mutex<bool>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// What opens the repository.
+pub fn key() -> Key {
+    Key::KeyFile(Secret::new([5; 32]))
+}
+
+/// The pieces that content is made of; most of a state is in others, too.
+pub fn content(random: &mut Random) -> Vec<u8> {
+    let (from, count) = (random.below(20), 6 + random.below(8));
+    let mut content = Vec::new();
+    for number in from..from + count {
+        let number = if random.one_in(5) { random.next_number() } else { number };
+        let mut piece = vec![0; 700 + (number % 900) as usize];
+        blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut piece);
+        content.extend_from_slice(&piece);
+    }
+    content
+}
+
+/// A process and where it runs.
+#[derive(Debug, Clone)]
+pub struct Actor {
+    /// Its number.
+    pub process: usize,
+    /// What it does.
+    pub deed: Deed,
+    /// On which machine.
+    pub machine: u64,
+    /// What happens to it.
+    pub fate: Fate,
+    /// Its own numbers.
+    pub random: Random,
+}
+
+/// Everything that a process takes from outside of the store.
+pub fn runtime(scheduler: &Arc<Scheduler>, process: usize, random: &mut Random) -> Runtime {
+    Runtime {
+        clock: Arc::new(MachineClock { scheduler: Arc::clone(scheduler), off: Mutex::new((0, random.fork())) }),
+        entropy: Arc::new(SeededEntropy::new(random.next_number())),
+        executor: Arc::new(Threads { scheduler: Arc::clone(scheduler), process, count: 1 + random.below(2) as usize }),
+    }
+}
+
+fn settings(cache: Option<&Path>, machine: u64, process: usize) -> Settings {
+    let settings = Settings::default().with_label(format!("machine{machine} process {process}"));
+    match cache {
+        Some(folder) => settings.with_cache(folder.join(machine.to_string())),
+        None => settings,
+    }
+}
+
+impl Actor {
+    /// Does it.
+    pub fn act(mut self, world: &World) {
+        let ended = self.open(world).and_then(|repository| self.run(world, &repository));
+        let end = match &ended {
+            Ok(()) => End::Done,
+            Err(error) => self.judge(world, error),
+        };
+        *locked(&world.ends).entry((self.deed, end)).or_default() += 1;
+        world.store.ended(self.process);
+    }
+
+    fn open(&mut self, world: &World) -> Result<Repository> {
+        let handle = world.store.handle(self.process, self.fate.clone(), self.deed == Deed::Collect);
+        let runtime = runtime(&world.scheduler, self.process, &mut self.random);
+        let cache = (self.deed == Deed::Collect).then_some(world.cache.as_path());
+        Repository::open(handle, runtime, &key(), settings(cache, self.machine, self.process))
+    }
+
+    /// Whether this error may be.
+    fn judge(&self, world: &World, error: &Error) -> End {
+        let has_suffered = world.store.has_suffered(self.process);
+        let (end, is_right) = match error.kind() {
+            ErrorKind::Busy => (End::Refused, true),
+            ErrorKind::NotFound => (End::Refused, matches!(self.deed, Deed::Restore | Deed::Forget | Deed::Tag)),
+            ErrorKind::Unauthorized => (End::Refused, *locked(&world.has_rotated)),
+            ErrorKind::Unavailable => (End::Failed, has_suffered),
+            _ => (End::Failed, false),
+        };
+        if !is_right && !world.store.is_dead(self.process) {
+            let text = format!("{:?} of process {} fails without a reason: {:?}: {error}", self.deed, self.process, error.kind());
+            locked(&world.findings).push(text);
+        }
+        end
+    }
+
+    fn run(&mut self, world: &World, repository: &Repository) -> Result<()> {
+        match self.deed {
+            Deed::Backup => self.back_up(world, repository),
+            Deed::Collect => self.collect(repository),
+            Deed::Restore => self.restore(world, repository),
+            Deed::Forget => self.forget(world, repository),
+            Deed::Tag => self.tag(world, repository),
+            Deed::Check => self.report(world, &repository.check(&Silent)?),
+            Deed::Scrub => self.report(world, &repository.scrub(&Silent)?),
+            Deed::Rotate => {
+                *locked(&world.has_rotated) = true;
+                repository.rotate(&repository.plan_rotation(None)?)
+            }
+            Deed::Repair => repository.repair(&RepairOptions::default(), &Silent).map(drop),
+        }
+    }
+
+    fn collect(&mut self, repository: &Repository) -> Result<()> {
+        let mut options = GcOptions::default();
+        options.dead_percent_max = self.random.below(30) as u8;
+        repository.gc(&options, &Silent).map(drop)
+    }
+
+    fn back_up(&mut self, world: &World, repository: &Repository) -> Result<()> {
+        let (series, content) = (format!("series {}", self.random.next_number()), content(&mut self.random));
+        locked(&world.oracle).contents.insert(series.clone(), content.clone());
+        let stream = Box::new(std::io::Cursor::new(content));
+        let made = repository.backup_stream("state", stream, &BackupOptions::new(series.as_str()), &Silent)?;
+        match made.snapshot {
+            Some(_) if world.store.is_dead(self.process) => {}
+            Some(id) => locked(&world.oracle).acknowledge(id, &series),
+            None => locked(&world.findings).push(format!("the backup of {series} reports success without a snapshot")),
+        }
+        Ok(())
+    }
+
+    /// One that may be there, those that have to be more often.
+    fn target(&mut self, world: &World) -> Option<SnapshotId> {
+        let possible = locked(&world.oracle).possible();
+        (!possible.is_empty()).then(|| possible[self.random.below(possible.len() as u64) as usize])
+    }
+
+    fn restore(&mut self, world: &World, repository: &Repository) -> Result<()> {
+        let Some(id) = self.target(world) else { return Ok(()) };
+        let result = restore(repository, id);
+        let oracle = locked(&world.oracle);
+        let (series, _) = &oracle.snapshots[&id];
+        match result {
+            Ok(content) if oracle.contents.get(series) == Some(&content) => Ok(()),
+            Ok(_) => {
+                locked(&world.findings).push(format!("restoring {id} of {series} reports success and gives other bytes"));
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound && oracle.is_certain(id) => {
+                locked(&world.findings).push(format!("restoring {id} of {series}, which is acknowledged: {error}"));
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn forget(&mut self, world: &World, repository: &Repository) -> Result<()> {
+        let Some(id) = self.target(world) else { return Ok(()) };
+        locked(&world.oracle).doubt(id);
+        repository.forget(&[id], &Silent)?;
+        if !world.store.is_dead(self.process) {
+            locked(&world.oracle).forget(id);
+        }
+        Ok(())
+    }
+
+    fn tag(&mut self, world: &World, repository: &Repository) -> Result<()> {
+        let Some(id) = self.target(world) else { return Ok(()) };
+        locked(&world.oracle).doubt(id);
+        let tag = format!("tag{}", self.random.below(3));
+        let made = repository.retag(&[id], &TagChange { add: vec![tag], ..TagChange::default() }, &Silent)?;
+        if !world.store.is_dead(self.process) {
+            let mut oracle = locked(&world.oracle);
+            let series = oracle.snapshots[&id].0.clone();
+            for pair in made {
+                match pair.before == pair.after {
+                    // It had the tag already; others may have begun to forget it.
+                    true => {}
+                    false => {
+                        oracle.forget(pair.before);
+                        oracle.acknowledge(pair.after, &series);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing was damaged, so nothing may be found; what could not be read may be said.
+    fn report(&self, world: &World, report: &icecore::check::CheckReport) -> Result<()> {
+        let has_suffered = world.store.has_suffered(self.process);
+        let wrong = report.findings.iter().find(|finding| !(has_suffered && finding.kind == ErrorKind::Unavailable));
+        if let Some(finding) = wrong
+            && !has_suffered
+        {
+            locked(&world.findings).push(format!("{:?} finds what is not so: {finding:?}", self.deed));
+        }
+        Ok(())
+    }
+}
+
+/// Restores the only file of a snapshot.
+pub fn restore(repository: &Repository, id: SnapshotId) -> Result<Vec<u8>> {
+    let snapshot = repository.find_snapshot(&id.to_string(), None, None)?;
+    let mut content = Vec::new();
+    repository.restore_to_writer(&snapshot, None, &mut content, &Silent)?;
+    Ok(content)
+}
+
+/// A fresh process that nothing happens to, after all others: looks at everything, and collects garbage until nothing is left to do.
+pub fn recover(world: &Arc<World>, random: &mut Random, is_thorough: bool) {
+    let shared = Arc::clone(world);
+    let mut random = random.fork();
+    let process = world.scheduler.process();
+    let work = move || {
+        if let Err(text) = look_after(&shared, process, &mut random, is_thorough) {
+            locked(&shared.findings).push(text);
+        }
+    };
+    world.scheduler.spawn(process, Box::new(work));
+}
+
+fn look_after(world: &World, process: usize, random: &mut Random, is_thorough: bool) -> std::result::Result<(), String> {
+    let said = |what: &str, error: &Error| format!("{what}, after all others and without a fault: {:?}: {error}", error.kind());
+    let open = |is_collector, random: &mut Random| {
+        let handle = world.store.handle(process, Fate::default(), is_collector);
+        let runtime = runtime(&world.scheduler, process, random);
+        let cache = is_collector.then_some(world.cache.as_path());
+        Repository::open(handle, runtime, &key(), settings(cache, 9, process)).map_err(|error| said("opening", &error))
+    };
+    if is_thorough {
+        look(world, &open(false, random)?)?;
+    }
+    let collector = open(true, random)?;
+    let mut is_clean = false;
+    for _ in 0..8 {
+        let made = collector.gc(&GcOptions::default(), &Silent).map_err(|error| said("gc", &error))?;
+        is_clean = made.waits_for.is_empty() && made.left.packs == 0 && made.condemned.packs == 0 && made.plan.is_empty();
+        if is_clean {
+            break;
+        }
+        world.scheduler.leap(1000);
+    }
+    if !is_clean {
+        return Err("gc does not come to an end: something is never reclaimed".to_owned());
+    }
+    look(world, &open(false, random)?)?;
+    let report = match is_thorough {
+        true => collector.scrub(&Silent),
+        false => collector.check(&Silent),
+    };
+    match report.map_err(|error| said("check", &error))?.findings.first() {
+        Some(finding) => Err(format!("check finds damage after all others: {finding:?}")),
+        None => Ok(()),
+    }
+}
+
+/// Restores everything that is shown.
+fn look(world: &World, repository: &Repository) -> std::result::Result<(), String> {
+    let snapshots = repository.snapshots().map_err(|error| format!("listing snapshots: {error}"))?;
+    let mut shown = Vec::new();
+    for snapshot in snapshots {
+        let series = snapshot.body.series.clone();
+        let content = restore(repository, snapshot.id)
+            .map_err(|error| format!("snapshot {} of {series} cannot be restored: {error}", snapshot.id))?;
+        shown.push((snapshot.id, series, content));
+    }
+    locked(&world.oracle).judge(&shown)
+}

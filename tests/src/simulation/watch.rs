@@ -1,0 +1,155 @@
+//! The steps of the protocol as the store sees them: the write orders and rules of `docs/invariants.md`, looked at in every step.
+//!
+//! What is sealed stays sealed here, so it knows names only. What the content of objects means is for the oracle.
+
+use icecore::backend::{ObjectKind, ObjectName};
+use icecore::id::SessionId;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// An object was begun.
+    Began,
+    /// An object was finished.
+    Made,
+    /// An object was read, or its size.
+    Asked,
+    /// A listing ended.
+    Listed,
+    /// An object was deleted.
+    Deleted,
+}
+
+/// What one process did, by the number of the step.
+#[derive(Debug, Default)]
+struct Process {
+    session: Option<(SessionId, u64)>,
+    listed: HashMap<ObjectKind, u64>,
+    packs_open: HashSet<ObjectName>,
+    published: u64,
+    asked_tombstone: u64,
+    asked_session: u64,
+}
+
+/// Watches all processes.
+#[derive(Debug, Default)]
+pub struct Watch {
+    processes: HashMap<usize, Process>,
+    /// When an object was first seen; later ones have higher numbers.
+    there: BTreeMap<ObjectName, u64>,
+    now: u64,
+    /// What was broken, and how.
+    pub broken: Vec<String>,
+    /// How often each rule was looked at.
+    pub looked: BTreeMap<&'static str, u64>,
+}
+
+impl Watch {
+    /// Objects that were there before.
+    pub fn new<'a>(names: impl Iterator<Item = &'a ObjectName>) -> Self {
+        // Sessions that are left over began before all epochs, as far as is known.
+        let there = names.map(|name| (*name, u64::from(name.kind() == ObjectKind::Epoch))).collect();
+        Self { there, now: 2, ..Self::default() }
+    }
+
+    fn require(&mut self, rule: &'static str, holds: bool, text: impl FnOnce() -> String) {
+        *self.looked.entry(rule).or_default() += 1;
+        if !holds {
+            self.broken.push(format!("{rule}: {}", text()));
+        }
+    }
+
+    /// A power cut took the object away.
+    pub fn lost(&mut self, name: &ObjectName) {
+        self.there.remove(name);
+    }
+
+    /// A power cut brought a deleted object back.
+    pub fn back(&mut self, name: &ObjectName) {
+        self.there.insert(*name, 0);
+    }
+
+    /// An object can be seen by others.
+    pub fn seen(&mut self, process: usize, name: &ObjectName) {
+        self.now += 1;
+        let now = self.now;
+        self.there.insert(*name, now);
+        let Process { session, packs_open, published, asked_tombstone, asked_session, .. } = self.processes.entry(process).or_default();
+        match name.kind() {
+            ObjectKind::Snapshot => {
+                *published = now;
+                let (left, pack) = (packs_open.len(), packs_open.iter().next().copied());
+                self.require("I2, PacksFirst", left == 0, || format!("{name} is published while {pack:?} is being written"));
+            }
+            ObjectKind::Closed if session.is_some_and(|(id, _)| name.id() == id.0) && *published > 0 => {
+                let has_looked = *asked_tombstone > *published && *asked_session > *published;
+                self.require("I9, LookForTombstone, LookForSession", has_looked, || {
+                    format!("{name} is closed without a look for its tombstone")
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// A listing begins.
+    pub fn lists(&mut self, process: usize, kind: ObjectKind) {
+        self.now += 1;
+        let now = self.now;
+        let entry = self.processes.entry(process).or_default();
+        if kind == ObjectKind::DataPack
+            && let Some((id, began)) = entry.session
+        {
+            let read_again = entry.listed.get(&ObjectKind::Epoch).is_some_and(|listed| *listed > began);
+            self.require("RereadEpoch", read_again, || format!("session {id} lists packs and did not read the newest epoch again"));
+        }
+        self.processes.entry(process).or_default().listed.insert(kind, now);
+    }
+
+    /// Something was done.
+    pub fn step(&mut self, process: usize, step: Step, kind: ObjectKind, name: Option<&ObjectName>) {
+        self.now += 1;
+        let now = self.now;
+        let entry = self.processes.entry(process).or_default();
+        let Some(name) = name else { return };
+        match (step, kind) {
+            (Step::Began, kind) if kind.is_pack() => drop(entry.packs_open.insert(*name)),
+            (Step::Made, kind) if kind.is_pack() => drop(entry.packs_open.remove(name)),
+            (Step::Made, ObjectKind::Session) => {
+                entry.session = Some((SessionId(name.id()), now));
+                (entry.published, entry.packs_open) = (0, HashSet::new());
+            }
+            (Step::Asked, ObjectKind::Tombstone) => entry.asked_tombstone = now,
+            (Step::Asked, ObjectKind::Session) => entry.asked_session = now,
+            (Step::Deleted, kind) => {
+                self.deleted(process, kind, name);
+                self.there.remove(name);
+            }
+            _ => {}
+        }
+    }
+
+    fn deleted(&mut self, process: usize, kind: ObjectKind, name: &ObjectName) {
+        let own = self.processes.get(&process).and_then(|process| process.session).map(|(id, _)| id);
+        if kind.is_pack() {
+            let made = self.there.get(name).copied().unwrap_or(0);
+            let epochs: Vec<u64> =
+                self.there.iter().filter(|(name, at)| name.kind() == ObjectKind::Epoch && **at >= made).map(|(_, at)| *at).collect();
+            let is_over =
+                |id: SessionId| self.there.contains_key(&ObjectName::closed(id)) || self.there.contains_key(&ObjectName::tombstone(id));
+            let sessions: Vec<_> = self.there.iter().filter(|(name, _)| name.kind() == ObjectKind::Session).collect();
+            let open = sessions.iter().map(|(name, at)| (SessionId(name.id()), **at)).filter(|(id, _)| Some(*id) != own && !is_over(*id));
+            let open: Vec<(SessionId, u64)> = open.collect();
+            let is_passed = epochs.iter().any(|epoch| open.iter().all(|(_, began)| began > epoch));
+            self.require("I7, Gate", is_passed, || format!("{name} is deleted while sessions {open:?} are open and epochs are {epochs:?}"));
+            let listed =
+                |kind: ObjectKind| self.processes.get(&process).and_then(|process| process.listed.get(&kind)).copied().unwrap_or(0);
+            let (sessions, snapshots) = (listed(ObjectKind::Session), listed(ObjectKind::Snapshot));
+            self.require("I7, Relist", snapshots > sessions, || format!("{name} is deleted, and snapshots were not listed after the gate"));
+        }
+        if kind == ObjectKind::Snapshot {
+            let marker = self.there.keys().any(|marker| marker.kind() == ObjectKind::Withdrawn && marker.id() == name.id());
+            self.require("I5, WithdrawnFirst", marker, || format!("{name} is deleted and was not withdrawn"));
+        }
+    }
+}
