@@ -224,7 +224,7 @@ impl<'a> Run<'a> {
         }
         let markers = settle::Markers::list(repository)?;
         let relocations = repository.backend.list_sorted(ObjectKind::Relocation)?;
-        let mut planned = self.plan(&epochs, &HashSet::new())?;
+        let mut planned = self.plan(&epochs, &BTreeSet::new())?;
         if repository.newest_epoch()? != epochs.newest {
             // What was found to stand may be condemned by now.
             return Ok(None);
@@ -273,7 +273,7 @@ impl<'a> Run<'a> {
     }
 
     /// Lists packs, then sessions, then snapshots; marks; chooses. `dead` sessions count as if they had been given up.
-    fn plan(&mut self, epochs: &Epochs, dead: &HashSet<SessionId>) -> Result<Planned<'a>> {
+    fn plan(&mut self, epochs: &Epochs, dead: &BTreeSet<SessionId>) -> Result<Planned<'a>> {
         let repository = self.repository;
         self.progress.event(Event::Phase { name: "mark", bytes_total: None, items_total: None });
         let listed = repository.list_packs()?;

@@ -12,7 +12,7 @@ use crate::format::{Certificate, Roles};
 use crate::id::SessionId;
 use crate::repository::Repository;
 use crate::runtime::Timestamp;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A session without a beat for so long is dead.
 const LEASE_NS: u64 = 900 * 1_000_000_000;
@@ -38,15 +38,15 @@ pub struct OpenSession {
 pub(super) struct Sessions {
     pub(super) open: Vec<OpenSession>,
     /// Given up by a collector.
-    pub(super) tombstoned: HashSet<SessionId>,
+    pub(super) tombstoned: BTreeSet<SessionId>,
     /// Closed by themselves or by maintain.
-    pub(super) closed: HashSet<SessionId>,
+    pub(super) closed: BTreeSet<SessionId>,
 }
 
 impl Sessions {
     /// Lists all sessions but `own`.
     pub(super) fn list(repository: &Repository, own: Option<SessionId>) -> Result<Self> {
-        let mut bodies: HashMap<SessionId, Option<SessionBody>> = HashMap::new();
+        let mut bodies: BTreeMap<SessionId, Option<SessionBody>> = BTreeMap::new();
         for object in repository.backend.list_sorted(ObjectKind::Session)? {
             let id = SessionId(object.name.id());
             match repository.read_session(id) {
@@ -57,7 +57,7 @@ impl Sessions {
                 Err(error) => return Err(error),
             }
         }
-        let mut beats: HashMap<SessionId, u32> = HashMap::new();
+        let mut beats: BTreeMap<SessionId, u32> = BTreeMap::new();
         for object in repository.backend.list_sorted(ObjectKind::Beat)? {
             let beat = beats.entry(SessionId(object.name.id())).or_default();
             *beat = object.name.number().max(*beat);
@@ -93,9 +93,9 @@ impl Sessions {
         repository: &Repository,
         own: Option<SessionId>,
         observations: &mut Observations,
-    ) -> Result<(Self, HashSet<SessionId>)> {
+    ) -> Result<(Self, BTreeSet<SessionId>)> {
         let first = Self::list(repository, own)?;
-        let mut unheld = HashSet::new();
+        let mut unheld = BTreeSet::new();
         for open in &first.open {
             if is_unheld(repository, open)? {
                 unheld.insert(open.session);
@@ -103,7 +103,7 @@ impl Sessions {
         }
         // Again: who published itself a moment ago holds its session by now, and who closed it is no longer open.
         let sessions = if first.open.is_empty() { first } else { Self::list(repository, own)? };
-        let mut dead = HashSet::new();
+        let mut dead = BTreeSet::new();
         for open in &sessions.open {
             let silent_ns = observations.see(open);
             if silent_ns >= LEASE_NS || (unheld.contains(&open.session) && is_unheld(repository, open)?) {
@@ -115,7 +115,7 @@ impl Sessions {
     }
 
     /// Gives sessions up. All of them must be older than epoch `newest`, which is published.
-    pub(super) fn give_up(&mut self, repository: &Repository, dead: &HashSet<SessionId>, newest: u32) -> Result<()> {
+    pub(super) fn give_up(&mut self, repository: &Repository, dead: &BTreeSet<SessionId>, newest: u32) -> Result<()> {
         for id in dead {
             let body = TombstoneBody { epoch: newest, now: repository.runtime.clock.now() };
             match repository.write_sealed(ObjectName::tombstone(*id), body.encode()) {

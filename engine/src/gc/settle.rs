@@ -13,7 +13,7 @@ use crate::error::{ErrorKind, Result};
 use crate::format::session::{ClosedBody, WithdrawnBody, WithdrawnReason};
 use crate::id::{SessionId, SnapshotId};
 use crate::repository::{Repository, SnapshotListing};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What became of snapshots of dead sessions.
 #[derive(Debug, Default)]
@@ -69,13 +69,13 @@ pub(crate) fn remove_own(repository: &Repository, own: SessionId) -> Result<()> 
 #[derive(Debug)]
 pub(super) struct Markers {
     /// Each with whether the snapshot, or `closed/` that names it, was still there.
-    markers: HashMap<SnapshotId, bool>,
+    markers: BTreeMap<SnapshotId, bool>,
 }
 
 impl Markers {
     pub(super) fn list(repository: &Repository) -> Result<Self> {
         let listing = repository.list_snapshots()?;
-        let named: HashSet<_> = listing.snapshots.iter().chain(listing.closed.values().flat_map(|closed| &closed.snapshots)).collect();
+        let named: BTreeSet<_> = listing.snapshots.iter().chain(listing.closed.values().flat_map(|closed| &closed.snapshots)).collect();
         Ok(Self { markers: listing.withdrawn.iter().map(|id| (*id, named.contains(id))).collect() })
     }
 
@@ -110,8 +110,8 @@ pub(super) fn clean_up(repository: &Repository, own: SessionId, epochs: &Epochs,
 }
 
 /// Whose snapshots were withdrawn, as the markers say.
-fn marked_sessions(repository: &Repository, listing: &SnapshotListing) -> Result<HashMap<SnapshotId, SessionId>> {
-    let mut marked = HashMap::new();
+fn marked_sessions(repository: &Repository, listing: &SnapshotListing) -> Result<BTreeMap<SnapshotId, SessionId>> {
+    let mut marked = BTreeMap::new();
     for id in &listing.withdrawn {
         match repository.read_withdrawn(*id, listing) {
             Ok(marker) => drop(marked.insert(*id, marker.session)),
@@ -124,12 +124,12 @@ fn marked_sessions(repository: &Repository, listing: &SnapshotListing) -> Result
 
 /// Removes what sessions have left; `marked` ones had snapshots that were withdrawn. Gives how many objects, and the sessions with a tombstone whose
 /// ends stay (`EndsStay`).
-fn remove_sessions(repository: &Repository, own: SessionId, marked: &HashSet<SessionId>) -> Result<(u64, HashSet<SessionId>)> {
-    let mut beats: HashMap<SessionId, Vec<ObjectName>> = HashMap::new();
+fn remove_sessions(repository: &Repository, own: SessionId, marked: &BTreeSet<SessionId>) -> Result<(u64, BTreeSet<SessionId>)> {
+    let mut beats: BTreeMap<SessionId, Vec<ObjectName>> = BTreeMap::new();
     for object in repository.backend.list_sorted(ObjectKind::Beat)? {
         beats.entry(SessionId(object.name.id())).or_default().push(object.name);
     }
-    let companions = |kind| -> Result<HashSet<SessionId>> {
+    let companions = |kind| -> Result<BTreeSet<SessionId>> {
         Ok(repository.backend.list_sorted(kind)?.iter().map(|object| SessionId(object.name.id())).collect())
     };
     let tombstoned = companions(ObjectKind::Tombstone)?;
@@ -138,9 +138,9 @@ fn remove_sessions(repository: &Repository, own: SessionId, marked: &HashSet<Ses
     // After the companions: who is open had published its session before. And before the snapshots: who has ended had published those.
     let sessions = Sessions::list(repository, Some(own))?;
     let needed = needed_sessions(&repository.list_snapshots()?);
-    let open: HashSet<_> = sessions.open.iter().map(|open| open.session).chain([own]).collect();
+    let open: BTreeSet<_> = sessions.open.iter().map(|open| open.session).chain([own]).collect();
     let all: BTreeSet<_> = beats.keys().chain(&tombstoned).chain(&closed).chain(&objects).copied().collect();
-    let (mut removed, mut staying) = (0, HashSet::new());
+    let (mut removed, mut staying) = (0, BTreeSet::new());
     for session in all.into_iter().filter(|session| !open.contains(session)) {
         for beat in beats.get(&session).into_iter().flatten() {
             removed += u64::from(delete(repository, beat)?);
@@ -163,8 +163,8 @@ fn remove_sessions(repository: &Repository, own: SessionId, marked: &HashSet<Ses
 }
 
 /// Sessions of listed snapshots, and those whose `closed/` names snapshots that are there or that are missing for no reason.
-fn needed_sessions(listing: &SnapshotListing) -> HashSet<SessionId> {
-    let mut needed: HashSet<_> = listing.snapshots.iter().filter_map(|id| listing.header(*id)).map(|header| header.record.id()).collect();
+fn needed_sessions(listing: &SnapshotListing) -> BTreeSet<SessionId> {
+    let mut needed: BTreeSet<_> = listing.snapshots.iter().filter_map(|id| listing.header(*id)).map(|header| header.record.id()).collect();
     let is_needed = |id: &SnapshotId| !listing.withdrawn.contains(id);
     needed.extend(listing.closed.iter().filter(|(_, closed)| closed.snapshots.iter().any(is_needed)).map(|(session, _)| *session));
     needed

@@ -40,8 +40,8 @@ pub(crate) struct SnapshotListing {
     pub(crate) snapshots: Vec<SnapshotId>,
     /// Header and sealed body of each of them that could be read.
     pieces: HashMap<SnapshotId, (SnapshotHeader, Vec<u8>)>,
-    pub(crate) closed: HashMap<SessionId, ClosedBody>,
-    pub(crate) withdrawn: HashSet<SnapshotId>,
+    pub(crate) closed: BTreeMap<SessionId, ClosedBody>,
+    pub(crate) withdrawn: BTreeSet<SnapshotId>,
     /// Objects that break a rule: the name, and how.
     pub(crate) problems: Vec<(ObjectName, Error)>,
     /// Snapshots that were seen to count before and that are gone without having been withdrawn, and who made them.

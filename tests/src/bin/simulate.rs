@@ -1,7 +1,7 @@
 //! Runs schedules of the deterministic simulation: `simulate --seed S --schedules N [--mutants | --mutant NAME] [--trace]`.
 //!
 //! Prints how many it ran and how often each kind of step and each fault was reached. A finding ends it with the seed that replays it, and exit
-//! code 1; so does something that was never reached in 1,000 schedules or more.
+//! code 1; so does something that was never reached in 5,000 schedules or more.
 
 use icecore_tests::simulation::store::Mutant;
 use icecore_tests::simulation::{Start, Tally, run};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Schedules after which everything has to have been reached.
-const ENOUGH: u64 = 1000;
+const ENOUGH: u64 = 5000;
 /// Schedules in which a mutant has to be found.
 const MUTANT_SCHEDULES: u64 = 20_000;
 
@@ -41,7 +41,7 @@ fn watch(current: &Arc<AtomicU64>) {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let number = |name: &str, otherwise: u64| argument(&arguments, name).and_then(|text| text.parse().ok()).unwrap_or(otherwise);
-    let (seed, schedules) = (number("--seed", 1), number("--schedules", ENOUGH));
+    let (seed, schedules) = (number("--seed", 1), number("--schedules", 1000));
     let traces = arguments.iter().any(|argument| argument == "--trace");
     let current = Arc::new(AtomicU64::new(seed));
     watch(&current);

@@ -257,7 +257,9 @@ impl Actor {
         let Some(id) = self.target(world) else { return Ok(()) };
         locked(&world.oracle).doubt(id);
         let tag = format!("tag{}", self.random.below(3));
-        let made = repository.retag(&[id], &TagChange { add: vec![tag], ..TagChange::default() }, &Silent)?;
+        let mut change = TagChange::default();
+        change.add.push(tag);
+        let made = repository.retag(&[id], &change, &Silent)?;
         if !world.store.is_dead(self.process) {
             let mut oracle = locked(&world.oracle);
             let series = oracle.snapshots[&id].0.clone();

@@ -44,13 +44,10 @@ impl Start {
 
     #[allow(clippy::unwrap_used, reason = "nothing fails in memory")]
     fn make(number: u64) -> Self {
-        let options = CreateOptions {
-            pack_size: 64 << 10,
-            data_frame_size: 8 << 10,
-            meta_frame_size: 4 << 10,
-            cut: CutMethod::Content { min: 512, average: 1024, max: 4096 },
-            passphrase_cost: PassphraseCost::TEST,
-        };
+        let mut options = CreateOptions::default();
+        (options.pack_size, options.data_frame_size, options.meta_frame_size) = (64 << 10, 8 << 10, 4 << 10);
+        options.cut = CutMethod::Content { min: 512, average: 1024, max: 4096 };
+        options.passphrase_cost = PassphraseCost::TEST;
         let backend = MemoryBackend::new();
         let runtime = Runtime::seeded(number, Timestamp { seconds: 1_800_000_000, nanoseconds: 0 }, 1);
         let settings = Settings::default().with_label("machine8 process 1");
@@ -206,7 +203,7 @@ fn run_rounds(world: &Arc<World>, random: &mut Random) -> Result<(), String> {
 
 fn fate(random: &mut Random) -> Fate {
     let mut fate = Fate::default();
-    match random.below(10) {
+    match random.below(14) {
         0..=2 => fate.dies_at = Some(1 + random.below(120)),
         3 => (fate.dies_at, fate.power_cut) = (Some(1 + random.below(150)), true),
         4 => fate.fails_one_in = 10 + random.below(100),
@@ -214,7 +211,8 @@ fn fate(random: &mut Random) -> Fate {
             let from = random.below(120);
             fate.full = from..from + 1 + random.below(60);
         }
-        6 => fate.slow_one_in = 5 + random.below(40),
+        6..=9 => fate.fails_at = Some(1 + random.below(150)),
+        10 => fate.slow_one_in = 5 + random.below(40),
         _ => {}
     }
     fate

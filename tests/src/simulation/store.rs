@@ -90,6 +90,9 @@ impl Mutant {
         [Self::MissingSync, Self::TombstoneIgnored, Self::ErrorIgnored, Self::Uncondemned, Self::NoGate, Self::NoRelist, Self::NoReread];
 }
 
+/// A power cut waits for something to lose for so many calls at most.
+const POWER_WAITS: u64 = 100;
+
 /// What happens to a process.
 #[derive(Debug, Clone, Default)]
 pub struct Fate {
@@ -99,6 +102,8 @@ pub struct Fate {
     pub power_cut: bool,
     /// One call in so many fails; 0 for none.
     pub fails_one_in: u64,
+    /// Only this call fails.
+    pub fails_at: Option<u64>,
     /// From which call to which the store is full for it.
     pub full: std::ops::Range<u64>,
     /// One answer in so many takes minutes; 0 for none.
@@ -288,7 +293,8 @@ impl State {
         }
         entry.calls += 1;
         let (call, fate) = (entry.calls, entry.fate.clone());
-        if fate.dies_at.is_some_and(|at| call >= at) {
+        let is_loose = !self.deleted.is_empty() || self.objects.values().any(|object| !object.is_durable);
+        if fate.dies_at.is_some_and(|at| call >= at && (!fate.power_cut || is_loose || call >= at + POWER_WAITS)) {
             let is_done = self.random.one_in(2);
             self.note(process, operation, kind, name, if is_done { "dies after" } else { "dies before" });
             if fate.power_cut {
@@ -309,7 +315,8 @@ impl State {
             self.processes[process].has_suffered = true;
             return Err(unavailable("no space left on device"));
         }
-        if fate.fails_one_in > 0 && self.random.one_in(fate.fails_one_in) {
+        let fails = fate.fails_at == Some(call) || fate.fails_one_in > 0 && self.random.one_in(fate.fails_one_in);
+        if fails {
             self.processes[process].has_suffered = true;
             let is_done = self.random.one_in(2) && matches!(operation, Operation::Finish | Operation::Delete);
             self.note(process, operation, kind, name, if is_done { "done and failed" } else { "failed" });
@@ -330,6 +337,16 @@ impl State {
                 Err(unavailable("this process is dead"))
             }
         }
+    }
+
+    /// Whether the process died between the two halves of a call: what it did is seen, and not durable yet.
+    fn dies_between(&mut self, process: usize) -> bool {
+        let Process { fate, calls, is_dead, .. } = &self.processes[process];
+        if !is_dead && fate.power_cut && fate.dies_at.is_some_and(|at| *calls >= at) {
+            self.note(process, Operation::Finish, ObjectKind::Config, None, "power cut");
+            self.cut_power();
+        }
+        self.processes[process].is_dead
     }
 
     fn die(&mut self, process: usize) {
@@ -514,7 +531,7 @@ impl Backend for Handle {
         }
         self.store.scheduler.pass();
         let state = &mut *self.store.state();
-        if state.processes[self.process].is_dead {
+        if state.dies_between(self.process) {
             return Err(unavailable("this process is dead"));
         }
         state.leave(self.process, verdict)?;
@@ -598,6 +615,11 @@ impl ObjectWriter for Writer<'_> {
         let entered = handle.enter(Operation::Finish, name.kind(), Some(&name));
         let ignores = handle.store.state().mutant == Some(Mutant::ErrorIgnored) && name.kind().is_pack();
         let verdict = match entered {
+            Ok(Verdict::Lost) if ignores => {
+                handle.done(&mut handle.store.state(), Step::Made, Operation::Finish, name.kind(), Some(&name));
+                return Ok(());
+            }
+            // The engine would go on as if it had been written.
             Err(_) if ignores && !handle.store.is_dead(handle.process) => {
                 handle.done(&mut handle.store.state(), Step::Made, Operation::Finish, name.kind(), Some(&name));
                 return Ok(());
@@ -622,7 +644,7 @@ impl ObjectWriter for Writer<'_> {
         // Others see it now, and the power may go.
         handle.store.scheduler.pass();
         let state = &mut *handle.store.state();
-        if state.processes[handle.process].is_dead {
+        if state.dies_between(handle.process) {
             return Err(unavailable("this process is dead"));
         }
         if verdict == Verdict::Lost && state.random.one_in(2) {

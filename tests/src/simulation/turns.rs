@@ -133,8 +133,14 @@ impl Scheduler {
     fn give(&self, wait: Wait) {
         if generator::is_generator() {
             self.state().wait = wait;
-            generator::yield_now();
+            Self::switch();
         }
+    }
+
+    /// Gives the turn back to whoever runs the coroutines.
+    #[allow(deprecated, reason = "the place that yields is deep in the engine, and cannot be handed a scope")]
+    fn switch() {
+        generator::yield_with(());
     }
 
     /// Runs until every thread has ended.

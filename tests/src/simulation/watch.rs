@@ -96,13 +96,6 @@ impl Watch {
     pub fn lists(&mut self, process: usize, kind: ObjectKind) {
         self.now += 1;
         let now = self.now;
-        let entry = self.processes.entry(process).or_default();
-        if kind == ObjectKind::DataPack
-            && let Some((id, began)) = entry.session
-        {
-            let read_again = entry.listed.get(&ObjectKind::Epoch).is_some_and(|listed| *listed > began);
-            self.require("RereadEpoch", read_again, || format!("session {id} lists packs and did not read the newest epoch again"));
-        }
         self.processes.entry(process).or_default().listed.insert(kind, now);
     }
 
@@ -113,7 +106,12 @@ impl Watch {
         let entry = self.processes.entry(process).or_default();
         let Some(name) = name else { return };
         match (step, kind) {
-            (Step::Began, kind) if kind.is_pack() => drop(entry.packs_open.insert(*name)),
+            (Step::Began, kind) if kind.is_pack() => {
+                entry.packs_open.insert(*name);
+                let epoch = entry.listed.get(&ObjectKind::Epoch).copied();
+                let read_again = entry.session.is_some_and(|(_, began)| epoch > Some(began));
+                self.require("RereadEpoch", read_again, || format!("{name} is begun, and the newest epoch was not read again"));
+            }
             (Step::Made, kind) if kind.is_pack() => drop(entry.packs_open.remove(name)),
             (Step::Made, ObjectKind::Session) => {
                 entry.session = Some((SessionId(name.id()), now));
