@@ -305,8 +305,9 @@ impl Executor for Threads {
         self.count
     }
 
-    fn spawn(&self, _: &str, work: Work) {
+    fn spawn(&self, _: &str, work: Work) -> Result<(), icecore::Error> {
         self.scheduler.spawn(self.process, work);
+        Ok(())
     }
 }
 
