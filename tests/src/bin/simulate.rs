@@ -3,6 +3,8 @@
 //! Prints how many it ran and how often each kind of step and each fault was reached. A finding ends it with the seed that replays it, and exit
 //! code 1; so does something that was never reached in 5,000 schedules or more.
 
+#![allow(clippy::disallowed_methods, reason = "a program, which says how long it took and watches itself")]
+
 use icecore_tests::simulation::store::Mutant;
 use icecore_tests::simulation::{Start, Tally, run};
 use std::process::ExitCode;
