@@ -1,7 +1,7 @@
 //! Threads that take turns: in a simulation exactly one of them runs, and a seed chooses which one goes on.
 //!
 //! Whoever simulates says so for the thread that all of them share ([`take_turns`]). From then on everything in the engine that would block or
-//! that others wait for ([`super::channel`], [`super::pool`]) comes here instead of to the operating system. No lock may be held across such a
+//! that others wait for (channels, the pool) comes here instead of to the operating system. No lock may be held across such a
 //! place. Only tests are built with it.
 
 use std::cell::RefCell;
