@@ -1,7 +1,7 @@
 //! Deterministic simulation: the engine as it is, many processes of it over one store that fails, in an order that a seed chooses.
 //!
-//! A *schedule* is one run: a repository that is there already, two or three rounds of processes with their fates, then one that nothing happens to and
-//! that everything has to be right for. It is a function of its seed. [`turns`] says who goes on, [`store`] what the store does, [`actors`] what
+//! A *schedule* is one run: a repository that is there already, one or two rounds of processes with their fates, then a process that nothing
+//! happens to and that everything has to be right for. It is a function of its seed. [`turns`] says who goes on, [`store`] what the store does, [`actors`] what
 //! processes do, [`watch`] which steps the protocol allows, [`oracle`] what has to come out.
 
 pub mod actors;
