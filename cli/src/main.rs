@@ -17,6 +17,7 @@ mod profile;
 mod progress;
 mod secrets;
 mod size;
+mod store;
 mod table;
 mod time;
 
