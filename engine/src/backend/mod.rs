@@ -21,7 +21,6 @@ mod sftp;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
-#[cfg(any(test, feature = "object-store", feature = "sftp"))]
 mod trial;
 
 pub use address::{Address, BucketAddress, BucketKind, SftpAddress};

@@ -142,7 +142,7 @@ pub fn open(address: &Address, settings: &StoreSettings) -> Result<Arc<dyn Backe
         _ => {
             let remote = remote(address, settings)?;
             remote.require_repository()?;
-            Ok(remote.into_backend())
+            Ok(remote)
         }
     }
 }
@@ -157,7 +157,7 @@ pub fn create(address: &Address, settings: &StoreSettings) -> Result<Arc<dyn Bac
         _ => {
             let remote = remote(address, settings)?;
             remote.require_empty()?;
-            Ok(remote.into_backend())
+            Ok(remote)
         }
     }
 }
@@ -169,7 +169,7 @@ pub fn create(address: &Address, settings: &StoreSettings) -> Result<Arc<dyn Bac
 pub fn try_out(address: &Address, settings: &StoreSettings) -> Result<Vec<Ability>> {
     match address {
         Address::Folder(folder) => LocalBackend::open(folder)?.abilities(),
-        _ => remote(address, settings)?.try_out(settings),
+        _ => try_in(&*remote(address, settings)?, settings, super::trial::run),
     }
 }
 
@@ -180,24 +180,33 @@ pub fn try_out(address: &Address, settings: &StoreSettings) -> Result<Vec<Abilit
 pub fn try_create_if_absent(address: &Address, settings: &StoreSettings) -> Result<Option<Ability>> {
     match address {
         Address::Folder(_) => Ok(None),
-        _ => remote(address, settings)?.try_create_if_absent(settings).map(Some),
+        _ => try_in(&*remote(address, settings)?, settings, super::trial::race_only).map(Some),
     }
 }
 
 /// A place that is no folder of this machine.
-enum Remote {
-    #[cfg(feature = "object-store")]
-    Bucket(super::ObjectStoreBackend),
-    #[cfg(feature = "sftp")]
-    Sftp(super::SftpBackend),
+pub(super) trait Remote: Backend {
+    /// Refuses a place where anything is but what an interrupted init left; makes it where it has to be made.
+    fn require_empty(&self) -> Result<()>;
+
+    /// Refuses a place where no repository is. Of a bucket that is found out when the repository is opened.
+    fn require_repository(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// A place below this one that nobody uses.
+    fn scratch(&self, settings: &StoreSettings) -> Result<Arc<dyn Backend>>;
+
+    /// Takes away what is left of such places once they are empty.
+    fn clear_scratch(&self) {}
 }
 
-fn remote(address: &Address, settings: &StoreSettings) -> Result<Remote> {
+fn remote(address: &Address, settings: &StoreSettings) -> Result<Arc<dyn Remote>> {
     match address {
         #[cfg(feature = "object-store")]
-        Address::Bucket(bucket) => super::ObjectStoreBackend::open(bucket, settings).map(Remote::Bucket),
+        Address::Bucket(bucket) => Ok(Arc::new(super::ObjectStoreBackend::open(bucket, settings)?)),
         #[cfg(feature = "sftp")]
-        Address::Sftp(sftp) => super::SftpBackend::connect(sftp, settings).map(Remote::Sftp),
+        Address::Sftp(sftp) => Ok(Arc::new(super::SftpBackend::connect(sftp, settings)?)),
         _ => {
             let _ = settings;
             Err(Error::new(ErrorKind::Unsupported, format!("{address}: this icecore was built without this kind of place")))
@@ -205,58 +214,9 @@ fn remote(address: &Address, settings: &StoreSettings) -> Result<Remote> {
     }
 }
 
-impl Remote {
-    fn require_empty(&self) -> Result<()> {
-        match *self {
-            #[cfg(feature = "object-store")]
-            Self::Bucket(ref backend) => backend.require_empty(),
-            #[cfg(feature = "sftp")]
-            Self::Sftp(ref backend) => backend.require_empty(),
-        }
-    }
-
-    /// Of a bucket that is found out when the repository is opened.
-    fn require_repository(&self) -> Result<()> {
-        match *self {
-            #[cfg(feature = "object-store")]
-            Self::Bucket(_) => Ok(()),
-            #[cfg(feature = "sftp")]
-            Self::Sftp(ref backend) => backend.require_repository(),
-        }
-    }
-
-    fn try_out(&self, settings: &StoreSettings) -> Result<Vec<Ability>> {
-        match *self {
-            #[cfg(feature = "object-store")]
-            Self::Bucket(ref backend) => super::trial::run(&backend.scratch(settings)?, &settings.runtime),
-            #[cfg(feature = "sftp")]
-            Self::Sftp(ref backend) => {
-                let tried = super::trial::run(&backend.scratch(settings)?, &settings.runtime);
-                backend.clear_scratch();
-                tried
-            }
-        }
-    }
-
-    fn try_create_if_absent(&self, settings: &StoreSettings) -> Result<Ability> {
-        match *self {
-            #[cfg(feature = "object-store")]
-            Self::Bucket(ref backend) => super::trial::race_only(&backend.scratch(settings)?, &settings.runtime),
-            #[cfg(feature = "sftp")]
-            Self::Sftp(ref backend) => {
-                let raced = super::trial::race_only(&backend.scratch(settings)?, &settings.runtime);
-                backend.clear_scratch();
-                raced
-            }
-        }
-    }
-
-    fn into_backend(self) -> Arc<dyn Backend> {
-        match self {
-            #[cfg(feature = "object-store")]
-            Self::Bucket(backend) => Arc::new(backend),
-            #[cfg(feature = "sftp")]
-            Self::Sftp(backend) => Arc::new(backend),
-        }
-    }
+/// Runs a trial in a scratch place.
+fn try_in<T>(remote: &dyn Remote, settings: &StoreSettings, run: impl FnOnce(&Arc<dyn Backend>, &Runtime) -> Result<T>) -> Result<T> {
+    let tried = run(&remote.scratch(settings)?, &settings.runtime);
+    remote.clear_scratch();
+    tried
 }

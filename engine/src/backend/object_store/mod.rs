@@ -24,7 +24,7 @@ mod driver;
 mod tests;
 mod writer;
 
-use super::store::{Request, StoreSettings};
+use super::store::{Remote, Request, StoreSettings};
 use super::{Backend, BucketAddress, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
 use crate::error::{Error, ErrorKind, Result};
 use answer::Answer;
@@ -65,17 +65,17 @@ impl ObjectStoreBackend {
         let driver = Driver::start(address.to_string(), settings)?;
         Ok(Self { shared: Arc::new(Shared { store, address: address.clone(), driver }) })
     }
+}
 
-    /// The same bucket below a prefix that nobody uses.
-    pub(super) fn scratch(&self, settings: &StoreSettings) -> Result<Arc<dyn Backend>> {
+impl Remote for ObjectStoreBackend {
+    fn scratch(&self, settings: &StoreSettings) -> Result<Arc<dyn Backend>> {
         let number = u64::from_le_bytes(settings.runtime.random());
         let prefix = format!("{}/trial/{number:016x}", self.shared.address.prefix);
         let address = BucketAddress { prefix: prefix.trim_start_matches('/').to_owned(), ..self.shared.address.clone() };
         Ok(Arc::new(Self::open(&address, settings)?))
     }
 
-    /// Refuses a place where anything is but what an interrupted init left.
-    pub(super) fn require_empty(&self) -> Result<()> {
+    fn require_empty(&self) -> Result<()> {
         let shared = &self.shared;
         let prefix = if shared.address.prefix.is_empty() { String::new() } else { format!("{}/", shared.address.prefix) };
         let (objects, _) = shared.page(&prefix, None)?;
@@ -114,7 +114,7 @@ impl Shared {
             let prefix = (!prefix.is_empty()).then(|| prefix.to_owned());
             async move { store.list_paginated(prefix.as_deref(), options).await }
         };
-        let page = self.driver.ask(Request::List, 0, list).map_err(|answer| answer.error(&format!("listing {prefix}")))?;
+        let page = self.driver.ask(Request::List, 0, list).map_err(|answer| answer.error(format!("listing {prefix}")))?;
         Ok((page.result.objects, page.page_token))
     }
 

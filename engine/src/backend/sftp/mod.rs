@@ -16,7 +16,7 @@ mod wire;
 mod writer;
 
 use super::patience::{Patience, Tries};
-use super::store::{Request, StoreSettings, Traffic};
+use super::store::{Remote, Request, StoreSettings, Traffic};
 use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, SftpAddress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Runtime;
@@ -78,63 +78,6 @@ impl SftpBackend {
             Err(trouble) => return Err(backend.error(address, trouble)),
         }
         Ok(backend)
-    }
-
-    /// Makes the folder where it is missing.
-    ///
-    /// # Errors
-    /// [`ErrorKind::AlreadyExists`] where there is a repository, [`ErrorKind::Invalid`] where anything else is there.
-    pub(super) fn require_empty(&self) -> Result<()> {
-        let found = self.ask(&self.address, |connection| match entries(connection, &self.address.path) {
-            Err(Trouble::Refused(wire::STATUS_NO_SUCH_FILE, _)) => make_folders(connection, &self.address.path).map(|()| Vec::new()),
-            other => other,
-        })?;
-        match found.iter().map(|(name, _)| name.as_str()).find(|name| !matches!(*name, "keys" | TEMPORARY_FOLDER | "trial")) {
-            None => Ok(()),
-            Some("config" | "sessions") => {
-                Err(Error::new(ErrorKind::AlreadyExists, format!("{}: there is a repository already", self.address)))
-            }
-            Some(name) => {
-                let message = format!("{}: `{name}` is there; choose a folder that is missing or empty", self.address);
-                Err(Error::new(ErrorKind::Invalid, message))
-            }
-        }
-    }
-
-    /// Refuses a folder in which there is no repository.
-    pub(super) fn require_repository(&self) -> Result<()> {
-        for folder in [ObjectKind::Config, ObjectKind::Session].map(ObjectKind::folder) {
-            let path = self.path(folder);
-            match self.ask(&path, |connection| attrs(connection, &path)) {
-                Ok(found) if found.is_folder() => return Ok(()),
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        let message =
-            format!("{}: this is no repository (it has no folder `config`); correct the path, or create one there first", self.address);
-        Err(Error::new(ErrorKind::NoRepository, message))
-    }
-
-    /// A folder in this one that nobody uses, over a connection of its own.
-    pub(super) fn scratch(&self, settings: &StoreSettings) -> Result<Arc<dyn Backend>> {
-        let number = u64::from_le_bytes(self.runtime.random());
-        let address = SftpAddress { path: self.path(&format!("trial/{number:016x}")), ..self.address.clone() };
-        let scratch = Self::connect(&address, settings)?;
-        scratch.ask(&address, |connection| make_folders(connection, &address.path))?;
-        Ok(Arc::new(scratch))
-    }
-
-    /// Removes what the trial made of folders; what is not empty stays.
-    pub(super) fn clear_scratch(&self) {
-        let folder = self.path("trial");
-        let _ = self.ask(&folder, |connection| {
-            for (trial, _) in entries(connection, &folder)? {
-                let trial = format!("{folder}/{trial}");
-                remove_folders(connection, &trial, 0)?;
-            }
-            connection.wait_done(&connection.send(wire::RMDIR, |packet| packet.string(folder.as_bytes())))
-        });
     }
 
     fn path(&self, below: &str) -> String {
@@ -216,6 +159,58 @@ impl SftpBackend {
             }
         }
         Ok(())
+    }
+}
+
+impl Remote for SftpBackend {
+    fn require_empty(&self) -> Result<()> {
+        let found = self.ask(&self.address, |connection| match entries(connection, &self.address.path) {
+            Err(Trouble::Refused(wire::STATUS_NO_SUCH_FILE, _)) => make_folders(connection, &self.address.path).map(|()| Vec::new()),
+            other => other,
+        })?;
+        match found.iter().map(|(name, _)| name.as_str()).find(|name| !matches!(*name, "keys" | TEMPORARY_FOLDER | "trial")) {
+            None => Ok(()),
+            Some("config" | "sessions") => {
+                Err(Error::new(ErrorKind::AlreadyExists, format!("{}: there is a repository already", self.address)))
+            }
+            Some(name) => {
+                let message = format!("{}: `{name}` is there; choose a folder that is missing or empty", self.address);
+                Err(Error::new(ErrorKind::Invalid, message))
+            }
+        }
+    }
+
+    fn require_repository(&self) -> Result<()> {
+        for folder in [ObjectKind::Config, ObjectKind::Session].map(ObjectKind::folder) {
+            let path = self.path(folder);
+            match self.ask(&path, |connection| attrs(connection, &path)) {
+                Ok(found) if found.is_folder() => return Ok(()),
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        let message =
+            format!("{}: this is no repository (it has no folder `config`); correct the path, or create one there first", self.address);
+        Err(Error::new(ErrorKind::NoRepository, message))
+    }
+
+    fn scratch(&self, settings: &StoreSettings) -> Result<Arc<dyn Backend>> {
+        let number = u64::from_le_bytes(self.runtime.random());
+        let address = SftpAddress { path: self.path(&format!("trial/{number:016x}")), ..self.address.clone() };
+        let scratch = Self::connect(&address, settings)?;
+        scratch.ask(&address, |connection| make_folders(connection, &address.path))?;
+        Ok(Arc::new(scratch))
+    }
+
+    fn clear_scratch(&self) {
+        let folder = self.path("trial");
+        let _ = self.ask(&folder, |connection| {
+            for (trial, _) in entries(connection, &folder)? {
+                let trial = format!("{folder}/{trial}");
+                remove_folders(connection, &trial, 0)?;
+            }
+            connection.wait_done(&connection.send(wire::RMDIR, |packet| packet.string(folder.as_bytes())))
+        });
     }
 }
 
@@ -376,7 +371,7 @@ fn entries(connection: &Connection, path: &str) -> Asked<Vec<(String, Attrs)>> {
 /// Makes a folder and those above it. That one is there already is no failure; whether all are shows when they are used.
 fn make_folders(connection: &Connection, path: &str) -> Asked<()> {
     let ends = path.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0).chain([path.len()]);
-    let make = |end: usize| connection.send(wire::MKDIR, |packet| packet.string(path[..end].as_bytes()).u32(4).u32(0o700));
+    let make = |end: usize| connection.send(wire::MKDIR, |packet| packet.string(&path.as_bytes()[..end]).u32(4).u32(0o700));
     let tickets: Vec<_> = ends.map(make).collect();
     for ticket in &tickets {
         match connection.wait_done(ticket) {

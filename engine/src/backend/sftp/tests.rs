@@ -1,3 +1,4 @@
+use crate::backend::store::Remote;
 use crate::backend::testing::contract;
 use crate::backend::{Address, Backend, BackendExt, ObjectKind, ObjectName, StoreSettings, create, open, try_out};
 use crate::error::ErrorKind;
