@@ -14,8 +14,9 @@ mod memory;
 mod name;
 #[cfg(feature = "object-store")]
 mod object_store;
+mod patient;
 #[cfg(any(feature = "object-store", feature = "sftp"))]
-mod patience;
+mod retry;
 #[cfg(feature = "sftp")]
 mod sftp;
 mod store;
@@ -30,6 +31,7 @@ pub use memory::MemoryBackend;
 pub use name::{ObjectKind, ObjectName};
 #[cfg(feature = "object-store")]
 pub use object_store::ObjectStoreBackend;
+pub use patient::PatientBackend;
 #[cfg(feature = "sftp")]
 pub use sftp::SftpBackend;
 pub use store::{Notice, Request, StoreSettings, Traffic, create, open, try_create_if_absent, try_out};
@@ -189,7 +191,8 @@ pub trait Backend: Send + Sync + Debug {
     fn size(&self, name: &ObjectName) -> Result<u64>;
 
     /// Calls `visit` for every object of a kind, in no particular order, and `stranger` for every name found there that icecore did not write.
-    /// Objects made or deleted meanwhile may or may not be seen; all others are, once. Both may call this backend.
+    /// Objects made or deleted meanwhile may or may not be seen; all others are, perhaps more than once. Both may call this backend. A store whose
+    /// listings lag behind keeps this by [`PatientBackend`].
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`], or what `visit` or `stranger` returns.
@@ -270,7 +273,7 @@ pub trait BackendExt: Backend {
         self.get_whole(name, size_max)
     }
 
-    /// All objects of a kind, sorted by name. Names that icecore did not write are left out.
+    /// All objects of a kind, each once, sorted by name. Names that icecore did not write are left out.
     ///
     /// # Errors
     /// As [`Backend::list`].
@@ -285,6 +288,7 @@ pub trait BackendExt: Backend {
             &mut |_| Ok(()),
         )?;
         objects.sort();
+        objects.dedup_by_key(|object| object.name);
         Ok(objects)
     }
 }
