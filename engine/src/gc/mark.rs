@@ -234,6 +234,11 @@ impl<'a> Mark<'a> {
         Ok(needs)
     }
 
+    /// Takes these packs for gone.
+    pub(crate) fn distrust(&mut self, packs: &HashSet<Pack>) {
+        self.standing.index().remove_packs(packs);
+    }
+
     /// Whether a frame stands in a pack that nobody condemned.
     pub(crate) fn stands(&self, frame: FrameId) -> Result<bool> {
         Ok(self.standing.index().ordinal_of(frame)?.is_some())

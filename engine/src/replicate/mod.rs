@@ -23,8 +23,8 @@ use crate::backend::ObjectName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::format::session::SessionKind;
-use crate::gc::{Copier, PackGroup, refresh_index_objects, remove_own};
-use crate::id::{FrameId, SnapshotId};
+use crate::gc::{Copier, Pack, PackGroup, refresh_index_objects, remove_own};
+use crate::id::{FrameId, PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Session, SnapshotState};
 use plan::Plan;
@@ -39,8 +39,8 @@ pub struct ReplicateOptions {
     pub snapshots: Option<Vec<SnapshotId>>,
     /// Only looks what would be done, and writes nothing.
     pub dry_run: bool,
-    /// What the target has in condemned packs only is brought all the same: these may be condemned because they are damaged.
-    distrusts_condemned: bool,
+    /// What the target has in condemned packs or these only is brought all the same: they are damaged.
+    distrusted: Option<HashSet<Pack>>,
 }
 
 impl ReplicateOptions {
@@ -108,19 +108,20 @@ impl Repository {
     }
 
     /// Brings back from `replica` what this repository lacks of its snapshots, be they damaged, here or gone without having been forgotten: their
-    /// objects and their frames, also those that stand here in condemned packs only. Damaged packs have to be condemned first, by
-    /// [`Repository::repair`].
+    /// objects and their frames, also those that stand here only in packs that are condemned, or that are `damaged` as [`Repository::repair`] found.
+    /// Repair comes first: it condemns damaged packs.
     ///
     /// # Errors
     /// As [`Repository::replicate`].
-    pub fn bring_back(&self, replica: &Self, dry_run: bool, progress: &dyn Progress) -> Result<ReplicateSummary> {
+    pub fn bring_back(&self, replica: &Self, damaged: &[ObjectName], dry_run: bool, progress: &dyn Progress) -> Result<ReplicateSummary> {
         let own = self.list_snapshots()?;
         let mut lost: BTreeSet<_> = own.missing().into_iter().collect();
         lost.extend(own.snapshots.iter().filter(|id| !own.withdrawn.contains(id)));
         let there = replica.list_snapshots()?;
         let counts = |id: &SnapshotId| there.header(*id).is_some_and(|header| there.state(*id, header) == SnapshotState::Closed);
         let snapshots = lost.into_iter().filter(|id| counts(id) && !there.withdrawn.contains(id)).collect();
-        let options = ReplicateOptions { snapshots: Some(snapshots), dry_run, distrusts_condemned: true };
+        let distrusted = damaged.iter().map(|name| (name.kind(), PackId(name.id()))).collect();
+        let options = ReplicateOptions { snapshots: Some(snapshots), dry_run, distrusted: Some(distrusted) };
         replica.replicate(self, &options, progress)
     }
 

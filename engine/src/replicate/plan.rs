@@ -62,12 +62,15 @@ impl<'a> Plan<'a> {
         let (chosen, mut damaged) = choose(source, &at_source, options)?;
         let epochs = Epochs::read(target)?;
         let mut at = Mark::new(target, &epochs, progress)?;
+        if let Some(packs) = &options.distrusted {
+            at.distrust(packs);
+        }
         let (mut wanted, mut present, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
         for id in chosen {
             let Some(header) = at_source.header(id) else { continue };
             if at_target.withdrawn.contains(&id) || epochs.name_withdrawn(&id, u32::MAX) {
                 forgotten.push(id);
-            } else if is_whole(target, &at_target, &mut at, id, options.distrusts_condemned)? {
+            } else if is_whole(target, &at_target, &mut at, id, options.distrusted.is_some())? {
                 present.push(id);
             } else {
                 wanted.push(Wanted { id, header: header.clone() });

@@ -263,16 +263,16 @@ fn a_repository_is_healed_by_its_replica() {
     fixture.change(&ObjectName::snapshot(fixture.kept[0].id), |bytes| bytes[90] ^= 4);
     fixture.backend.delete(&ObjectName::snapshot(fixture.kept[1].id)).unwrap();
     fixture.repository.repair(&RepairOptions::default(), &Silent).unwrap();
-    let plan = fixture.repository.bring_back(&replica.repository, true, &Silent).unwrap();
-    let summary = fixture.repository.bring_back(&replica.repository, false, &Silent).unwrap();
+    let plan = fixture.repository.bring_back(&replica.repository, &[*data[0]], true, &Silent).unwrap();
+    let summary = fixture.repository.bring_back(&replica.repository, &[*data[0]], false, &Silent).unwrap();
     assert_eq!((plan.bytes_planned, summary.snapshots.len()), (summary.bytes_planned, 3));
     gc(&fixture);
     fixture.assert_whole();
-    assert_eq!(fixture.repository.bring_back(&replica.repository, false, &Silent).unwrap().bytes_sent, 0);
+    assert_eq!(fixture.repository.bring_back(&replica.repository, &[*data[0]], false, &Silent).unwrap().bytes_sent, 0);
     // What was forgotten here stays so.
     let mut fixture = fixture;
     fixture.forget(1);
-    fixture.repository.bring_back(&replica.repository, false, &Silent).unwrap();
+    fixture.repository.bring_back(&replica.repository, &[*data[0]], false, &Silent).unwrap();
     fixture.assert_whole();
 }
 
