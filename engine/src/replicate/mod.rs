@@ -12,10 +12,13 @@
 //!   snapshot is published after all that it needs. At the source it is a reader.
 //! - Neither takes anything away. What was forgotten at the source stays at the target; what was forgotten at the target does not come back.
 //! - Damage does not spread: a frame without its hash is not copied, its pack is named, and snapshots that need it are not published.
+//! - A repository with other keys gets the content instead, cut and sealed with its own (see [`reseal`]).
 //! - The other way round it heals: what a repository lost comes back from its replica ([`Repository::bring_back`]).
 
+mod memo;
 mod plan;
 mod publish;
+mod reseal;
 #[cfg(test)]
 mod tests;
 
@@ -65,9 +68,11 @@ pub struct ReplicateSummary {
     pub snapshots_damaged: Vec<(SnapshotId, String)>,
     /// Packs of the source of which something could not be read.
     pub packs_damaged: Vec<ObjectName>,
-    /// Frames that the target lacks.
+    /// Content was stored anew, because the target has keys of its own.
+    pub resealed: bool,
+    /// Frames that the target lacks; 0 where content is stored anew.
     pub frames_planned: u64,
-    /// Bytes of these frames.
+    /// Bytes of these frames. Where content is stored anew: bytes of content that were read for it, in a dry run at most that many.
     pub bytes_planned: u64,
     /// Bytes of everything that was written to the target.
     pub bytes_sent: u64,
@@ -85,21 +90,20 @@ impl ReplicateSummary {
 }
 
 impl Repository {
-    /// Copies snapshots to `target`, a replica of this repository (see [`Repository::make_replica`]).
+    /// Copies snapshots to `target`: a replica of this repository (see [`Repository::make_replica`]), where frames are copied as they are sealed, or a
+    /// repository with keys of its own, where their content is stored anew.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] where `target` is another repository, [`ErrorKind::NotFound`] for a snapshot that does not count,
-    /// [`ErrorKind::Unauthorized`] where `target` was not opened for maintain (or for backup, which may bring what it has sealed itself),
+    /// [`ErrorKind::NotFound`] for a snapshot that does not count,
+    /// [`ErrorKind::Unauthorized`] where `target` was not opened for maintain (or for backup, which may bring what it has sealed itself); with other keys,
+    /// where this one was not opened for restore and `target` for backup;
     /// [`ErrorKind::Busy`] where garbage collection gave this session up or keys were changed meanwhile, [`ErrorKind::Cancelled`] when `progress` says
     /// so, otherwise what the backends say. After any of them both repositories are whole, and the next run goes on. Damage at the source is no
     /// error; the summary names it.
     pub fn replicate(&self, target: &Self, options: &ReplicateOptions, progress: &dyn Progress) -> Result<ReplicateSummary> {
-        if self.id != target.id {
-            let message = format!("{} is no replica of {}: it has keys of its own", target.describe(), self.describe());
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
         let began_ns = self.runtime.clock.monotonic_ns();
         let mut summary = match options.dry_run {
+            _ if self.id != target.id => reseal::replicate(self, target, options, progress)?,
             true => summarize(&Plan::make(self, target, options, progress)?),
             false => self.replicate_in_sessions(target, options, progress)?,
         };
@@ -112,8 +116,12 @@ impl Repository {
     /// Repair comes first: it condemns damaged packs.
     ///
     /// # Errors
-    /// As [`Repository::replicate`].
+    /// [`ErrorKind::Invalid`] where `replica` is none, otherwise as [`Repository::replicate`].
     pub fn bring_back(&self, replica: &Self, damaged: &[ObjectName], dry_run: bool, progress: &dyn Progress) -> Result<ReplicateSummary> {
+        if self.id != replica.id {
+            let message = format!("{} is no replica of {}: it has keys of its own", replica.describe(), self.describe());
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
         let own = self.list_snapshots()?;
         let mut lost: BTreeSet<_> = own.missing().into_iter().collect();
         lost.extend(own.snapshots.iter().filter(|id| !own.withdrawn.contains(id)));

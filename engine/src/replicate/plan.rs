@@ -10,6 +10,9 @@ use crate::progress::{Event, Progress};
 use crate::repository::{Repository, SnapshotListing, SnapshotState};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+/// A snapshot that cannot be copied, and why.
+pub(super) type Unfit = (SnapshotId, String);
+
 /// A snapshot that is to be published.
 #[derive(Debug)]
 pub(super) struct Wanted {
@@ -39,7 +42,7 @@ pub(super) struct Plan<'a> {
     /// Snapshots that were forgotten at the target.
     pub(super) forgotten: Vec<SnapshotId>,
     /// Snapshots that cannot be copied, and why.
-    pub(super) damaged: Vec<(SnapshotId, String)>,
+    pub(super) damaged: Vec<Unfit>,
     /// Frames to copy, by the pack of the source where they stand.
     pub(super) frames: BTreeMap<Pack, HashSet<FrameId>>,
     pub(super) frame_count: u64,
@@ -107,12 +110,12 @@ impl<'a> Plan<'a> {
 
 /// The snapshots that are meant, and those of them that cannot be read or are gone. All snapshots of a session go together, because its `closed/`,
 /// which is written once, names them all.
-fn choose(
+pub(super) fn choose(
     source: &Repository,
     listing: &SnapshotListing,
     options: &ReplicateOptions,
-) -> Result<(BTreeSet<SnapshotId>, Vec<(SnapshotId, String)>)> {
-    let mut damaged: Vec<(SnapshotId, String)> = Vec::new();
+) -> Result<(BTreeSet<SnapshotId>, Vec<Unfit>)> {
+    let mut damaged: Vec<Unfit> = Vec::new();
     for (name, error) in listing.problems.iter().filter(|(name, _)| name.kind() == ObjectKind::Snapshot) {
         if source.has(name)? {
             damaged.push((SnapshotId(name.id()), error.to_string()));
@@ -127,7 +130,7 @@ fn choose(
         .collect();
     let Some(named) = &options.snapshots else { return Ok((counts.into_keys().collect(), damaged)) };
     damaged.retain(|(id, _)| named.contains(id));
-    for id in named.iter().filter(|id| !counts.contains_key(id) && !damaged.iter().any(|(damaged, _)| damaged == *id)) {
+    if let Some(id) = named.iter().find(|id| !counts.contains_key(id) && !damaged.iter().any(|(damaged, _)| damaged == *id)) {
         let message = match listing.withdrawn.contains(id) {
             true => format!("snapshot {id} was forgotten"),
             false => format!("snapshot {id} is not one that counts: it is not there, or its backup did not end"),
@@ -153,7 +156,7 @@ fn is_whole(target: &Repository, listing: &SnapshotListing, at: &mut Mark<'_>, i
 fn mark_readable<'a>(
     source: &'a Repository,
     wanted: &mut Vec<Wanted>,
-    damaged: &mut Vec<(SnapshotId, String)>,
+    damaged: &mut Vec<Unfit>,
     progress: &'a dyn Progress,
 ) -> Result<Mark<'a>> {
     let epochs = Epochs::read(source)?;

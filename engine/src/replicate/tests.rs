@@ -4,10 +4,10 @@ use super::*;
 use crate::backend::testing::{FaultyBackend, HookedBackend, Operation, RecordingBackend};
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind};
 use crate::gc::GcOptions;
-use crate::gc::tests::fixture::{Fixture, Interrupter, Kept, client_with};
+use crate::gc::tests::fixture::{Fixture, Interrupter, Kept, backup_state, client_with};
 use crate::progress::Silent;
 use crate::repair::RepairOptions;
-use crate::repository::Replica;
+use crate::repository::{Replica, Snapshot};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -307,7 +307,7 @@ fn a_replica_follows_its_keys_and_nobody_elses() {
     let other = Repository::create(Arc::clone(&nothing), runtime, &key, &crate::repository::CreateOptions::default(), settings).unwrap();
     assert_eq!(source.repository.replica_in(&*nothing).unwrap(), Replica::Other);
     assert_eq!(source.repository.make_replica(&nothing).unwrap_err().kind(), ErrorKind::AlreadyExists);
-    assert_eq!(source.repository.replicate(&other, &all(), &Silent).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(source.repository.bring_back(&other, &[], false, &Silent).unwrap_err().kind(), ErrorKind::Invalid);
 }
 
 #[test]
@@ -344,6 +344,92 @@ fn garbage_collections_at_both_ends_take_nothing_away() {
             replica.assert_whole();
             fixture.assert_whole();
         }
+    }
+}
+
+#[test]
+fn with_other_keys_content_is_stored_anew_and_only_what_is_new() {
+    let mut fixture = Fixture::with_states(0..3);
+    fixture.backup_stream(b"with a recipe ", 200_000);
+    let cache = tempfile::tempdir().unwrap();
+    let mut there = Fixture::other(7);
+    there.reopen(crate::repository::Settings::default().with_cache(cache.path()).with_place("there"), 70);
+    assert_ne!(there.repository.id(), fixture.repository.id());
+    let plan = fixture.repository.replicate(&there.repository, &ReplicateOptions { dry_run: true, ..all() }, &Silent).unwrap();
+    assert!(there.packs().is_empty() && plan.resealed && plan.snapshots.len() == 4);
+    let first = replicate(&fixture, &there);
+    assert_eq!((first.snapshots.len(), first.bytes_planned), (4, plan.bytes_planned));
+    let names = |of: &Fixture| {
+        let described = |snapshot: &Snapshot| {
+            (snapshot.header.time, snapshot.header.source_kind, snapshot.header.entries, snapshot.body.series.clone())
+        };
+        of.repository.snapshots().unwrap().iter().map(described).collect::<Vec<_>>()
+    };
+    let sorted = |of: &Fixture| {
+        let mut names = names(of);
+        names.sort_by_key(|(.., series)| series.clone());
+        names
+    };
+    assert_eq!(sorted(&there), sorted(&fixture));
+    there.assert_contents(&fixture);
+    // It deduplicates as if it had been backed up there: the three days have most in common.
+    assert!(there.pack_bytes() < fixture.pack_bytes() * 105 / 100, "{} for {}", there.pack_bytes(), fixture.pack_bytes());
+    let content = Box::new(std::io::Cursor::new(fixture.kept[1].content.clone()));
+    let stored = there.repository.backup_stream("state", content, &crate::backup::BackupOptions::new("x"), &Silent).unwrap();
+    assert_eq!(stored.bytes_unique, 0, "a backup there finds all that was copied");
+    let again = replicate(&fixture, &there);
+    assert_eq!((again.snapshots_present, again.bytes_planned, again.bytes_sent), (4, 0, 0));
+    // What did not change is not read again.
+    let day_alone = |fixture: &mut Fixture| {
+        let id = backup_state(&fixture.repository, "alone", 2).unwrap();
+        fixture.keep(id, 2);
+    };
+    day_alone(&mut fixture);
+    replicate(&fixture, &there);
+    day_alone(&mut fixture);
+    let again_without =
+        fixture.repository.replicate(&there.other_handle(71), &ReplicateOptions { dry_run: true, ..all() }, &Silent).unwrap();
+    assert_eq!(again_without.snapshots.len(), 1);
+    let next = replicate(&fixture, &there);
+    assert_eq!((next.snapshots.len(), next.bytes_planned), (1, 0), "{next:?}");
+    there.assert_contents(&fixture);
+    assert!(there.repository.scrub(&Silent).unwrap().findings.is_empty());
+}
+
+#[test]
+fn with_other_keys_damage_and_forgetting_stay_where_they_are() {
+    let mut fixture = Fixture::with_states(0..1);
+    let good = fixture.packs();
+    fixture.backup_stream(b"apart ", 60_000);
+    let damaged = *fixture.packs().iter().find(|name| !good.contains(name) && name.kind() == ObjectKind::DataPack).unwrap();
+    fixture.change(&damaged, |bytes| bytes[100] ^= 1);
+    let there = Fixture::other(8);
+    let summary = fixture.repository.replicate(&there.repository, &all(), &Silent).unwrap();
+    assert_eq!((summary.snapshots.len(), summary.snapshots_damaged.len()), (1, 1), "{summary:?}");
+    let copied = there.repository.snapshots().unwrap()[0].id;
+    there.repository.forget(&[copied], &Silent).unwrap();
+    let summary = fixture.repository.replicate(&there.repository, &all(), &Silent).unwrap();
+    assert_eq!((summary.snapshots.len(), summary.snapshots_forgotten.len()), (0, 1), "{summary:?}");
+    let thin = client_with(&there.repository, Roles::MAINTAIN, 66);
+    assert_eq!(fixture.repository.replicate(&thin, &all(), &Silent).unwrap_err().kind(), ErrorKind::Unauthorized);
+    let thin = client_with(&fixture.repository, Roles::MAINTAIN, 67);
+    assert_eq!(thin.replicate(&there.repository, &all(), &Silent).unwrap_err().kind(), ErrorKind::Unauthorized);
+}
+
+#[test]
+fn with_other_keys_a_run_that_was_cut_off_goes_on() {
+    let fixture = Fixture::with_states(0..2);
+    for nth in [1, 3, 4, 7, 9, 11, 14] {
+        let there = Fixture::other(9);
+        let faulty = Arc::new(FaultyBackend::new(Arc::new(there.backend.clone()), 1));
+        faulty.fail(Operation::Finish, nth);
+        let target = there.handle_through(faulty, 130 + nth);
+        assert!(fixture.repository.replicate(&target, &all(), &Silent).is_err());
+        drop(target);
+        replicate(&fixture, &there);
+        assert_eq!(there.repository.snapshots().unwrap().len(), 2);
+        there.assert_contents(&fixture);
+        assert_eq!(replicate(&fixture, &there).bytes_sent, 0);
     }
 }
 

@@ -72,6 +72,11 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn empty() -> Self {
+        Self::other(11)
+    }
+
+    /// An empty one, with keys of its own for each seed.
+    pub(crate) fn other(seed: u64) -> Self {
         let options = CreateOptions {
             pack_size: 64 << 10,
             data_frame_size: 8 << 10,
@@ -83,7 +88,7 @@ impl Fixture {
         let backend = MemoryBackend::new();
         let key = Key::KeyFile(Secret::new([5; 32]));
         let repository =
-            Repository::create(Arc::new(backend.clone()), Runtime::seeded(11, NOW, 2), &key, &options, Settings::default()).unwrap();
+            Repository::create(Arc::new(backend.clone()), Runtime::seeded(seed, NOW, 2), &key, &options, Settings::default()).unwrap();
         Self { backend, repository, kept: Vec::new(), key }
     }
 
@@ -114,6 +119,12 @@ impl Fixture {
     /// Expects of it what `other` has.
     pub(crate) fn keep_as(&mut self, other: &Self) {
         self.kept = other.kept.iter().map(|kept| Kept { id: kept.id, content: kept.content.clone(), day: kept.day }).collect();
+    }
+
+    /// Goes on with a new handle that has these settings.
+    pub(crate) fn reopen(&mut self, settings: Settings, seed: u64) {
+        let backend = Arc::new(self.backend.clone());
+        self.repository = Repository::open(backend, Runtime::seeded(seed, NOW, 2), &self.key, settings).unwrap();
     }
 
     /// Another process with the same credential.
@@ -203,6 +214,17 @@ impl Fixture {
         change(&mut bytes);
         self.backend.delete(name).unwrap();
         self.backend.put(name, &bytes).unwrap();
+    }
+
+    /// The newest snapshots of each content that `fixture` keeps come back from here, whatever they are called.
+    pub(crate) fn assert_contents(&self, fixture: &Self) {
+        let restore = |snapshot| {
+            let mut content = Vec::new();
+            self.repository.restore_to_writer(snapshot, None, &mut content, &Silent).unwrap();
+            content
+        };
+        let contents: Vec<_> = self.repository.snapshots().unwrap().iter().map(restore).collect();
+        assert!(fixture.kept.iter().all(|kept| contents.contains(&kept.content)));
     }
 
     /// Scrub finds nothing, and every kept snapshot comes back as it was.
