@@ -88,6 +88,9 @@ fn what_is_printed_is_what_the_schemas_say() {
     let stream = examiner.home.run(0, &["backup", "data", "--json", "--no-config"]);
     examiner.compare(&["backup"], &stream.stdout);
 
+    let held = examiner.run(0, &["hold", "add", &first, "--note", "case"]);
+    let hold = held.last("summary")["hold"].as_str().unwrap().to_owned();
+    examiner.run(13, &["forget", &first]);
     for arguments in [
         &["snapshots"][..],
         &["snapshots", "--series", "x"],
@@ -106,6 +109,12 @@ fn what_is_printed_is_what_the_schemas_say() {
         &["check"],
         &["scrub"],
         &["tag", &second, "--add", "u"],
+        &["lock", &first, "--for", "1h", "--dry-run"],
+        &["lock", "latest", "--for", "1h", "--note", "a while"],
+        &["lock"],
+        &["hold", "list", "--all"],
+        &["hold", "release", &hold],
+        &["snapshots"],
         &["forget", "--keep-last", "1", "--dry-run"],
         &["forget", &first],
         &["gc", "--dry-run"],

@@ -114,11 +114,8 @@ impl<'a> Session<'a> {
         if self.has_newer_config.load(Ordering::Relaxed) { Err(keys_changed()) } else { Ok(()) }
     }
 
-    /// After a snapshot was published: if a collector gave this session up, its packs may be going, so the snapshot is taken back.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Busy`] where that happened.
-    pub(crate) fn withdraw_if_given_up(&self, snapshot: SnapshotId) -> Result<()> {
+    /// Whether a collector gave this session up (`LookForTombstone`, `LookForSession`).
+    pub(crate) fn is_given_up(&self) -> Result<bool> {
         // The tombstone first: a collector that cleans up after the session deletes the session's object before it.
         let tombstone = self.repository.read_sealed(&ObjectName::tombstone(self.id()));
         let has_tombstone = match tombstone.and_then(|unsealed| TombstoneBody::decode(&unsealed.plaintext)) {
@@ -130,7 +127,15 @@ impl<'a> Session<'a> {
             Err(error) => return Err(error),
             Ok(_) => true,
         };
-        if !has_tombstone && self.repository.has(&ObjectName::session(self.id()))? {
+        Ok(has_tombstone || !self.repository.has(&ObjectName::session(self.id()))?)
+    }
+
+    /// After a snapshot was published: if a collector gave this session up, its packs may be going, so the snapshot is taken back.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] where that happened.
+    pub(crate) fn withdraw_if_given_up(&self, snapshot: SnapshotId) -> Result<()> {
+        if !self.is_given_up()? {
             return Ok(());
         }
         let now = self.repository.runtime.clock.now();
