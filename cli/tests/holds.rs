@@ -1,4 +1,6 @@
-//! Holds and locks on the command line: what is said, and with which exit code.
+//! Holds, locks and costs on the command line: what is said, and with which exit code.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -72,6 +74,35 @@ fn a_legal_hold_is_placed_listed_and_released() {
     assert!(home.with(1, &["hold", "add", &first]).contains("was forgotten before"));
     let all = home.with(0, &["hold", "list", "--all"]);
     assert!(all.contains("released"), "{all}");
+}
+
+#[test]
+fn a_bill_adds_up_to_what_is_stored() {
+    let home = Home::new();
+    home.backup();
+    home.with(0, &["backup", "data", "--series", "t", "--lock", "1h"]);
+    std::fs::write(home.path("p.toml"), "currency = 'EUR'\ngigabyte = 1\n[[tier]]\nname = 'warm'\nstorage = 0.000001").unwrap();
+    let run = home.with(0, &["cost", "--prices", "p.toml", "--json"]);
+    let lines: Vec<serde_json::Value> = run.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |kind: &str, key: &str| {
+        lines.iter().filter(|line| line["message_type"] == kind).map(|line| line[key].as_u64().unwrap()).sum::<u64>()
+    };
+    let stored: u64 = walk(&home.path("r")).iter().map(|file| file.metadata().unwrap().len()).sum();
+    assert_eq!(of("series", "bytes") + of("tier", "bytes_rest") + of("tier", "bytes_others"), stored);
+    assert_eq!(of("tier", "bytes"), stored);
+    // One millionth for each byte.
+    assert_eq!(of("summary", "storage_millionths"), stored);
+    assert_eq!(of("series", "storage_millionths") + of("tier", "rest_millionths") + of("tier", "others_millionths"), stored);
+    assert_eq!(lines.iter().filter(|line| line["message_type"] == "series").count(), 2);
+    home.with(2, &["cost", "--prices", "p.toml", "--what-if"]);
+    home.with(2, &["cost", "--prices", "p.toml", "--what-if", "--cold-after", "3d"]);
+    home.with(2, &["cost", "--prices", "none.toml"]);
+    assert!(home.with(0, &["cost", "--prices", "p.toml", "--what-if", "--keep-last", "1"]).contains("instead of"));
+}
+
+fn walk(folder: &std::path::Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 #[test]

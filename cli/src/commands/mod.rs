@@ -5,6 +5,7 @@ mod cat;
 mod check;
 mod completions;
 mod config;
+mod cost;
 mod diff;
 mod doctor;
 mod filter;
@@ -65,6 +66,7 @@ pub(crate) enum Command {
     Diff(diff::Args),
     Find(Box<find::Args>),
     Stats(Box<stats::Args>),
+    Cost(Box<cost::Args>),
     Tag(tag::Args),
     #[command(subcommand)]
     Hold(hold::Command),
@@ -98,6 +100,7 @@ impl Command {
             Self::Diff(args) => diff::run(args, context),
             Self::Find(args) => find::run(args, context),
             Self::Stats(args) => stats::run(args, context),
+            Self::Cost(args) => cost::run(args, context),
             Self::Tag(args) => tag::run(args, context),
             Self::Hold(command) => command.run(context),
             Self::Lock(args) => lock::run(args, context),

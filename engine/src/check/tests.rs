@@ -3,6 +3,7 @@
 mod between;
 mod healing;
 mod rot;
+mod shares;
 
 use super::*;
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind};
