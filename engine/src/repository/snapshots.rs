@@ -176,15 +176,15 @@ impl Repository {
         }
     }
 
-    /// What `withdrawn/` says, if the snapshot's own session or maintain says it, of that session (SESS-3, SESS-4), and the snapshot is not held
-    /// (HOLD-7) as `listing` knows it.
-    pub(crate) fn read_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<WithdrawnBody> {
+    /// What `withdrawn/` says, and who says it, if that is the snapshot's own session or maintain, of that session (SESS-3, SESS-4), and the snapshot
+    /// is not held (HOLD-7) as `listing` knows it.
+    pub(crate) fn read_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<(WithdrawnBody, Certificate)> {
         let unsealed = self.read_sealed(&ObjectName::withdrawn(snapshot))?;
         let body = WithdrawnBody::decode(&unsealed.plaintext)?;
         self.check_withdrawal(snapshot, &body, &unsealed.certificate, listing)?;
         match listing.holds.held(snapshot) {
             Some(held) => Err(held.refusal()),
-            None => Ok(body),
+            None => Ok((body, unsealed.certificate)),
         }
     }
 
