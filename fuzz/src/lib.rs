@@ -4,7 +4,6 @@
 //! the other repeats.
 
 mod decoders;
-mod repository;
 mod round_trips;
 mod seeds;
 mod tar;
@@ -41,7 +40,7 @@ pub const TARGETS: [Target; 28] = [
     ("object_name", decoders::object_name),
     ("chunker", round_trips::chunker),
     ("frame_round_trip", round_trips::frame),
-    ("repository", repository::repository),
+    ("repository", |data| icecore_tests::hostile::run(data, &mut Default::default())),
     ("tar", tar::read),
     ("tar_backup", tar::backup),
 ];

@@ -34,8 +34,12 @@ pub fn write_seeds(vectors: &Path, corpus: &Path) -> io::Result<()> {
         }
     }
     for (number, seed) in own_seeds().into_iter().enumerate() {
-        for target in ["chunker", "frame_round_trip", "repository"] {
+        for target in ["chunker", "frame_round_trip"] {
             write(corpus, target, &number.to_string(), &seed)?;
+        }
+        // The first byte chooses who is hostile.
+        for who in [0, 1] {
+            write(corpus, "repository", &format!("{number}-{who}"), &[&[who], &seed[..]].concat())?;
         }
     }
     for (number, seed) in crate::tar::seeds().into_iter().enumerate() {
