@@ -8,10 +8,19 @@ use crate::error::{ErrorKind, Result};
 use crate::format::index_object::IndexBody;
 use crate::format::object::Opened;
 use crate::format::slot::Credential;
-use crate::format::{ContentsTable, Tables, Trust, check_writer};
+use crate::format::{ContentsTable, Roles, Tables, Trust, check_writer};
 use crate::id::{PackId, RepositoryId};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+
+/// Whose index objects are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tellers {
+    /// Of those who may maintain: they are believed.
+    Maintain,
+    /// Of all others: better than nothing where a pack does not say itself what is in it.
+    Others,
+}
 
 /// What it takes to read contents tables; the lookup index keeps one.
 #[derive(Debug)]
@@ -62,17 +71,22 @@ impl ContentsReader {
     }
 
     /// Calls `visit` with the contents of each pack that index objects tell of, and the domains of its sessions, until it says that this was enough.
-    /// Index objects that break a rule are passed over.
+    /// Index objects that break a rule are passed over. Those of writers who may not maintain are asked for themselves: a stolen backup credential
+    /// could tell lies about the packs of others in them, and of its own machine, which would keep whoever believes them from reading what is there.
     pub(super) fn for_each_told(
         &self,
+        tellers: Tellers,
         mut visit: impl FnMut((ObjectKind, PackId), ContentsTable, &Domains) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         for object in self.backend.list_sorted(ObjectKind::Index)? {
-            let body = match self.read_index_object(&object.name) {
+            let (body, is_by_maintain) = match self.read_index_object(&object.name) {
                 Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => continue,
                 Err(error) if self.through.is_some() && error.kind() == ErrorKind::Unavailable => continue,
                 body => body?,
             };
+            if is_by_maintain != (tellers == Tellers::Maintain) {
+                continue;
+            }
             let domains = domains(&body.sessions);
             for (kind, pack, contents) in body.packs {
                 if visit((kind, pack), contents, &domains)?.is_break() {
@@ -83,11 +97,11 @@ impl ContentsReader {
         Ok(())
     }
 
-    fn read_index_object(&self, name: &ObjectName) -> Result<IndexBody> {
+    fn read_index_object(&self, name: &ObjectName) -> Result<(IndexBody, bool)> {
         let unsealed = self.read_sealed(name)?;
         let body = IndexBody::decode(&unsealed.plaintext, &self.id, &self.trust)?;
         check_writer(&body.sessions, (unsealed.certificate.verifying_key(), unsealed.certificate.roles()))?;
-        Ok(body)
+        Ok((body, unsealed.certificate.roles().contain(Roles::MAINTAIN)))
     }
 }
 
@@ -99,14 +113,16 @@ impl ContentsSource for ContentsReader {
             Ok(tail) => Ok(tail.tables.contents),
             Err(error) if error.kind() == ErrorKind::Damaged || (self.through.is_some() && error.kind() == ErrorKind::Unavailable) => {
                 let mut told = None;
-                self.for_each_told(|other, contents, _| {
-                    Ok(if other == (kind, pack) {
-                        told = Some(contents);
-                        ControlFlow::Break(())
-                    } else {
-                        ControlFlow::Continue(())
-                    })
-                })?;
+                for tellers in [Tellers::Maintain, Tellers::Others] {
+                    self.for_each_told(tellers, |other, contents, _| {
+                        Ok(if other == (kind, pack) && told.is_none() {
+                            told = Some(contents);
+                            ControlFlow::Break(())
+                        } else {
+                            ControlFlow::Continue(())
+                        })
+                    })?;
+                }
                 // The store answered when index objects were listed: to a reader a pack that cannot be read is as good as damaged.
                 told.ok_or_else(|| error.with_kind(ErrorKind::Damaged))
             }

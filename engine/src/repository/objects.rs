@@ -1,7 +1,7 @@
 //! Reading objects: checked, opened, and for packs only their tables.
 
 use super::Repository;
-use super::contents_reader::ContentsReader;
+use super::contents_reader::{ContentsReader, Tellers};
 use super::index::LookupIndex;
 use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
@@ -209,7 +209,7 @@ impl Repository {
             if added % PACKS_BETWEEN_SAVES == 0 { index.save() } else { Ok(()) }
         };
         if !fresh.is_empty() {
-            reader.for_each_told(|pack, contents, domains| {
+            reader.for_each_told(Tellers::Maintain, |pack, contents, domains| {
                 if fresh.remove(&pack).is_some() {
                     add(pack, &contents, domains)?;
                 }

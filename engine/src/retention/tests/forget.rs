@@ -410,15 +410,15 @@ fn false_times_of_a_stolen_key_are_bounded_by_what_was_seen() {
         }
     }
     // A thief: later on each of the days that were, in the future, and many of today.
-    (0..6).for_each(|day| drop(back_up(at(day, 80_000))));
-    (0..8).for_each(|n| drop(back_up(at(6 + n, 60_000))));
-    (0..8).for_each(|n| drop(back_up(at(6, 1_000 * n))));
+    let false_times = (0..6).map(|day| at(day, 80_000)).chain((0..8).flat_map(|n| [at(6 + n, 60_000), at(6, 1_000 * n)]));
+    assert_eq!(false_times.map(back_up).collect::<BTreeSet<_>>().len(), 22);
     for policy in &policies {
         let seeing = dropped(&keeper(6, folder.path()), policy);
-        assert!(good[2..].iter().all(|id| !seeing.contains(id)), "{policy:?}");
+        // He can say that it was later on the day of the last look, and not before.
+        assert!(good[2..5].iter().all(|id| !seeing.contains(id)), "{policy:?}");
         // Who never looked before has nothing but the times to go by, of which those in the future do no harm.
         let nowhere = tempfile::tempdir().unwrap();
         let blind = dropped(&keeper(6, nowhere.path()), policy);
-        assert!(good[2..].iter().any(|id| blind.contains(id)), "{policy:?}");
+        assert!(good[2..5].iter().any(|id| blind.contains(id)), "{policy:?}");
     }
 }
