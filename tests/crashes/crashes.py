@@ -182,12 +182,12 @@ def full(options: argparse.Namespace, folder: Path) -> None:
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={options.mib}m", "icecore-crashes", disk], check=True)
     try:
-        world = World(options.icecore, disk / "world", options.seed)
+        world = World(options.icecore, folder / "world", options.seed, disk / "repository")
         ballast, chance, outcomes = disk / "ballast", random.Random(options.seed), Counter()
         for run in range(options.runs):
             # So much is left as an operation may need, or less.
             free = shutil.disk_usage(disk).free
-            ballast.write_bytes(bytes(max(0, free - chance.randrange(4_096, 900_000))))
+            ballast.write_bytes(bytes(max(0, free - chance.randrange(4_096, 2_500_000))))
             name = chance.choice(("backup", "backup", "backup", "forget", "gc", "key rotate"))
             arguments = ["backup", "--series", "crashes", "--json", world.source] if name == "backup" else world.operation(name)
             done = world.run(*arguments)
@@ -200,7 +200,7 @@ def full(options: argparse.Namespace, folder: Path) -> None:
             world.ended(arguments, done.returncode)
             world.compare(arguments[0] == "backup", done.stdout)
             world.verify(1)
-            if len(world.acknowledged) > 6 or shutil.disk_usage(disk).free < 3_000_000:
+            if len(world.acknowledged) > 6 or shutil.disk_usage(disk).free < 6_000_000:
                 while len(world.acknowledged) > 3:
                     arguments = world.operation("forget")
                     world.must(*arguments)

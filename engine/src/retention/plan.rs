@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, series_token, tag_token};
 use crate::id::SnapshotId;
-use crate::repository::{Repository, Sight, SnapshotListing, SnapshotState};
+use crate::repository::{Repository, SnapshotListing, SnapshotState};
 
 /// Which snapshots a policy is asked about; those that do not fit are left alone and take nobody's place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,8 +76,7 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
-        let candidates: Vec<_> =
-            plan.snapshots.iter().map(|snapshot| self.candidate(snapshot, listing.sights.get(&snapshot.id), policy)).collect();
+        let candidates: Vec<_> = plan.snapshots.iter().map(|snapshot| self.candidate(snapshot, policy, &listing)).collect();
         let verdicts = decide(&candidates, policy, self.runtime.clock.now(), calendar);
         plan.snapshots.iter_mut().zip(verdicts).for_each(|(snapshot, verdict)| snapshot.verdict = verdict);
         plan.snapshots.sort_by_key(|snapshot| {
@@ -95,7 +94,8 @@ impl Repository {
         is_of_series && filter.tags.iter().all(|tag| header.tags.contains(&tag_token(token_key, tag)))
     }
 
-    fn candidate(&self, snapshot: &PlannedSnapshot, sight: Option<&Sight>, policy: &Policy) -> Candidate {
+    fn candidate(&self, snapshot: &PlannedSnapshot, policy: &Policy, listing: &SnapshotListing) -> Candidate {
+        let sight = listing.sights.get(&snapshot.id);
         let header = &snapshot.header;
         let has = |tag: &&String| header.tags.contains(&tag_token(&self.credential.token_key, tag));
         Candidate {
@@ -109,6 +109,7 @@ impl Repository {
             may_only_back_up: !header.record.certificate().roles().contain(Roles::MAINTAIN),
             tags: policy.keep_tags.iter().filter(has).cloned().collect(),
             is_suspect: snapshot.state == SnapshotState::Suspect,
+            held: listing.holds.held(snapshot.id),
         }
     }
 }

@@ -52,6 +52,7 @@ fn made(number: u8, time: Timestamp) -> Candidate {
         may_only_back_up: false,
         tags: Vec::new(),
         is_suspect: false,
+        held: None,
     }
 }
 
@@ -277,6 +278,7 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
             may_only_back_up: false,
             tags: if tag == 0 { vec!["a".into()] } else { Vec::new() },
             is_suspect: suspect == 0,
+            held: None,
         };
         numbered.map(candidate).collect()
     })
