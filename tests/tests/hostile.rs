@@ -2,7 +2,7 @@
 
 use icecore_tests::hostile::{Reached, input, memory_most_mib, run};
 
-const ROUNDS: u64 = 300;
+const ROUNDS: u64 = 120;
 /// One object may take 256 MiB; what is stored here is tiny, and so must be what it takes.
 const MEMORY_MOST_MIB: u64 = 400;
 
