@@ -29,9 +29,9 @@ pub use limited::{LimitedBackend, Limits};
 pub use local::{Ability, LocalBackend};
 pub use memory::MemoryBackend;
 pub use name::{ObjectKind, ObjectName};
-pub use patient::PatientBackend;
 #[cfg(feature = "object-store")]
 pub use object_store::ObjectStoreBackend;
+pub use patient::PatientBackend;
 #[cfg(feature = "sftp")]
 pub use sftp::SftpBackend;
 pub use store::{Notice, Request, StoreSettings, Traffic, create, open, try_create_if_absent, try_out};
