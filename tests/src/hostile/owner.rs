@@ -1,25 +1,20 @@
-//! A whole repository by somebody hostile who holds all keys: opened, listed, checked, restored.
+//! A whole repository by somebody hostile who holds all keys: opened, listed, checked, restored, collected.
 //!
 //! The input is taken apart into a list of entries, which becomes the tree of one snapshot, and a list of changes to other pieces. Everything
 //! is sealed and signed anew. Nothing may panic, and nothing outside the target of the restore may be touched.
 
+use super::{Change, Folder, Input, NOW, Reached, collecting, options};
 use icecore::backend::MemoryBackend;
 use icecore::backup::BackupOptions;
 use icecore::crypto::Secret;
 use icecore::entry::{Entry, EntryKind, KeyKind};
-use icecore::format::config::CutMethod;
 use icecore::progress::Silent;
-use icecore::repository::{CreateOptions, Key, Repository, Settings};
+use icecore::repository::{Key, Repository, Settings};
 use icecore::restore::RestoreOptions;
-use icecore::runtime::{Runtime, Timestamp};
+use icecore::runtime::Runtime;
 use icecore::testing::{Decoded, Keys, NodeValue, Part, Piece, tree_leaf};
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
 /// Entries that an input may ask for.
 const ENTRIES_MAX: usize = 24;
 /// Changes that an input may ask for.
@@ -38,19 +33,15 @@ struct Base {
 static BASE: LazyLock<Base> = LazyLock::new(|| {
     let backend = MemoryBackend::new();
     let key = Key::KeyFile(Secret::new([5; 32]));
-    let mut options = CreateOptions::default();
-    options.pack_size = 65_536;
-    options.data_frame_size = 4_096;
-    options.meta_frame_size = 4_096;
-    options.cut = CutMethod::Content { min: 64, average: 256, max: 1_024 };
     let runtime = Runtime::seeded(1, NOW, 1);
-    let made = Repository::create(Arc::new(backend.clone()), runtime, &key, &options, Settings::default()).expect("a repository is made");
+    let made = Repository::create(Arc::new(backend.clone()), runtime, &key, &options(), Settings::default()).expect("a repository is made");
     let stream: Vec<u8> = (0..30_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     made.backup_stream("name", Box::new(std::io::Cursor::new(stream)), &BackupOptions::new("series"), &Silent).expect("a stream is stored");
     Base { keys: Keys::of_repository(&made), backend, key }
 });
 
-pub(crate) fn repository(data: &[u8]) {
+/// Makes the repository that `data` asks for, and does everything with it.
+pub(super) fn run(data: &[u8], reached: &mut Reached) {
     let mut input = Input(data);
     let plan = Plan::read(&mut input);
     let mut number = 0_u8;
@@ -64,8 +55,11 @@ pub(crate) fn repository(data: &[u8]) {
     let backend = backend.expect("the base is whole");
     let runtime = Runtime::seeded(2, NOW, 1);
     let Ok(opened) = Repository::open(Arc::new(backend), runtime, &BASE.key, Settings::default()) else { return };
+    reached.note("opened");
     if plan.extras & 1 != 0 {
-        let _ = opened.scrub(&Silent);
+        let found = opened.scrub(&Silent).is_ok_and(|report| !report.findings.is_empty());
+        reached.note(if found { "scrubbed, damage" } else { "scrubbed" });
+        let _ = opened.check(&Silent);
     }
     let Ok((snapshots, _)) = opened.snapshots_and_problems() else { return };
     let folder = Folder::make();
@@ -73,33 +67,25 @@ pub(crate) fn repository(data: &[u8]) {
         if plan.extras & 2 != 0 {
             let _ = opened.for_each_entry(snapshot, None, &mut |_| Ok(()));
             let _ = opened.restore_to_writer(snapshot, None, &mut std::io::sink(), &Silent);
+            let _ = opened.restore_to_tar(snapshot, None, &mut std::io::sink(), &Silent);
         }
-        let target = folder.0.path().join("targets").join(index.to_string());
-        let _ = opened.restore(snapshot, &target, &RestoreOptions::default(), &Silent);
+        let target = folder.target(index);
+        let done = opened.restore(snapshot, &target, &RestoreOptions::default(), &Silent);
+        reached.note(if done.is_ok_and(|done| done.items_failed == 0) { "restored whole" } else { "restored in part" });
         if plan.extras & 4 != 0 {
             // Once more, onto what is there now.
             let _ = opened.restore(snapshot, &target, &RestoreOptions::default(), &Silent);
         }
+        if plan.extras & 8 != 0 {
+            let _ = opened.forget(&[snapshot.id], &Silent);
+        }
+    }
+    if plan.extras & 16 != 0 {
+        let collected = opened.gc(&collecting(), &Silent).is_ok();
+        reached.note(if collected { "collected" } else { "not collected" });
+        let _ = opened.snapshots_and_problems();
     }
     folder.check();
-}
-
-/// Bytes that are used up; zeros after their end.
-struct Input<'a>(&'a [u8]);
-
-impl Input<'_> {
-    fn byte(&mut self) -> u8 {
-        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
-        self.0 = rest;
-        *first
-    }
-
-    /// A few names with `separator` between them.
-    fn path(&mut self, separator: u8) -> Vec<u8> {
-        let count = self.byte() % 4;
-        let names: Vec<&[u8]> = (0..count).map(|_| NAMES[usize::from(self.byte() % 16)]).collect();
-        names.join(&separator)
-    }
 }
 
 struct Plan {
@@ -114,7 +100,7 @@ impl Plan {
     fn read(input: &mut Input<'_>) -> Self {
         let extras = input.byte();
         let count = usize::from(input.byte()) % ENTRIES_MAX;
-        let entries = (0..count).map(|_| (input.path(0), input.byte(), input.path(b'/'))).collect();
+        let entries = (0..count).map(|_| (input.path(&NAMES, 0), input.byte(), input.path(&NAMES, b'/'))).collect();
         let count = usize::from(input.byte()) % CHANGES_MAX;
         let changes = (0..count).map(|_| Change::read(input)).collect();
         Self { entries, changes, extras }
@@ -151,66 +137,4 @@ fn entry(file: &Entry, key: &[u8], choice: u8, link: &[u8]) -> Entry {
         metadata.xattrs = vec![(b"user.x".to_vec(), link.to_vec())];
     }
     Entry { key: key.to_vec(), kind, metadata }
-}
-
-/// A change of some bytes of one piece.
-struct Change {
-    piece: u8,
-    how: u8,
-    at: usize,
-    value: u8,
-}
-
-impl Change {
-    fn read(input: &mut Input<'_>) -> Self {
-        let (piece, how) = (input.byte(), input.byte());
-        Self { piece, how, at: usize::from(input.byte()) << 8 | usize::from(input.byte()), value: input.byte() }
-    }
-
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        if bytes.is_empty() {
-            return;
-        }
-        let at = self.at % bytes.len();
-        match self.how % 5 {
-            0 => bytes[at] = self.value,
-            1 => bytes[at] ^= 1 << (self.value % 8),
-            2 => bytes.insert(at, self.value),
-            3 => drop(bytes.remove(at)),
-            _ => bytes.truncate(at),
-        }
-    }
-}
-
-/// A folder with the targets of restores, and beside them what must stay as it is.
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn make() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder is made");
-        fs::create_dir(folder.path().join("targets")).expect("a folder is made");
-        fs::create_dir(folder.path().join("outside")).expect("a folder is made");
-        fs::write(folder.path().join("outside/sentinel"), b"untouched").expect("a file is written");
-        Self(folder)
-    }
-
-    fn check(&self) {
-        let names = |path: &Path| {
-            let mut names: Vec<_> =
-                fs::read_dir(path).expect("the folder is there").map(|entry| entry.expect("it is listed").file_name()).collect();
-            names.sort();
-            names
-        };
-        assert_eq!(names(self.0.path()), ["outside", "targets"]);
-        assert!(names(&self.0.path().join("targets")).iter().all(|name| name.as_bytes().iter().all(u8::is_ascii_digit)));
-        let outside = self.0.path().join("outside");
-        assert_eq!(names(&outside), ["sentinel"]);
-        let sentinel = outside.join("sentinel");
-        assert_eq!(fs::read(&sentinel).expect("the sentinel is there"), b"untouched");
-        for path in [outside, sentinel] {
-            let about = fs::symlink_metadata(&path).expect("it is there");
-            assert!(about.mtime() < NOW.seconds && about.mode() & 0o7000 == 0, "{}: its metadata was touched", path.display());
-            assert!(about.is_dir() || about.nlink() == 1, "{} has another name", path.display());
-        }
-    }
 }
