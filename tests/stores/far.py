@@ -60,7 +60,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="icecore-far-") as folder:
         folder = pathlib.Path(folder)
         kind = servers.Garage if arguments.garage else servers.Moto
-        server = kind.__new__(kind)
+        server, far = kind.__new__(kind), None
         try:
             server.__init__(folder)
             near = server.environment()
@@ -90,6 +90,8 @@ def main():
             far.send_signal(signal.SIGINT)
             print(f"all of it through the proxy: {far.communicate()[0].strip()}")
         finally:
+            if far is not None and far.poll() is None:
+                far.kill()
             server.stop()
 
 
