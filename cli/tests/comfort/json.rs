@@ -111,6 +111,7 @@ fn what_is_printed_is_what_the_schemas_say() {
         &["gc", "--dry-run"],
         &["gc"],
         &["replicate", "--to", "second"],
+        &["backup", "data/a", "--series", "several", "--also", "second"],
         &["replicate", "--to", "second", "--dry-run", "--series", "s"],
         &["config"],
         &["config", "--parity", "3"],

@@ -10,6 +10,7 @@
 mod limited;
 mod local;
 mod memory;
+mod mirror;
 mod name;
 mod patient;
 #[cfg(feature = "testing")]
@@ -18,6 +19,7 @@ pub mod testing;
 pub use limited::{LimitedBackend, Limits};
 pub use local::{Ability, LocalBackend};
 pub use memory::MemoryBackend;
+pub(crate) use mirror::MirrorBackend;
 pub use name::{ObjectKind, ObjectName};
 pub use patient::PatientBackend;
 

@@ -15,6 +15,7 @@
 //! - A repository with other keys gets the content instead, cut and sealed with its own (see [`reseal`]).
 //! - The other way round it heals: what a repository lost comes back from its replica ([`Repository::bring_back`]).
 
+mod also;
 mod memo;
 mod plan;
 mod publish;
