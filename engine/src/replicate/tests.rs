@@ -7,7 +7,7 @@ use crate::gc::GcOptions;
 use crate::gc::tests::fixture::{Fixture, Interrupter, Kept, backup_state, client_with};
 use crate::progress::Silent;
 use crate::repair::RepairOptions;
-use crate::repository::{Replica, Snapshot};
+use crate::repository::{HoldState, Replica, Snapshot};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -431,6 +431,35 @@ fn with_other_keys_a_run_that_was_cut_off_goes_on() {
         there.assert_contents(&fixture);
         assert_eq!(replicate(&fixture, &there).bytes_sent, 0);
     }
+}
+
+#[test]
+fn holds_go_along_and_so_do_releases() {
+    let fixture = Fixture::with_states(0..3);
+    let mut replica = fixture.replica(150);
+    let ids: Vec<_> = fixture.kept.iter().map(|kept| kept.id).collect();
+    let hold = fixture.repository.hold(&ids[..2], "case 7").unwrap();
+    let some = ReplicateOptions::of(vec![ids[0], ids[2]]);
+    for _ in 0..2 {
+        fixture.repository.replicate(&replica.repository, &some, &Silent).unwrap();
+        // What it holds and is not here must not look as if it had been taken away.
+        assert!(replica.repository.check(&Silent).unwrap().findings.is_empty());
+        let holds = replica.repository.holds().unwrap().0;
+        assert_eq!(holds.iter().map(|hold| hold.snapshots.as_slice()).collect::<Vec<_>>(), [&ids[..1]]);
+    }
+    let refused = replica.repository.forget(&ids[..1], &Silent);
+    assert!(refused.is_err(), "{refused:?}");
+    replicate(&fixture, &replica);
+    replica.keep_as(&fixture);
+    replica.assert_whole();
+    assert!(replica.repository.holds().unwrap().0.iter().any(|there| there.id == hold && there.snapshots == ids[..2]));
+    fixture.repository.release(hold, "closed").unwrap();
+    replicate(&fixture, &replica);
+    let state = |of: &Fixture| of.repository.holds().unwrap().0.into_iter().find(|there| there.id == hold).unwrap().state;
+    assert_eq!((state(&fixture), state(&replica)), (HoldState::Released, HoldState::Released));
+    let objects = replica.objects();
+    replicate(&fixture, &replica);
+    assert_eq!(replica.objects(), objects);
 }
 
 #[test]

@@ -8,6 +8,8 @@ mod contents_reader;
 mod create;
 mod frame_reader;
 mod heal;
+mod hold;
+mod holds;
 pub mod index;
 mod key;
 mod known_admins;
@@ -31,6 +33,8 @@ mod tests;
 mod writer;
 
 pub use create::CreateOptions;
+pub use hold::{LockEnd, Locked};
+pub use holds::{Held, Hold, HoldState};
 pub use key::Key;
 pub use parity::{PARITY_PERCENT_MAX, Protected};
 pub use recipient::Recipient;
