@@ -33,6 +33,7 @@ const LIMITS: [(&str, &str, u64); 50] = [
     ("keys", "memory max", limits::ARGON2_MEMORY_KIB_MAX as u64),
     ("keys", "passes max", limits::ARGON2_PASSES_MAX as u64),
     ("keys", "sealed length max", limits::SLOT_SEALED_MAX as u64),
+    ("pack", "bases length max", limits::BASES_LENGTH_MAX as u64),
     ("pack", "bases max", limits::BASES_MAX as u64),
     ("pack", "frames length max", limits::FRAMES_LENGTH_MAX as u64),
     ("pack", "group size", limits::GROUP_SIZE as u64),
