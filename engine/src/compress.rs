@@ -239,8 +239,7 @@ fn damaged(what: String) -> Error {
 /// Refuses anything but one frame that keeps to the format.
 fn check_one_frame(bytes: &[u8]) -> Result<()> {
     check_header(bytes)?;
-    let length_framed =
-        zstd_safe::find_frame_compressed_size(bytes).map_err(|code| damaged(zstd_safe::get_error_name(code).to_owned()))?;
+    let length_framed = zstd_safe::find_frame_compressed_size(bytes).map_err(|code| damaged(zstd_safe::get_error_name(code).to_owned()))?;
     match length_framed == bytes.len() {
         true => Ok(()),
         false => Err(damaged(format!("{} bytes follow the frame", bytes.len() - length_framed))),

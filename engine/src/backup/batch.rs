@@ -123,7 +123,14 @@ impl Chunking {
         }
         let content = content.or_else(|| fixed.take()).ok_or_else(|| Error::rule("CFG-5", "the config has no cutter"))?;
         let domain = repository.credential.author.certificate.domain();
-        Ok(Self { content, fixed, ids: ChunkIds::new(&repository.credential), index: writer.index(), domain, wants_bases: writer.wants_bases() })
+        Ok(Self {
+            content,
+            fixed,
+            ids: ChunkIds::new(&repository.credential),
+            index: writer.index(),
+            domain,
+            wants_bases: writer.wants_bases(),
+        })
     }
 
     /// What cuts content, where the content says or at fixed sizes; a config may lack one of the two.

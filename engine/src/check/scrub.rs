@@ -167,7 +167,9 @@ impl Keyed<'_> {
 
     /// Opens the frames with bases of a pack that was scrubbed, after all packs are known. What is wrong with a base is said of that alone.
     pub(super) fn scrub_frames_with_bases(&self, object: &ObjectInfo) -> Result<()> {
-        let Some(tail) = self.reading.judge(&object.name, self.repository.read_pack_tail(&object.name, object.size))? else { return Ok(()) };
+        let Some(tail) = self.reading.judge(&object.name, self.repository.read_pack_tail(&object.name, object.size))? else {
+            return Ok(());
+        };
         let pack = (object.name.kind(), PackId(object.name.id()));
         let index = self.reader.index();
         let mut at = 0;

@@ -299,7 +299,8 @@ impl SnapshotCheck<'_> {
         self.allowed = allowed;
         if let Some(frame) = wanted.into_iter().filter(|frame| !bases.contains(frame)).min() {
             let name = ObjectName::snapshot(self.id);
-            let message = format!("{name}: its refs do not name frame {frame} as a base, against which a frame is compressed that it needs");
+            let message =
+                format!("{name}: its refs do not name frame {frame} as a base, against which a frame is compressed that it needs");
             let findings = &self.keyed.reading.findings;
             findings.blame(findings.say(Some(name), Some("REFS-8"), message), self.id);
         }

@@ -6,7 +6,9 @@ use super::session::SessionRecord;
 use crate::backend::ObjectKind;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, FrameClass, FrameId, RepositoryId, SessionId};
-use crate::limits::{BASES_LENGTH_MAX, BASES_MAX, FRAME_CHUNKS_MAX, FRAME_PLAINTEXT_MAX, FRAME_SEALED_MAX, PACK_FRAMES_MAX, PACK_SESSIONS_MAX};
+use crate::limits::{
+    BASES_LENGTH_MAX, BASES_MAX, FRAME_CHUNKS_MAX, FRAME_PLAINTEXT_MAX, FRAME_SEALED_MAX, PACK_FRAMES_MAX, PACK_SESSIONS_MAX,
+};
 use std::collections::{HashMap, HashSet};
 
 /// Bits of a frame number that count; the two above are the class.
@@ -233,14 +235,7 @@ fn decode_frame(reader: &mut Reader<'_>, class: FrameClass, sessions: &[SessionR
     if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(Error::rule("PACK-11", "a chunk stands twice in one frame"));
     }
-    Ok(FrameRecord {
-        id,
-        sealed_length: sealed_length as u32,
-        plaintext_length: plaintext_length as u32,
-        hash,
-        bases,
-        chunks,
-    })
+    Ok(FrameRecord { id, sealed_length: sealed_length as u32, plaintext_length: plaintext_length as u32, hash, bases, chunks })
 }
 
 /// Reads the bases of frame `id` (PACK-10).

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 /// Attempts that may be under way.
 const LAG: u32 = 8;
-/// After so many failures in a row pauses grow no more: they are of 2 to 64 frames.
-const DOUBLINGS_MAX: u32 = 6;
+/// After a second failure in a row a pause is made, of 2 frames, and each more doubles it up to 32.
+const DOUBLINGS_MAX: u32 = 5;
 
 /// The attempts of a session.
 #[derive(Debug)]
@@ -89,8 +89,8 @@ impl Attempts {
     }
 
     /// What a frame of this session is compressed against, as far as outcomes were heeded.
-    pub(super) fn bases_of(&self, frame: u32) -> Vec<FrameId> {
-        self.bases.get(&frame).cloned().unwrap_or_default()
+    pub(super) fn bases_of(&self, frame: u32) -> Option<&[FrameId]> {
+        self.bases.get(&frame).map(Vec::as_slice)
     }
 
     /// Heeds the outcomes of the first `count` attempts, in their order.
@@ -104,7 +104,7 @@ impl Attempts {
             self.heeded += 1;
             if outcome.bases.is_empty() {
                 self.failures += 1;
-                self.pause = self.frame_size << self.failures.min(DOUBLINGS_MAX);
+                self.pause = if self.failures > 1 { self.frame_size << (self.failures - 1).min(DOUBLINGS_MAX) } else { 0 };
             } else {
                 (self.failures, self.pause) = (0, 0);
                 self.bases.insert(outcome.frame, outcome.bases);

@@ -125,7 +125,9 @@ impl FrameReader {
                 BaseHint::Chunks { first, last, .. } => frame.stretch(first, last),
                 BaseHint::Stretch { offset, length, .. } => Some(offset as usize..offset as usize + length as usize),
             };
-            let Some((stretch, content)) = stretch.and_then(|stretch| Some((stretch.clone(), frame.content().get(stretch)?))) else { continue };
+            let Some((stretch, content)) = stretch.and_then(|stretch| Some((stretch.clone(), frame.content().get(stretch)?))) else {
+                continue;
+            };
             if place.has_bases || bytes.len() + content.len() > BASES_LENGTH_MAX {
                 continue;
             }

@@ -1,7 +1,7 @@
 //! Reading frames and the chunks in them, verified.
 
-use super::index::{ChunkPlace, FrameOrdinal, FramePlace, LookupIndex};
 use super::contents_reader::ContentsReader;
+use super::index::{ChunkPlace, FrameOrdinal, FramePlace, LookupIndex};
 use super::{ChunkIds, ChunkKind, Relocations, Repository};
 use crate::backend::{Backend, ObjectName};
 use crate::compress::Decompressor;
@@ -154,13 +154,7 @@ impl FrameReader {
     }
 
     /// As [`FrameReader::decode`], into the room of another frame. After an error the frame has no chunks.
-    pub(crate) fn decode_into(
-        &self,
-        place: &FramePlace,
-        hash: &[u8; 32],
-        sealed: &mut Vec<u8>,
-        frame: &mut Frame,
-    ) -> Result<()> {
+    pub(crate) fn decode_into(&self, place: &FramePlace, hash: &[u8; 32], sealed: &mut Vec<u8>, frame: &mut Frame) -> Result<()> {
         let Frame { plaintext, ranges } = frame;
         ranges.clear();
         let mut decode = || {
@@ -170,7 +164,8 @@ impl FrameReader {
                 Some(decompressor) => decompressor,
                 None => Decompressor::new()?,
             };
-            let opened = frame::open(&sealer, place.id, hash, place.plaintext_length, bases.as_deref(), &mut decompressor, sealed, plaintext);
+            let opened =
+                frame::open(&sealer, place.id, hash, place.plaintext_length, bases.as_deref(), &mut decompressor, sealed, plaintext);
             self.decompressors.lock().push(decompressor);
             opened?;
             *ranges = frame::chunk_ranges(plaintext, place.chunk_count as usize)?;
@@ -197,12 +192,7 @@ impl FrameReader {
     }
 
     /// Reads a chunk from any place that `allowed` lets pass; a damaged copy gives way to a good one.
-    pub(crate) fn chunk(
-        &self,
-        kind: ChunkKind,
-        id: &ChunkId,
-        allowed: impl Fn(&ChunkPlace) -> Result<bool>,
-    ) -> Result<Vec<u8>> {
+    pub(crate) fn chunk(&self, kind: ChunkKind, id: &ChunkId, allowed: impl Fn(&ChunkPlace) -> Result<bool>) -> Result<Vec<u8>> {
         let places = self.index.places_of(id)?;
         // Of a pack that is gone more can be hoped for than of one that is damaged.
         let mut problem = places.unread.into_iter().map(|(_, error)| error).min_by_key(|error| error.kind() != ErrorKind::NotFound);
@@ -210,9 +200,8 @@ impl FrameReader {
             if place.frame.class() != Some(kind.class()) || !allowed(&place)? {
                 continue;
             }
-            let bytes = self
-                .read_cached(place.ordinal)
-                .and_then(|frame| self.verified(&frame, kind, id, place.position).map(<[u8]>::to_vec));
+            let bytes =
+                self.read_cached(place.ordinal).and_then(|frame| self.verified(&frame, kind, id, place.position).map(<[u8]>::to_vec));
             match bytes {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) if error.kind() == ErrorKind::NotFound => problem = Some(error),
@@ -374,7 +363,13 @@ impl<'a> SnapshotChunks<'a> {
         }
         if let Some((ordinal, _)) = places.unread.iter().find(|(_, error)| error.kind() == ErrorKind::NotFound) {
             let first = self.reader.place(*ordinal)?;
-            return Ok(ChunkPlace { frame: first.id, position: u32::MAX, ordinal: *ordinal, domain: first.domain, has_bases: first.has_bases });
+            return Ok(ChunkPlace {
+                frame: first.id,
+                position: u32::MAX,
+                ordinal: *ordinal,
+                domain: first.domain,
+                has_bases: first.has_bases,
+            });
         }
         if let Some((_, error)) = places.unread.into_iter().next() {
             return Err(error);

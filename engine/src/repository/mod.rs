@@ -17,6 +17,7 @@ mod nodes;
 mod objects;
 mod open;
 mod pack_writer;
+mod packer;
 mod parity;
 mod protect;
 mod recipient;

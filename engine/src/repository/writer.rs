@@ -17,31 +17,27 @@ use super::attempts::{Attempts, Outcome};
 use super::bases::{BaseHint, OpenBases, without_own};
 use super::index::LookupIndex;
 use super::pack_writer::{PackMaker, SealedFrame, WrittenPack};
+use super::packer::Packer;
 use super::{ChunkIds, ChunkKind, FrameReader, Repository, Session};
 use crate::backend::ObjectKind;
 use crate::compress::Compressor;
-use crate::crypto::{Sealer, Secret, derive};
+use crate::crypto::{Sealer, derive};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{FramePlaintext, seal, seal_against};
 use crate::format::session::{frame_sealer, refs_frame_sealer};
 use crate::format::{BaseRange, FrameRecord, Roles};
 use crate::id::{ChunkId, DomainId, FrameClass, FrameId, PackId, SessionId};
-use crate::limits::{FRAME_SEALED_MAX, FRAMES_LENGTH_MAX, PACK_FRAMES_MAX, TABLES_LENGTH_MAX};
 use crate::runtime::Pool;
 use crate::runtime::channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 const CLASSES: [FrameClass; 3] = [FrameClass::Data, FrameClass::Meta, FrameClass::Refs];
-/// Frames in the making: one of each class, and one of data chunks with bases.
-const OPEN_FRAMES: usize = 4;
-/// The last of these.
-const WITH_BASES: usize = 3;
-/// A pack also ends when its tables would reach a quarter of what they may have.
-const TABLES_LENGTH_END: usize = TABLES_LENGTH_MAX / 4;
-/// Sealed frames that wait for the thread that writes their pack.
-const FRAMES_BEFORE_DISK: usize = 4;
+/// Frames in the making: one of each class, and two of data chunks with bases.
+const OPEN_FRAMES: usize = 5;
+/// The last of these. Text has no zero bytes; what has any changes in other ways, and is tried by itself.
+const WITH_BASES: [usize; 2] = [3, 4];
 
 /// In which frame a chunk stands, and which of its chunks it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +87,7 @@ pub(crate) struct Writer {
     open: [OpenFrame; OPEN_FRAMES],
     frames: [Frames; 3],
     /// Frames with bases; `None` where none are made.
-    attempts: Option<Attempts>,
+    attempts: Option<[Attempts; WITH_BASES.len()]>,
     /// Chunks of this session that the index does not know yet.
     pending: HashMap<ChunkId, (u32, u32)>,
     sealing: Arc<Sealing>,
@@ -174,7 +170,7 @@ impl Writer {
             frame_sizes: [config.data_frame_size as usize, meta, meta],
             open: Default::default(),
             frames: Default::default(),
-            attempts: reader.map(|reader| Attempts::new(reader, config.data_frame_size as usize)),
+            attempts: reader.map(|reader| WITH_BASES.map(|_| Attempts::new(Arc::clone(&reader), config.data_frame_size as usize))),
             pending: HashMap::new(),
             sealing: Arc::new(Sealing { sealers, level, benches: Mutex::default(), spare: Mutex::default() }),
             pool: repository.pool()?,
@@ -215,21 +211,22 @@ impl Writer {
             return Ok(found);
         }
         without_own(&mut bases, self.session);
-        if !bases.is_empty() && self.has_frame_for(bytes.len(), &bases)? {
-            return self.push(FrameClass::Data, WITH_BASES, id, bytes, &bases);
+        let kind = usize::from(bytes.contains(&0));
+        if !bases.is_empty() && self.has_frame_for(kind, bytes.len(), &bases)? {
+            return self.push(FrameClass::Data, WITH_BASES[kind], id, bytes, &bases);
         }
         self.push(FrameClass::Data, FrameClass::Data as usize, id, bytes, &[])
     }
 
     /// Whether a frame with bases is open, or is to be begun, that takes a chunk of `length` bytes with these.
-    fn has_frame_for(&mut self, length: usize, bases: &[BaseHint]) -> Result<bool> {
-        let open = &self.open[WITH_BASES];
+    fn has_frame_for(&mut self, kind: usize, length: usize, bases: &[BaseHint]) -> Result<bool> {
+        let open = &self.open[WITH_BASES[kind]];
         if open.plaintext.is_full_for(length, self.frame_sizes[FrameClass::Data as usize]) || open.bases.is_full_for(bases) {
-            self.end_frame(FrameClass::Data, WITH_BASES)?;
+            self.end_frame(FrameClass::Data, WITH_BASES[kind])?;
         }
         match &mut self.attempts {
             None => Ok(false),
-            Some(attempts) => Ok(!self.open[WITH_BASES].ids.is_empty() || attempts.begin(length)?),
+            Some(attempts) => Ok(!self.open[WITH_BASES[kind]].ids.is_empty() || attempts[kind].begin(length)?),
         }
     }
 
@@ -270,8 +267,9 @@ impl Writer {
         if frame.session == self.session {
             let class = (frame.number >> 30) as usize % CLASSES.len();
             let ended = self.frames[class].counts.get(frame.counter() as usize).copied().filter(|count| *count > 0);
-            let lanes = if class == FrameClass::Data as usize { &[class, WITH_BASES][..] } else { &[class] };
-            let open = lanes.iter().map(|lane| &self.open[*lane]).find(|open| open.counter == frame.counter() && !open.ids.is_empty());
+            let with_bases = WITH_BASES.into_iter().filter(|_| class == FrameClass::Data as usize);
+            let mut lanes = with_bases.chain([class]).map(|lane| &self.open[lane]);
+            let open = lanes.find(|open| open.counter == frame.counter() && !open.ids.is_empty());
             let count = ended.or(open.map(|open| open.ids.len() as u32));
             return count.ok_or_else(|| internal("a frame of this session that nobody began"));
         }
@@ -282,14 +280,17 @@ impl Writer {
     /// Ends the data frames in the making, and waits until it is known which of them have bases.
     pub(crate) fn settle_bases(&mut self) -> Result<()> {
         self.end_frame(FrameClass::Data, FrameClass::Data as usize)?;
-        self.end_frame(FrameClass::Data, WITH_BASES)?;
-        self.attempts.as_mut().map_or(Ok(()), Attempts::settle)
+        for lane in WITH_BASES {
+            self.end_frame(FrameClass::Data, lane)?;
+        }
+        self.attempts.iter_mut().flatten().try_for_each(Attempts::settle)
     }
 
     /// The frames that a frame is compressed against which [`Writer::add`] or [`Writer::find`] named; after [`Writer::settle_bases`].
     pub(crate) fn bases_of(&self, frame: FrameId) -> Result<Vec<FrameId>> {
         if frame.session == self.session {
-            return Ok(self.attempts.as_ref().map(|attempts| attempts.bases_of(frame.number)).unwrap_or_default());
+            let bases = self.attempts.iter().flatten().find_map(|attempts| attempts.bases_of(frame.number));
+            return Ok(bases.map(<[FrameId]>::to_vec).unwrap_or_default());
         }
         let missing = || internal("a frame that is used is not in the index");
         let ordinal = self.index.ordinal_of(frame)?.ok_or_else(missing)?;
@@ -318,7 +319,8 @@ impl Writer {
         self.take_written()?;
         self.tokens.recv().map_err(|_| internal("the packer is gone"))?;
         let (sealing, to_packer) = (Arc::clone(&self.sealing), self.to_packer.clone());
-        let attempt = self.attempts.as_mut().filter(|_| lane == WITH_BASES).map(Attempts::end);
+        let kind = WITH_BASES.iter().position(|with_bases| *with_bases == lane);
+        let attempt = kind.and_then(|kind| Some(self.attempts.as_mut()?[kind].end()));
         self.pool.spawn(move || {
             let gathered = attempt.as_ref().map(|attempt| attempt.reader.gather(&bases)).unwrap_or_default();
             let frame = sealing.seal(class, id, chunks, plaintext, gathered);
@@ -359,7 +361,9 @@ impl Writer {
 
     /// Ends all frames and packs and waits until everything is durable. Nothing may be added afterwards.
     pub(crate) fn finish(&mut self) -> Result<WriterSummary> {
-        self.end_frame(FrameClass::Data, WITH_BASES)?;
+        for lane in WITH_BASES {
+            self.end_frame(FrameClass::Data, lane)?;
+        }
         for class in CLASSES {
             self.end_frame(class, class as usize)?;
         }
@@ -404,130 +408,12 @@ impl Sealing {
         };
         let plaintext_length = plaintext.len() as u32;
         self.benches.lock().push(bench);
-        let record = FrameRecord {
-            id,
-            sealed_length: bytes.len() as u32,
-            plaintext_length,
-            hash: *blake3::hash(&bytes).as_bytes(),
-            bases,
-            chunks,
-        };
+        let record =
+            FrameRecord { id, sealed_length: bytes.len() as u32, plaintext_length, hash: *blake3::hash(&bytes).as_bytes(), bases, chunks };
         SealedFrame { record, bytes }
-    }
-}
-
-/// Puts sealed frames back in order and deals them out to packs.
-struct Packer {
-    maker: PackMaker,
-    pack_ids: Secret,
-    pack_size: u64,
-    executor: Arc<dyn crate::runtime::Executor>,
-    tokens: Sender<()>,
-    report: Sender<Result<WrittenPack>>,
-    lanes: [Lane; 3],
-}
-
-/// The frames of one class on their way into packs.
-#[derive(Default)]
-struct Lane {
-    next: u32,
-    waiting: BTreeMap<u32, SealedFrame>,
-    open: Option<OpenPack>,
-    packs: u32,
-}
-
-struct OpenPack {
-    frames: Sender<SealedFrame>,
-    length: u64,
-    frame_count: usize,
-    tables_length: usize,
-}
-
-impl Packer {
-    fn run(mut self, sealed: &Receiver<(u32, SealedFrame)>) {
-        for (order, frame) in sealed {
-            let class = (frame.record.id.number >> 30) as usize % CLASSES.len();
-            let lane = &mut self.lanes[class];
-            lane.waiting.insert(order, frame);
-            while let Some(frame) = self.lanes[class].take_next() {
-                self.deal(class, frame);
-            }
-        }
-    }
-
-    fn deal(&mut self, class: usize, frame: SealedFrame) {
-        let length = frame.bytes.len() as u64;
-        if self.lanes[class].open.is_none() {
-            let pack = self.open_pack(class);
-            self.lanes[class].open = Some(pack);
-        }
-        let Some(open) = &mut self.lanes[class].open else { return };
-        open.length += length;
-        open.frame_count += 1;
-        open.tables_length += 64 + ChunkId::LENGTH * frame.record.chunks.len();
-        // A pack whose thread is gone has reported why.
-        let _ = open.frames.send(frame);
-        if open.is_full(self.pack_size) {
-            self.lanes[class].open = None;
-        }
-    }
-
-    fn open_pack(&mut self, class: usize) -> OpenPack {
-        let number = self.lanes[class].packs;
-        self.lanes[class].packs += 1;
-        // Named by the session's secret, not by chance, so that the order in which packs of different classes begin does not matter.
-        let name = derive("icecore pack id", &[self.pack_ids.bytes(), &[class as u8], &number.to_le_bytes()]);
-        let mut id = [0; PackId::LENGTH];
-        id.copy_from_slice(&name.bytes()[..PackId::LENGTH]);
-        let kind = [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack][class];
-        let (sender, frames) = bounded(FRAMES_BEFORE_DISK);
-        let (maker, tokens, report) = (self.maker.clone(), self.tokens.clone(), self.report.clone());
-        let work = move || {
-            let written = maker.write(kind, PackId(id), &frames, &tokens);
-            // Nobody listens when the session has failed already.
-            let _ = report.send(written);
-        };
-        if let Err(error) = self.executor.spawn("icecore-pack", Box::new(work)) {
-            // As if its thread had failed to write it.
-            let _ = self.report.send(Err(error));
-        }
-        OpenPack { frames: sender, length: 0, frame_count: 0, tables_length: 0 }
-    }
-}
-
-impl OpenPack {
-    /// Whether it has what the config asks for, or another frame might make it larger than a pack may be.
-    fn is_full(&self, pack_size: u64) -> bool {
-        self.length >= pack_size
-            || self.length + FRAME_SEALED_MAX as u64 > FRAMES_LENGTH_MAX as u64
-            || self.frame_count == PACK_FRAMES_MAX
-            || self.tables_length >= TABLES_LENGTH_END
-    }
-}
-
-impl Lane {
-    fn take_next(&mut self) -> Option<SealedFrame> {
-        let frame = self.waiting.remove(&self.next)?;
-        self.next += 1;
-        Some(frame)
     }
 }
 
 fn internal(what: &str) -> Error {
     Error::new(ErrorKind::Internal, what)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limits::PACK_SIZE_MAX;
-
-    #[test]
-    fn a_pack_ends_before_a_frame_could_make_it_too_large() {
-        let pack = |length| OpenPack { frames: bounded(1).0, length, frame_count: 1, tables_length: 100 };
-        let (frame, most) = (FRAME_SEALED_MAX as u64, FRAMES_LENGTH_MAX as u64);
-        assert!(pack(1000).is_full(1000) && !pack(999).is_full(1000));
-        assert!(!pack(most - frame).is_full(u64::from(PACK_SIZE_MAX)));
-        assert!(pack(most - frame + 1).is_full(u64::from(PACK_SIZE_MAX)));
-    }
 }

@@ -286,7 +286,13 @@ impl LookupIndex {
             for chunk in table.places_of(id) {
                 let Some(frame) = table.frames.get(chunk.frame as usize) else { continue };
                 let ordinal = FrameOrdinal(pack.first + chunk.frame);
-                let place = ChunkPlace { frame: frame.id, position: chunk.position, ordinal, domain: frame.domain, has_bases: !frame.bases.is_empty() };
+                let place = ChunkPlace {
+                    frame: frame.id,
+                    position: chunk.position,
+                    ordinal,
+                    domain: frame.domain,
+                    has_bases: !frame.bases.is_empty(),
+                };
                 found.push((place, table.pack));
             }
             if known != Some(table.pack) && found.last().is_some_and(|(_, pack)| *pack == table.pack) {
