@@ -100,6 +100,7 @@ fn seeds(entry: &Value, bytes: Vec<u8>) -> Vec<(&'static str, Vec<u8>)> {
         ObjectKind::Closed => companion(2),
         ObjectKind::Tombstone => companion(3),
         ObjectKind::Withdrawn => companion(4),
+        ObjectKind::Hold => companion(5),
         ObjectKind::Epoch => alone("epoch"),
         ObjectKind::Relocation => alone("relocations"),
         ObjectKind::Parity => {

@@ -3,13 +3,16 @@
 //!
 //! Everything in a store that is old enough was valid once, so only memory outside the store can tell. Remembered are the newest config and epoch and the
 //! snapshots that counted. A snapshot may go only after it was withdrawn, and of a withdrawal there is a marker or an epoch that names it (EPOCH-1).
+//! Remembered as well are the holds in force, and what the clock here said a day ago and since: by that a lock is known to be over.
 //! Two processes that write at the same time leave the sightings of one of them, which is made good by the next run.
 
+use super::holds::DAY_SECONDS;
 use super::{Repository, SnapshotListing, SnapshotState};
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{RepositoryId, SessionId, SnapshotId, from_hex, to_hex};
+use crate::id::{HoldId, SessionId, SnapshotId, from_hex, to_hex};
 use crate::progress::{Event, Progress};
+use crate::runtime::Timestamp;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::Write;
@@ -26,6 +29,10 @@ struct Seen {
     epoch: (u32, [u8; 32]),
     /// Snapshots that counted, and who made them.
     snapshots: BTreeMap<SnapshotId, SessionId>,
+    /// Holds in force, each with the second in which it ends; 0 for a legal hold.
+    holds: BTreeMap<HoldId, i64>,
+    /// What the clock here said, in seconds: at least a day before the second reading, and at most a day ago. 0 for none.
+    clock: (i64, i64),
 }
 
 impl Seen {
@@ -63,6 +70,8 @@ impl Seen {
             match what {
                 "config" => seen.config = numbered()?,
                 "epoch" => seen.epoch = numbered()?,
+                "clock" => seen.clock = (first.parse().ok()?, second.parse().ok()?),
+                "hold" => drop(seen.holds.insert(HoldId::parse(first).ok()?, second.parse().ok()?)),
                 "snapshot" => drop(seen.snapshots.insert(SnapshotId::parse(first).ok()?, SessionId::parse(second).ok()?)),
                 _ => return None,
             }
@@ -75,10 +84,26 @@ impl Seen {
         for (what, (number, hash)) in [("config", &self.config), ("epoch", &self.epoch)] {
             text.push_str(&format!("{what} {number} {}\n", to_hex(hash)));
         }
+        text.push_str(&format!("clock {} {}\n", self.clock.0, self.clock.1));
+        for (hold, end) in &self.holds {
+            text.push_str(&format!("hold {hold} {end}\n"));
+        }
         for (snapshot, session) in &self.snapshots {
             text.push_str(&format!("snapshot {snapshot} {session}\n"));
         }
         format!("{}\n{text}", checksum(&text))
+    }
+
+    /// Notes what the clock here says. Readings that lie ahead of it were false.
+    fn read_clock(&mut self, now: Timestamp) {
+        let (older, newer) = self.clock;
+        let older = if older > now.seconds { 0 } else { older };
+        self.clock = match now.seconds.saturating_sub(newer) {
+            _ if newer == 0 => (0, now.seconds),
+            ..=-1 => (older, now.seconds),
+            since if since.unsigned_abs() >= DAY_SECONDS => (newer, now.seconds),
+            _ => (older, newer),
+        };
     }
 
     /// Keeps it. Where that is not possible the next run knows less: a home that is full or read-only must not keep anybody from restoring.
@@ -98,11 +123,6 @@ fn checksum(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-/// The file of a repository.
-fn file_of(folder: &Path, repository: RepositoryId) -> PathBuf {
-    folder.join(repository.to_string())
-}
-
 fn older(path: &Path, what: &str) -> Error {
     let message = format!(
         "the store serves an older or another state of the repository than was seen from here before: {what}. Bring back the newer state. \
@@ -116,20 +136,19 @@ fn older(path: &Path, what: &str) -> Error {
 ///
 /// # Errors
 /// [`ErrorKind::Damaged`] then.
-pub(super) fn check_config(folder: &Path, repository: RepositoryId, generation: u32, hash: &[u8; 32]) -> Result<()> {
-    let path = file_of(folder, repository);
+pub(super) fn check_config(path: &Path, generation: u32, hash: &[u8; 32]) -> Result<()> {
     // A damaged file is told of by what lists snapshots.
-    let Ok(mut seen) = Seen::load(&path) else { return Ok(()) };
+    let Ok(mut seen) = Seen::load(path) else { return Ok(()) };
     let (known, known_hash) = seen.config;
     if generation < known {
-        return Err(older(&path, &format!("generation {known} of the config was there, and now {generation} is the newest")));
+        return Err(older(path, &format!("generation {known} of the config was there, and now {generation} is the newest")));
     }
     if generation == known && *hash != known_hash {
-        return Err(older(&path, &format!("generation {generation} of the config was another one")));
+        return Err(older(path, &format!("generation {generation} of the config was another one")));
     }
     if generation > known {
         seen.config = (generation, *hash);
-        seen.save(&path);
+        seen.save(path);
     }
     Ok(())
 }
@@ -153,7 +172,14 @@ impl SnapshotListing {
 
 impl Repository {
     fn sightings(&self) -> Option<PathBuf> {
-        Some(file_of(self.settings.sightings.as_deref()?, self.id))
+        Some(self.settings.sightings.as_ref()?.join(self.settings.local_name(self.id)))
+    }
+
+    /// What the clock here said in earlier runs.
+    pub(super) fn clock_readings(&self) -> Vec<Timestamp> {
+        let seen = self.sightings().and_then(|path| Seen::load(&path).ok()).unwrap_or_default();
+        let readings = [seen.clock.0, seen.clock.1].into_iter().filter(|seconds| *seconds != 0);
+        readings.map(|seconds| Timestamp { seconds, nanoseconds: 0 }).collect()
     }
 
     /// Notes snapshots that this process published and that count from now on.
@@ -181,7 +207,14 @@ impl Repository {
 
     /// Compares what was listed with what was seen before, notes in the listing what is gone and why it cannot be right, and remembers the rest.
     pub(crate) fn compare_with_sightings(&self, listing: &mut SnapshotListing) -> Result<()> {
-        let Some(path) = self.sightings() else { return Ok(()) };
+        let held: BTreeMap<_, _> = listing.holds.all_held().map(|held| (held.snapshot, held.session)).collect();
+        let there: HashSet<_> = listing.snapshots.iter().copied().collect();
+        // What is held was seen by whoever holds it.
+        let mut gone: Vec<_> = held.iter().filter(|(snapshot, _)| !there.contains(snapshot)).collect();
+        let Some(path) = self.sightings() else {
+            listing.vanished = self.vanished(&gone, listing)?;
+            return Ok(());
+        };
         let before = match Seen::load(&path) {
             Ok(seen) => seen,
             Err(error) => {
@@ -189,7 +222,9 @@ impl Repository {
                 return Ok(());
             }
         };
-        let mut seen = Seen { config: before.config, epoch: before.epoch, snapshots: BTreeMap::new() };
+        let mut seen = Seen { snapshots: BTreeMap::new(), holds: BTreeMap::new(), ..before.clone() };
+        seen.read_clock(self.runtime.clock.now());
+        self.compare_holds(&path, &before, &mut seen, listing);
         match self.compare_epochs(&path, before.epoch)? {
             Ok(epoch) => seen.epoch = epoch,
             Err(setback) => listing.setback = Some(setback),
@@ -199,17 +234,35 @@ impl Repository {
                 seen.snapshots.insert(snapshot, header.record.id());
             }
         }
-        let there: HashSet<_> = listing.snapshots.iter().collect();
-        let (unread, gone): (Vec<_>, Vec<_>) = before.snapshots.iter().partition(|(snapshot, _)| there.contains(snapshot));
+        let (unread, gone_seen): (Vec<_>, Vec<_>) = before.snapshots.iter().partition(|(snapshot, _)| there.contains(snapshot));
         // One that cannot be read now is damaged, not forgotten.
         let unread = unread.into_iter().filter(|(snapshot, _)| listing.header(**snapshot).is_none());
         seen.snapshots.extend(unread.map(|(snapshot, session)| (*snapshot, *session)));
+        gone.extend(gone_seen);
         listing.vanished = self.vanished(&gone, listing)?;
         seen.snapshots.extend(listing.vanished.iter().map(|(snapshot, session)| (*snapshot, *session)));
         if seen != before {
             seen.save(&path);
         }
         Ok(())
+    }
+
+    /// Finds holds that were in force and are gone, and notes those that are.
+    fn compare_holds(&self, path: &Path, before: &Seen, seen: &mut Seen, listing: &mut SnapshotListing) {
+        if !listing.holds.are_listed {
+            seen.holds.clone_from(&before.holds);
+            return;
+        }
+        let is_over = |seconds: i64| seconds != 0 && listing.holds.proof.is_over(Timestamp { seconds, nanoseconds: 0 });
+        let is_gone = |(hold, end): &(&HoldId, &i64)| !listing.holds.is_listed(**hold) && !is_over(**end);
+        let gone: Vec<_> = before.holds.iter().filter(is_gone).map(|(hold, end)| (*hold, *end)).collect();
+        if let Some((hold, _)) = gone.first() {
+            let what = format!("hold {hold} was there and is gone, so that what it held is not protected any more");
+            listing.setback = Some(older(path, &what));
+        }
+        seen.holds = listing.holds.in_force().map(|(hold, until)| (hold, until.map_or(0, |until| until.seconds))).collect();
+        seen.holds.extend(gone.iter().copied());
+        listing.holds.gone = gone.into_iter().map(|(hold, _)| hold).collect();
     }
 
     /// The newest epoch; or why it cannot be what comes after the one that was seen.

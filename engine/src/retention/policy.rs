@@ -3,6 +3,7 @@
 use super::reasons::{DropReason, KeepReason, Verdict};
 use crate::format::snapshot::Token;
 use crate::id::SnapshotId;
+use crate::repository::Held;
 use crate::runtime::Timestamp;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -119,6 +120,8 @@ pub struct Candidate {
     pub tags: Vec<String>,
     /// Its session is not closed.
     pub is_suspect: bool,
+    /// Why it must not go, whatever rules say; it takes its place among the others all the same.
+    pub held: Option<Held>,
 }
 
 impl Candidate {
@@ -136,6 +139,7 @@ pub fn decide(candidates: &[Candidate], policy: &Policy, now: Timestamp, calenda
     let mut reasons = vec![(Vec::new(), Vec::new()); candidates.len()];
     let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (number, candidate) in candidates.iter().enumerate() {
+        reasons[number].0.extend(candidate.held.clone().map(KeepReason::Held));
         if candidate.is_suspect {
             reasons[number].0.push(KeepReason::Suspect);
         } else if candidate.made() > now {
@@ -148,7 +152,8 @@ pub fn decide(candidates: &[Candidate], policy: &Policy, now: Timestamp, calenda
         members.sort_by_key(|&number| Reverse((candidates[number].made(), candidates[number].sequence, candidates[number].id)));
         let newest_first: Vec<_> = members.iter().map(|&number| &candidates[number]).collect();
         for (number, (keep, drop)) in members.iter().zip(decide_group(&newest_first, policy, calendar)) {
-            reasons[*number] = (keep, drop);
+            reasons[*number].0.extend(keep);
+            reasons[*number].1.extend(drop);
         }
     }
     reasons.into_iter().map(|(keep, drop)| if keep.is_empty() { Verdict::Drop(drop) } else { Verdict::Keep(keep) }).collect()

@@ -2,6 +2,7 @@
 
 use super::policy::Period;
 use crate::id::SnapshotId;
+use crate::repository::Held;
 use std::fmt;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub enum KeepReason {
     Newest,
     /// It is the last that its signer made of its series, though its time is not the newest.
     LastMade,
+    /// It is held.
+    Held(Held),
     /// Its session is not closed.
     Suspect,
     /// Its time lies in the future.
@@ -109,6 +112,7 @@ impl fmt::Display for KeepReason {
             Self::NoRule => f.write_str("no rule was given"),
             Self::Newest => f.write_str("newest"),
             Self::LastMade => f.write_str("last made"),
+            Self::Held(held) => held.fmt(f),
             Self::Suspect => f.write_str("its backup did not end, or still runs"),
             Self::Ahead => f.write_str("its time lies in the future"),
             Self::Last { place, of } => write!(f, "last {place} of {of}"),

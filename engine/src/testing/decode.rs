@@ -11,6 +11,7 @@ use crate::format::config::Config;
 use crate::format::cursor::Reader;
 use crate::format::epoch::EpochBody;
 use crate::format::frame::{self, FramePlaintext};
+use crate::format::hold::HoldBody;
 use crate::format::index_object::IndexBody;
 use crate::format::object::{HEADER_LENGTH, Header, Opened, check_keyless};
 use crate::format::pack::GroupHasher;
@@ -151,6 +152,7 @@ pub enum Decoded {
     Withdrawn(WithdrawnBody),
     Epoch(EpochBody),
     Relocations(RelocationsBody),
+    Hold(HoldBody),
     Sidecar(SidecarHead),
     Certificate(Certificate),
     /// With the session's secret where a restore key opens it.
@@ -390,6 +392,11 @@ fn object(keys: &Keys, name: &ObjectName, before: Option<&[u8; 32]>, seed: Optio
             let body = RelocationsBody::decode(plaintext)?;
             let written = body.encode();
             (Decoded::Relocations(body), written)
+        }
+        ObjectKind::Hold => {
+            let body = HoldBody::decode(plaintext, &unsealed.certificate)?;
+            let written = body.encode();
+            (Decoded::Hold(body), written)
         }
         _ => return Err(Error::new(ErrorKind::Invalid, format!("{kind:?} objects are reserved"))),
     };

@@ -1,9 +1,10 @@
-//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected|parity|delta]`.
+//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected|parity|held|delta]`.
 //!
 //! Done once for each form of the format; what is made is committed and never edited. Seeded: the same build makes the same bytes; another one may
 //! draw its random names in another order. FOLDER gets `repository/`, `passphrase` and `expected`, which lists the content of each snapshot. A `collected` one is what garbage
 //! collection leaves: an epoch, the marker of a forgotten snapshot, frames that were made anew, and relocations that lead to them.
-//! One with `parity` has a sidecar beside every object. Of one with `delta` the second state is compressed against the first, which is forgotten and collected.
+//! One with `parity` has a sidecar beside every object, a `held` one a legal hold, a lock, and a hold that was released.
+//! Of one with `delta` the second state is compressed against the first, which is forgotten and collected.
 
 use icecore::backend::LocalBackend;
 use icecore::backup::BackupOptions;
@@ -11,7 +12,7 @@ use icecore::format::config::CutMethod;
 use icecore::gc::GcOptions;
 use icecore::id::SnapshotId;
 use icecore::progress::Silent;
-use icecore::repository::{CreateOptions, Key, Repository, Settings};
+use icecore::repository::{CreateOptions, Key, LockEnd, Repository, Settings};
 use icecore::runtime::{Runtime, Timestamp};
 use icecore::source::{Roots, SourceOptions};
 use icecore_tests::folders;
@@ -27,12 +28,14 @@ const NOW: Timestamp = Timestamp { seconds: 1_795_521_600, nanoseconds: 0 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(env::args_os().nth(1).ok_or("name the folder to make")?);
-    let (is_collected, has_parity, has_delta) = match env::args().nth(2).as_deref() {
-        None => (false, false, false),
-        Some("collected") => (true, false, false),
-        Some("parity") => (false, true, false),
-        Some("delta") => (false, false, true),
-        Some(other) => return Err(format!("`{other}`: only `collected`, `parity` and `delta` are known").into()),
+    let form = env::args().nth(2);
+    let (is_collected, has_parity, is_held, has_delta) = match form.as_deref() {
+        None => (false, false, false, false),
+        Some("collected") => (true, false, false, false),
+        Some("parity") => (false, true, false, false),
+        Some("held") => (false, false, true, false),
+        Some("delta") => (false, false, false, true),
+        Some(other) => return Err(format!("`{other}`: only `collected`, `parity`, `held` and `delta` are known").into()),
     };
     fs::create_dir(&folder)?;
     fs::write(folder.join("passphrase"), format!("{PASSPHRASE}\n"))?;
@@ -53,9 +56,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // What a file was before is known from the cache.
     let settings = if has_delta { settings.with_cache(cache.path()) } else { settings };
     let repository = Repository::create(backend, Runtime::seeded(1, NOW, 2), &key, &options, settings)?;
-    let expected = match (is_collected, has_parity, has_delta) {
+    let expected = match (is_collected, has_parity, is_held, has_delta) {
         (true, ..) => collected(&repository)?,
-        (_, true, _) => protected(&repository)?,
+        (_, true, ..) => protected(&repository)?,
+        (_, _, true, _) => held(&repository)?,
         (.., true) => changed(&repository)?,
         _ => states(&repository)?,
     };
@@ -140,6 +144,19 @@ fn protected(repository: &Repository) -> Result<String, Box<dyn std::error::Erro
     let mut expected = String::new();
     stream(repository, folders::noise(30, 20_000), &mut expected)?;
     stream(repository, folders::noise(31, 1_200_000), &mut expected)?;
+    Ok(expected)
+}
+
+/// Three streams: under a legal hold, locked, and no longer held.
+fn held(repository: &Repository) -> Result<String, Box<dyn std::error::Error>> {
+    let mut expected = String::new();
+    let mut made = |seed| stream(repository, folders::noise(seed, 20_000), &mut expected);
+    let (legal, locked, free) = (made(40)?, made(41)?, made(42)?);
+    repository.hold(&[legal, locked], "a golden case")?;
+    // 2096-10-02T07:06:40Z
+    repository.lock(&[locked], LockEnd::At(Timestamp { seconds: 4_000_000_000, nanoseconds: 0 }), "", &Silent)?;
+    let released = repository.hold(&[free], "")?;
+    repository.release(released, "closed")?;
     Ok(expected)
 }
 

@@ -3,6 +3,7 @@
 use icecore::crypto::Secret;
 use icecore::entry::{ChunkList, ChunkRef, Entry, EntryKind};
 use icecore::format::config::{Config, CutMethod};
+use icecore::format::hold::HoldAction;
 use icecore::format::parity::SidecarForm;
 use icecore::format::relocations::RelocatedFrame;
 use icecore::format::session::SessionRecord;
@@ -62,6 +63,20 @@ fn decoded(value: &Decoded) -> Value {
             };
             let frames: Vec<_> = body.frames.iter().map(frame).collect();
             json!({"session": to_hex(&body.session.0), "now": time(body.now), "frames": frames})
+        }
+        Decoded::Hold(body) => {
+            let zeros = (Timestamp::default(), to_hex(&[0; 16]));
+            let (action, (until, released)) = match body.action {
+                HoldAction::Legal => (1, zeros),
+                HoldAction::Lock { until } => (2, (until, zeros.1)),
+                HoldAction::Release { hold } => (3, (zeros.0, to_hex(&hold.0))),
+            };
+            let snapshots =
+                body.snapshots.iter().map(|held| json!([to_hex(&held.snapshot.0), to_hex(&held.session.0), to_hex(&held.series)]));
+            json!({
+                "action": action, "now": time(body.now), "until": time(until), "released": released, "note": body.note,
+                "snapshots": snapshots.collect::<Vec<_>>(),
+            })
         }
         Decoded::Sidecar(head) => {
             let (form, block_size, recovery) = match head.form {

@@ -41,7 +41,17 @@ fn at(time: &str) -> Timestamp {
 /// A snapshot of the one series and signer; its number also orders it.
 fn made(number: u8, time: Timestamp) -> Candidate {
     let id = SnapshotId([number; 16]);
-    Candidate { id, series: [0; 16], signer: [0; 32], sequence: number.into(), time, first_seen: None, tags: Vec::new(), is_suspect: false }
+    Candidate {
+        id,
+        series: [0; 16],
+        signer: [0; 32],
+        sequence: number.into(),
+        time,
+        first_seen: None,
+        tags: Vec::new(),
+        is_suspect: false,
+        held: None,
+    }
 }
 
 fn keep(set: impl FnOnce(&mut Policy)) -> Policy {
@@ -213,6 +223,7 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
             first_seen: seen.map(|seen| Timestamp { seconds: NOW.seconds - seen, nanoseconds: 0 }),
             tags: if tag == 0 { vec!["a".into()] } else { Vec::new() },
             is_suspect: suspect == 0,
+            held: None,
         };
         numbered.map(candidate).collect()
     })
