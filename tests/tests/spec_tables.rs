@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Limits of the pages, and what the code has for them.
-const LIMITS: [(&str, &str, u64); 53] = [
+const LIMITS: [(&str, &str, u64); 54] = [
     ("chunking", "average size min", 256),
     ("chunking", "chunk size max", limits::CHUNK_SIZE_MAX as u64),
     ("chunking", "min size min", 64),
