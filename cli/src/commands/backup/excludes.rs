@@ -69,7 +69,7 @@ pub(super) fn leave_out_own_folders(
     source: &mut SourceOptions,
     context: &Context,
 ) -> anyhow::Result<()> {
-    let repository = Some(context.place()?.folder().to_owned());
+    let repository = context.place()?.folder().map(ToOwned::to_owned);
     let replicas = replicas.iter().map(|replica| (Some(replica.clone()), "a replica"));
     for (folder, what) in [(repository, "the repository"), (context.cache_folder(), "the cache")].into_iter().chain(replicas) {
         let Some(folder) = folder.and_then(|folder| folder.canonicalize().ok()) else { continue };
