@@ -165,6 +165,11 @@ impl Holds {
         }
     }
 
+    /// All that is listed, each with whether it is in force.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = (HoldId, &HoldBody, bool)> {
+        self.all.iter().map(|(id, (body, _))| (*id, body, self.is_in_force(*id, body)))
+    }
+
     fn is_in_force(&self, id: HoldId, body: &HoldBody) -> bool {
         matches!(self.state(id, body), HoldState::InForce | HoldState::Unproven)
     }
