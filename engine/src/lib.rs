@@ -130,6 +130,7 @@ pub mod limits;
 mod parity;
 pub mod progress;
 pub mod repair;
+pub mod replicate;
 pub mod repository;
 pub mod restore;
 pub mod retention;

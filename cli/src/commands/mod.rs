@@ -20,6 +20,7 @@ mod ls;
 mod man;
 mod profile;
 mod repair;
+mod replicate;
 mod restore;
 mod rules;
 mod scrub;
@@ -75,6 +76,7 @@ pub(crate) enum Command {
     Check(check::Args),
     Scrub(scrub::Args),
     Repair(Box<repair::Args>),
+    Replicate(Box<replicate::Args>),
     Gc(gc::Args),
     Config(config::Args),
     #[command(subcommand)]
@@ -108,6 +110,7 @@ impl Command {
             Self::Check(args) => check::run(args, context),
             Self::Scrub(args) => scrub::run(args, context),
             Self::Repair(args) => repair::run(args, context),
+            Self::Replicate(args) => replicate::run(args, context),
             Self::Gc(args) => gc::run(args, context),
             Self::Config(args) => config::run(args, context),
             Self::Key(command) => command.run(context),

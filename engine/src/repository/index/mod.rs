@@ -66,6 +66,11 @@ const TABLES_BYTES_MAX: usize = 8 << 20;
 pub struct FrameOrdinal(u32);
 
 impl FrameOrdinal {
+    /// The frame with this number.
+    pub(crate) fn of(number: u32) -> Self {
+        Self(number)
+    }
+
     /// The number.
     pub fn get(self) -> u32 {
         self.0
