@@ -180,10 +180,10 @@ impl Holds {
         (held != Held::default()).then_some(held)
     }
 
-    /// Every snapshot that is held, with a hold that says who made it.
-    pub(super) fn all_held(&self) -> impl Iterator<Item = &crate::format::hold::HeldSnapshot> {
+    /// Every snapshot that is held, as often as there are holds.
+    pub(crate) fn all_held(&self) -> impl Iterator<Item = SnapshotId> + '_ {
         let in_force = self.all.iter().filter(|(id, (body, _))| self.is_in_force(**id, body));
-        in_force.flat_map(|(_, (body, _))| &body.snapshots)
+        in_force.flat_map(|(_, (body, _))| &body.snapshots).map(|held| held.snapshot)
     }
 
     /// Holds in force, each with its end, if it has one.
@@ -328,7 +328,7 @@ impl Repository {
     /// What the backend says.
     pub fn held(&self) -> Result<BTreeMap<SnapshotId, Held>> {
         let listing = self.list_snapshots()?;
-        let ids: BTreeSet<_> = listing.holds.all_held().map(|held| held.snapshot).collect();
+        let ids: BTreeSet<_> = listing.holds.all_held().collect();
         Ok(ids.into_iter().filter_map(|id| Some((id, listing.holds.held(id)?))).collect())
     }
 }

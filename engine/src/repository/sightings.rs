@@ -207,14 +207,8 @@ impl Repository {
 
     /// Compares what was listed with what was seen before, notes in the listing what is gone and why it cannot be right, and remembers the rest.
     pub(crate) fn compare_with_sightings(&self, listing: &mut SnapshotListing) -> Result<()> {
-        let held: BTreeMap<_, _> = listing.holds.all_held().map(|held| (held.snapshot, held.session)).collect();
+        let Some(path) = self.sightings() else { return Ok(()) };
         let there: HashSet<_> = listing.snapshots.iter().copied().collect();
-        // What is held was seen by whoever holds it.
-        let mut gone: Vec<_> = held.iter().filter(|(snapshot, _)| !there.contains(snapshot)).collect();
-        let Some(path) = self.sightings() else {
-            listing.vanished = self.vanished(&gone, listing)?;
-            return Ok(());
-        };
         let before = match Seen::load(&path) {
             Ok(seen) => seen,
             Err(error) => {
@@ -234,11 +228,10 @@ impl Repository {
                 seen.snapshots.insert(snapshot, header.record.id());
             }
         }
-        let (unread, gone_seen): (Vec<_>, Vec<_>) = before.snapshots.iter().partition(|(snapshot, _)| there.contains(snapshot));
+        let (unread, gone): (Vec<_>, Vec<_>) = before.snapshots.iter().partition(|(snapshot, _)| there.contains(snapshot));
         // One that cannot be read now is damaged, not forgotten.
         let unread = unread.into_iter().filter(|(snapshot, _)| listing.header(**snapshot).is_none());
         seen.snapshots.extend(unread.map(|(snapshot, session)| (*snapshot, *session)));
-        gone.extend(gone_seen);
         listing.vanished = self.vanished(&gone, listing)?;
         seen.snapshots.extend(listing.vanished.iter().map(|(snapshot, session)| (*snapshot, *session)));
         if seen != before {
