@@ -34,6 +34,8 @@ pub enum Deed {
     Restore,
     /// Forgets a snapshot.
     Forget,
+    /// Puts a legal hold on a snapshot.
+    Hold,
     /// Changes the tags of a snapshot.
     Tag,
     /// Checks the structure.
@@ -48,8 +50,18 @@ pub enum Deed {
 
 impl Deed {
     /// All of them.
-    pub const ALL: [Self; 9] =
-        [Self::Backup, Self::Collect, Self::Restore, Self::Forget, Self::Tag, Self::Check, Self::Scrub, Self::Rotate, Self::Repair];
+    pub const ALL: [Self; 10] = [
+        Self::Backup,
+        Self::Collect,
+        Self::Restore,
+        Self::Forget,
+        Self::Hold,
+        Self::Tag,
+        Self::Check,
+        Self::Scrub,
+        Self::Rotate,
+        Self::Repair,
+    ];
 
     /// One of them, what is interesting more often.
     pub fn choose(random: &mut Random) -> Self {
@@ -58,6 +70,7 @@ impl Deed {
             6..=10 => Self::Collect,
             11..=12 => Self::Restore,
             13..=14 => Self::Forget,
+            15 if random.one_in(2) => Self::Hold,
             15 => Self::Tag,
             16 => Self::Check,
             17 => Self::Scrub,
@@ -143,7 +156,7 @@ impl Holder {
     fn choose(deed: Deed, random: &mut Random) -> Self {
         let other = match deed {
             Deed::Backup => Self::Client,
-            Deed::Collect | Deed::Forget => Self::Maintainer,
+            Deed::Collect | Deed::Forget | Deed::Hold => Self::Maintainer,
             Deed::Restore => Self::Reader,
             Deed::Check | Deed::Scrub if random.one_in(2) => Self::Reader,
             Deed::Check | Deed::Scrub => Self::Maintainer,
@@ -229,7 +242,10 @@ impl Actor {
         let has_suffered = world.store.has_suffered(self.process);
         let (end, is_right) = match error.kind() {
             ErrorKind::Busy => (End::Refused, true),
-            ErrorKind::NotFound => (End::Refused, matches!(self.deed, Deed::Restore | Deed::Forget | Deed::Tag)),
+            ErrorKind::NotFound => (End::Refused, matches!(self.deed, Deed::Restore | Deed::Forget | Deed::Hold | Deed::Tag)),
+            ErrorKind::Held => {
+                (End::Refused, matches!(self.deed, Deed::Forget | Deed::Tag) && !locked(&world.oracle).maybe_held.is_empty())
+            }
             ErrorKind::Unauthorized => (End::Refused, *locked(&world.has_rotated)),
             ErrorKind::Unavailable => (End::Failed, has_suffered),
             _ => (End::Failed, false),
@@ -247,6 +263,7 @@ impl Actor {
             Deed::Collect => self.collect(repository),
             Deed::Restore => self.restore(world, repository),
             Deed::Forget => self.forget(world, repository),
+            Deed::Hold => self.hold(world, repository),
             Deed::Tag => self.tag(world, repository),
             Deed::Check => self.report(world, &repository.check(&Silent)?),
             Deed::Scrub => self.report(world, &repository.scrub(&Silent)?),
@@ -312,6 +329,16 @@ impl Actor {
         Ok(())
     }
 
+    fn hold(&mut self, world: &World, repository: &Repository) -> Result<()> {
+        let Some(id) = self.target(world) else { return Ok(()) };
+        locked(&world.oracle).may_hold(id);
+        repository.hold(&[id], "")?;
+        if !world.store.is_dead(self.process) {
+            locked(&world.oracle).hold(id);
+        }
+        Ok(())
+    }
+
     fn tag(&mut self, world: &World, repository: &Repository) -> Result<()> {
         let Some(id) = self.target(world) else { return Ok(()) };
         locked(&world.oracle).doubt(id);
@@ -339,7 +366,10 @@ impl Actor {
     /// Nothing was damaged, so nothing may be found; what could not be read may be said.
     fn report(&self, world: &World, report: &icecore::check::CheckReport) -> Result<()> {
         let has_suffered = world.store.has_suffered(self.process);
-        let wrong = report.findings.iter().find(|finding| !(has_suffered && finding.kind == ErrorKind::Unavailable));
+        // A marker that met a hold stands until one of the two has removed it, or repair has.
+        let is_held = |finding: &&icecore::check::Finding| finding.rule == Some("HOLD-7");
+        let findings = report.findings.iter().filter(|finding| !is_held(finding));
+        let wrong = findings.into_iter().find(|finding| !(has_suffered && finding.kind == ErrorKind::Unavailable));
         if let Some(finding) = wrong
             && !has_suffered
         {

@@ -128,6 +128,7 @@ impl Tally {
             ObjectKind::Withdrawn,
             ObjectKind::Epoch,
             ObjectKind::Relocation,
+            ObjectKind::Hold,
             ObjectKind::Config,
             ObjectKind::Slot,
             ObjectKind::Parity,

@@ -1,7 +1,7 @@
 //! What has to be true: which snapshots were acknowledged, what is in them, and who forgot what.
 
 use icecore::id::SnapshotId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum Standing {
     Doubtful,
     /// Success was reported to whoever forgot it: it is not there.
     Forgotten,
+    /// Success was reported to whoever holds it: it is there, whoever forgets it.
+    Held,
 }
 
 /// What processes were told.
@@ -21,6 +23,8 @@ pub struct Oracle {
     pub contents: BTreeMap<String, Vec<u8>>,
     /// Snapshots of which somebody was told, with their series.
     pub snapshots: BTreeMap<SnapshotId, (String, Standing)>,
+    /// Those that somebody began to hold.
+    pub maybe_held: BTreeSet<SnapshotId>,
 }
 
 impl Oracle {
@@ -40,14 +44,35 @@ impl Oracle {
 
     /// It was forgotten.
     pub fn forget(&mut self, id: SnapshotId) {
+        let is_maybe_held = self.maybe_held.contains(&id);
+        if let Some((_, standing)) = self.snapshots.get_mut(&id)
+            && *standing != Standing::Held
+        {
+            // A hold that was not reported may bring it back.
+            *standing = if is_maybe_held { Standing::Doubtful } else { Standing::Forgotten };
+        }
+    }
+
+    /// Somebody is about to hold it.
+    pub fn may_hold(&mut self, id: SnapshotId) {
+        self.maybe_held.insert(id);
+        if let Some((_, standing)) = self.snapshots.get_mut(&id)
+            && *standing == Standing::Forgotten
+        {
+            *standing = Standing::Doubtful;
+        }
+    }
+
+    /// It is held.
+    pub fn hold(&mut self, id: SnapshotId) {
         if let Some((_, standing)) = self.snapshots.get_mut(&id) {
-            *standing = Standing::Forgotten;
+            *standing = Standing::Held;
         }
     }
 
     /// Whether it has to be there.
     pub fn is_certain(&self, id: SnapshotId) -> bool {
-        self.snapshots.get(&id).is_some_and(|(_, standing)| *standing == Standing::Acknowledged)
+        self.snapshots.get(&id).is_some_and(|(_, standing)| matches!(standing, Standing::Acknowledged | Standing::Held))
     }
 
     /// Snapshots that may be there.

@@ -6,6 +6,7 @@ use super::store::Fate;
 use icecore::Error;
 use icecore::gc::GcOptions;
 use icecore::progress::Silent;
+use icecore::repair::RepairOptions;
 use icecore::repository::{Repository, Snapshot};
 use std::sync::Arc;
 
@@ -31,6 +32,10 @@ fn look_after(world: &World, process: usize, random: &mut Random, is_thorough: b
         let cache = (is_collector || !is_thorough).then_some(world.cache.as_path());
         Repository::open(backend, runtime, &Holder::Owner.key(), settings(cache, 9, process)).map_err(|error| said("opening", &error))
     };
+    if !locked(&world.oracle).maybe_held.is_empty() {
+        // A marker that met a hold, whose writers both died.
+        open(true, random)?.repair(&RepairOptions::default(), &Silent).map_err(|error| said("repair", &error))?;
+    }
     if is_thorough {
         let fresh = open(false, random)?;
         look(world, &fresh, random, true)?;
