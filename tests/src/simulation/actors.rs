@@ -243,6 +243,8 @@ impl Actor {
             ErrorKind::NotFound => (End::Refused, matches!(self.deed, Deed::Restore | Deed::Forget | Deed::Tag)),
             ErrorKind::Unauthorized => (End::Refused, *locked(&world.has_rotated)),
             ErrorKind::Unavailable => (End::Failed, has_suffered),
+            // It stood still for longer than a lease: what it read may have been swept.
+            ErrorKind::Damaged => (End::Failed, world.store.was_given_up(self.process)),
             _ => (End::Failed, false),
         };
         if !is_right && !world.store.is_dead(self.process) {
