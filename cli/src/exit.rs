@@ -15,13 +15,14 @@ pub(crate) const INTERRUPTED: u8 = 130;
 const FAILED: u8 = 1;
 
 /// Exit code and name in JSON of each kind of error, with what to do where messages do not say it themselves.
-const KINDS: [(ErrorKind, u8, &str, Option<&str>); 11] = [
+const KINDS: [(ErrorKind, u8, &str, Option<&str>); 12] = [
     (ErrorKind::NoRepository, 10, "no_repository", None),
     (ErrorKind::NotFound, FAILED, "not_found", None),
     (ErrorKind::AlreadyExists, FAILED, "already_exists", None),
     (ErrorKind::Invalid, USAGE, "invalid", None),
     (ErrorKind::Unauthorized, 12, "unauthorized", None),
     (ErrorKind::Busy, FAILED, "busy", None),
+    (ErrorKind::Held, 13, "held", None),
     (ErrorKind::Unavailable, FAILED, "unavailable", None),
     (ErrorKind::Damaged, DAMAGE, "damaged", Some(DAMAGED)),
     (ErrorKind::Unsupported, FAILED, "unsupported", None),
@@ -101,8 +102,9 @@ mod tests {
     #[test]
     fn the_contract_holds() {
         let code = |kind| of_error(&icecore::Error::new(kind, "").into()).0;
-        let kinds = [ErrorKind::NoRepository, ErrorKind::Unauthorized, ErrorKind::Damaged, ErrorKind::Cancelled, ErrorKind::Busy];
-        assert_eq!(kinds.map(code), [10, 12, 14, 130, 1]);
+        let kinds =
+            [ErrorKind::NoRepository, ErrorKind::Unauthorized, ErrorKind::Damaged, ErrorKind::Cancelled, ErrorKind::Busy, ErrorKind::Held];
+        assert_eq!(kinds.map(code), [10, 12, 14, 130, 1, 13]);
         assert_eq!(of_error(&usage("")).0, 2);
         assert_eq!(of_error(&anyhow::anyhow!("something else")).0, 1);
     }

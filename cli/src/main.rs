@@ -15,8 +15,10 @@ mod output;
 mod place;
 mod profile;
 mod progress;
+mod second;
 mod secrets;
 mod size;
+mod store;
 mod table;
 mod time;
 

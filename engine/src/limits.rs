@@ -25,6 +25,8 @@ pub const PACK_FRAMES_MAX: usize = 65_536;
 pub const PACK_SESSIONS_MAX: usize = 4_096;
 /// Base ranges of a frame (PACK-10).
 pub const BASES_MAX: usize = 64;
+/// Bytes of all base ranges of a frame (PACK-10).
+pub const BASES_LENGTH_MAX: usize = 8_388_608;
 /// Packs in one index object (INDEX-4).
 pub const INDEX_PACKS_MAX: usize = 65_536;
 
@@ -97,5 +99,11 @@ pub const EPOCH_PACKS_MAX: usize = 524_288;
 pub const EPOCH_SNAPSHOTS_MAX: usize = 524_288;
 /// Frames of one relocations object (RELOC-1).
 pub const RELOCATED_FRAMES_MAX: usize = 65_536;
+/// Note of a hold (HOLD-4).
+pub const NOTE_MAX: usize = 1_024;
+/// Snapshots of one hold (HOLD-5).
+pub const HELD_SNAPSHOTS_MAX: usize = 65_536;
+/// A lock ends before this second since 1970: the beginning of the year 10000 (HOLD-2).
+pub const LOCK_END_MAX: i64 = 253_402_300_800;
 /// Steps that a reader follows from a chunk to where it stands now.
 pub const RELOCATION_STEPS_MAX: usize = 16;

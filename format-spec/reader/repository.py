@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 import bodies
 import names
@@ -155,17 +156,7 @@ class Repository:
         return healed
 
     def check_healed(self, sidecar: parity.Sidecar, healed: bytes) -> None:
-        """PARITY-6 and PARITY-7."""
-        try:
-            obj = check_object(sidecar.object, Source(healed), self.trust)
-            if obj.layout:
-                packs.check_groups(Source(healed), obj)
-        except RuleError as error:
-            raise RuleError("PARITY-6", f"{sidecar.object}: {error}", error.unsupported) from error
-        need(obj.hash == sidecar.hash, "PARITY-6", "healed to another object than the sidecar tells of")
-        own = self.object(parity.sidecar_of(sidecar.object)).certificate
-        good = own.verifying_key == obj.certificate.verifying_key or own.roles & MAINTAIN
-        need(good, "PARITY-7", "written by another than its object")
+        packs.check_healed(sidecar, self.object(parity.sidecar_of(sidecar.object)), healed, self.trust)
 
     # Opening
 
@@ -283,7 +274,7 @@ class Repository:
         for offset, record, entry in tables.placed():
             ident = (record.session, entry.number)
             frame = self.frames.setdefault(ident, Frame(record, entry, []))
-            if (frame.entry.hash, frame.entry.chunks) == (entry.hash, entry.chunks):
+            if (frame.entry.hash, frame.entry.chunks, frame.entry.bases) == (entry.hash, entry.chunks, entry.bases):
                 frame.places.append((name, offset))
             if entry.number >> 30 == packs.REFS:
                 self.refs_chunks.update((chunk, ident) for chunk in entry.chunks)
@@ -315,9 +306,21 @@ class Repository:
     def _read_frame(self, frame: Frame, name: Name, offset: int) -> List[bytes]:
         with self.source(name) as source:
             sealed = source.read(offset, frame.entry.sealed_length)
-        chunks = packs.open_frame(sealed, frame.entry, self.frame_key(frame), self.ids)
+        chunks = packs.open_frame(sealed, frame.entry, self.frame_key(frame), self.ids, self.bases_of(frame.entry))
         frame.lengths = tuple(map(len, chunks))
         return chunks
+
+    def bases_of(self, entry: FrameEntry) -> Optional[bytes]:
+        """The bytes of a frame's bases, one behind the other (FRAME-8); None where it has none."""
+        if not entry.bases:
+            return None
+        found = []
+        for base in entry.bases:
+            ident = (base.session, base.number)
+            need(ident in self.frames, "FRAME-8", f"base {base.number:08x} of session {base.session.hex()} is nowhere")
+            need(not self.frames[ident].entry.bases, "FRAME-8", "a base that has bases itself")
+            found.append(packs.stretch(self.frames[ident].entry, self.chunks_of(ident), base))
+        return b"".join(found)
 
     def _keep(self, ident: FrameId, chunks: List[bytes]) -> None:
         self._cache[ident] = chunks
@@ -355,17 +358,33 @@ class Repository:
                 return True
         return False
 
+    def held(self, closed: Iterable[Object]) -> Set[bytes]:
+        """The snapshots that must not go; `closed` are those objects of this kind that are believed. Withdrawals were listed before."""
+        holds: Dict[bytes, bodies.Hold] = {}
+        for name in self.names[names.HOLD]:
+            with self.problems.at(name):
+                holds[name.id] = self.part(name, bodies.decode_hold)
+        told = [hold.now for hold in holds.values()]
+        told += [bodies.decode_closed(obj.part(0, obj.body, self.trust)).now for obj in closed]
+        day_ago = (int(time.time()) - 86_400, 0)
+        proven = max((moment for moment in told if moment <= day_ago), default=None)
+        released = {hold.released for hold in holds.values() if hold.action == bodies.RELEASE}
+        ended = {ident for ident, hold in holds.items() if hold.action == bodies.LOCK and proven is not None and hold.until <= proven}
+        ended |= {ident for ident, hold in holds.items() if hold.action == bodies.LEGAL and ident in released}
+        return {held[0] for ident, hold in holds.items() if ident not in ended for held in hold.snapshots}
+
     def snapshots(self) -> List[Tuple[Snapshot, bool]]:
         """The snapshots that are shown, oldest first, and whether each is suspect. Needs the tables."""
         closed = self._companions(names.CLOSED, bodies.decode_closed)
         withdrawn = self._companions(names.WITHDRAWN, bodies.decode_withdrawn)
+        held = self.held(closed.values())
         found = []
         for name in self.names[names.SNAPSHOT]:
             with self.problems.at(name):
                 snapshot = self.snapshot(name)
                 record = snapshot.header.record
                 end, marker = closed.get(record.session), withdrawn.get(name.id)
-                if self._holds(marker, record, lambda: not_finished(marker, end, name.id, self.trust)):
+                if self._holds(marker, record, lambda: may_be_withdrawn(marker, end, name.id, self.trust, held)):
                     continue
                 suspect = not self._holds(end, record)
                 if suspect and not self._all_there(snapshot):
@@ -388,9 +407,15 @@ class SnapshotFrames:
         self.repository = repository
         self.places: Dict[bytes, Tuple[FrameId, int]] = {}
         self.count = 0
+        bases, wanted = set(), set()
         for needed in RefsWalk(snapshot.header.refs_root, self._get_refs):
             self._add(needed)
             self.count += 1
+            frame = repository.frames.get((needed.session, needed.number))
+            wanted.update((base.session, base.number) for base in (frame.entry.bases if frame else ()))
+            if needed.is_base:
+                bases.add((needed.session, needed.number))
+        need(wanted <= bases, "REFS-8", "a base of a frame is not named as one")
 
     def _get_refs(self, kind: int, ident: bytes) -> bytes:
         frame = self.repository.refs_chunks.get(ident)
@@ -404,6 +429,7 @@ class SnapshotFrames:
         ident = (needed.session, needed.number)
         frame = self.repository.frames.get(ident)
         if not frame:
+            need(not needed.is_base, "REFS-6", f"base {ident[1]:08x} of session {ident[0].hex()} is nowhere")
             self._add_relocated(ident, needed.used)
             return
         chunks, used = frame.entry.chunks, needed.used
@@ -446,6 +472,12 @@ def written_by(companion: Object, record: Optional[Record], or_maintain: bool) -
     own = record is None or companion.certificate_bytes == record.certificate_bytes
     allowed = own or (or_maintain and companion.certificate.roles & MAINTAIN)
     need(allowed, "SESS-3", "certificate is not that of the session")
+
+
+def may_be_withdrawn(withdrawn: Object, closed: Optional[Object], snapshot: bytes, trust: Trust, held: Set[bytes]) -> None:
+    """SESS-5 and HOLD-7."""
+    not_finished(withdrawn, closed, snapshot, trust)
+    need(snapshot not in held, "HOLD-7", "the snapshot is held")
 
 
 def not_finished(withdrawn: Object, closed: Optional[Object], snapshot: bytes, trust: Trust) -> None:

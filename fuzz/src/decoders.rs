@@ -79,12 +79,13 @@ pub(crate) fn session_record(data: &[u8]) {
 pub(crate) fn companions(data: &[u8]) {
     let Some((kind, plaintext)) = data.split_first() else { return };
     let id = name(BEAT).id();
-    let name = match kind % 5 {
+    let name = match kind % 6 {
         0 => ObjectName::session(icecore::id::SessionId(id)),
         1 => name(BEAT),
         2 => ObjectName::closed(icecore::id::SessionId(id)),
         3 => ObjectName::tombstone(icecore::id::SessionId(id)),
-        _ => ObjectName::withdrawn(SnapshotId(id)),
+        4 => ObjectName::withdrawn(SnapshotId(id)),
+        _ => ObjectName::hold(icecore::id::HoldId(id)),
     };
     check_sealed(name, plaintext);
 }
@@ -151,7 +152,7 @@ pub(crate) fn frame(data: &[u8]) {
     // Memory is taken only after the length was held against its limit, which contents tables do.
     let plaintext_length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]).min(icecore::limits::FRAME_PLAINTEXT_MAX as u32);
     let chunks = vec![ChunkId([0; 32]); usize::from(head[0])];
-    check(&Piece::Frame { key, number: 7, plaintext_length, hash, chunks }, &sealed);
+    check(&Piece::Frame { key, number: 7, plaintext_length, hash, bases: None, chunks }, &sealed);
 }
 
 /// With the ids that the chunks have.

@@ -88,6 +88,10 @@ fn what_is_printed_is_what_the_schemas_say() {
     let stream = examiner.home.run(0, &["backup", "data", "--json", "--no-config"]);
     examiner.compare(&["backup"], &stream.stdout);
 
+    home("prices.toml", b"currency = 'EUR'\n[[tier]]\nname = 'warm'\nstorage = 0.02\n[[tier]]\nname = 'cold'\nstorage = 0.001", &examiner);
+    let held = examiner.run(0, &["hold", "add", &first, "--note", "case"]);
+    let hold = held.last("summary")["hold"].as_str().unwrap().to_owned();
+    examiner.run(13, &["forget", &first]);
     for arguments in [
         &["snapshots"][..],
         &["snapshots", "--series", "x"],
@@ -101,15 +105,24 @@ fn what_is_printed_is_what_the_schemas_say() {
         &["stats", "--by", "series"],
         &["stats", "--by", "snapshot"],
         &["stats", "--if-forgotten", &first],
+        &["cost", "--prices", "prices.toml", "--what-if", "--keep-last", "1", "--cold-after", "1d"],
         &["restore", "latest", "--target", "back", "--dry-run"],
         &["restore", "latest", "--target", "back"],
         &["check"],
         &["scrub"],
         &["tag", &second, "--add", "u"],
+        &["lock", &first, "--for", "1h", "--dry-run"],
+        &["lock", "latest", "--for", "1h", "--note", "a while"],
+        &["lock"],
+        &["hold", "list", "--all"],
+        &["hold", "release", &hold],
+        &["snapshots"],
         &["forget", "--keep-last", "1", "--dry-run"],
         &["forget", &first],
         &["gc", "--dry-run"],
         &["gc"],
+        &["replicate", "--to", "second"],
+        &["replicate", "--to", "second", "--dry-run", "--series", "s"],
         &["config"],
         &["config", "--parity", "3"],
         &["stats"],
@@ -145,7 +158,7 @@ fn what_is_printed_is_what_the_schemas_say() {
     examiner.run(14, &["scrub"]);
     examiner.run(14, &["restore", "latest", "--target", "back2"]);
 
-    for arguments in [&["repair"][..], &["repair", "--apply", "--salvage"]] {
+    for arguments in [&["repair"][..], &["repair", "--from", "second"], &["repair", "--apply", "--salvage"]] {
         // What is left to mend decides the exit code; here only the lines count.
         let output = examiner.home.command(&[arguments, &["--json", "-r", "r", "--key-file", "k"]].concat()).output().unwrap();
         examiner.compare(arguments, &String::from_utf8(output.stdout).unwrap());

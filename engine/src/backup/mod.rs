@@ -32,11 +32,12 @@ use crate::format::snapshot::SourceKind;
 use crate::id::SnapshotId;
 use crate::limits::{TAGS_MAX, TEXT_MAX};
 use crate::progress::{Event, Progress};
-use crate::repository::{FrameReader, Repository, Session, Writer};
+use crate::repository::{FrameReader, LockEnd, Repository, Session, Writer};
 use crate::runtime::Timestamp;
 use crate::runtime::channel::Receiver;
 use crate::source::{Roots, SourceOptions};
 use assembler::Assembler;
+pub(crate) use batch::Chunking;
 use batch::Numbered;
 use previous::{Previous, PreviousTree};
 pub(crate) use publish::{last_of_series, put_snapshot};
@@ -45,6 +46,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Notices about given paths that a backup shows; the rest is counted.
 const NOTICES_MAX: usize = 20;
@@ -69,9 +71,14 @@ pub struct BackupOptions {
     pub read_all: bool,
     /// Files may be unchanged although their file system has another device number than before, as each snapshot of btrfs and ZFS has.
     pub ignore_device: bool,
+    /// Whether what changed is compressed against what it was, where that pays: needs the role restore, and reads from the repository, about as much as
+    /// was changed and what lies around it.
+    pub delta: bool,
     /// Bytes of memory that the process may take at most; `None` for 64 MiB and 32 MiB for each worker. Less memory costs speed and changes
     /// nothing of what is stored. Recipes of very large unchanged files and lists of hard links come on top.
     pub memory: Option<u64>,
+    /// Locks the snapshot for so long before the backup succeeds; this needs the role maintain.
+    pub lock: Option<Duration>,
 }
 
 impl BackupOptions {
@@ -86,7 +93,9 @@ impl BackupOptions {
             level: 3,
             read_all: false,
             ignore_device: false,
+            delta: true,
             memory: None,
+            lock: None,
         }
     }
 
@@ -126,6 +135,8 @@ pub struct BackupSummary {
     pub bytes_unique: u64,
     /// Bytes of packs, index object and snapshot that were written.
     pub bytes_stored: u64,
+    /// Until when the snapshot is locked, if that was asked for.
+    pub locked_until: Option<Timestamp>,
     /// How long it took, in nanoseconds of the caller's monotonic clock.
     pub duration_ns: u64,
 }
@@ -218,8 +229,11 @@ impl Repository {
         start: impl FnOnce(&Assembler<'_>) -> Result<Receiver<Numbered>>,
     ) -> Result<BackupSummary> {
         options.check()?;
-        self.in_flight(options)?;
+        self.in_flight(options, feed)?;
         self.require(Roles::BACKUP, "a backup")?;
+        if options.lock.is_some() {
+            self.require(Roles::MAINTAIN, "locking what a backup makes")?;
+        }
         self.require_writable()?;
         self.require_newest_config()?;
         let began_ns = self.runtime.clock.monotonic_ns();
@@ -231,6 +245,7 @@ impl Repository {
                 if let Some(Err(error)) = cache.map(StatCacheBuilder::finish) {
                     progress.event(Event::Notice { message: &format!("the next backup will read all files again: {error}") });
                 }
+                summary.locked_until = self.lock_new(&summary, options, progress)?;
                 summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
                 Ok(summary)
             }
@@ -241,9 +256,24 @@ impl Repository {
         }
     }
 
+    /// Locks what was made, if that is asked for. What cannot be locked counts all the same, and the backup fails.
+    fn lock_new(&self, summary: &BackupSummary, options: &BackupOptions, progress: &dyn Progress) -> Result<Option<Timestamp>> {
+        let (Some(length), Some(id)) = (options.lock, summary.snapshot) else { return Ok(None) };
+        let locked = self.lock(&[id], LockEnd::After(length), "", progress).map_err(|error| {
+            error.context(format_args!("snapshot {id} was made, but it is not locked; lock it with `icecore lock {id}`"))
+        })?;
+        Ok(Some(locked.until))
+    }
+
     /// How many batches and frames may be under way.
-    fn in_flight(&self, options: &BackupOptions) -> Result<usize> {
-        memory::in_flight(options.memory, self.runtime.executor.threads(), u64::from(self.config.data_frame_size), options.level)
+    fn in_flight(&self, options: &BackupOptions, feed: Feed) -> Result<usize> {
+        let threads = self.runtime.executor.threads();
+        memory::in_flight(options.memory, threads, u64::from(self.config.data_frame_size), options.level, self.makes_deltas(options, feed))
+    }
+
+    /// Whether bases are used: the stat cache tells of them, and whoever wants to read them needs the role restore.
+    fn makes_deltas(&self, options: &BackupOptions, feed: Feed) -> bool {
+        options.delta && feed == Feed::Files && self.settings.cache.is_some() && self.roles().contain(Roles::RESTORE)
     }
 
     fn run_session(
@@ -266,8 +296,10 @@ impl Repository {
             // What is counted is not worth failing for.
             None => PreviousTree::newest(self, &reader, &options.series).unwrap_or_default(),
         };
-        let in_flight = self.in_flight(options)?;
-        let writer = Writer::start_with(self, session, index, options.level, in_flight)?;
+        let in_flight = self.in_flight(options, feed)?;
+        let makes_deltas = cache.is_some() && self.makes_deltas(options, feed);
+        let of_bases = makes_deltas.then(|| Arc::new(FrameReader::with_room(self, index.clone(), memory::BASE_FRAMES_BYTES as usize)));
+        let writer = Writer::start_with(self, session, index, options.level, in_flight, of_bases)?;
         let mut run = Assembler::new(self, options, progress, feed, (writer, in_flight), Previous::new(cache, tree.as_ref()))?;
         progress.event(Event::Phase { name: "backup", bytes_total: None, items_total: None });
         let batches = start(&run)?;

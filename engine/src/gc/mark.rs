@@ -34,7 +34,7 @@ pub(crate) struct Live {
 }
 
 /// What a snapshot lacks: a frame that is in no pack, or a refs node that cannot be read.
-pub(super) type Lack = Error;
+pub(crate) type Lack = Error;
 
 /// Frames that are needed.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub(crate) struct Mark<'a> {
 
 impl<'a> Mark<'a> {
     /// Nothing is marked yet. Packs are listed now.
-    pub(super) fn new(repository: &'a Repository, epochs: &Epochs, progress: &'a dyn Progress) -> Result<Self> {
+    pub(crate) fn new(repository: &'a Repository, epochs: &Epochs, progress: &'a dyn Progress) -> Result<Self> {
         let index = repository.open_index()?;
         let relocations = repository.read_relocations()?;
         let doomed = take_condemned(repository, &index, epochs)?;
@@ -132,7 +132,7 @@ impl<'a> Mark<'a> {
     }
 
     /// Marks everything that a snapshot needs; gives what it lacks.
-    pub(super) fn mark(&mut self, header: &SnapshotHeader) -> Result<Option<Lack>> {
+    pub(crate) fn mark(&mut self, header: &SnapshotHeader) -> Result<Option<Lack>> {
         let mut lack = None;
         let mut open: Vec<(ChunkId, Option<u8>)> = vec![(header.refs_root, None)];
         while let Some((id, level)) = open.pop() {
@@ -212,6 +212,54 @@ impl<'a> Mark<'a> {
         walked
     }
 
+    /// Relocations that snapshots which were marked need.
+    pub(crate) fn relocations_needed(&self) -> Result<Vec<ObjectName>> {
+        let over = self.relocations.objects_over(|frame| Ok(!self.relocated.contains(&frame)))?;
+        Ok(self.relocations.objects().iter().filter(|name| !over.contains(name)).copied().collect())
+    }
+
+    /// Whether a snapshot needs any of these frames, by itself or in the place of others.
+    pub(crate) fn needs_any(&self, header: &SnapshotHeader, frames: &HashSet<FrameId>) -> Result<bool> {
+        let mut needs = false;
+        self.for_each_use(header, |used| {
+            let mut instead = HashSet::new();
+            self.relocations.spread(used.frame, &mut instead);
+            needs |= frames.contains(&used.frame) || !instead.is_disjoint(frames);
+            Ok(())
+        })?;
+        Ok(needs)
+    }
+
+    /// Takes these packs for gone.
+    pub(crate) fn distrust(&mut self, packs: &HashSet<Pack>) {
+        self.standing.index().remove_packs(packs);
+    }
+
+    /// Whether a frame stands in a pack that nobody condemned.
+    pub(crate) fn stands(&self, frame: FrameId) -> Result<bool> {
+        Ok(self.standing.index().ordinal_of(frame)?.is_some())
+    }
+
+    /// Calls `visit` for every frame that is needed, where it stands; those that stand only in condemned packs come last.
+    pub(crate) fn for_each_needed(&self, mut visit: impl FnMut(&FramePlace) -> Result<()>) -> Result<()> {
+        for (at, word) in self.bits.iter().enumerate() {
+            for bit in (0..u64::BITS).filter(|bit| word >> bit & 1 == 1) {
+                visit(&self.standing.place(FrameOrdinal::of(at as u32 * u64::BITS + bit))?)?;
+            }
+        }
+        for frame in self.rescue.values().flatten() {
+            if let Some(ordinal) = self.doomed.index().ordinal_of(*frame)? {
+                visit(&self.doomed.place(ordinal)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many frames that are needed stand in condemned packs only.
+    pub(crate) fn doomed_frames(&self) -> usize {
+        self.rescue.values().map(HashSet::len).sum()
+    }
+
     /// Relocations that nobody needs: their frames are in none of the packs that were `listed`, and no snapshot that was marked needs them.
     pub(super) fn relocations_over(&self, listed: &[ObjectInfo]) -> Result<Vec<ObjectName>> {
         let known: HashSet<Pack> = self.packs().into_iter().chain(self.doomed.index().packs()).collect();
@@ -249,7 +297,7 @@ impl<'a> Mark<'a> {
             let places = reader.index().places_of(id)?;
             problem = problem.or(places.unread.into_iter().next().map(|(_, error)| error));
             for place in places.found.into_iter().filter(|place| place.frame.class() == Some(FrameClass::Refs)) {
-                let read = reader.read_cached(self.repository, place.ordinal);
+                let read = reader.read_cached(place.ordinal);
                 match read.and_then(|frame| reader.verified(&frame, ChunkKind::Refs, id, place.position).map(<[u8]>::to_vec)) {
                     Ok(bytes) => return Ok(Ok((place.frame, bytes))),
                     Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => problem = problem.or(Some(error)),
@@ -352,6 +400,10 @@ impl<'a> Mark<'a> {
     }
 
     fn remake(&self, place: &FramePlace) -> Option<Remake> {
+        // A frame with bases is small; without them it would not be.
+        if place.has_bases {
+            return None;
+        }
         // A frame of another dedup domain would change its domain.
         let used = self
             .used_part(place.ordinal)

@@ -32,7 +32,7 @@ pub struct PackGroup {
 }
 
 impl PackGroup {
-    pub(super) fn add(&mut self, bytes: u64) {
+    pub(crate) fn add(&mut self, bytes: u64) {
         self.packs += 1;
         self.bytes += bytes;
     }

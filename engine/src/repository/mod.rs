@@ -3,11 +3,15 @@
 //! This layer knows the order in which things are written: a session before anything else, packs before the snapshot that needs
 //! them, the snapshot before `closed/`. Operations (backup, restore, check) are built on it and open no object by hand.
 
+mod attempts;
+mod bases;
 mod chunk_ids;
 mod contents_reader;
 mod create;
 mod frame_reader;
 mod heal;
+mod hold;
+mod holds;
 pub mod index;
 mod key;
 mod known_admins;
@@ -15,11 +19,14 @@ mod nodes;
 mod objects;
 mod open;
 mod pack_writer;
+mod packer;
 mod parity;
 mod protect;
+mod read_through;
 mod recipient;
 mod refs_collector;
 mod relocations;
+mod replica;
 mod select;
 mod session;
 mod sightings;
@@ -30,13 +37,17 @@ mod tests;
 mod writer;
 
 pub use create::CreateOptions;
+pub use hold::{LockEnd, Locked};
+pub use holds::{Held, Hold, HoldState};
 pub use key::Key;
 pub use parity::{PARITY_PERCENT_MAX, Protected};
 pub use recipient::Recipient;
+pub use replica::Replica;
 pub use slots::{NewSlot, Rotation, SlotHolder, SlotInfo, SlotState};
 pub(crate) use snapshots::SnapshotListing;
 pub use snapshots::{Snapshot, SnapshotState};
 
+pub(crate) use bases::BaseHint;
 pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
 pub(crate) use heal::{Sidecar, heal};
@@ -46,9 +57,11 @@ pub(crate) use objects::{ClearTail, PackTail, domains};
 pub(crate) use pack_writer::{PackMaker, SealedFrame};
 pub(crate) use pack_writer::{PackObject, WrittenPack};
 pub(crate) use protect::verify;
+pub(crate) use read_through::ReadThrough;
 pub(crate) use refs_collector::RefsCollector;
 pub(crate) use relocations::{Instead, Relocations};
 pub(crate) use session::Session;
+pub(crate) use sightings::Sight;
 pub(crate) use writer::{ChunkUse, Writer};
 
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
@@ -73,6 +86,9 @@ pub struct Settings {
     pub known_admins: Option<PathBuf>,
     /// Folder in which is remembered what was seen of each repository; not a cache. `None` does not notice a store that serves an older state.
     pub sightings: Option<PathBuf>,
+    /// Where the repository is, whatever way it was named. What tells of one place (lookup index, what was seen) is kept for each place then, since a
+    /// repository and its replicas have the same id. `None` where there is but one place.
+    pub place: Option<String>,
     /// Who this process is, for people who find its session: host and process.
     pub label: String,
 }
@@ -97,6 +113,21 @@ impl Settings {
     pub fn with_sightings(mut self, folder: impl Into<PathBuf>) -> Self {
         self.sightings = Some(folder.into());
         self
+    }
+
+    /// Says where the repository is.
+    #[must_use]
+    pub fn with_place(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
+        self
+    }
+
+    /// A name for what is kept of one place of a repository, and for no other.
+    fn local_name(&self, repository: RepositoryId) -> String {
+        match &self.place {
+            Some(place) => format!("{repository}-{}", &blake3::hash(place.as_bytes()).to_hex()[..16]),
+            None => repository.to_string(),
+        }
     }
 
     /// Names this process in its sessions.
@@ -229,17 +260,33 @@ impl Repository {
         Ok(Arc::clone(self.pool.get_or_init(|| pool)))
     }
 
-    /// The folder for this repository's caches.
+    /// The folder for caches that are of use in all places of this repository.
     pub(crate) fn cache_folder(&self) -> Option<PathBuf> {
         Some(self.settings.cache.as_ref()?.join(self.id.to_string()))
     }
 
+    /// The folder for caches of what is in this place.
+    pub(crate) fn place_cache_folder(&self) -> Option<PathBuf> {
+        Some(self.settings.cache.as_ref()?.join(self.settings.local_name(self.id)))
+    }
+
     /// Opens the lookup index and makes it agree with what is listed now.
     pub(crate) fn open_index(&self) -> Result<Arc<LookupIndex>> {
-        let folder = self.cache_folder().map(|folder| folder.join("index"));
-        let index = LookupIndex::open(folder.as_deref(), self.id, Arc::new(self.contents_reader()))?;
-        self.sync_index(&index)?;
+        self.open_index_by(self.contents_reader())
+    }
+
+    fn open_index_by(&self, reader: contents_reader::ContentsReader) -> Result<Arc<LookupIndex>> {
+        let folder = self.place_cache_folder().map(|folder| folder.join("index"));
+        let reader = Arc::new(reader);
+        let index = LookupIndex::open(folder.as_deref(), self.id, Arc::clone(&reader) as Arc<dyn index::ContentsSource>)?;
+        self.sync_index_by(&index, &reader)?;
         Ok(Arc::new(index))
+    }
+
+    /// Reads frames of all packs that are listed, through damage where `through` helps.
+    pub(crate) fn reader_through(&self, through: &Arc<ReadThrough>) -> Result<FrameReader> {
+        let contents = contents_reader::ContentsReader { through: Some(Arc::clone(through)), ..self.contents_reader() };
+        Ok(FrameReader::new(self, self.open_index_by(contents)?).through(through))
     }
 }
 

@@ -3,22 +3,23 @@
 use crate::backend::ObjectName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
-use crate::format::session::SessionKind;
 use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
-use crate::repository::{FrameReader, RefsNodes, Repository, Session, Snapshot, SnapshotChunks, SnapshotListing};
+use crate::repository::{FrameReader, ReadThrough, RefsNodes, Repository, Session, Snapshot, SnapshotChunks, SnapshotListing};
 use crate::tree::RefsWalk;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Publishes a reader's session, so that no collector sweeps what is being read, and runs `work` with what was listed under it.
 ///
 /// From a store that cannot be written to, reading goes on without a session, and `progress` is told.
 pub(crate) fn with_reader<T>(repository: &Repository, progress: &dyn Progress, work: impl FnOnce(&Reading<'_>) -> Result<T>) -> Result<T> {
     repository.require(Roles::RESTORE, "reading a snapshot's content")?;
-    let session = begin(repository, progress)?;
+    let session = Session::begin_to_read(repository, progress)?;
     let result = Reading::start(repository).and_then(|reading| {
         reading.listing.tell_setbacks(progress);
-        work(&reading)
+        let done = work(&reading);
+        reading.tell_read_through(progress);
+        done
     });
     if let Some(Err(error)) = session.map(|session| session.close(result.is_ok(), Vec::new())) {
         let message = format!("the reader's session could not be closed; garbage collection will settle it: {error}");
@@ -50,12 +51,17 @@ pub(crate) struct Reading<'a> {
     standing: FrameReader,
     /// All packs, for what stands only in condemned ones and still has to be copied out of them.
     all: OnceLock<FrameReader>,
+    /// Damaged packs that sidecars help to read.
+    through: Arc<ReadThrough>,
 }
 
 impl<'a> Reading<'a> {
     fn start(repository: &'a Repository) -> Result<Self> {
         let listing = repository.list_snapshots()?;
-        Ok(Self { repository, listing, standing: repository.standing_reader()?, all: OnceLock::new() })
+        let through = Arc::default();
+        let standing = repository.reader_through(&through)?;
+        standing.index().remove_packs(&repository.condemned()?.1);
+        Ok(Self { repository, listing, standing, all: OnceLock::new(), through })
     }
 
     /// Reads a snapshot again.
@@ -91,24 +97,18 @@ impl<'a> Reading<'a> {
         match self.all.get() {
             Some(reader) => Ok(reader),
             None => {
-                let reader = FrameReader::new(self.repository, self.repository.open_index()?);
+                let reader = self.repository.reader_through(&self.through)?;
                 Ok(self.all.get_or_init(|| reader))
             }
         }
     }
-}
 
-fn begin<'a>(repository: &'a Repository, progress: &dyn Progress) -> Result<Option<Session<'a>>> {
-    match Session::begin(repository, SessionKind::Reader) {
-        Ok(session) => Ok(Some(session)),
-        Err(error) if error.kind() == ErrorKind::Unavailable => {
-            let message = format!(
-                "the repository cannot be written to, so reading goes on without a session; run no garbage collection meanwhile ({error})"
-            );
+    /// Damage that cost nothing is told all the same: the medium that lost it may lose more.
+    fn tell_read_through(&self, progress: &dyn Progress) {
+        for (pack, error) in self.through.told() {
+            let message = format!("{pack} is damaged, and was read through its sidecar; run scrub to heal it ({error})");
             progress.event(Event::Notice { message: &message });
-            Ok(None)
         }
-        Err(error) => Err(error),
     }
 }
 
@@ -120,15 +120,14 @@ fn allowed_chunks<'a>(repository: &'a Repository, reader: &'a FrameReader, snaps
         _ => {}
     }
     // A condemned pack may have given way to another one since the listing.
-    repository.sync_index(reader.index())?;
-    reader.forget_relocations();
+    reader.list_again(repository)?;
     allow(repository, reader, snapshot)
 }
 
 fn allow<'a>(repository: &'a Repository, reader: &'a FrameReader, snapshot: &Snapshot) -> Result<(SnapshotChunks<'a>, u64)> {
     let mut chunks = SnapshotChunks::new(repository, reader, snapshot.header.refs_root);
     let mut missing = 0;
-    let nodes = RefsNodes { repository, reader };
+    let nodes = RefsNodes { reader };
     for used in RefsWalk::new(&nodes, &snapshot.header.refs_root)? {
         missing += u64::from(!chunks.allow(&used?)?);
     }

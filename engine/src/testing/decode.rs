@@ -2,7 +2,7 @@
 
 use super::nodes::{self, NodeValue};
 use super::{Keys, require};
-use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind, ObjectName};
+use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectInfo, ObjectKind, ObjectName};
 use crate::compress::Decompressor;
 use crate::crypto::{Sealer, Secret};
 use crate::entry::KeyKind;
@@ -11,6 +11,7 @@ use crate::format::config::Config;
 use crate::format::cursor::Reader;
 use crate::format::epoch::EpochBody;
 use crate::format::frame::{self, FramePlaintext};
+use crate::format::hold::HoldBody;
 use crate::format::index_object::IndexBody;
 use crate::format::object::{HEADER_LENGTH, Header, Opened, check_keyless};
 use crate::format::pack::GroupHasher;
@@ -21,7 +22,7 @@ use crate::format::slot::{Credential, Slot};
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, Token};
 use crate::format::{Certificate, Roles, Tables, check_writer};
 use crate::id::{ChunkId, CredentialId, FrameClass, FrameId, SessionId, SnapshotId};
-use crate::repository::{ChunkKind, Repository, Settings, SnapshotListing};
+use crate::repository::{ChunkKind, Repository, Settings, Sidecar, SnapshotListing};
 use crate::runtime::{Runtime, Timestamp};
 use std::sync::Arc;
 
@@ -36,6 +37,13 @@ pub enum Piece {
         before: Option<[u8; 32]>,
         /// The seed of a slot; without it the slot is not opened.
         seed: Option<Secret>,
+    },
+    /// A sidecar of this name, checked against the bytes of the object that is there.
+    Sidecar {
+        /// The name.
+        name: ObjectName,
+        /// The object.
+        beside: Vec<u8>,
     },
     /// A certificate.
     Certificate,
@@ -58,6 +66,8 @@ pub enum Piece {
         plaintext_length: u32,
         /// What the contents table says.
         hash: [u8; 32],
+        /// The bytes of its bases, one behind the other, where the contents table names any.
+        bases: Option<Vec<u8>>,
         /// What the contents table says.
         chunks: Vec<ChunkId>,
     },
@@ -149,6 +159,7 @@ pub enum Decoded {
     Withdrawn(WithdrawnBody),
     Epoch(EpochBody),
     Relocations(RelocationsBody),
+    Hold(HoldBody),
     Sidecar(SidecarHead),
     Certificate(Certificate),
     /// With the session's secret where a restore key opens it.
@@ -202,6 +213,7 @@ pub(super) fn decode(keys: &Keys, piece: &Piece, bytes: &[u8]) -> Result<Reading
     let reading = |value, written: Option<Vec<u8>>| Ok(Reading::new(value, bytes, written.as_deref()));
     match piece {
         Piece::Object { name, before, seed } => object(keys, name, before.as_ref(), seed.as_ref(), bytes),
+        Piece::Sidecar { name, beside } => sidecar_beside(keys, name, beside, bytes),
         Piece::Certificate => {
             let mut reader = Reader::new(bytes);
             let array = reader.array()?;
@@ -228,12 +240,12 @@ pub(super) fn decode(keys: &Keys, piece: &Piece, bytes: &[u8]) -> Result<Reading
             let is_canonical = bytes.strip_prefix(&written[..]).map_or(Some(false), |rest| rest.is_empty().then_some(true));
             Ok(Reading { value: Decoded::Credential(decoded.into()), object: None, is_canonical })
         }
-        Piece::Frame { key, number, plaintext_length, hash, chunks } => {
+        Piece::Frame { key, number, plaintext_length, hash, bases, chunks } => {
             let id = FrameId { session: SessionId([0; 16]), number: *number };
             let class = id.class().ok_or_else(|| Error::rule("PACK-7", "a frame of the reserved class"))?;
             let (mut sealed, mut plaintext) = (bytes.to_vec(), Vec::new());
             let mut decompressor = Decompressor::new()?;
-            frame::open(&Sealer::new(key), id, hash, *plaintext_length, &mut decompressor, &mut sealed, &mut plaintext)?;
+            frame::open(&Sealer::new(key), id, hash, *plaintext_length, bases.as_deref(), &mut decompressor, &mut sealed, &mut plaintext)?;
             let chunks = frame_plaintext(keys, class, chunks, &plaintext)?;
             let is_canonical = Some(write_plaintext(&chunks) == plaintext);
             Ok(Reading { value: Decoded::Chunks(chunks), object: None, is_canonical })
@@ -304,6 +316,19 @@ fn index(keys: &Keys, plaintext: &[u8], certificate: &Certificate) -> Result<Ind
     let body = IndexBody::decode(plaintext, &keys.repository, &keys.trust)?;
     check_writer(&body.sessions, (certificate.verifying_key(), certificate.roles()))?;
     Ok(body)
+}
+
+/// A sidecar and what stands beside it, as a scrub reads them.
+fn sidecar_beside(keys: &Keys, name: &ObjectName, beside: &[u8], bytes: &[u8]) -> Result<Reading> {
+    let reading = object(keys, name, None, None, bytes)?;
+    let backend = MemoryBackend::new();
+    backend.put(name, bytes)?;
+    let sidecar = Sidecar::read(&backend, &keys.trust, name)?;
+    sidecar.check_copy(&backend, &keys.trust)?;
+    let object = ObjectInfo { size: beside.len() as u64, ..sidecar.object() };
+    backend.put(&object.name, beside)?;
+    sidecar.check_object(&backend, &object)?;
+    Ok(reading)
 }
 
 /// An object, read as a repository reads it.
@@ -388,6 +413,11 @@ fn object(keys: &Keys, name: &ObjectName, before: Option<&[u8; 32]>, seed: Optio
             let body = RelocationsBody::decode(plaintext)?;
             let written = body.encode();
             (Decoded::Relocations(body), written)
+        }
+        ObjectKind::Hold => {
+            let body = HoldBody::decode(plaintext, &unsealed.certificate)?;
+            let written = body.encode();
+            (Decoded::Hold(body), written)
         }
         _ => return Err(Error::new(ErrorKind::Invalid, format!("{kind:?} objects are reserved"))),
     };

@@ -24,6 +24,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Makes a snapshot of files and folders, of standard input, or of what a program writes
 #[derive(Debug, clap::Args)]
@@ -74,12 +75,21 @@ pub(crate) struct Args {
     /// zstd level, from -7 (fastest) to 22 (smallest)
     #[arg(long, value_name = "LEVEL", default_value_t = 3, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-7..=22))]
     compression: i32,
+    /// Locks the snapshot for so long (30d, 8w, 1y): until then nobody can forget it. Needs a key that also maintains
+    #[arg(long, value_name = "DURATION", value_parser = time::parse_duration)]
+    lock: Option<Duration>,
     /// Reads all files, also those that look unchanged since the last backup
     #[arg(long)]
     read_all: bool,
     /// Files may be unchanged although their file system has another device number than last time, as each snapshot of btrfs and ZFS has
     #[arg(long)]
     ignore_device: bool,
+    /// Compresses what changed against what it was, where that pays; needs a key that can restore. It is the default; undoes --no-delta
+    #[arg(long, overrides_with = "no_delta")]
+    delta: bool,
+    /// Compresses nothing against what it was: more is stored, and nothing is read from the repository
+    #[arg(long, overrides_with = "delta")]
+    no_delta: bool,
     /// Memory to get along with, as 96M; without it 64 MiB and 32 MiB for each worker thread. Less makes it slower, and changes nothing else
     #[arg(long, value_name = "SIZE", value_parser = size::parse, help_heading = "Machine")]
     memory: Option<u64>,
@@ -212,7 +222,9 @@ impl Args {
         options.level = self.compression;
         options.read_all = self.read_all;
         options.ignore_device = self.ignore_device;
+        options.delta = self.delta || !self.no_delta;
         options.memory = self.memory;
+        options.lock = self.lock;
         Ok((source, options))
     }
 

@@ -329,7 +329,7 @@ fn damaged_observations_are_none() {
     let (collector, clock) = elsewhere(&fixture, cache.path());
     clock.advance(1000);
     assert_eq!(gc(&collector).waits_for.len(), 1);
-    let path = collector.cache_folder().unwrap().join("gc-observations");
+    let path = collector.place_cache_folder().unwrap().join("gc-observations");
     let text = std::fs::read_to_string(&path).unwrap();
     // Another time: the session would seem not to have beaten for longer.
     let since = text.trim_end().rsplit(' ').next().unwrap();
