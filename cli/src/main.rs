@@ -18,6 +18,7 @@ mod progress;
 mod second;
 mod secrets;
 mod size;
+mod store;
 mod table;
 mod time;
 

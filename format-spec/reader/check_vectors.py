@@ -14,7 +14,7 @@ import names
 import packs
 import parity
 import trees
-from conventions import RuleError
+from conventions import RuleError, need
 from objects import Object, Source, Trust, check_certificate, check_object, check_outside, check_writer, open_secret, \
     record_of_blob
 from packs import ChunkIds, FrameEntry
@@ -92,6 +92,10 @@ class Given:
             return bodies.decode_snapshot(obj, trust, self.token_key, lambda r: open_secret(r, self.restore_seeds))
         if structure == "sidecar":
             sidecar = parity.decode_sidecar(obj.name, obj.body)
+            if context.get("beside"):
+                if sidecar.form == parity.COPY:
+                    packs.check_healed(sidecar, obj, sidecar.data, trust)
+                need(bytes.fromhex(context["beside"])[-32:] == sidecar.hash, "PARITY-8", "of another object than the one that is there")
             return _Plain(object=str(sidecar.object), size=sidecar.size, hash=sidecar.hash, form=sidecar.form,
                           block_size=sidecar.block_size, recovery=sidecar.recovery)
         plain = obj.part(0, obj.body, trust)

@@ -156,17 +156,7 @@ class Repository:
         return healed
 
     def check_healed(self, sidecar: parity.Sidecar, healed: bytes) -> None:
-        """PARITY-6 and PARITY-7."""
-        try:
-            obj = check_object(sidecar.object, Source(healed), self.trust)
-            if obj.layout:
-                packs.check_groups(Source(healed), obj)
-        except RuleError as error:
-            raise RuleError("PARITY-6", f"{sidecar.object}: {error}", error.unsupported) from error
-        need(obj.hash == sidecar.hash, "PARITY-6", "healed to another object than the sidecar tells of")
-        own = self.object(parity.sidecar_of(sidecar.object)).certificate
-        good = own.verifying_key == obj.certificate.verifying_key or own.roles & MAINTAIN
-        need(good, "PARITY-7", "written by another than its object")
+        packs.check_healed(sidecar, self.object(parity.sidecar_of(sidecar.object)), healed, self.trust)
 
     # Opening
 

@@ -538,5 +538,21 @@ def sidecars(c: Any) -> None:
     wrong("PARITY-5", "copy-long", body=copied + b"\0")
     wrong_code("PARITY-5", "code-short", body=coded[:-1])
     wrong_code("PARITY-5", "recovery-3", recovery=3)
+    # Beside its object.
+    beside = dict(beside=copied.hex())
+
+    def wrong_beside(rule: str, what: str, data: bytes, signer: w.Signer = ALL) -> None:
+        c.invalid(rule, what, "sidecar", sidecar(w.sidecar_head(of=BEAT, data=data) + data, signer=signer), place, **beside)
+    c.valid("parity-copy-beside", "sidecar", sidecar(w.sidecar_head(**head) + copied), place, **beside)
+    c.valid("parity-copy-by-maintain", "sidecar", sidecar(w.sidecar_head(**head) + copied, signer=MAINTAIN), place, **beside)
+    c.valid("parity-code-beside", "sidecar", sidecar(w.sidecar_head(**head_of_pack) + coded, of_pack), of_pack, beside=large.hex())
+    wrong_beside("PARITY-6", "copy-damaged", copied[:70] + bytes([copied[70] ^ 1]) + copied[71:])
+    wrong_beside("PARITY-6", "copy-of-another", w.one_part(Name(names.BEAT, ONE.id, 6), NOW, ALL))
+    c.invalid("PARITY-6", "hash-of-another", "sidecar", sidecar(w.sidecar_head(of=BEAT, data=beat(signer=OTHER)) + copied), place, **beside)
+    wrong_beside("PARITY-7", "copy-by-another", copied, BACKUP)
+    wrong_beside("PARITY-8", "copy-of-an-earlier-one", beat(plain=w.time((-1, 999_999_999))))
+    earlier = w.pack(pack, [Frame(ONE, 0, 0, [noise[::-1]])], ALL)
+    c.invalid("PARITY-8", "code-of-an-earlier-one", "sidecar", sidecar(w.sidecar_head(**head_of_pack) + coded, of_pack), of_pack,
+              beside=earlier.hex())
     c.invalid("CONV-2", "sidecar-short", "sidecar", sidecar(w.sidecar_head(**head)[:71]), place)
     c.invalid("OBJ-11", "sidecar-epoch-0", "sidecar", w.finish(w.header(place, 0) + w.sidecar_head(**head) + copied, ALL), place)

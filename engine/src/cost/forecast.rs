@@ -144,6 +144,8 @@ impl Course {
                 sequence: number as u64 + 1,
                 time: Timestamp { seconds: point.seconds, nanoseconds: 0 },
                 first_seen: None,
+                not_there: None,
+                may_only_back_up: false,
                 tags: Vec::new(),
                 is_suspect: false,
                 held: None,

@@ -2,7 +2,7 @@
 
 use super::contents_reader::ContentsReader;
 use super::index::{ChunkPlace, FrameOrdinal, FramePlace, LookupIndex};
-use super::{ChunkIds, ChunkKind, Relocations, Repository};
+use super::{ChunkIds, ChunkKind, ReadThrough, Relocations, Repository};
 use crate::backend::{Backend, ObjectName};
 use crate::compress::Decompressor;
 use crate::crypto::Sealer;
@@ -105,6 +105,12 @@ impl FrameReader {
         }
     }
 
+    /// The same, through damage.
+    pub(super) fn through(mut self, through: &Arc<ReadThrough>) -> Self {
+        self.keys.contents.through = Some(Arc::clone(through));
+        self
+    }
+
     /// The lookup index that frames are found by.
     pub(crate) fn index(&self) -> &LookupIndex {
         &self.index
@@ -129,6 +135,13 @@ impl FrameReader {
         }
     }
 
+    /// Makes the index agree with what is listed now.
+    pub(crate) fn list_again(&self, repository: &Repository) -> Result<()> {
+        repository.sync_index_by(&self.index, &self.keys.contents)?;
+        self.forget_relocations();
+        Ok(())
+    }
+
     /// Packs were listed again: relocations are read again too when they are needed.
     pub(crate) fn forget_relocations(&self) {
         *self.relocations.lock() = None;
@@ -143,8 +156,15 @@ impl FrameReader {
     /// Reads, opens and unpacks a frame (FRAME-1 to FRAME-6). Chunk ids are not checked yet.
     pub(crate) fn read(&self, place: &FramePlace) -> Result<Frame> {
         let name = ObjectName::pack(place.kind, place.pack);
-        let mut sealed = self.repository.get_range(&name, place.offset, place.sealed_length as usize)?;
-        self.decode(place, &self.index.hash_of(place)?, &mut sealed)
+        let read_from = |backend: &dyn Backend| {
+            let mut sealed = backend.get_range(&name, place.offset, place.sealed_length as usize)?;
+            self.decode(place, &self.index.hash_of(place)?, &mut sealed)
+        };
+        let contents = &self.keys.contents;
+        match (read_from(&*self.repository), &contents.through) {
+            (Err(error), Some(through)) => through.read(&*self.repository, &contents.trust, &name, error, |mended, _| read_from(mended)),
+            (read, _) => read,
+        }
     }
 
     /// As [`FrameReader::read`], for whoever has the sealed bytes and their `hash` already; the bytes are used as a buffer.
@@ -239,9 +259,9 @@ impl Keys {
             return Ok(record.clone());
         }
         let name = ObjectName::pack(place.kind, place.pack);
-        let tail = match self.contents.read_pack_tail(&name, self.contents.backend.size(&name)?) {
+        let tail = match self.contents.read_any_tail(&name) {
             // Its end is damaged, its frames need not be: an index object or the cache told where they lie.
-            Err(error) if error.kind() == ErrorKind::Damaged => {
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unavailable) => {
                 let record = self.contents.read_session(place.id.session).map_err(|_| error)?.record;
                 self.records.lock().insert(record.id(), record.clone());
                 return Ok(record);
@@ -396,7 +416,10 @@ impl<'a> SnapshotChunks<'a> {
         match &*known {
             Some(later) if !is_stale => Ok(Arc::clone(later)),
             _ => {
-                let reader = FrameReader::new(self.repository, self.repository.open_index()?);
+                let reader = match &self.reader.keys.contents.through {
+                    Some(through) => self.repository.reader_through(through)?,
+                    None => FrameReader::new(self.repository, self.repository.open_index()?),
+                };
                 let mut allowed = AllowedFrames::default();
                 self.repository.walk_refs(&reader, &self.refs_root, |used| allowed.allow(self.repository, &reader, &used).map(drop))?;
                 Ok(Arc::clone(known.insert(Arc::new(Later { reader, allowed }))))

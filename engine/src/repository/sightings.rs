@@ -2,7 +2,7 @@
 //! taken away together with everything that told of it.
 //!
 //! Everything in a store that is old enough was valid once, so only memory outside the store can tell. Remembered are the newest config and epoch and the
-//! snapshots that counted. A snapshot may go only after it was withdrawn, and of a withdrawal there is a marker or an epoch that names it (EPOCH-1).
+//! snapshots that counted, each with the looks between which it came, so that a false time of it does no harm to others. A snapshot may go only after it was withdrawn, and of a withdrawal there is a marker or an epoch that names it (EPOCH-1).
 //! Remembered as well are the holds in force, and what the clock here said a day ago and since: by that a lock is known to be over.
 //! Two processes that write at the same time leave the sightings of one of them, which is made good by the next run.
 
@@ -19,6 +19,26 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const FIRST_LINE: &str = "icecore sightings 1";
+/// So many seconds may pass before it is noted that nothing new was seen.
+const LOOK_NOTED_AFTER: i64 = 3_600;
+
+/// Between which looks a snapshot came. Both by the clock of whoever looked, which went on in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sight {
+    /// The last look without it.
+    pub(crate) not_there: Timestamp,
+    /// The first with it.
+    pub(crate) first: Timestamp,
+}
+
+/// A snapshot that counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SeenSnapshot {
+    /// Who made it.
+    session: SessionId,
+    /// `None` for those of the first look, those by this process, and where the clock went back.
+    sight: Option<Sight>,
+}
 
 /// What was seen of one repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,8 +47,10 @@ struct Seen {
     config: (u32, [u8; 32]),
     /// Number and trailer hash of the newest epoch; 0 and zeros for none.
     epoch: (u32, [u8; 32]),
-    /// Snapshots that counted, and who made them.
-    snapshots: BTreeMap<SnapshotId, SessionId>,
+    /// When snapshots were listed last; to the second.
+    looked: Option<Timestamp>,
+    /// Snapshots that counted.
+    snapshots: BTreeMap<SnapshotId, SeenSnapshot>,
     /// Holds in force, each with the second in which it ends; 0 for a legal hold.
     holds: BTreeMap<HoldId, i64>,
     /// What the clock here said, in seconds: at least a day before the second reading, and at most a day ago. 0 for none.
@@ -65,14 +87,22 @@ impl Seen {
         let mut seen = Self::default();
         for line in lines {
             let mut words = line.split(' ');
-            let (what, first, second) = (words.next()?, words.next()?, words.next()?);
+            let (what, first, second) = (words.next()?, words.next()?, words.next().unwrap_or_default());
             let numbered = || Some((first.parse().ok()?, from_hex(second)?.try_into().ok()?));
             match what {
                 "config" => seen.config = numbered()?,
                 "epoch" => seen.epoch = numbered()?,
+                "looked" => seen.looked = Some(at(first)?),
+                "snapshot" => {
+                    let sight = match (words.next(), words.next()) {
+                        (Some(not_there), Some(first)) => Some(Sight { not_there: at(not_there)?, first: at(first)? }),
+                        _ => None,
+                    };
+                    let session = SessionId::parse(second).ok()?;
+                    seen.snapshots.insert(SnapshotId::parse(first).ok()?, SeenSnapshot { session, sight });
+                }
                 "clock" => seen.clock = (first.parse().ok()?, second.parse().ok()?),
                 "hold" => drop(seen.holds.insert(HoldId::parse(first).ok()?, second.parse().ok()?)),
-                "snapshot" => drop(seen.snapshots.insert(SnapshotId::parse(first).ok()?, SessionId::parse(second).ok()?)),
                 _ => return None,
             }
         }
@@ -88,8 +118,12 @@ impl Seen {
         for (hold, end) in &self.holds {
             text.push_str(&format!("hold {hold} {end}\n"));
         }
-        for (snapshot, session) in &self.snapshots {
-            text.push_str(&format!("snapshot {snapshot} {session}\n"));
+        if let Some(looked) = self.looked {
+            text.push_str(&format!("looked {}\n", looked.seconds));
+        }
+        for (snapshot, SeenSnapshot { session, sight }) in &self.snapshots {
+            let sight = sight.map_or(String::new(), |sight| format!(" {} {}", sight.not_there.seconds, sight.first.seconds));
+            text.push_str(&format!("snapshot {snapshot} {session}{sight}\n"));
         }
         format!("{}\n{text}", checksum(&text))
     }
@@ -117,6 +151,10 @@ impl Seen {
             File::open(folder)?.sync_all()
         });
     }
+}
+
+fn at(seconds: &str) -> Option<Timestamp> {
+    Some(Timestamp { seconds: seconds.parse().ok()?, nanoseconds: 0 })
 }
 
 fn checksum(text: &str) -> String {
@@ -186,7 +224,7 @@ impl Repository {
     pub(super) fn see_own(&self, session: SessionId, snapshots: &[SnapshotId]) {
         let Some(path) = self.sightings().filter(|_| !snapshots.is_empty()) else { return };
         if let Ok(mut seen) = Seen::load(&path) {
-            seen.snapshots.extend(snapshots.iter().map(|snapshot| (*snapshot, session)));
+            seen.snapshots.extend(snapshots.iter().map(|snapshot| (*snapshot, SeenSnapshot { session, sight: None })));
             seen.save(&path);
         }
     }
@@ -200,13 +238,18 @@ impl Repository {
         let snapshots = names.into_iter().map(|object| SnapshotId(object.name.id())).collect();
         let mut listing = SnapshotListing::default();
         listing.snapshots = snapshots;
-        self.compare_with_sightings(&mut listing)?;
+        self.compare(&mut listing, false)?;
         listing.tell_setbacks(progress);
         Ok(())
     }
 
     /// Compares what was listed with what was seen before, notes in the listing what is gone and why it cannot be right, and remembers the rest.
     pub(crate) fn compare_with_sightings(&self, listing: &mut SnapshotListing) -> Result<()> {
+        self.compare(listing, true)
+    }
+
+    /// `is_look` where snapshots that are new would be seen; otherwise only names were listed.
+    fn compare(&self, listing: &mut SnapshotListing, is_look: bool) -> Result<()> {
         let held: BTreeMap<_, _> = listing.holds.all_held().map(|held| (held.snapshot, held.session)).collect();
         let there: HashSet<_> = listing.snapshots.iter().copied().collect();
         // What is held was seen by whoever holds it.
@@ -222,7 +265,11 @@ impl Repository {
                 return Ok(());
             }
         };
-        let mut seen = Seen { snapshots: BTreeMap::new(), holds: BTreeMap::new(), ..before.clone() };
+        let now = Timestamp { nanoseconds: 0, ..self.runtime.clock.now() };
+        // A clock that went back says nothing of when anything came.
+        let sight = before.looked.filter(|looked| *looked <= now).map(|not_there| Sight { not_there, first: now });
+        let looked = if is_look { Some(now) } else { before.looked };
+        let mut seen = Seen { looked, snapshots: BTreeMap::new(), holds: BTreeMap::new(), ..before.clone() };
         seen.read_clock(self.runtime.clock.now());
         self.compare_holds(&path, &before, &mut seen, listing);
         match self.compare_epochs(&path, before.epoch)? {
@@ -231,17 +278,25 @@ impl Repository {
         }
         for (snapshot, header) in listing.headers() {
             if listing.state(snapshot, header) == SnapshotState::Closed && !listing.withdrawn.contains(&snapshot) {
-                seen.snapshots.insert(snapshot, header.record.id());
+                let new = SeenSnapshot { session: header.record.id(), sight };
+                seen.snapshots.insert(snapshot, *before.snapshots.get(&snapshot).unwrap_or(&new));
             }
         }
         let (unread, gone_seen): (Vec<_>, Vec<_>) = before.snapshots.iter().partition(|(snapshot, _)| there.contains(snapshot));
         // One that cannot be read now is damaged, not forgotten.
         let unread = unread.into_iter().filter(|(snapshot, _)| listing.header(**snapshot).is_none());
-        seen.snapshots.extend(unread.map(|(snapshot, session)| (*snapshot, *session)));
-        gone.extend(gone_seen);
+        seen.snapshots.extend(unread.map(|(snapshot, known)| (*snapshot, *known)));
+        gone.extend(gone_seen.into_iter().map(|(snapshot, seen)| (snapshot, &seen.session)));
         listing.vanished = self.vanished(&gone, listing)?;
-        seen.snapshots.extend(listing.vanished.iter().map(|(snapshot, session)| (*snapshot, *session)));
-        if seen != before {
+        let unknown = |session| SeenSnapshot { session, sight: None };
+        let vanished = listing.vanished.iter();
+        let vanished =
+            vanished.map(|(snapshot, session)| (*snapshot, before.snapshots.get(snapshot).copied().unwrap_or_else(|| unknown(*session))));
+        seen.snapshots.extend(vanished);
+        listing.sights = seen.snapshots.iter().filter_map(|(snapshot, seen)| Some((*snapshot, seen.sight?))).collect();
+        let is_new_look = |looked: Timestamp| now.seconds < looked.seconds || now.seconds - looked.seconds > LOOK_NOTED_AFTER;
+        let is_later = is_look && before.looked.is_none_or(is_new_look);
+        if is_later || seen != (Seen { looked: seen.looked, ..before }) {
             seen.save(&path);
         }
         Ok(())

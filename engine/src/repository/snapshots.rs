@@ -52,6 +52,8 @@ pub(crate) struct SnapshotListing {
     pub(crate) problems: Vec<(ObjectName, Error)>,
     /// Snapshots that were seen to count before and that are gone without having been withdrawn, and who made them.
     pub(crate) vanished: BTreeMap<SnapshotId, SessionId>,
+    /// When snapshots were first seen from here, as far as that is known.
+    pub(crate) sights: BTreeMap<SnapshotId, super::Sight>,
     /// The store serves an older state than was seen before.
     pub(crate) setback: Option<Error>,
 }

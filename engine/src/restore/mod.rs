@@ -174,7 +174,7 @@ impl Repository {
         require_paths(snapshot)?;
         reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks| {
             let options = RestoreOptions { path: options.path.as_deref().map(path_key).transpose()?, ..options.clone() };
-            let tally = Tally::new(progress);
+            let tally = Tally::new(self, progress);
             if let Some(path) = &options.path {
                 // A wrong path makes no target folder.
                 find_path(chunks, snapshot, path)?;

@@ -95,6 +95,7 @@ impl Repository {
     }
 
     fn candidate(&self, snapshot: &PlannedSnapshot, policy: &Policy, listing: &SnapshotListing) -> Candidate {
+        let sight = listing.sights.get(&snapshot.id);
         let header = &snapshot.header;
         let has = |tag: &&String| header.tags.contains(&tag_token(&self.credential.token_key, tag));
         Candidate {
@@ -103,7 +104,9 @@ impl Repository {
             signer: *header.record.certificate().verifying_key(),
             sequence: header.sequence,
             time: header.time,
-            first_seen: None,
+            first_seen: sight.map(|sight| sight.first),
+            not_there: sight.map(|sight| sight.not_there),
+            may_only_back_up: !header.record.certificate().roles().contain(Roles::MAINTAIN),
             tags: policy.keep_tags.iter().filter(has).cloned().collect(),
             is_suspect: snapshot.state == SnapshotState::Suspect,
             held: listing.holds.held(snapshot.id),

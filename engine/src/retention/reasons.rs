@@ -53,6 +53,13 @@ pub enum KeepReason {
         /// How many are kept.
         of: u32,
     },
+    /// The newest of one of as many days as newest snapshots are kept: its signer may only back up, and can make any number of newer ones.
+    LastOfDay {
+        /// Which day, from 1 for the newest.
+        place: u32,
+        /// How many are kept.
+        of: u32,
+    },
     /// The newest of a period.
     Period {
         /// The kind of period.
@@ -116,6 +123,7 @@ impl fmt::Display for KeepReason {
             Self::Suspect => f.write_str("its backup did not end, or still runs"),
             Self::Ahead => f.write_str("its time lies in the future"),
             Self::Last { place, of } => write!(f, "last {place} of {of}"),
+            Self::LastOfDay { place, of } => write!(f, "newest of day {place} of {of}, by a key that only backs up"),
             Self::Period { period, place, of } => write!(f, "{} {place} of {of}", adverb(*period)),
             Self::Within { within } => write!(f, "within {} of the newest", Shown(*within)),
             Self::Tag(tag) => write!(f, "tag {}", tag.escape_debug()),

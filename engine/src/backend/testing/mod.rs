@@ -4,6 +4,7 @@ pub mod contract;
 mod faulty;
 mod hooked;
 mod recording;
+pub mod s3;
 
 pub use faulty::FaultyBackend;
 pub use hooked::{Call, HookedBackend};
