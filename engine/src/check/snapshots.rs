@@ -3,6 +3,7 @@
 use super::Keyed;
 use super::clear::of_kind;
 use super::companions::Sessions;
+use super::damage::Lost;
 use super::findings::FindingId;
 use super::reading::Listing;
 use super::tree::Memo;
@@ -75,9 +76,19 @@ impl Keyed<'_> {
             self.reading.counts.snapshots.fetch_add(1, Ordering::Relaxed);
             self.reading.counts.bytes_read.fetch_add(object.size, Ordering::Relaxed);
             self.check_snapshot(object, sessions, &mut memo)?;
+            // After all that was missed (I13): whatever was swept, a marker had been there before.
+            let id = SnapshotId(object.name.id());
+            if self.reading.findings.accuse(id) && self.is_over(id, sessions) {
+                self.reading.findings.acquit(id);
+            }
             self.reading.progress.event(Event::Advance { bytes: 0, items: 1 });
         }
         Ok(())
+    }
+
+    /// Whether the snapshot was deleted or withdrawn since everything was listed.
+    fn is_over(&self, id: SnapshotId, sessions: &Sessions) -> bool {
+        self.reading.is_gone(&ObjectName::snapshot(id)) || sessions.is_withdrawn_meanwhile(&self.reading, id)
     }
 
     fn check_snapshot(&self, object: &ObjectInfo, sessions: &Sessions, memo: &mut Memo) -> Result<()> {
@@ -171,7 +182,7 @@ struct RefsSource<'a> {
 
 impl NodeSource for RefsSource<'_> {
     fn load(&self, kind: NodeKind, id: &ChunkId) -> Result<Arc<[u8]>> {
-        let loaded = self.keyed.reader.chunk(self.keyed.repository, kind.into(), id, |_| Ok(true));
+        let loaded = self.keyed.reader.chunk(kind.into(), id, |_| Ok(true));
         loaded.map(Arc::from).inspect_err(|_| *self.failed.lock() = Some(*id))
     }
 }
@@ -262,7 +273,11 @@ impl SnapshotCheck<'_> {
         const ABSENT_MAX: usize = 100_000;
         let index = self.keyed.reader.index();
         let (mut allowed, mut wrong) = (Named::default(), None);
+        let (mut bases, mut wanted) = (HashSet::new(), HashSet::new());
         let walked = self.walk_refs(&mut |used| {
+            if used.usage == Usage::Base {
+                bases.insert(used.frame);
+            }
             match index.ordinal_of(used.frame)?.map(|ordinal| index.frame(ordinal)).transpose()?.flatten() {
                 Some(place) => {
                     allowed.insert(place.ordinal.get(), &used.usage);
@@ -270,6 +285,9 @@ impl SnapshotCheck<'_> {
                         && u32::from(chunks) != place.chunk_count
                     {
                         wrong = Some(used.frame);
+                    }
+                    if place.has_bases {
+                        wanted.extend(index.bases_of(place.ordinal, place.id)?.into_iter().map(|base| base.frame));
                     }
                     self.blame_damage_of(&place);
                 }
@@ -289,6 +307,13 @@ impl SnapshotCheck<'_> {
             Ok(())
         })?;
         self.allowed = allowed;
+        if let Some(frame) = wanted.into_iter().filter(|frame| !bases.contains(frame)).min() {
+            let name = ObjectName::snapshot(self.id);
+            let message =
+                format!("{name}: its refs do not name frame {frame} as a base, against which a frame is compressed that it needs");
+            let findings = &self.keyed.reading.findings;
+            findings.blame(findings.say(Some(name), Some("REFS-8"), message), self.id);
+        }
         if let Some(frame) = wrong {
             let name = ObjectName::snapshot(self.id);
             let message = format!("{name}: its refs say that frame {frame} has another number of chunks than its pack says");
@@ -308,8 +333,7 @@ impl SnapshotCheck<'_> {
         if std::mem::replace(&mut self.is_refreshed, true) {
             return Ok(false);
         }
-        let reading = &self.keyed.reading;
-        self.is_gone = reading.is_gone(&ObjectName::snapshot(self.id)) || self.sessions.is_withdrawn_meanwhile(reading, self.id);
+        self.is_gone = self.keyed.is_over(self.id, self.sessions);
         self.keyed.refresh()?;
         Ok(!self.is_gone)
     }
@@ -336,6 +360,11 @@ impl SnapshotCheck<'_> {
     /// The finding that explains why a chunk could not be had; `error` is what reading it said.
     pub(super) fn explain(&mut self, id: &ChunkId, class: FrameClass, error: Option<&Error>) -> Result<FindingId> {
         let keyed = self.keyed;
+        if let Some(place) = self.place_of(id, class, |place| place.has_bases)?
+            && let Lost::Yes(finding) = keyed.damage.of_bases(keyed.reader.index(), &place)?
+        {
+            return Ok(finding.unwrap_or_else(|| self.missing()));
+        }
         if let Some(finding) = keyed.damage.of_chunk(keyed.reader.index(), id, class)? {
             return Ok(finding);
         }
@@ -345,7 +374,12 @@ impl SnapshotCheck<'_> {
             && let Some(place) = keyed.reader.index().frame(place.ordinal)?
         {
             let name = ObjectName::pack(place.kind, place.pack);
-            let add = || keyed.reading.findings.add(name, error);
+            // One that is gone matters to those who need it.
+            let findings = &keyed.reading.findings;
+            let add = || match keyed.reading.is_gone(&name) {
+                true => findings.say_if_needed(name, error.to_string()),
+                false => findings.add(name, error),
+            };
             return Ok(keyed.damage.lose_frame((place.kind, place.pack), place.id, add));
         }
         Ok(self.missing())
@@ -373,8 +407,9 @@ impl SnapshotCheck<'_> {
         let index = self.keyed.reader.index();
         let mut found = Found::Nowhere;
         for place in index.places_of(id)?.found.into_iter().filter(|place| place.frame.class() == Some(class)) {
-            let is_bad = !self.keyed.damage.is_empty()
-                && index.frame(place.ordinal)?.is_none_or(|place| self.keyed.damage.of_place(&place).is_some());
+            let damage = &self.keyed.damage;
+            let is_bad = (!damage.is_empty() && index.frame(place.ordinal)?.is_none_or(|place| damage.of_place(&place).is_some()))
+                || damage.of_bases(index, &place)? != Lost::No;
             match self.allows(&place)? {
                 Some(frame) if !is_bad && self.allowed.contains_chunk(frame, place.position) => {
                     return Ok(Found::Named((frame, place.position)));
@@ -421,7 +456,7 @@ impl SnapshotCheck<'_> {
     pub(super) fn load(&mut self, kind: NodeKind, id: &ChunkId) -> Result<Loaded> {
         loop {
             self.keyed.reading.go_on()?;
-            let loaded = self.keyed.reader.chunk(self.keyed.repository, kind.into(), id, |place| Ok(self.allows(place)?.is_some()));
+            let loaded = self.keyed.reader.chunk(kind.into(), id, |place| Ok(self.allows(place)?.is_some()));
             let error = match (loaded, self.find(id, FrameClass::Meta)?) {
                 (Ok(_), Found::Nowhere) => None,
                 (Ok(bytes), found) => return Ok(Ok((found, Arc::from(bytes)))),
