@@ -15,9 +15,9 @@ mod mirror;
 mod name;
 #[cfg(feature = "object-store")]
 mod object_store;
-#[cfg(any(feature = "object-store", feature = "sftp"))]
-mod patience;
 mod patient;
+#[cfg(any(feature = "object-store", feature = "sftp"))]
+mod retry;
 #[cfg(feature = "sftp")]
 mod sftp;
 mod store;
