@@ -174,7 +174,7 @@ impl Context {
     }
 
     /// Opens the repository; where none is named and the default one is missing, makes that. Then says where it is.
-    pub(crate) fn open_or_make_default(&self) -> anyhow::Result<(Repository, Option<DefaultPlace>)> {
+    pub(crate) fn open_or_make_default(&self) -> anyhow::Result<(Repository, Key, Option<DefaultPlace>)> {
         match self.place()? {
             Place::Default(default) if default.is_absent() => {
                 if self.named_secret()?.is_some() {
@@ -186,9 +186,9 @@ impl Context {
                 }
                 let key = Secret::KeyFile(default.key_file.clone()).key(true)?;
                 let repository = self.create(&Address::Folder(default.repository.clone()), &key, &CreateOptions::default())?;
-                Ok((repository, Some(default)))
+                Ok((repository, key, Some(default)))
             }
-            _ => Ok((self.open()?, None)),
+            _ => self.open_with_key().map(|(repository, key)| (repository, key, None)),
         }
     }
 
