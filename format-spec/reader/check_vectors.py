@@ -101,7 +101,7 @@ class Given:
             return bodies.decode_epoch(plain, obj.name.number, before)
         return {"session": bodies.decode_session, "beat": bodies.decode_beat, "closed": bodies.decode_closed,
                 "tombstone": bodies.decode_tombstone, "withdrawn": bodies.decode_withdrawn,
-                "relocations": bodies.decode_relocations}[structure](plain, obj, trust)
+                "relocations": bodies.decode_relocations, "placement": bodies.decode_placement}[structure](plain, obj, trust)
 
     # Pieces
 

@@ -25,6 +25,7 @@ pub const TARGETS: [Target; 28] = [
     ("companions", decoders::companions),
     ("epoch", decoders::epoch),
     ("relocations", decoders::relocations),
+    ("placement", decoders::placement),
     ("sidecar", decoders::sidecar),
     ("pack", decoders::pack),
     ("tables", decoders::tables),

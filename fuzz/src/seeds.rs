@@ -102,6 +102,7 @@ fn seeds(entry: &Value, bytes: Vec<u8>) -> Vec<(&'static str, Vec<u8>)> {
         ObjectKind::Withdrawn => companion(4),
         ObjectKind::Epoch => alone("epoch"),
         ObjectKind::Relocation => alone("relocations"),
+        ObjectKind::Placement => alone("placement"),
         ObjectKind::Parity => {
             let body = before_trailer.get(HEADER..).unwrap_or_default();
             vec![("sidecar", with(&[9, 3, 1], body)), ("sidecar", with(&[255, 0, 0], body))]
