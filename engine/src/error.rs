@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Unauthorized,
     /// Another session has to end first: try again later.
     Busy,
+    /// What is wanted lies where it cannot be read at once: thaw it, or plug in the medium that the message names.
+    Frozen,
     /// The backend or the file system did not answer or refused: try again, or mend the machine.
     Unavailable,
     /// Stored bytes do not match their hash, seal, signature or rules: run check and scrub.

@@ -24,6 +24,8 @@ mod selection;
 mod snapshots;
 mod stats;
 mod tag;
+mod thaw;
+mod tier;
 mod version;
 
 use crate::context::{Context, GlobalOptions};
@@ -42,7 +44,7 @@ use clap::{Parser, Subcommand};
         icecore snapshots                             what there is\n  \
         icecore restore latest --target ~/restored    all of it back\n\n\
         Exit codes: 0 all of it worked, 1 failed, 2 usage, 3 finished but items were skipped or failed, 10 no repository, \
-        12 wrong passphrase or key, 14 damage found, 130 interrupted."
+        12 wrong passphrase or key, 13 has to thaw or be plugged in first, 14 damage found, 130 interrupted."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -69,6 +71,9 @@ pub(crate) enum Command {
     Scrub(scrub::Args),
     Repair(Box<repair::Args>),
     Gc(gc::Args),
+    #[command(subcommand)]
+    Tier(Box<tier::Command>),
+    Thaw(thaw::Args),
     Config(config::Args),
     #[command(subcommand)]
     Key(Box<key::Command>),
@@ -99,6 +104,8 @@ impl Command {
             Self::Scrub(args) => scrub::run(args, context),
             Self::Repair(args) => repair::run(args, context),
             Self::Gc(args) => gc::run(args, context),
+            Self::Tier(command) => command.run(context),
+            Self::Thaw(args) => thaw::run(args, context),
             Self::Config(args) => config::run(args, context),
             Self::Key(command) => command.run(context),
             Self::Profile(command) => command.run(context),

@@ -301,7 +301,8 @@ mod tests {
     }
 
     fn bodies() -> impl Strategy<Value = PlacementBody> {
-        let tiers = ((1..=255_u8, 0..8_u8, 1..=u32::MAX), any::<[u64; 4]>(), "[a-z0-9-]{1,64}", "[ -~é]{1,40}", btree_set("[a-z0-9-]{1,9}", 0..5));
+        let tiers =
+            ((1..=255_u8, 0..8_u8, 1..=u32::MAX), any::<[u64; 4]>(), "[a-z0-9-]{1,64}", "[ -~é]{1,40}", btree_set("[a-z0-9-]{1,9}", 0..5));
         let tiers = tiers.prop_map(|((rank, properties, revision), [storage, retrieval, writes, reads], name, text, classes)| {
             PlacementBody::Tier(Box::new(TierBody {
                 rank,

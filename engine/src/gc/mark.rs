@@ -30,11 +30,11 @@ use std::sync::Arc;
 pub(crate) struct Live {
     pub(crate) frames: u64,
     /// Sealed bytes of these frames.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// What a snapshot lacks: a frame that is in no pack, or a refs node that cannot be read.
-pub(super) type Lack = Error;
+pub(crate) type Lack = Error;
 
 /// Frames that are needed.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub(crate) struct Mark<'a> {
 
 impl<'a> Mark<'a> {
     /// Nothing is marked yet. Packs are listed now.
-    pub(super) fn new(repository: &'a Repository, epochs: &Epochs, progress: &'a dyn Progress) -> Result<Self> {
+    pub(crate) fn new(repository: &'a Repository, epochs: &Epochs, progress: &'a dyn Progress) -> Result<Self> {
         let index = repository.open_index()?;
         let relocations = repository.read_relocations()?;
         let doomed = take_condemned(repository, &index, epochs)?;
@@ -100,7 +100,7 @@ impl<'a> Mark<'a> {
     }
 
     /// Lists packs once more, after the snapshots: what these need may have been written since packs were listed first.
-    pub(super) fn take_late(&mut self) -> Result<()> {
+    pub(crate) fn take_late(&mut self) -> Result<()> {
         let index = self.standing.shared_index();
         let known: HashSet<Pack> = index.packs().into_iter().chain(self.doomed.index().packs()).collect();
         for object in self.repository.list_packs()? {
@@ -129,7 +129,7 @@ impl<'a> Mark<'a> {
     }
 
     /// Marks everything that a snapshot needs; gives what it lacks.
-    pub(super) fn mark(&mut self, header: &SnapshotHeader) -> Result<Option<Lack>> {
+    pub(crate) fn mark(&mut self, header: &SnapshotHeader) -> Result<Option<Lack>> {
         let mut lack = None;
         let mut open: Vec<(ChunkId, Option<u8>)> = vec![(header.refs_root, None)];
         while let Some((id, level)) = open.pop() {
@@ -352,7 +352,7 @@ impl<'a> Mark<'a> {
     }
 
     /// What of a standing pack is needed.
-    pub(super) fn live(&self, pack: &Pack) -> Live {
+    pub(crate) fn live(&self, pack: &Pack) -> Live {
         self.live.get(pack).copied().unwrap_or_default()
     }
 

@@ -97,7 +97,9 @@ impl<'a> Copier<'a> {
         let read = self.repository.backend.size(&name).and_then(|size| self.repository.read_pack_tail(&name, size));
         let tail = match read {
             Ok(tail) => tail,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => return Ok(false),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported | ErrorKind::Frozen) => {
+                return Ok(false);
+            }
             Err(error) => return Err(error),
         };
         self.copy_frames(name, &tail.tables, fate, reframer)
@@ -181,7 +183,8 @@ impl<'a> Copier<'a> {
     fn read(&self, name: &ObjectName, offset: u64, hash: &[u8; 32], length: u32) -> Result<Option<Vec<u8>>> {
         match self.repository.backend.get_range(name, offset, length as usize) {
             Ok(bytes) => Ok(Some(bytes).filter(|bytes| blake3::hash(bytes).as_bytes() == hash)),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => Ok(None),
+            // What is frozen is not thawed for this.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Frozen) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -100,7 +100,7 @@ impl<'a> Scatter<'a> {
                 Ok(Some(bytes))
             }
             // Each frame will say for itself whether it is damaged.
-            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Frozen) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -212,7 +212,8 @@ impl<'a> Scatter<'a> {
             Err(error) => {
                 let error = self.tally.damage(error)?;
                 if item.fail() {
-                    let message = format!("its content at {} is damaged, so it was not restored: {error}", used.offset);
+                    let why = if error.kind() == ErrorKind::Frozen { "cannot be read yet" } else { "is damaged" };
+                    let message = format!("its content at {} {why}, so it was not restored: {error}", used.offset);
                     self.tally.item_failed(&item.entry.key, &message);
                 }
                 Ok(None)

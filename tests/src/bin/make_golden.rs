@@ -1,9 +1,9 @@
-//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected|parity]`.
+//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected|parity|tiered]`.
 //!
 //! Done once for each form of the format; what is made is committed and never edited. Seeded: the same build makes the same bytes; another one may
 //! draw its random names in another order. FOLDER gets `repository/`, `passphrase` and `expected`, which lists the content of each snapshot. A `collected` one is what garbage
 //! collection leaves: an epoch, the marker of a forgotten snapshot, frames that were made anew, and relocations that lead to them.
-//! One with `parity` has a sidecar beside every object.
+//! One with `parity` has a sidecar beside every object. A `tiered` one has a folder `tier/`, in which the packs lie that only older snapshots need.
 
 use icecore::backend::LocalBackend;
 use icecore::backup::BackupOptions;
@@ -14,6 +14,7 @@ use icecore::progress::Silent;
 use icecore::repository::{CreateOptions, Key, Repository, Settings};
 use icecore::runtime::{Runtime, Timestamp};
 use icecore::source::{Roots, SourceOptions};
+use icecore::tiers::{TierBody, TierPolicy};
 use icecore_tests::folders;
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -27,11 +28,12 @@ const NOW: Timestamp = Timestamp { seconds: 1_795_521_600, nanoseconds: 0 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(env::args_os().nth(1).ok_or("name the folder to make")?);
-    let (is_collected, has_parity) = match env::args().nth(2).as_deref() {
-        None => (false, false),
-        Some("collected") => (true, false),
-        Some("parity") => (false, true),
-        Some(other) => return Err(format!("`{other}`: only `collected` and `parity` are known").into()),
+    let (is_collected, has_parity, is_tiered) = match env::args().nth(2).as_deref() {
+        None => (false, false, false),
+        Some("collected") => (true, false, false),
+        Some("parity") => (false, true, false),
+        Some("tiered") => (false, false, true),
+        Some(other) => return Err(format!("`{other}`: only `collected`, `parity` and `tiered` are known").into()),
     };
     fs::create_dir(&folder)?;
     fs::write(folder.join("passphrase"), format!("{PASSPHRASE}\n"))?;
@@ -47,10 +49,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let backend = Arc::new(LocalBackend::create(folder.join("repository"))?);
     let key = Key::passphrase(PASSPHRASE)?;
-    let repository = Repository::create(backend, Runtime::seeded(1, NOW, 2), &key, &options, Settings::default().with_label("golden"))?;
+    let tier = folder.join("tier").display().to_string();
+    let settings = Settings::default().with_label("golden").with_tier("cold", tier);
+    let repository = Repository::create(backend, Runtime::seeded(1, NOW, 2), &key, &options, settings)?;
     let expected = match (is_collected, has_parity) {
         (true, _) => collected(&repository)?,
         (_, true) => protected(&repository)?,
+        _ if is_tiered => tiered(&repository)?,
         _ => states(&repository)?,
     };
     fs::write(folder.join("expected"), expected)?;
@@ -97,6 +102,20 @@ fn collected(repository: &Repository) -> Result<String, Box<dyn std::error::Erro
     match (summary.epoch, summary.frames_remade, summary.left.packs) {
         (Some(_), 1.., 0) => Ok(expected),
         _ => Err(format!("nothing was made anew: {summary:?}").into()),
+    }
+}
+
+/// Two states of a folder, and a stream; what only the first state needs lies in a tier.
+fn tiered(repository: &Repository) -> Result<String, Box<dyn std::error::Error>> {
+    let expected = states(repository)?;
+    let mut tier = TierBody::new("cold", "/the/repository/knows/another/place");
+    (tier.is_removable, tier.label, tier.minimum_days) = (true, "the folder beside the repository".into(), 30);
+    repository.add_tier(&tier)?;
+    let mut policy = TierPolicy::new("cold");
+    policy.live_percent_min = 0;
+    match repository.tier_apply(&policy, &Silent)? {
+        moved if moved.moved.packs > 0 && moved.failed.packs == 0 => Ok(expected),
+        other => Err(format!("nothing was moved: {other:?}").into()),
     }
 }
 

@@ -75,9 +75,7 @@ fn decoded(value: &Decoded) -> Value {
             })
         }
         Decoded::Placement(PlacementBody::Packs(placed)) => {
-            let pack = |pack: &PlacedPack| {
-                json!({"pack": to_hex(&pack.pack.0), "size": pack.size, "hash": to_hex(&pack.hash), "since": pack.since, "until": pack.until})
-            };
+            let pack = |pack: &PlacedPack| json!({"pack": to_hex(&pack.pack.0), "size": pack.size, "hash": to_hex(&pack.hash), "since": pack.since, "until": pack.until});
             json!({"form": 2, "tier": to_hex(&placed.tier.0), "packs": placed.packs.iter().map(pack).collect::<Vec<_>>()})
         }
         Decoded::Sidecar(head) => {

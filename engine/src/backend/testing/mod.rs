@@ -2,10 +2,12 @@
 
 pub mod contract;
 mod faulty;
+mod freezing;
 mod hooked;
 mod recording;
 
 pub use faulty::FaultyBackend;
+pub use freezing::FreezingBackend;
 pub use hooked::{Call, HookedBackend};
 pub use recording::{Count, RecordingBackend};
 
