@@ -105,9 +105,13 @@ fn collected(repository: &Repository) -> Result<String, Box<dyn std::error::Erro
     }
 }
 
-/// Two states of a folder, and a stream; what only the first state needs lies in a tier.
+/// Three states of a stream, which have a part in common; what only the older two need lies in a tier.
 fn tiered(repository: &Repository) -> Result<String, Box<dyn std::error::Error>> {
-    let expected = states(repository)?;
+    let common = folders::noise(40, 70_000);
+    let mut expected = String::new();
+    for state in 0..3 {
+        stream(repository, [&folders::noise(41 + state, 90_000)[..], &common].concat(), &mut expected)?;
+    }
     let mut tier = TierBody::new("cold", "/the/repository/knows/another/place");
     (tier.is_removable, tier.label, tier.minimum_days) = (true, "the folder beside the repository".into(), 30);
     repository.add_tier(&tier)?;
