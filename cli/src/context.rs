@@ -148,6 +148,11 @@ impl Context {
 
     /// Opens the repository.
     pub(crate) fn open(&self) -> anyhow::Result<Repository> {
+        Ok(self.open_with_key()?.0)
+    }
+
+    /// Opens the repository, and gives the key that opened it.
+    pub(crate) fn open_with_key(&self) -> anyhow::Result<(Repository, Key)> {
         let place = self.place()?;
         let backend = self.limited(place.open()?);
         let secret = self.secret(Some(&place))?;
@@ -159,13 +164,18 @@ impl Context {
             return Err(Error::new(ErrorKind::Unauthorized, message).into());
         }
         let key = secret.key(false)?;
-        let opened = Repository::open(backend, self.runtime(), &key, self.settings()?);
-        let repository = opened.map_err(|error| match error.kind() {
+        let repository = self.open_in(backend, &key).map_err(|error| match error.kind() {
             ErrorKind::Unauthorized => error.context(secret.describe()),
             _ => error,
         })?;
         self.output.detail(format!("repository {} opened with {}", repository.describe(), secret.describe()));
-        Ok(repository)
+        Ok((repository, key))
+    }
+
+    /// Opens the repository in `backend`.
+    pub(crate) fn open_in(&self, backend: Arc<dyn Backend>, key: &Key) -> icecore::Result<Repository> {
+        let settings = self.settings().with_place(backend.describe());
+        Repository::open(backend, self.runtime(), key, settings)
     }
 
     /// Opens the repository; where none is named and the default one is missing, makes that. Then says where it is.
@@ -190,7 +200,8 @@ impl Context {
     /// Makes a repository that `key` opens.
     pub(crate) fn create(&self, place: &Place, key: &Key, options: &CreateOptions) -> anyhow::Result<Repository> {
         let backend = self.limited(LocalBackend::create(place.folder())?);
-        Ok(Repository::create(backend, self.runtime(), key, options, self.settings()?)?)
+        let settings = self.settings().with_place(backend.describe());
+        Ok(Repository::create(backend, self.runtime(), key, options, settings)?)
     }
 
     /// The store, no faster than the options allow.
@@ -207,7 +218,7 @@ impl Context {
         if self.options.no_cache { None } else { named.or_else(default) }
     }
 
-    fn settings(&self) -> anyhow::Result<Settings> {
+    fn settings(&self) -> Settings {
         let mut settings = Settings::default().with_label(format!("{} process {}", environment::host(), std::process::id()));
         if let Some(folder) = environment::data_folder() {
             let folder = folder.join("icecore");
@@ -216,13 +227,13 @@ impl Context {
         for (name, address) in &self.options.tier_at {
             settings = settings.with_tier(name, address);
         }
-        let Some(folder) = self.cache_folder() else { return Ok(settings) };
+        let Some(folder) = self.cache_folder() else { return settings };
         match private_folder(&folder) {
-            Ok(()) => Ok(settings.with_cache(folder)),
+            Ok(()) => settings.with_cache(folder),
             Err(error) => {
                 // A full or read-only home must not keep anybody from restoring.
                 self.output.warn(format!("working without caches, which is slower: {error}"));
-                Ok(settings)
+                settings
             }
         }
     }

@@ -16,6 +16,7 @@ mod output;
 mod place;
 mod profile;
 mod progress;
+mod second;
 mod secrets;
 mod size;
 mod table;

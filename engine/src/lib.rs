@@ -129,6 +129,7 @@ pub mod limits;
 mod parity;
 pub mod progress;
 pub mod repair;
+pub mod replicate;
 pub mod repository;
 pub mod restore;
 pub mod retention;

@@ -37,6 +37,12 @@ pub(crate) struct SnapshotFilter {
 }
 
 impl SnapshotFilter {
+    /// Whether it leaves any out.
+    pub(crate) fn is_given(&self) -> bool {
+        let times = self.since.is_some() || self.until.is_some() || self.latest.is_some();
+        !self.series.is_empty() || !self.tag.is_empty() || self.host.is_some() || self.path.is_some() || times
+    }
+
     /// Those that fit, in the order in which they were, which is oldest first. Warns of a series that no snapshot is of.
     ///
     /// # Errors

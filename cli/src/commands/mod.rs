@@ -17,6 +17,7 @@ mod ls;
 mod man;
 mod profile;
 mod repair;
+mod replicate;
 mod restore;
 mod rules;
 mod scrub;
@@ -70,6 +71,7 @@ pub(crate) enum Command {
     Check(check::Args),
     Scrub(scrub::Args),
     Repair(Box<repair::Args>),
+    Replicate(Box<replicate::Args>),
     Gc(gc::Args),
     #[command(subcommand)]
     Tier(Box<tier::Command>),
@@ -103,6 +105,7 @@ impl Command {
             Self::Check(args) => check::run(args, context),
             Self::Scrub(args) => scrub::run(args, context),
             Self::Repair(args) => repair::run(args, context),
+            Self::Replicate(args) => replicate::run(args, context),
             Self::Gc(args) => gc::run(args, context),
             Self::Tier(command) => command.run(context),
             Self::Thaw(args) => thaw::run(args, context),

@@ -1,16 +1,22 @@
 //! `repair`: says what can be mended and what is lost; with `--apply` mends it.
 
+use super::replicate;
 use super::snapshots::short_id;
 use crate::context::Context;
 use crate::exit::Outcome;
 use crate::names::{path_of, put_paths, shown};
 use crate::output::Output;
-use crate::size::{bytes, count};
+use crate::second::Second;
+use crate::size::{bytes, count, counted};
 use crate::time;
 use icecore::check::HurtSnapshot;
 use icecore::id::PackId;
+use icecore::progress::Progress;
 use icecore::repair::{PackRepair, Reads, RepairOptions, RepairPlan, RepairSummary, Salvaged};
+use icecore::replicate::ReplicateSummary;
+use icecore::repository::Repository;
 use serde_json::{Value, json};
+use std::ffi::OsString;
 
 /// Paths of one snapshot that people see.
 const PATHS_SHOWN: usize = 10;
@@ -21,7 +27,8 @@ const PATHS_SHOWN: usize = 10;
     icecore repair                      reads everything and says what would be done\n  \
     icecore repair --apply              does it\n  \
     icecore repair --apply --salvage    also makes of each snapshot that lost files one without them\n  \
-    icecore repair --pack packs/ab/ab01f3...    looks only at what a scrub has named\n\n\
+    icecore repair --pack packs/ab/ab01f3...    looks only at what a scrub has named\n  \
+    icecore repair --apply --from /mnt/second   also brings back from a replica what is lost\n\n\
     What is damaged is not deleted: the next `icecore gc` does that, once no snapshot needs it. After --apply back up again what is still \
     there: what was lost in the repository is stored anew.\n\n\
     Exit code 14 says that there is damage that was not mended, or that could not be.")]
@@ -32,6 +39,9 @@ pub(crate) struct Args {
     /// Makes of each snapshot that lost files a new one of the same series without them; the old one stays
     #[arg(long, requires = "apply")]
     salvage: bool,
+    /// Brings back what is lost from this replica of the repository, as `icecore replicate` makes one
+    #[arg(long, value_name = "REPO", conflicts_with = "salvage")]
+    from: Option<OsString>,
     /// Reads no content, so that only what `check` finds is mended
     #[arg(long, conflicts_with = "packs")]
     quick: bool,
@@ -47,7 +57,8 @@ fn pack_id(text: &str) -> Result<PackId, String> {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
-    let repository = context.open()?;
+    let (repository, key) = context.open_with_key()?;
+    let replica = args.from.as_deref().map(|from| Second::find(from, context)?.open_replica(&repository, &key, context)).transpose()?;
     let mut options = RepairOptions::default();
     options.salvage = args.salvage;
     options.reads = match (args.quick, args.packs.is_empty()) {
@@ -65,21 +76,85 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         Some(summary) => &summary.plan,
         None => &repository.repair_plan(&options, &progress)?,
     };
+    let brought_back = match &replica {
+        Some(replica) => Some(bring_back(&repository, replica, plan, args.apply, &progress)?),
+        None => None,
+    };
     drop(progress);
     print_plan(plan, output)?;
     print_lost(&plan.report.hurt, output)?;
     if let Some(summary) = &summary {
         print_done(summary, output)?;
     }
-    advise(plan, summary.as_ref(), output)?;
+    match &brought_back {
+        Some(back) => back.print(args.apply, output)?,
+        None => advise(plan, summary.as_ref(), output)?,
+    }
     let mut line = plan_as_json(plan);
     if let Some(summary) = &summary {
         line["done"] = done_as_json(summary);
     }
     line["applied"] = args.apply.into();
+    if let Some(back) = &brought_back {
+        line["brought_back"] = replicate::as_json(&back.summary);
+    }
     output.json("summary", line)?;
-    let is_well = plan.report.hurt.is_empty() && (plan.report.findings.is_empty() || args.apply && all_mended(plan));
+    let is_mended = plan.report.hurt.is_empty() && (plan.report.findings.is_empty() || args.apply && all_mended(plan));
+    let is_well = brought_back.map_or(is_mended, |back| back.is_well);
     Ok(if is_well { Outcome::Done } else { Outcome::DamageFound })
+}
+
+/// What came back from a replica.
+struct BroughtBack {
+    replica: String,
+    summary: ReplicateSummary,
+    /// No snapshot lacks anything now, and all that is still damaged is of no use any more.
+    is_well: bool,
+}
+
+/// Brings back what is lost from `replica`, or looks what could be, and checks what it came to.
+fn bring_back(
+    repository: &Repository,
+    replica: &Repository,
+    plan: &RepairPlan,
+    apply: bool,
+    progress: &dyn Progress,
+) -> anyhow::Result<BroughtBack> {
+    let damaged: Vec<_> = plan.packs.iter().map(|repair| repair.pack).collect();
+    let summary = repository.bring_back(replica, &damaged, !apply, progress)?;
+    let report = if apply { &repository.check(progress)? } else { &plan.report };
+    let is_over = |object| apply && damaged.contains(&object);
+    let is_well = report.hurt.is_empty() && report.findings.iter().all(|finding| finding.object.is_some_and(is_over));
+    Ok(BroughtBack { replica: replica.describe(), summary, is_well })
+}
+
+impl BroughtBack {
+    fn print(&self, apply: bool, output: &Output) -> anyhow::Result<()> {
+        let Self { replica, summary, is_well } = self;
+        for (id, why) in &summary.snapshots_damaged {
+            output.warn(format_args!("snapshot {} cannot be brought back: {why}", short_id(id)));
+        }
+        for pack in &summary.packs_damaged {
+            output.warn(format_args!("{replica}: {pack} is damaged there, too"));
+        }
+        let what = format!(
+            "{} with what {} lacked: {} in {}",
+            counted(summary.snapshots.len() as u64, "snapshot"),
+            if summary.snapshots.len() == 1 { "it" } else { "they" },
+            bytes(summary.bytes_planned),
+            counted(summary.frames_planned, "frame")
+        );
+        match (apply, is_well) {
+            (false, _) => output.report(format_args!(
+                "{what} would be brought back from {replica}; nothing was changed, `icecore repair --apply --from` does what is planned"
+            )),
+            (true, true) => output.report(format_args!("{what}, brought back from {replica}; `icecore gc` removes what was replaced")),
+            (true, false) => {
+                output.report(format_args!("{what}, brought back from {replica}; not everything stands there: see `icecore check`"))
+            }
+        }?;
+        Ok(())
+    }
 }
 
 /// Whether each finding is about something that was mended.

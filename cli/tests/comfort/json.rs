@@ -119,6 +119,8 @@ fn what_is_printed_is_what_the_schemas_say() {
         &["thaw", "latest", "--dry-run"],
         &["thaw", "latest"],
         &["tier", "remove", "cold"],
+        &["replicate", "--to", "second"],
+        &["replicate", "--to", "second", "--dry-run", "--series", "s"],
         &["config"],
         &["config", "--parity", "3"],
         &["stats"],
@@ -154,7 +156,7 @@ fn what_is_printed_is_what_the_schemas_say() {
     examiner.run(14, &["scrub"]);
     examiner.run(14, &["restore", "latest", "--target", "back2"]);
 
-    for arguments in [&["repair"][..], &["repair", "--apply", "--salvage"]] {
+    for arguments in [&["repair"][..], &["repair", "--from", "second"], &["repair", "--apply", "--salvage"]] {
         // What is left to mend decides the exit code; here only the lines count.
         let output = examiner.home.command(&[arguments, &["--json", "-r", "r", "--key-file", "k"]].concat()).output().unwrap();
         examiner.compare(arguments, &String::from_utf8(output.stdout).unwrap());

@@ -11,6 +11,7 @@ mod limited;
 mod local;
 mod memory;
 mod name;
+mod patient;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -18,6 +19,7 @@ pub use limited::{LimitedBackend, Limits};
 pub use local::{Ability, LocalBackend};
 pub use memory::MemoryBackend;
 pub use name::{ObjectKind, ObjectName};
+pub use patient::PatientBackend;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Timestamp;
@@ -162,7 +164,8 @@ pub trait Backend: Send + Sync + Debug {
     fn size(&self, name: &ObjectName) -> Result<u64>;
 
     /// Calls `visit` for every object of a kind, in no particular order, and `stranger` for every name found there that icecore did not write.
-    /// Objects made or deleted meanwhile may or may not be seen; all others are, once. Both may call this backend.
+    /// Objects made or deleted meanwhile may or may not be seen; all others are, perhaps more than once. Both may call this backend. A store whose
+    /// listings lag behind keeps this by [`PatientBackend`].
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`], or what `visit` or `stranger` returns.
@@ -291,7 +294,7 @@ pub trait BackendExt: Backend {
         self.get_range(name, 0, usize::try_from(size).map_err(|_| Error::new(ErrorKind::Damaged, format!("{name}: {size} bytes")))?)
     }
 
-    /// All objects of a kind, sorted by name. Names that icecore did not write are left out.
+    /// All objects of a kind, each once, sorted by name. Names that icecore did not write are left out.
     ///
     /// # Errors
     /// As [`Backend::list`].
@@ -306,6 +309,7 @@ pub trait BackendExt: Backend {
             &mut |_| Ok(()),
         )?;
         objects.sort();
+        objects.dedup_by_key(|object| object.name);
         Ok(objects)
     }
 }

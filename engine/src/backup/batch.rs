@@ -85,24 +85,24 @@ pub(super) struct Extent {
 
 /// A cutter of the config, and its id there.
 #[derive(Debug)]
-pub(super) struct Cut {
-    pub(super) cutter: Cutter,
-    pub(super) id: u32,
+pub(crate) struct Cut {
+    pub(crate) cutter: Cutter,
+    pub(crate) id: u32,
 }
 
 /// What workers need to make chunks out of bytes.
 #[derive(Debug)]
-pub(super) struct Chunking {
+pub(crate) struct Chunking {
     content: Cut,
     fixed: Option<Cut>,
-    pub(super) ids: ChunkIds,
-    pub(super) index: Arc<LookupIndex>,
-    pub(super) domain: DomainId,
+    pub(crate) ids: ChunkIds,
+    pub(crate) index: Arc<LookupIndex>,
+    pub(crate) domain: DomainId,
 }
 
 impl Chunking {
     /// With the first content-defined cutter and the first fixed one of the config.
-    pub(super) fn new(repository: &Repository, writer: &Writer) -> Result<Self> {
+    pub(crate) fn new(repository: &Repository, writer: &Writer) -> Result<Self> {
         let key = repository.credential.cutting_key.as_ref();
         let key: &Secret =
             key.ok_or_else(|| Error::new(ErrorKind::Unauthorized, "this credential cannot cut content; use one with the role backup"))?;
@@ -123,7 +123,7 @@ impl Chunking {
     }
 
     /// What cuts content, where the content says or at fixed sizes; a config may lack one of the two.
-    pub(super) fn cut(&self, is_fixed: bool) -> &Cut {
+    pub(crate) fn cut(&self, is_fixed: bool) -> &Cut {
         match &self.fixed {
             Some(fixed) if is_fixed => fixed,
             _ => &self.content,
@@ -160,12 +160,12 @@ impl Chunking {
     }
 
     /// The name of a chunk of content.
-    pub(super) fn name(&self, bytes: &[u8]) -> Result<ChunkId> {
+    pub(crate) fn name(&self, bytes: &[u8]) -> Result<ChunkId> {
         self.ids.id_of(ChunkKind::Data, bytes)
     }
 
     /// Where a chunk stands in packs that were listed.
-    pub(super) fn place(&self, id: &ChunkId) -> Result<Option<ChunkUse>> {
+    pub(crate) fn place(&self, id: &ChunkId) -> Result<Option<ChunkUse>> {
         let place = self.index.lookup(id, self.domain)?;
         Ok(place.map(|place| ChunkUse { frame: place.frame, position: place.position }))
     }

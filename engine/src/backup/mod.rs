@@ -37,6 +37,7 @@ use crate::runtime::Timestamp;
 use crate::runtime::channel::Receiver;
 use crate::source::{Roots, SourceOptions};
 use assembler::Assembler;
+pub(crate) use batch::Chunking;
 use batch::Numbered;
 use previous::{Previous, PreviousTree};
 pub(crate) use publish::{last_of_series, put_snapshot};

@@ -34,6 +34,8 @@ pub(crate) struct Draft<'a> {
     /// Of the snapshot.
     pub(crate) time: Timestamp,
     pub(crate) started: Timestamp,
+    /// `None` for now.
+    pub(crate) ended: Option<Timestamp>,
     /// Everything that was asked for is in it.
     pub(crate) whole: bool,
 }
@@ -65,6 +67,7 @@ impl Assembler<'_> {
             tags: &self.options.tags,
             time: self.options.time.unwrap_or(self.started),
             started: self.started,
+            ended: None,
             whole: self.summary.files_failed == 0,
         };
         let published = publish(self.repository, session, &mut self.writer, self.refs, &draft)?;
@@ -125,7 +128,7 @@ pub(crate) fn publish(
         keys_are_paths: draft.keys_are_paths,
         whole: draft.whole,
         started: draft.started,
-        ended: repository.runtime.clock.now(),
+        ended: draft.ended.unwrap_or_else(|| repository.runtime.clock.now()),
         series: draft.series.to_owned(),
         host: draft.host.to_owned(),
         program: draft.program.to_owned(),

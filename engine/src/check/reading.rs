@@ -61,6 +61,7 @@ impl<'a> Reading<'a> {
             };
             self.backend.list(kind, &mut visit, &mut stranger)?;
             objects.sort();
+            objects.dedup_by_key(|object| object.name);
             listing.insert(kind, objects);
         }
         Ok(listing)

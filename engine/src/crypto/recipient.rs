@@ -1,6 +1,7 @@
 //! HPKE (RFC 9180) with X-Wing: sealing a little to somebody's public key.
 
 use super::Secret;
+use super::memory::remembered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Entropy;
 use hpke::aead::ChaCha20Poly1305;
@@ -9,6 +10,7 @@ use hpke::kem::XWing;
 use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use std::convert::Infallible;
+use zeroize::Zeroizing;
 
 /// The KEM's number in the HPKE registry.
 pub(crate) const KEM_X_WING: u16 = 0x647a;
@@ -17,80 +19,92 @@ pub(crate) const PUBLIC_KEY_LENGTH: usize = 1216;
 /// Bytes of an encapsulated key.
 pub(crate) const ENCAPSULATED_LENGTH: usize = 1120;
 
+/// An encapsulated key and a ciphertext.
+type Wrapped = (Box<[u8; ENCAPSULATED_LENGTH]>, Vec<u8>);
+/// Random bytes that one encapsulation takes.
+const DRAWN_LENGTH: usize = 64;
+
 type PrivateKey = <XWing as Kem>::PrivateKey;
 type PublicKey = <XWing as Kem>::PublicKey;
 type EncappedKey = <XWing as Kem>::EncappedKey;
 
 /// The public key that belongs to a private key's seed.
 pub(crate) fn public_key_of(seed: &Secret) -> Box<[u8; PUBLIC_KEY_LENGTH]> {
-    let public = XWing::sk_to_pk(&private_key(seed));
-    let mut bytes = Box::new([0; PUBLIC_KEY_LENGTH]);
-    public.write_exact(&mut bytes[..]);
-    bytes
+    remembered("public key", &[seed.bytes()], || {
+        let public = XWing::sk_to_pk(&private_key(seed));
+        let mut bytes = Box::new([0; PUBLIC_KEY_LENGTH]);
+        public.write_exact(&mut bytes[..]);
+        bytes
+    })
 }
 
 /// Seals `plaintext` to `public_key`: the encapsulated key and the ciphertext.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] where that is no public key.
-pub(crate) fn wrap(
-    public_key: &[u8; PUBLIC_KEY_LENGTH],
-    info: &[u8],
-    plaintext: &[u8],
-    entropy: &dyn Entropy,
-) -> Result<(Box<[u8; ENCAPSULATED_LENGTH]>, Vec<u8>)> {
-    let invalid = |_| Error::new(ErrorKind::Invalid, "this is no X-Wing public key");
-    let public = PublicKey::from_bytes(public_key).map_err(invalid)?;
+pub(crate) fn wrap(public_key: &[u8; PUBLIC_KEY_LENGTH], info: &[u8], plaintext: &[u8], entropy: &dyn Entropy) -> Result<Wrapped> {
+    let mut drawn = Zeroizing::new([0; DRAWN_LENGTH]);
+    entropy.fill(&mut drawn[..]);
+    let wrapped = remembered("wrap", &[public_key, info, plaintext, &drawn[..]], || wrap_with(public_key, info, plaintext, &drawn[..]));
+    wrapped.ok_or_else(|| Error::new(ErrorKind::Invalid, "this is no X-Wing public key"))
+}
+
+fn wrap_with(public_key: &[u8; PUBLIC_KEY_LENGTH], info: &[u8], plaintext: &[u8], drawn: &[u8]) -> Option<Wrapped> {
+    let public = PublicKey::from_bytes(public_key).ok()?;
     let (encapsulated, ciphertext) = hpke::single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, XWing>(
         &OpModeS::Base,
         &public,
         info,
         plaintext,
         b"",
-        &mut Random(entropy),
+        &mut Drawn(drawn),
     )
-    .map_err(invalid)?;
+    .ok()?;
     let mut bytes = Box::new([0; ENCAPSULATED_LENGTH]);
     encapsulated.write_exact(&mut bytes[..]);
-    Ok((bytes, ciphertext))
+    Some((bytes, ciphertext))
 }
 
 /// Opens what [`wrap`] sealed; `None` where it does not open.
 pub(crate) fn unwrap(seed: &Secret, info: &[u8], encapsulated: &[u8; ENCAPSULATED_LENGTH], ciphertext: &[u8]) -> Option<Vec<u8>> {
-    let encapsulated = EncappedKey::from_bytes(encapsulated).ok()?;
-    hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, XWing>(&OpModeR::Base, &private_key(seed), &encapsulated, info, ciphertext, b"")
-        .ok()
+    remembered("unwrap", &[seed.bytes(), info, encapsulated, ciphertext], || {
+        let encapsulated = EncappedKey::from_bytes(encapsulated).ok()?;
+        let private = private_key(seed);
+        hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, XWing>(&OpModeR::Base, &private, &encapsulated, info, ciphertext, b"").ok()
+    })
 }
 
 fn private_key(seed: &Secret) -> PrivateKey {
     PrivateKey::from_bytes(seed.bytes()).expect("every 32 bytes are an X-Wing private key")
 }
 
-/// The engine's entropy as the library wants it.
-struct Random<'a>(&'a dyn Entropy);
+/// Random bytes as the library wants them: drawn before, and no more than that.
+struct Drawn<'a>(&'a [u8]);
 
-impl TryRng for Random<'_> {
+impl TryRng for Drawn<'_> {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> std::result::Result<u32, Infallible> {
         let mut bytes = [0; 4];
-        self.0.fill(&mut bytes);
+        self.try_fill_bytes(&mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
     }
 
     fn try_next_u64(&mut self) -> std::result::Result<u64, Infallible> {
         let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
+        self.try_fill_bytes(&mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> std::result::Result<(), Infallible> {
-        self.0.fill(bytes);
+        let (taken, rest) = self.0.split_at(bytes.len());
+        bytes.copy_from_slice(taken);
+        self.0 = rest;
         Ok(())
     }
 }
 
-impl TryCryptoRng for Random<'_> {}
+impl TryCryptoRng for Drawn<'_> {}
 
 #[cfg(test)]
 mod tests {

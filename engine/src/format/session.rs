@@ -291,7 +291,7 @@ impl SessionBody {
 /// What `closed/` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClosedBody {
-    /// Whether the session finished what it came for.
+    /// Whether the session finished what it came for; false where it was given up, even if its snapshots count.
     pub finished: bool,
     /// When, by the clock of whoever closed it.
     pub now: Timestamp,

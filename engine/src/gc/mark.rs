@@ -46,6 +46,8 @@ pub(crate) struct Mark<'a> {
     /// One bit for each ordinal of `standing`.
     bits: Vec<u64>,
     live: HashMap<Pack, Live>,
+    /// Of the leaf that is being marked; kept for its memory.
+    ordinals: Vec<Option<FrameOrdinal>>,
     /// Needed frames that stand only in doomed packs, by the pack where they are to be read.
     rescue: HashMap<Pack, HashSet<FrameId>>,
     /// Refs nodes below which nothing is lacking, by the first half of their ids.
@@ -77,6 +79,7 @@ impl<'a> Mark<'a> {
             doomed: FrameReader::new(repository, Arc::new(doomed)),
             bits: Vec::new(),
             live: HashMap::new(),
+            ordinals: Vec::new(),
             rescue: HashMap::new(),
             seen: HashSet::new(),
             parts: None,
@@ -96,7 +99,7 @@ impl<'a> Mark<'a> {
     /// Marks what the items of refs leaves name; false where one of them is in no pack.
     #[cfg(feature = "testing")]
     pub(crate) fn mark_uses(&mut self, uses: &[FrameUse]) -> Result<bool> {
-        uses.iter().try_fold(true, |all, used| Ok(all & self.mark_use(used)?))
+        Ok(self.mark_leaf(uses)?.is_none())
     }
 
     /// Lists packs once more, after the snapshots: what these need may have been written since packs were listed first.
@@ -145,14 +148,7 @@ impl<'a> Mark<'a> {
             };
             match node {
                 Ok(RefsNode::Inner(level, children)) => open.extend(children.iter().map(|child| (child.id, Some(level - 1)))),
-                Ok(RefsNode::Leaf(frames)) => {
-                    for used in frames {
-                        if !self.mark_use(&used)? {
-                            let message = format!("frame {}, which is needed, is in no pack", used.frame);
-                            lack = lack.or(Some(Error::new(ErrorKind::Damaged, message)));
-                        }
-                    }
-                }
+                Ok(RefsNode::Leaf(uses)) => lack = lack.or(self.mark_leaf(&uses)?),
                 Err(error) => lack = lack.or(Some(error)),
             }
         }
@@ -216,6 +212,54 @@ impl<'a> Mark<'a> {
         walked
     }
 
+    /// Relocations that snapshots which were marked need.
+    pub(crate) fn relocations_needed(&self) -> Result<Vec<ObjectName>> {
+        let over = self.relocations.objects_over(|frame| Ok(!self.relocated.contains(&frame)))?;
+        Ok(self.relocations.objects().iter().filter(|name| !over.contains(name)).copied().collect())
+    }
+
+    /// Whether a snapshot needs any of these frames, by itself or in the place of others.
+    pub(crate) fn needs_any(&self, header: &SnapshotHeader, frames: &HashSet<FrameId>) -> Result<bool> {
+        let mut needs = false;
+        self.for_each_use(header, |used| {
+            let mut instead = HashSet::new();
+            self.relocations.spread(used.frame, &mut instead);
+            needs |= frames.contains(&used.frame) || !instead.is_disjoint(frames);
+            Ok(())
+        })?;
+        Ok(needs)
+    }
+
+    /// Takes these packs for gone.
+    pub(crate) fn distrust(&mut self, packs: &HashSet<Pack>) {
+        self.standing.index().remove_packs(packs);
+    }
+
+    /// Whether a frame stands in a pack that nobody condemned.
+    pub(crate) fn stands(&self, frame: FrameId) -> Result<bool> {
+        Ok(self.standing.index().ordinal_of(frame)?.is_some())
+    }
+
+    /// Calls `visit` for every frame that is needed, where it stands; those that stand only in condemned packs come last.
+    pub(crate) fn for_each_needed(&self, mut visit: impl FnMut(&FramePlace) -> Result<()>) -> Result<()> {
+        for (at, word) in self.bits.iter().enumerate() {
+            for bit in (0..u64::BITS).filter(|bit| word >> bit & 1 == 1) {
+                visit(&self.standing.place(FrameOrdinal::of(at as u32 * u64::BITS + bit))?)?;
+            }
+        }
+        for frame in self.rescue.values().flatten() {
+            if let Some(ordinal) = self.doomed.index().ordinal_of(*frame)? {
+                visit(&self.doomed.place(ordinal)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many frames that are needed stand in condemned packs only.
+    pub(crate) fn doomed_frames(&self) -> usize {
+        self.rescue.values().map(HashSet::len).sum()
+    }
+
     /// Relocations that nobody needs: their frames are in none of the packs that were `listed`, and no snapshot that was marked needs them.
     pub(super) fn relocations_over(&self, listed: &[ObjectInfo]) -> Result<Vec<ObjectName>> {
         let known: HashSet<Pack> = self.packs().into_iter().chain(self.doomed.index().packs()).collect();
@@ -265,11 +309,33 @@ impl<'a> Mark<'a> {
         Ok(Err(problem.unwrap_or_else(missing).with_kind(ErrorKind::Damaged)))
     }
 
+    /// Marks what a leaf of refs names; gives the first frame of which anything is in no pack.
+    fn mark_leaf(&mut self, uses: &[FrameUse]) -> Result<Option<Lack>> {
+        let mut ordinals = std::mem::take(&mut self.ordinals);
+        let frames: Vec<FrameId> = uses.iter().map(|used| used.frame).collect();
+        self.standing.index().ordinals_of(&frames, &mut ordinals)?;
+        let mut lack = None;
+        for (used, ordinal) in uses.iter().zip(&ordinals) {
+            if !self.mark_use_at(used, *ordinal)? {
+                let message = format!("frame {}, which is needed, is in no pack", used.frame);
+                lack = lack.or(Some(Error::new(ErrorKind::Damaged, message)));
+            }
+        }
+        self.ordinals = ordinals;
+        Ok(lack)
+    }
+
     /// Marks a frame, or what is used in its place; false where any of it is in no pack.
     fn mark_use(&mut self, used: &FrameUse) -> Result<bool> {
+        let ordinal = self.standing.index().ordinal_of(used.frame)?;
+        self.mark_use_at(used, ordinal)
+    }
+
+    /// Marks a frame that stands there, or what is used in its place.
+    fn mark_use_at(&mut self, used: &FrameUse, ordinal: Option<FrameOrdinal>) -> Result<bool> {
         self.relocations.spread(used.frame, &mut self.relocated);
-        if self.mark_standing(used)? {
-            return Ok(true);
+        if let Some(ordinal) = ordinal {
+            return self.mark_ordinal(ordinal, &used.usage).map(|()| true);
         }
         let standing = self.relocations.follow(used, |frame| self.standing.chunk_count(frame))?;
         if standing.is_complete {
@@ -291,6 +357,10 @@ impl<'a> Mark<'a> {
     /// Marks a frame in a pack that nobody condemned; false where it is in none.
     fn mark_standing(&mut self, used: &FrameUse) -> Result<bool> {
         let Some(ordinal) = self.standing.index().ordinal_of(used.frame)? else { return Ok(false) };
+        self.mark_ordinal(ordinal, &used.usage).map(|()| true)
+    }
+
+    fn mark_ordinal(&mut self, ordinal: FrameOrdinal, usage: &Usage) -> Result<()> {
         let (word, bit) = (ordinal.get() as usize / 64, ordinal.get() % 64);
         if self.bits.len() <= word {
             self.bits.resize(word + 1, 0);
@@ -304,9 +374,9 @@ impl<'a> Mark<'a> {
             live.bytes += u64::from(place.sealed_length);
         }
         if let Some(parts) = &mut self.parts {
-            parts.add(ordinal, &used.usage, is_first);
+            parts.add(ordinal, usage, is_first);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Marks a frame in a condemned pack; false where it is in none.

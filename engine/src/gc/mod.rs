@@ -336,7 +336,7 @@ impl<'a> Run<'a> {
     fn rescue(&self, mark: &Mark<'_>, copier: &mut Copier<'_>) -> Result<HashSet<Pack>> {
         let mut unsaved = HashSet::new();
         for (pack, frames) in mark.rescue() {
-            if !copier.rescue(*pack, frames)? {
+            if !copier.copy_these(*pack, frames)? {
                 self.say_unsaved(pack);
                 unsaved.insert(*pack);
             }

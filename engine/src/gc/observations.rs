@@ -25,7 +25,7 @@ pub(super) struct Observations {
 impl Observations {
     /// What earlier runs saw.
     pub(super) fn load(repository: &Repository) -> Self {
-        let path = repository.cache_folder().map(|folder| folder.join("gc-observations"));
+        let path = repository.place_cache_folder().map(|folder| folder.join("gc-observations"));
         let clock = Arc::clone(&repository.runtime.clock);
         let mut observations = Self { path, clock, sessions: HashMap::new() };
         let text = observations.path.as_ref().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();

@@ -1,7 +1,8 @@
 //! Repack: frames that are needed are copied, sealed as they are, into packs under new names. Those of which little is needed may be re-made
-//! instead (see [`super::reframe`]).
+//! instead (see [`super::reframe`]). Copies go into the same repository or into a replica of it.
 //!
-//! A copy counts when it is durable and was read back. A pack of which any needed frame cannot be copied is left alone.
+//! In the same repository a copy counts when it is durable and was read back: what it was copied from may be deleted then. In a replica it counts
+//! when it is durable. A pack of which any needed frame cannot be copied is left alone.
 
 use super::epochs::Pack;
 use super::mark::Mark;
@@ -11,7 +12,7 @@ use crate::backend::{ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::object::HEADER_LENGTH;
 use crate::format::session::SessionRecord;
-use crate::format::{FrameRecord, Tables};
+use crate::format::{FrameRecord, Roles, Tables};
 use crate::id::{ChunkId, FrameId, PackId, SessionId};
 use crate::limits::{FRAMES_LENGTH_MAX, PACK_FRAMES_MAX, PACK_SESSIONS_MAX, TABLES_LENGTH_MAX};
 use crate::progress::{Event, Progress};
@@ -25,6 +26,9 @@ const TABLES_LENGTH_END: usize = TABLES_LENGTH_MAX / 4;
 
 /// Copies frames.
 pub(crate) struct Copier<'a> {
+    /// Where frames are read.
+    source: &'a Repository,
+    /// Where they are written.
     repository: &'a Repository,
     progress: &'a dyn Progress,
     open: [Option<OpenCopy<'a>>; KINDS.len()],
@@ -32,6 +36,8 @@ pub(crate) struct Copier<'a> {
     pub(crate) written: Vec<(Pack, u64)>,
     /// Bytes of frames that were copied.
     pub(crate) bytes_copied: u64,
+    /// Frames that could not be copied.
+    pub(crate) failed: HashSet<FrameId>,
 }
 
 /// A pack of copies on its way.
@@ -58,8 +64,14 @@ struct Source<'a> {
 }
 
 impl<'a> Copier<'a> {
+    /// Copies within one repository.
     pub(crate) fn new(repository: &'a Repository, progress: &'a dyn Progress) -> Self {
-        Self { repository, progress, open: Default::default(), written: Vec::new(), bytes_copied: 0 }
+        Self::between(repository, repository, progress)
+    }
+
+    /// Copies from `source` to `repository`, which has the same keys.
+    pub(crate) fn between(source: &'a Repository, repository: &'a Repository, progress: &'a dyn Progress) -> Self {
+        Self { source, repository, progress, open: Default::default(), written: Vec::new(), bytes_copied: 0, failed: HashSet::new() }
     }
 
     /// Copies what is marked of a standing pack; false where the pack has to stay, because something of it cannot be copied.
@@ -72,7 +84,7 @@ impl<'a> Copier<'a> {
             Some(place) => {
                 let name = ObjectName::pack(place.kind, place.pack);
                 let is_good = match mark.reader().index().hash_of(&place) {
-                    Ok(hash) => copier.read(&name, place.offset, &hash, place.sealed_length)?.is_some(),
+                    Ok(hash) => read(copier.source, &name, place.offset, &hash, place.sealed_length)?.is_some(),
                     Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => false,
                     Err(error) => return Err(error),
                 };
@@ -82,8 +94,8 @@ impl<'a> Copier<'a> {
         self.copy(candidate.pack, fate, reframer)
     }
 
-    /// Copies frames out of a doomed pack; false where any of them cannot be copied.
-    pub(super) fn rescue(&mut self, pack: Pack, frames: &HashSet<FrameId>) -> Result<bool> {
+    /// Copies these frames of a pack; false where any of them cannot be copied.
+    pub(crate) fn copy_these(&mut self, pack: Pack, frames: &HashSet<FrameId>) -> Result<bool> {
         self.copy(pack, |frame, _| Ok(if frames.contains(&frame.id) { Fate::Copied } else { Fate::Goes }), None)
     }
 
@@ -94,7 +106,7 @@ impl<'a> Copier<'a> {
         reframer: Option<&mut Reframer<'_>>,
     ) -> Result<bool> {
         let name = ObjectName::pack(pack.0, pack.1);
-        let read = self.repository.backend.size(&name).and_then(|size| self.repository.read_pack_tail(&name, size));
+        let read = self.source.backend.size(&name).and_then(|size| self.source.read_pack_tail(&name, size));
         let tail = match read {
             Ok(tail) => tail,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported | ErrorKind::Frozen) => {
@@ -133,7 +145,10 @@ impl<'a> Copier<'a> {
                 (Fate::Remade(place), Some(reframer)) => self.remake(reframer, frame, &place)?,
                 (Fate::Remade(_) | Fate::Copied, _) => false,
             };
-            is_complete &= is_done || self.copy_frame(&source, frame, offset)?;
+            if !is_done && !self.copy_frame(&source, frame, offset)? {
+                self.failed.insert(frame.id);
+                is_complete = false;
+            }
             offset += u64::from(frame.sealed_length);
         }
         Ok(is_complete)
@@ -150,8 +165,9 @@ impl<'a> Copier<'a> {
 
     fn copy_frame(&mut self, source: &Source<'_>, frame: &FrameRecord, offset: u64) -> Result<bool> {
         self.go_on()?;
-        let Some(bytes) = self.read(&source.name, offset, &frame.hash, frame.sealed_length)? else { return Ok(false) };
         let Some(record) = source.sessions.get(&frame.id.session) else { return Ok(false) };
+        self.require_right_to(record)?;
+        let Some(bytes) = read(self.source, &source.name, offset, &frame.hash, frame.sealed_length)? else { return Ok(false) };
         let Some(lane) = KINDS.iter().position(|kind| *kind == source.name.kind()) else { return Ok(false) };
         self.put(lane, frame, record, &bytes)?;
         self.bytes_copied += bytes.len() as u64;
@@ -179,20 +195,19 @@ impl<'a> Copier<'a> {
         Ok(())
     }
 
-    /// A frame's sealed bytes; `None` where they cannot be read or do not have the hash that its contents table says.
-    fn read(&self, name: &ObjectName, offset: u64, hash: &[u8; 32], length: u32) -> Result<Option<Vec<u8>>> {
-        match self.repository.backend.get_range(name, offset, length as usize) {
-            Ok(bytes) => Ok(Some(bytes).filter(|bytes| blake3::hash(bytes).as_bytes() == hash)),
-            // What is frozen is not thawed for this.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Frozen) => Ok(None),
-            Err(error) => Err(error),
-        }
+    /// Only maintain may store frames that somebody else sealed (PACK-12).
+    fn require_right_to(&self, record: &SessionRecord) -> Result<()> {
+        let is_own = record.certificate().verifying_key() == self.repository.credential.author.certificate.verifying_key();
+        if is_own { Ok(()) } else { self.repository.require(Roles::MAINTAIN, "storing what another credential has sealed") }
     }
 
     fn end(&mut self, lane: usize) -> Result<()> {
         let Some(open) = self.open[lane].take() else { return Ok(()) };
         let written = open.pack.finish(&self.repository.credential.author, self.repository.structure_key()?, open.sessions)?;
-        self.verify(&written)?;
+        // A scrub reads what a replica has; what is copied from stays.
+        if std::ptr::eq(self.source, self.repository) {
+            self.verify(&written)?;
+        }
         self.written.push(((written.kind, written.id), written.size));
         Ok(())
     }
@@ -204,7 +219,7 @@ impl<'a> Copier<'a> {
         let mut offset = HEADER_LENGTH as u64;
         let mut is_right = tail.tables.contents == written.contents;
         for frame in &written.contents.frames {
-            is_right = is_right && self.read(&name, offset, &frame.hash, frame.sealed_length)?.is_some();
+            is_right = is_right && read(self.repository, &name, offset, &frame.hash, frame.sealed_length)?.is_some();
             offset += u64::from(frame.sealed_length);
         }
         match is_right {
@@ -217,7 +232,7 @@ impl<'a> Copier<'a> {
 
     fn go_on(&self) -> Result<()> {
         match self.progress.is_cancelled() {
-            true => Err(Error::new(ErrorKind::Cancelled, "it was stopped; nothing was condemned")),
+            true => Err(Error::new(ErrorKind::Cancelled, "it was stopped while frames were copied; nothing was condemned")),
             false => Ok(()),
         }
     }
@@ -225,6 +240,16 @@ impl<'a> Copier<'a> {
     /// Ends all packs; everything that was copied is durable and was read back when this returns.
     pub(crate) fn finish(&mut self) -> Result<()> {
         (0..KINDS.len()).try_for_each(|lane| self.end(lane))
+    }
+}
+
+/// A frame's sealed bytes; `None` where they cannot be read or do not have the hash that its contents table says.
+fn read(repository: &Repository, name: &ObjectName, offset: u64, hash: &[u8; 32], length: u32) -> Result<Option<Vec<u8>>> {
+    match repository.backend.get_range(name, offset, length as usize) {
+        Ok(bytes) => Ok(Some(bytes).filter(|bytes| blake3::hash(bytes).as_bytes() == hash)),
+        // What is frozen is not thawed for this.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Frozen) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Order: a snapshot before `closed/` that names it; of a session the object before `closed/` and before the tombstone, so that a writer that
 //! wakes finds its tombstone or finds its session gone. What says how a session with a tombstone ended stays for ever: a writer that wakes
-//! just before it closes must not say anew what was forgotten since. Each step may be the last one of an interrupted run.
+//! just before it closes must not say anew what was forgotten since. And a snapshot stays that its own session took back, which had been given up: the
+//! marker carries the session's certificate, and without snapshot and session nobody could tell whose that is (`ProofStays`). Each step may be the last one of an interrupted run.
 
 use super::epochs::Epochs;
 use super::sessions::Sessions;
@@ -10,6 +11,7 @@ use super::snapshots::Kept;
 use super::sweep::delete;
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{ErrorKind, Result};
+use crate::format::Roles;
 use crate::format::session::{ClosedBody, WithdrawnBody, WithdrawnReason};
 use crate::id::{SessionId, SnapshotId};
 use crate::repository::{Repository, SnapshotListing};
@@ -38,7 +40,8 @@ pub(super) fn settle<'a>(repository: &Repository, unsettled: impl Iterator<Item 
         }
     }
     for (session, snapshots) in whole.into_iter().filter(|_| all_saved) {
-        let body = ClosedBody { finished: true, now, snapshots: snapshots.iter().copied().collect() };
+        // Given up, whatever became of its snapshots: its object may be gone.
+        let body = ClosedBody { finished: false, now, snapshots: snapshots.iter().copied().collect() };
         if publish(repository, ObjectName::closed(session), body.encode())? {
             settled.closed.extend(snapshots);
         }
@@ -95,26 +98,38 @@ pub(super) fn clean_up(repository: &Repository, own: SessionId, epochs: &Epochs,
     let mut removed = 0;
     let listing = repository.list_snapshots()?;
     let is_over = |id: &SnapshotId| epochs.name_withdrawn(id, swept);
-    for id in listing.snapshots.iter().filter(|id| listing.withdrawn.contains(id) && is_over(id)) {
+    let marked = read_markers(repository, &listing)?;
+    // What its own session took back stays (`ProofStays`).
+    let is_proof = |id: &SnapshotId| marked.get(id).is_none_or(|marker| !marker.by_maintain);
+    for id in listing.snapshots.iter().filter(|id| listing.withdrawn.contains(id) && is_over(id) && !is_proof(id)) {
         removed += u64::from(delete(repository, &ObjectName::snapshot(*id))?);
     }
-    let marked = marked_sessions(repository, &listing)?;
-    let (removed_of_sessions, staying) = remove_sessions(repository, own, &marked.values().copied().collect())?;
+    let (removed_of_sessions, staying) = remove_sessions(repository, own, &marked.values().map(|marker| marker.session).collect())?;
     removed += removed_of_sessions;
     for id in listing.withdrawn.iter().filter(|id| is_over(id) && markers.stands_alone(id)) {
-        if marked.get(id).is_some_and(|session| !staying.contains(session)) {
+        if marked.get(id).is_some_and(|marker| !staying.contains(&marker.session)) {
             removed += u64::from(delete(repository, &ObjectName::withdrawn(*id))?);
         }
     }
     Ok(removed)
 }
 
-/// Whose snapshots were withdrawn, as the markers say.
-fn marked_sessions(repository: &Repository, listing: &SnapshotListing) -> Result<BTreeMap<SnapshotId, SessionId>> {
+/// What a marker says that is believed.
+struct Marker {
+    /// Whose snapshot was withdrawn.
+    session: SessionId,
+    /// By maintain, whose word is enough; by the session otherwise, which the snapshot has to prove.
+    by_maintain: bool,
+}
+
+fn read_markers(repository: &Repository, listing: &SnapshotListing) -> Result<BTreeMap<SnapshotId, Marker>> {
     let mut marked = BTreeMap::new();
     for id in &listing.withdrawn {
         match repository.read_withdrawn(*id, listing) {
-            Ok(marker) => drop(marked.insert(*id, marker.session)),
+            Ok((body, certificate)) => {
+                let by_maintain = certificate.roles().contain(Roles::MAINTAIN);
+                marked.insert(*id, Marker { session: body.session, by_maintain });
+            }
             Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => {}
             Err(error) => return Err(error),
         }

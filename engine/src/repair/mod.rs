@@ -107,7 +107,7 @@ impl Repository {
         if self.config.parity_percent() > 0 {
             summary.sidecars_written = self.protect(progress)?.sidecars_written;
         }
-        if let Some(folder) = self.cache_folder() {
+        if let Some(folder) = self.place_cache_folder() {
             // It may believe an index object that was wrong. Whoever has it open keeps what he has.
             summary.forgot_index_cache = LookupIndex::forget(&folder.join("index"))?;
         }

@@ -115,6 +115,7 @@ impl Repository {
             tags: &body.tags,
             time: snapshot.header.time,
             started: body.started,
+            ended: None,
             whole: body.whole && saved.entries_lost == 0,
         };
         saved.to = Some(publish(self, session, &mut run.writer, run.refs, &draft)?.id);

@@ -21,6 +21,7 @@ mod protect;
 mod recipient;
 mod refs_collector;
 mod relocations;
+mod replica;
 mod select;
 mod session;
 mod sightings;
@@ -37,6 +38,7 @@ pub use key::Key;
 pub use parity::{PARITY_PERCENT_MAX, Protected};
 pub use placement::{FolderTiers, TierOpener};
 pub use recipient::Recipient;
+pub use replica::Replica;
 pub use slots::{NewSlot, Rotation, SlotHolder, SlotInfo, SlotState};
 pub(crate) use snapshots::SnapshotListing;
 pub use snapshots::{Snapshot, SnapshotState};
@@ -87,6 +89,9 @@ pub struct Settings {
     pub tiers: BTreeMap<String, String>,
     /// How places of tiers are opened; `None` for folders.
     pub tier_opener: Option<Arc<dyn TierOpener>>,
+    /// Where the repository is, whatever way it was named. What tells of one place (lookup index, what was seen) is kept for each place then, since a
+    /// repository and its replicas have the same id. `None` where there is but one place.
+    pub place: Option<String>,
     /// Who this process is, for people who find its session: host and process.
     pub label: String,
 }
@@ -125,6 +130,21 @@ impl Settings {
     pub fn with_tier_opener(mut self, opener: Arc<dyn TierOpener>) -> Self {
         self.tier_opener = Some(opener);
         self
+    }
+
+    /// Says where the repository is.
+    #[must_use]
+    pub fn with_place(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
+        self
+    }
+
+    /// A name for what is kept of one place of a repository, and for no other.
+    fn local_name(&self, repository: RepositoryId) -> String {
+        match &self.place {
+            Some(place) => format!("{repository}-{}", &blake3::hash(place.as_bytes()).to_hex()[..16]),
+            None => repository.to_string(),
+        }
     }
 
     /// Names this process in its sessions.
@@ -265,14 +285,19 @@ impl Repository {
         Ok(Arc::clone(self.pool.get_or_init(|| pool)))
     }
 
-    /// The folder for this repository's caches.
+    /// The folder for caches that are of use in all places of this repository.
     pub(crate) fn cache_folder(&self) -> Option<PathBuf> {
         Some(self.settings.cache.as_ref()?.join(self.id.to_string()))
     }
 
+    /// The folder for caches of what is in this place.
+    pub(crate) fn place_cache_folder(&self) -> Option<PathBuf> {
+        Some(self.settings.cache.as_ref()?.join(self.settings.local_name(self.id)))
+    }
+
     /// Opens the lookup index and makes it agree with what is listed now.
     pub(crate) fn open_index(&self) -> Result<Arc<LookupIndex>> {
-        let folder = self.cache_folder().map(|folder| folder.join("index"));
+        let folder = self.place_cache_folder().map(|folder| folder.join("index"));
         let index = LookupIndex::open(folder.as_deref(), self.id, Arc::new(self.contents_reader()))?;
         self.sync_index(&index)?;
         Ok(Arc::new(index))

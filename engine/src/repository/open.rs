@@ -46,7 +46,7 @@ impl Repository {
             check_predecessor(&*backend, &configs, generation, &config, &trust)?;
         }
         if let Some(folder) = &settings.sightings {
-            sightings::check_config(folder, claimed.repository, generation, &opened.hash)?;
+            sightings::check_config(&folder.join(settings.local_name(claimed.repository)), generation, &opened.hash)?;
         }
         trust.revoked.clone_from(&config.revoked);
         Ok(Self::assemble(backend, runtime, credential, config, claimed.repository, generation, settings).opened_by(slot))

@@ -158,6 +158,11 @@ impl Relocations {
         }
     }
 
+    /// The objects.
+    pub(crate) fn objects(&self) -> &[ObjectName] {
+        &self.objects
+    }
+
     /// Objects all of whose frames `is_over`.
     pub(crate) fn objects_over(&self, mut is_over: impl FnMut(FrameId) -> Result<bool>) -> Result<Vec<ObjectName>> {
         let mut stays = vec![false; self.objects.len()];

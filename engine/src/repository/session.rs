@@ -4,12 +4,14 @@ use super::{Repository, keys_changed, newest_config};
 use crate::backend::{Backend, BackendExt, ObjectName};
 use crate::crypto::Secret;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Roles;
 use crate::format::object::{Author, Header};
 use crate::format::session::{
     BeatBody, ClosedBody, SessionBody, SessionKind, SessionRecord, TombstoneBody, WithdrawnBody, WithdrawnReason,
 };
 use crate::id::{SessionId, SnapshotId};
 use crate::limits::LABEL_MAX;
+use crate::progress::{Event, Progress};
 use crate::runtime::Clock;
 use crate::runtime::channel::{RecvTimeoutError, Sender};
 use std::fmt;
@@ -50,6 +52,25 @@ impl<'a> Session<'a> {
             session.close(false, Vec::new())?;
         }
         Err(Error::new(ErrorKind::Busy, "garbage collection keeps beginning new rounds; try again later"))
+    }
+
+    /// Begins a session of somebody who reads. `None` from a store that cannot be written to: reading goes on without a session, and `progress` is told.
+    pub(crate) fn begin_to_read(repository: &'a Repository, progress: &dyn Progress) -> Result<Option<Self>> {
+        let kind = match repository.roles().intersect(Roles::RESTORE.and(Roles::MAINTAIN)) {
+            true => SessionKind::Reader,
+            false => SessionKind::Writer,
+        };
+        match Self::begin(repository, kind) {
+            Ok(session) => Ok(Some(session)),
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                let message = format!(
+                    "the repository cannot be written to, so reading goes on without a session; run no garbage collection meanwhile ({error})"
+                );
+                progress.event(Event::Notice { message: &message });
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// `None` where a collector took the session for dead before it was held, in which case a new epoch has begun.
@@ -119,18 +140,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`ErrorKind::Busy`] where that happened.
     pub(crate) fn withdraw_if_given_up(&self, snapshot: SnapshotId) -> Result<()> {
-        // The tombstone first: a collector that cleans up after the session deletes the session's object before it.
-        let tombstone = self.repository.read_sealed(&ObjectName::tombstone(self.id()));
-        let has_tombstone = match tombstone.and_then(|unsealed| TombstoneBody::decode(&unsealed.plaintext)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => false,
-            // Not by maintain: anybody could say so. Check reports it.
-            Err(error) if error.broken_rule().is_some() => false,
-            // Sealed with newer keys than ours: there, whatever it says.
-            Err(error) if error.kind() == ErrorKind::Unauthorized => true,
-            Err(error) => return Err(error),
-            Ok(_) => true,
-        };
-        if !has_tombstone && self.repository.has(&ObjectName::session(self.id()))? {
+        if !self.is_given_up()? {
             return Ok(());
         }
         let now = self.repository.runtime.clock.now();
@@ -143,6 +153,22 @@ impl<'a> Session<'a> {
         let message = "garbage collection took this backup for dead (it did not beat for 15 minutes), so its snapshot was taken back; \
                        run the backup again: what it stored is found again where it is still there";
         Err(Error::new(ErrorKind::Busy, message))
+    }
+
+    /// Whether a collector took this session for dead: what it relies on may be going.
+    pub(crate) fn is_given_up(&self) -> Result<bool> {
+        // The tombstone first: a collector that cleans up after the session deletes the session's object before it.
+        let tombstone = self.repository.read_sealed(&ObjectName::tombstone(self.id()));
+        let has_tombstone = match tombstone.and_then(|unsealed| TombstoneBody::decode(&unsealed.plaintext)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            // Not by maintain: anybody could say so. Check reports it.
+            Err(error) if error.broken_rule().is_some() => false,
+            // Sealed with newer keys than ours: there, whatever it says.
+            Err(error) if error.kind() == ErrorKind::Unauthorized => true,
+            Err(error) => return Err(error),
+            Ok(_) => true,
+        };
+        Ok(has_tombstone || !self.repository.has(&ObjectName::session(self.id()))?)
     }
 
     /// Notes that a snapshot of this session is about to become visible.

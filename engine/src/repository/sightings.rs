@@ -8,7 +8,7 @@
 use super::{Repository, SnapshotListing, SnapshotState};
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{RepositoryId, SessionId, SnapshotId, from_hex, to_hex};
+use crate::id::{SessionId, SnapshotId, from_hex, to_hex};
 use crate::progress::{Event, Progress};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
@@ -98,11 +98,6 @@ fn checksum(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-/// The file of a repository.
-fn file_of(folder: &Path, repository: RepositoryId) -> PathBuf {
-    folder.join(repository.to_string())
-}
-
 fn older(path: &Path, what: &str) -> Error {
     let message = format!(
         "the store serves an older or another state of the repository than was seen from here before: {what}. Bring back the newer state. \
@@ -116,20 +111,19 @@ fn older(path: &Path, what: &str) -> Error {
 ///
 /// # Errors
 /// [`ErrorKind::Damaged`] then.
-pub(super) fn check_config(folder: &Path, repository: RepositoryId, generation: u32, hash: &[u8; 32]) -> Result<()> {
-    let path = file_of(folder, repository);
+pub(super) fn check_config(path: &Path, generation: u32, hash: &[u8; 32]) -> Result<()> {
     // A damaged file is told of by what lists snapshots.
-    let Ok(mut seen) = Seen::load(&path) else { return Ok(()) };
+    let Ok(mut seen) = Seen::load(path) else { return Ok(()) };
     let (known, known_hash) = seen.config;
     if generation < known {
-        return Err(older(&path, &format!("generation {known} of the config was there, and now {generation} is the newest")));
+        return Err(older(path, &format!("generation {known} of the config was there, and now {generation} is the newest")));
     }
     if generation == known && *hash != known_hash {
-        return Err(older(&path, &format!("generation {generation} of the config was another one")));
+        return Err(older(path, &format!("generation {generation} of the config was another one")));
     }
     if generation > known {
         seen.config = (generation, *hash);
-        seen.save(&path);
+        seen.save(path);
     }
     Ok(())
 }
@@ -153,7 +147,7 @@ impl SnapshotListing {
 
 impl Repository {
     fn sightings(&self) -> Option<PathBuf> {
-        Some(file_of(self.settings.sightings.as_deref()?, self.id))
+        Some(self.settings.sightings.as_ref()?.join(self.settings.local_name(self.id)))
     }
 
     /// Notes snapshots that this process published and that count from now on.

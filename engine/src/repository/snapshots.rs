@@ -164,12 +164,12 @@ impl Repository {
         }
     }
 
-    /// What `withdrawn/` says, if the snapshot's own session or maintain says it, of that session (SESS-3, SESS-4).
-    pub(crate) fn read_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<WithdrawnBody> {
+    /// What `withdrawn/` says, and who says it, if that is the snapshot's own session or maintain, of that session (SESS-3, SESS-4).
+    pub(crate) fn read_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<(WithdrawnBody, Certificate)> {
         let unsealed = self.read_sealed(&ObjectName::withdrawn(snapshot))?;
         let body = WithdrawnBody::decode(&unsealed.plaintext)?;
         self.check_withdrawal(snapshot, &body, &unsealed.certificate, listing)?;
-        Ok(body)
+        Ok((body, unsealed.certificate))
     }
 
     /// Whether whoever has this certificate may withdraw a snapshot: maintain, or the session that made it, which need not be closed yet.

@@ -3,7 +3,6 @@
 use crate::backend::ObjectName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
-use crate::format::session::SessionKind;
 use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
 use crate::repository::{FrameReader, RefsNodes, Repository, Session, Snapshot, SnapshotChunks, SnapshotListing};
@@ -15,7 +14,7 @@ use std::sync::OnceLock;
 /// From a store that cannot be written to, reading goes on without a session, and `progress` is told.
 pub(crate) fn with_reader<T>(repository: &Repository, progress: &dyn Progress, work: impl FnOnce(&Reading<'_>) -> Result<T>) -> Result<T> {
     repository.require(Roles::RESTORE, "reading a snapshot's content")?;
-    let session = begin(repository, progress)?;
+    let session = Session::begin_to_read(repository, progress)?;
     let result = Reading::start(repository).and_then(|reading| {
         reading.listing.tell_setbacks(progress);
         work(&reading)
@@ -95,20 +94,6 @@ impl<'a> Reading<'a> {
                 Ok(self.all.get_or_init(|| reader))
             }
         }
-    }
-}
-
-fn begin<'a>(repository: &'a Repository, progress: &dyn Progress) -> Result<Option<Session<'a>>> {
-    match Session::begin(repository, SessionKind::Reader) {
-        Ok(session) => Ok(Some(session)),
-        Err(error) if error.kind() == ErrorKind::Unavailable => {
-            let message = format!(
-                "the repository cannot be written to, so reading goes on without a session; run no garbage collection meanwhile ({error})"
-            );
-            progress.event(Event::Notice { message: &message });
-            Ok(None)
-        }
-        Err(error) => Err(error),
     }
 }
 

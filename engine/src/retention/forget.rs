@@ -63,7 +63,7 @@ impl Repository {
         let closed = listing.closed.iter().find(|(_, closed)| closed.snapshots.contains(&id)).map(|(session, _)| *session);
         match closed.or_else(|| listing.vanished.get(&id).copied()) {
             Some(session) => Ok(session),
-            None if listing.withdrawn.contains(&id) => Ok(self.read_withdrawn(id, listing)?.session),
+            None if listing.withdrawn.contains(&id) => Ok(self.read_withdrawn(id, listing)?.0.session),
             None if listing.snapshots.contains(&id) => {
                 let message = format!("snapshot {id} cannot be read, and nothing else tells which session made it; run check");
                 Err(Error::new(ErrorKind::Damaged, message))

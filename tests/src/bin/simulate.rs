@@ -1,115 +1,194 @@
-//! Runs schedules of the deterministic simulation: `simulate --seed S --schedules N [--mutants | --mutant NAME] [--trace]`.
+//! Runs schedules of the deterministic simulation: `simulate --seed S --schedules N [--jobs J] [--mutants | --mutant NAME] [--trace]`.
 //!
 //! Prints how many it ran and how often each kind of step and each fault was reached. A finding ends it with the seed that replays it, and exit
-//! code 1; so does something that was never reached in 5,000 schedules or more.
+//! code 1; so does something that was never reached in 5,000 schedules or more. Jobs run side by side; a schedule is the same in any of them.
 
 #![allow(clippy::disallowed_methods, reason = "a program, which says how long it took and watches itself")]
 
 use icecore_tests::simulation::store::Mutant;
-use icecore_tests::simulation::{Start, Tally, run};
+use icecore_tests::simulation::{Outcome, Start, Tally, run};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Schedules after which everything has to have been reached.
 const ENOUGH: u64 = 5000;
+/// A folder in memory, where there is one: no disk is simulated, and what processes keep for themselves need not wait for one.
+const MEMORY_FOLDER: &str = "/dev/shm";
 /// Schedules in which a mutant has to be found.
-const MUTANT_SCHEDULES: u64 = 20_000;
+const MUTANT_SCHEDULES: u64 = 50_000;
+/// How often a long run says how far it is.
+const SAYS_EVERY: Duration = Duration::from_secs(60);
+/// A schedule takes milliseconds. One that takes so long waits outside of the simulation.
+const HANGS_AFTER: Duration = Duration::from_secs(120);
 
 fn argument(arguments: &[String], name: &str) -> Option<String> {
     let at = arguments.iter().position(|argument| argument == name)?;
     arguments.get(at + 1).cloned()
 }
 
-/// Ends the program when a schedule hangs: somebody waits outside of the simulation, for a lock that is held across a turn.
-fn watch(current: &Arc<AtomicU64>) {
-    let current = Arc::clone(current);
-    std::thread::spawn(move || {
-        let mut last = (0, Instant::now());
-        loop {
-            std::thread::sleep(Duration::from_secs(5));
-            let now = current.load(Ordering::Relaxed);
-            if now != last.0 {
-                last = (now, Instant::now());
-            } else if last.1.elapsed() > Duration::from_secs(120) {
-                println!("seed {now} hangs: a lock is held across a turn");
-                std::process::exit(1);
+/// What jobs share.
+struct Runs {
+    starts: Vec<Start>,
+    place: PathBuf,
+    mutant: Option<Mutant>,
+    /// Where the next schedule is to be taken from, and where they end.
+    next: AtomicU64,
+    end: u64,
+    /// Each job's schedule.
+    current: Vec<AtomicU64>,
+    has_found: AtomicBool,
+}
+
+impl Runs {
+    fn one(&self, seed: u64, traces: bool, tally: &mut Tally) -> Outcome {
+        let cache = self.place.join(seed.to_string());
+        let outcome = run(seed, &self.starts, &cache, self.mutant, traces, tally);
+        let _ = std::fs::remove_dir_all(&cache);
+        outcome
+    }
+
+    /// Runs schedules until there are none left or one is found to be wrong.
+    fn work(&self, job: usize) -> (Tally, Option<(u64, String)>) {
+        let mut tally = Tally::default();
+        while !self.has_found.load(Ordering::Relaxed) {
+            let seed = self.next.fetch_add(1, Ordering::Relaxed);
+            if seed >= self.end {
+                break;
+            }
+            self.current[job].store(seed, Ordering::Relaxed);
+            if let Some(finding) = self.one(seed, false, &mut tally).finding {
+                self.has_found.store(true, Ordering::Relaxed);
+                return (tally, Some((seed, finding)));
             }
         }
-    });
+        self.current[job].store(u64::MAX, Ordering::Relaxed);
+        (tally, None)
+    }
+
+    /// Says how far it is, and ends the program when a schedule hangs, until `is_over`.
+    fn watch(&self, is_over: &AtomicBool) {
+        let began = Instant::now();
+        let first = self.next.load(Ordering::Relaxed);
+        let (mut said, mut last) = (began, vec![(0, began); self.current.len()]);
+        while !is_over.load(Ordering::Relaxed) {
+            std::thread::park_timeout(Duration::from_secs(5));
+            for (last, current) in last.iter_mut().zip(&self.current) {
+                let now = current.load(Ordering::Relaxed);
+                if now != last.0 || now == u64::MAX {
+                    *last = (now, Instant::now());
+                } else if last.1.elapsed() > HANGS_AFTER {
+                    println!("seed {now} hangs: a lock is held across a turn");
+                    std::process::exit(1);
+                }
+            }
+            if said.elapsed() > SAYS_EVERY {
+                said = Instant::now();
+                let done = self.next.load(Ordering::Relaxed).min(self.end) - first;
+                println!("{done} schedules begun in {:.0} s", began.elapsed().as_secs_f64());
+            }
+        }
+    }
+
+    /// All schedules on `jobs` threads: what was reached, and the finding with the lowest seed.
+    fn all(&self) -> (Tally, Option<(u64, String)>) {
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| self.watch(&is_over));
+            let jobs: Vec<_> = (0..self.current.len()).map(|job| scope.spawn(move || self.work(job))).collect();
+            let (mut tally, mut found) = (Tally::default(), None);
+            for job in jobs {
+                let (own, finding) = job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                tally.absorb(own);
+                found = [found, finding].into_iter().flatten().min();
+            }
+            is_over.store(true, Ordering::Relaxed);
+            watcher.thread().unpark();
+            (tally, found)
+        })
+    }
+}
+
+/// Runs schedules with each mutant until it is caught by what comes of it, and those schedules without it: there nothing may be wrong.
+fn catch_mutants(mut runs: Runs, named: Option<&str>) -> ExitCode {
+    let (first, jobs) = (runs.next.load(Ordering::Relaxed), runs.current.len());
+    runs.end = first + MUTANT_SCHEDULES;
+    let mut all_caught = true;
+    for mutant in Mutant::ALL.into_iter().filter(|mutant| named.is_none_or(|name| name == format!("{mutant:?}"))) {
+        runs.mutant = Some(mutant);
+        (runs.next, runs.has_found) = (AtomicU64::new(first), AtomicBool::new(false));
+        runs.current = (0..jobs).map(|_| AtomicU64::new(u64::MAX)).collect();
+        let (tally, caught) = runs.all();
+        let Some((seed, finding)) = caught else {
+            println!("{mutant:?}: not caught in {} schedules", tally.schedules);
+            all_caught = false;
+            continue;
+        };
+        println!("{mutant:?}: caught after {} schedules, seed {seed}: {finding}", tally.schedules);
+        runs.mutant = None;
+        if let Some(finding) = runs.one(seed, false, &mut Tally::default()).finding {
+            println!("{mutant:?}: without it, seed {seed} finds as well: {finding}");
+            all_caught = false;
+        }
+    }
+    if all_caught { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let number = |name: &str, otherwise: u64| argument(&arguments, name).and_then(|text| text.parse().ok()).unwrap_or(otherwise);
-    let (seed, schedules) = (number("--seed", 1), number("--schedules", 1000));
-    let traces = arguments.iter().any(|argument| argument == "--trace");
-    let current = Arc::new(AtomicU64::new(seed));
-    watch(&current);
-    let starts = Start::all();
-    let place = tempfile::Builder::new().prefix("icecore-simulate").tempdir_in(if std::path::Path::new("/dev/shm").is_dir() {
-        "/dev/shm"
-    } else {
-        "/tmp"
-    });
-    let Ok(place) = place else {
+    let (seed, schedules, jobs) = (number("--seed", 1), number("--schedules", 1000), number("--jobs", 1));
+    if Path::new(MEMORY_FOLDER).is_dir() {
+        let _ = tempfile::env::override_temp_dir(MEMORY_FOLDER.as_ref());
+    }
+    let Ok(place) = tempfile::Builder::new().prefix("icecore-simulate-").tempdir() else {
         println!("there is no room for a temporary folder");
         return ExitCode::FAILURE;
     };
-    let one = |seed: u64, mutant, traces, tally: &mut Tally| {
-        current.store(seed, Ordering::Relaxed);
-        let cache = place.path().join(seed.to_string());
-        let outcome = run(seed, &starts, &cache, mutant, traces, tally);
-        let _ = std::fs::remove_dir_all(&cache);
-        outcome
+    let runs = Runs {
+        starts: Start::all(),
+        place: place.path().to_owned(),
+        mutant: None,
+        next: AtomicU64::new(seed),
+        end: seed + schedules,
+        current: (0..jobs.max(1)).map(|_| AtomicU64::new(u64::MAX)).collect(),
+        has_found: AtomicBool::new(false),
     };
     let named = argument(&arguments, "--mutant");
     if named.is_some() || arguments.iter().any(|argument| argument == "--mutants") {
-        let mut all_caught = true;
-        for mutant in Mutant::ALL.into_iter().filter(|mutant| named.as_ref().is_none_or(|name| *name == format!("{mutant:?}"))) {
-            let (mut tally, began) = (Tally::default(), Instant::now());
-            let caught = (seed..seed + MUTANT_SCHEDULES).find_map(|seed| Some((seed, one(seed, Some(mutant), false, &mut tally).finding?)));
-            match caught {
-                Some((at, finding)) => println!(
-                    "{mutant:?}: caught after {} schedules ({:.1} s), seed {at}: {finding}",
-                    tally.schedules,
-                    began.elapsed().as_secs_f64()
-                ),
-                None => {
-                    println!("{mutant:?}: not caught in {MUTANT_SCHEDULES} schedules");
-                    all_caught = false;
-                }
-            }
-        }
-        return if all_caught { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return catch_mutants(runs, named.as_deref());
     }
-    let (mut tally, began) = (Tally::default(), Instant::now());
-    for seed in seed..seed + schedules {
-        let outcome = one(seed, None, traces, &mut tally);
-        if traces {
+    if arguments.iter().any(|argument| argument == "--trace") {
+        for seed in seed..seed + schedules {
+            let outcome = runs.one(seed, true, &mut Tally::default());
             outcome.trace.iter().for_each(|line| println!("{line}"));
             println!("schedule {seed} has the number {:016x}", outcome.hash);
+            if let Some(finding) = outcome.finding {
+                println!("finding: {finding}");
+                return ExitCode::FAILURE;
+            }
         }
-        if let Some(finding) = outcome.finding {
-            println!("finding after {} schedules: {finding}", tally.schedules);
-            println!("replay with --seed {seed} --schedules 1 --trace");
-            return ExitCode::FAILURE;
-        }
+        return ExitCode::SUCCESS;
     }
+    let began = Instant::now();
+    let (tally, found) = runs.all();
     let seconds = began.elapsed().as_secs_f64();
-    println!(
-        "{} schedules from seed {seed} in {seconds:.1} s ({:.1} a second), {} turns, no finding",
-        tally.schedules,
-        tally.schedules as f64 / seconds,
-        tally.steps
-    );
+    let (count, rate) = (tally.schedules, tally.schedules as f64 / seconds);
+    println!("{count} schedules from seed {seed} in {seconds:.1} s ({rate:.1} a second), {} turns", tally.steps);
     println!("clock leaps {}, processes suspended {}", tally.leaps, tally.sleeps);
     tally.ends.iter().for_each(|((deed, end), count)| println!("deed {deed:?} {end:?}: {count}"));
+    tally.holders.iter().for_each(|((deed, holder), count)| println!("deed {deed:?} by {holder:?}: {count}"));
     tally.faults.iter().for_each(|(fault, count)| println!("fault {fault:?}: {count}"));
     tally.rules.iter().for_each(|(rule, count)| println!("rule {rule}: looked at {count} times"));
     tally.calls.iter().for_each(|((operation, kind), count)| println!("call {operation:?} {}: {count}", kind.folder()));
     let missed = tally.missed();
     missed.iter().for_each(|what| println!("never reached: {what}"));
+    if let Some((seed, finding)) = found {
+        println!("finding: {finding}");
+        println!("replay with --seed {seed} --schedules 1 --trace");
+        return ExitCode::FAILURE;
+    }
+    println!("no finding");
     if missed.is_empty() || tally.schedules < ENOUGH { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

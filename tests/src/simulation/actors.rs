@@ -6,17 +6,22 @@ use super::store::{Fate, Store};
 use super::turns::{MachineClock, Scheduler, Threads};
 use icecore::backup::BackupOptions;
 use icecore::crypto::Secret;
+use icecore::format::Roles;
 use icecore::gc::GcOptions;
 use icecore::id::SnapshotId;
 use icecore::progress::Silent;
 use icecore::repair::RepairOptions;
-use icecore::repository::{Key, Repository, Settings};
+use icecore::repository::{Key, Repository, Settings, Snapshot};
 use icecore::retention::TagChange;
 use icecore::runtime::{Runtime, SeededEntropy};
 use icecore::{Error, ErrorKind, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+
+/// How many sequences of random bytes an opening may have.
+const ENTROPIES: u64 = 4;
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,21 +89,68 @@ pub struct World {
     pub oracle: Mutex<Oracle>,
     /// How deeds ended.
     pub ends: Mutex<BTreeMap<(Deed, End), u64>>,
+    /// Who did what.
+    pub holders: Mutex<BTreeMap<(Deed, Holder), u64>>,
     /// What was found to be wrong.
     pub findings: Mutex<Vec<String>>,
     /// Where collectors remember what they saw; by machine.
     pub cache: PathBuf,
     /// Whether keys were changed.
     pub has_rotated: Mutex<bool>,
+    /// Snapshots that were there before.
+    pub old: BTreeSet<SnapshotId>,
+    /// How often the repository was opened.
+    pub openings: AtomicU64,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// What opens the repository.
-pub fn key() -> Key {
-    Key::KeyFile(Secret::new([5; 32]))
+/// Who opens the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder {
+    /// Who made it: all roles, and admin.
+    Owner,
+    /// May back up and nothing else.
+    Client,
+    /// May collect garbage and forget, and sees no content.
+    Maintainer,
+    /// May restore.
+    Reader,
+}
+
+impl Holder {
+    /// Those whose slots the owner makes.
+    pub const OTHERS: [Self; 3] = [Self::Client, Self::Maintainer, Self::Reader];
+
+    /// What opens it.
+    pub fn key(self) -> Key {
+        Key::KeyFile(Secret::new([5 + self as u8; 32]))
+    }
+
+    /// What its credential may do.
+    pub fn roles(self) -> Roles {
+        match self {
+            Self::Owner => Roles::ALL,
+            Self::Client => Roles::BACKUP,
+            Self::Maintainer => Roles::MAINTAIN,
+            Self::Reader => Roles::RESTORE,
+        }
+    }
+
+    /// Somebody who may do this.
+    fn choose(deed: Deed, random: &mut Random) -> Self {
+        let other = match deed {
+            Deed::Backup => Self::Client,
+            Deed::Collect | Deed::Forget => Self::Maintainer,
+            Deed::Restore => Self::Reader,
+            Deed::Check | Deed::Scrub if random.one_in(2) => Self::Reader,
+            Deed::Check | Deed::Scrub => Self::Maintainer,
+            Deed::Tag | Deed::Rotate | Deed::Repair => Self::Owner,
+        };
+        if random.one_in(3) { other } else { Self::Owner }
+    }
 }
 
 /// The pieces that content is made of; most of a state is in others, too.
@@ -130,15 +182,18 @@ pub struct Actor {
 }
 
 /// Everything that a process takes from outside of the store.
-pub fn runtime(scheduler: &Arc<Scheduler>, process: usize, random: &mut Random) -> Runtime {
+pub(super) fn runtime(world: &World, process: usize, random: &mut Random) -> Runtime {
+    let scheduler = || Arc::clone(&world.scheduler);
+    // Other numbers for each opening of a schedule, and few over all schedules, so that what is slow to compute of them can be remembered.
+    let opening = world.openings.fetch_add(1, Ordering::Relaxed) + 1;
     Runtime {
-        clock: Arc::new(MachineClock { scheduler: Arc::clone(scheduler), off: Mutex::new((0, random.fork())) }),
-        entropy: Arc::new(SeededEntropy::new(random.next_number())),
-        executor: Arc::new(Threads { scheduler: Arc::clone(scheduler), process, count: 1 + random.below(2) as usize }),
+        clock: Arc::new(MachineClock { scheduler: scheduler(), off: Mutex::new((0, random.fork())) }),
+        entropy: Arc::new(SeededEntropy::new(opening * ENTROPIES + random.below(ENTROPIES))),
+        executor: Arc::new(Threads { scheduler: scheduler(), process, count: 1 + random.below(2) as usize }),
     }
 }
 
-fn settings(cache: Option<&Path>, machine: u64, process: usize) -> Settings {
+pub(super) fn settings(cache: Option<&Path>, machine: u64, process: usize) -> Settings {
     let settings = Settings::default().with_label(format!("machine{machine} process {process}"));
     match cache {
         Some(folder) => settings.with_cache(folder.join(machine.to_string())),
@@ -159,10 +214,14 @@ impl Actor {
     }
 
     fn open(&mut self, world: &World) -> Result<Repository> {
-        let handle = world.store.handle(self.process, self.fate.clone(), self.deed == Deed::Collect);
-        let runtime = runtime(&world.scheduler, self.process, &mut self.random);
-        let cache = (self.deed == Deed::Collect).then_some(world.cache.as_path());
-        Repository::open(handle, runtime, &key(), settings(cache, self.machine, self.process))
+        let is_collector = self.deed == Deed::Collect;
+        let holder = Holder::choose(self.deed, &mut self.random);
+        *locked(&world.holders).entry((self.deed, holder)).or_default() += 1;
+        let runtime = runtime(world, self.process, &mut self.random);
+        let backend = world.store.reach(self.process, self.fate.clone(), is_collector, Arc::clone(&runtime.clock));
+        // Without what it saw before a collector gives nobody of other machines up; others may keep a cache or not.
+        let cache = (is_collector || self.random.one_in(4)).then_some(world.cache.as_path());
+        Repository::open(backend, runtime, &holder.key(), settings(cache, self.machine, self.process))
     }
 
     /// Whether this error may be.
@@ -291,70 +350,12 @@ impl Actor {
 }
 
 /// Restores the only file of a snapshot.
-pub fn restore(repository: &Repository, id: SnapshotId) -> Result<Vec<u8>> {
-    let snapshot = repository.find_snapshot(&id.to_string(), None, None)?;
+fn restore(repository: &Repository, id: SnapshotId) -> Result<Vec<u8>> {
+    restored(repository, &repository.find_snapshot(&id.to_string(), None, None)?)
+}
+
+pub(super) fn restored(repository: &Repository, snapshot: &Snapshot) -> Result<Vec<u8>> {
     let mut content = Vec::new();
-    repository.restore_to_writer(&snapshot, None, &mut content, &Silent)?;
+    repository.restore_to_writer(snapshot, None, &mut content, &Silent)?;
     Ok(content)
-}
-
-/// A fresh process that nothing happens to, after all others: looks at everything, and collects garbage until nothing is left to do.
-pub fn recover(world: &Arc<World>, random: &mut Random, is_thorough: bool) {
-    let shared = Arc::clone(world);
-    let mut random = random.fork();
-    let process = world.scheduler.process();
-    let work = move || {
-        if let Err(text) = look_after(&shared, process, &mut random, is_thorough) {
-            locked(&shared.findings).push(text);
-        }
-    };
-    world.scheduler.spawn(process, Box::new(work));
-}
-
-fn look_after(world: &World, process: usize, random: &mut Random, is_thorough: bool) -> std::result::Result<(), String> {
-    let said = |what: &str, error: &Error| format!("{what}, after all others and without a fault: {:?}: {error}", error.kind());
-    let open = |is_collector, random: &mut Random| {
-        let handle = world.store.handle(process, Fate::default(), is_collector);
-        let runtime = runtime(&world.scheduler, process, random);
-        let cache = is_collector.then_some(world.cache.as_path());
-        Repository::open(handle, runtime, &key(), settings(cache, 9, process)).map_err(|error| said("opening", &error))
-    };
-    if is_thorough {
-        look(world, &open(false, random)?)?;
-    }
-    let collector = open(true, random)?;
-    let mut is_clean = false;
-    for _ in 0..8 {
-        let made = collector.gc(&GcOptions::default(), &Silent).map_err(|error| said("gc", &error))?;
-        is_clean = made.waits_for.is_empty() && made.left.packs == 0 && made.condemned.packs == 0 && made.plan.is_empty();
-        if is_clean {
-            break;
-        }
-        world.scheduler.leap(1000);
-    }
-    if !is_clean {
-        return Err("gc does not come to an end: something is never reclaimed".to_owned());
-    }
-    look(world, &open(false, random)?)?;
-    let report = match is_thorough {
-        true => collector.scrub(&Silent),
-        false => collector.check(&Silent),
-    };
-    match report.map_err(|error| said("check", &error))?.findings.first() {
-        Some(finding) => Err(format!("check finds damage after all others: {finding:?}")),
-        None => Ok(()),
-    }
-}
-
-/// Restores everything that is shown.
-fn look(world: &World, repository: &Repository) -> std::result::Result<(), String> {
-    let snapshots = repository.snapshots().map_err(|error| format!("listing snapshots: {error}"))?;
-    let mut shown = Vec::new();
-    for snapshot in snapshots {
-        let series = snapshot.body.series.clone();
-        let content = restore(repository, snapshot.id)
-            .map_err(|error| format!("snapshot {} of {series} cannot be restored: {error}", snapshot.id))?;
-        shown.push((snapshot.id, series, content));
-    }
-    locked(&world.oracle).judge(&shown)
 }

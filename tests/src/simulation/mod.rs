@@ -2,44 +2,53 @@
 //!
 //! A *schedule* is one run: a repository that is there already, one or two rounds of processes with their fates, then a process that nothing
 //! happens to and that everything has to be right for. It is a function of its seed. [`turns`] says who goes on, [`store`] what the store does, [`actors`] what
-//! processes do, [`watch`] which steps the protocol allows, [`oracle`] what has to come out.
+//! processes do, [`recovery`] what comes after them, [`watch`] which steps the protocol allows, [`oracle`] what has to come out.
 
 pub mod actors;
 pub mod oracle;
 pub mod random;
+pub mod recovery;
 pub mod store;
 pub mod turns;
 pub mod watch;
 
-use actors::{Actor, Deed, End, World, content, key, recover};
+use actors::{Actor, Deed, End, Holder, World, content};
 use icecore::backend::testing::Operation;
-use icecore::backend::{BackendExt, MemoryBackend, ObjectKind, ObjectName};
+use icecore::backend::{BackendExt, MemoryBackend, ObjectKind};
 use icecore::backup::BackupOptions;
-use icecore::crypto::PassphraseCost;
+use icecore::crypto::{PassphraseCost, remember};
 use icecore::format::config::CutMethod;
 use icecore::gc::GcOptions;
 use icecore::progress::Silent;
-use icecore::repository::{CreateOptions, Repository, Settings};
+use icecore::repository::{CreateOptions, NewSlot, Repository, Settings, SlotHolder};
 use icecore::runtime::{Runtime, Timestamp};
 use oracle::Oracle;
 use random::Random;
+use recovery::recover;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use store::{Fate, Fault, Mutant, Store};
+use store::{Fate, Fault, Mutant, Objects, Store};
 use turns::Scheduler;
 
 /// A repository that was there before.
 #[derive(Debug, Clone)]
 pub struct Start {
-    objects: BTreeMap<ObjectName, Arc<[u8]>>,
+    objects: Objects,
     oracle: Oracle,
 }
 
 impl Start {
-    /// Some of them: empty, with snapshots, with garbage, with garbage that is condemned.
+    /// Some of them: empty, with snapshots, with garbage, with garbage that is condemned, with parity.
     pub fn all() -> Vec<Self> {
-        (0..4).map(Self::make).collect()
+        (0..5).map(Self::make).collect()
+    }
+
+    /// One of `starts`; the last one, in which everything is twice, seldom.
+    fn choose<'a>(starts: &'a [Self], random: &mut Random) -> &'a Self {
+        let number = random.below(2 * starts.len() as u64 - 1) / 2;
+        &starts[number as usize]
     }
 
     #[allow(clippy::unwrap_used, reason = "nothing fails in memory")]
@@ -51,16 +60,20 @@ impl Start {
         let backend = MemoryBackend::new();
         let runtime = Runtime::seeded(number, Timestamp { seconds: 1_800_000_000, nanoseconds: 0 }, 1);
         let settings = Settings::default().with_label("machine8 process 1");
-        let repository = Repository::create(Arc::new(backend.clone()), runtime, &key(), &options, settings).unwrap();
+        options.parity_percent = if number == 4 { 3 } else { 0 };
+        let repository = Repository::create(Arc::new(backend.clone()), runtime, &Holder::Owner.key(), &options, settings).unwrap();
+        for holder in Holder::OTHERS {
+            repository.add_slot(&NewSlot::new(SlotHolder::Key(holder.key()), holder.roles())).unwrap();
+        }
         let (mut random, mut oracle) = (Random::new(number), Oracle::default());
-        for day in 0..[0, 2, 4, 5][number as usize] {
+        for day in 0..[0, 2, 4, 5, 3][number as usize] {
             let (series, content) = (format!("start {day}"), content(&mut random));
             let stream = Box::new(std::io::Cursor::new(content.clone()));
             let made = repository.backup_stream("state", stream, &BackupOptions::new(series.as_str()), &Silent).unwrap();
             oracle.contents.insert(series.clone(), content);
             oracle.acknowledge(made.snapshot.unwrap(), &series);
         }
-        for _ in 0..[0, 0, 2, 3][number as usize] {
+        for _ in 0..[0, 0, 2, 3, 1][number as usize] {
             let id = oracle.possible()[0];
             repository.forget(&[id], &Silent).unwrap();
             oracle.forget(id);
@@ -90,6 +103,8 @@ pub struct Tally {
     pub sleeps: u64,
     /// How deeds ended.
     pub ends: BTreeMap<(Deed, End), u64>,
+    /// Who did what.
+    pub holders: BTreeMap<(Deed, Holder), u64>,
     /// Faults that were reached.
     pub faults: BTreeMap<Fault, u64>,
     /// Calls that the store answered well.
@@ -115,14 +130,35 @@ impl Tally {
             ObjectKind::Relocation,
             ObjectKind::Config,
             ObjectKind::Slot,
+            ObjectKind::Parity,
         ];
-        let deletions = [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack, ObjectKind::Snapshot, ObjectKind::Session];
+        let deletions = [
+            ObjectKind::DataPack,
+            ObjectKind::MetaPack,
+            ObjectKind::RefsPack,
+            ObjectKind::Snapshot,
+            ObjectKind::Session,
+            ObjectKind::Parity,
+        ];
         let calls = writes.map(|kind| (Operation::Finish, kind)).into_iter().chain(deletions.map(|kind| (Operation::Delete, kind)));
         let calls = calls.filter(|call| !self.calls.contains_key(call)).map(|call| format!("{call:?}"));
         let faults = Fault::ALL.into_iter().filter(|fault| !self.faults.contains_key(fault)).map(|fault| format!("{fault:?}"));
         let ends = Deed::ALL.into_iter().flat_map(|deed| [(deed, End::Done), (deed, End::Failed)]);
         let ends = ends.filter(|end| !self.ends.contains_key(end)).map(|end| format!("{end:?}"));
         calls.chain(faults).chain(ends).collect()
+    }
+
+    /// Adds what happened in others.
+    pub fn absorb(&mut self, other: Self) {
+        self.schedules += other.schedules;
+        self.steps += other.steps;
+        self.leaps += other.leaps;
+        self.sleeps += other.sleeps;
+        add(&mut self.ends, other.ends);
+        add(&mut self.holders, other.holders);
+        add(&mut self.faults, other.faults);
+        add(&mut self.calls, other.calls);
+        add(&mut self.rules, other.rules);
     }
 
     fn add(&mut self, world: &World) {
@@ -136,6 +172,7 @@ impl Tally {
         add(&mut self.calls, counts.calls);
         add(&mut self.rules, counts.rules);
         add(&mut self.ends, world.ends.lock().map(|ends| ends.clone()).unwrap_or_default());
+        add(&mut self.holders, world.holders.lock().map(|holders| holders.clone()).unwrap_or_default());
     }
 }
 
@@ -158,9 +195,10 @@ pub struct Outcome {
 
 /// Runs one schedule. `cache` is a folder for it alone.
 pub fn run(seed: u64, starts: &[Start], cache: &Path, mutant: Option<Mutant>, keeps_trace: bool, tally: &mut Tally) -> Outcome {
+    remember();
     let mut random = Random::new(seed);
     random.next_number();
-    let start = &starts[random.below(starts.len() as u64) as usize];
+    let start = Start::choose(starts, &mut random);
     let scheduler = Scheduler::new(random.fork());
     let store = Store::new(&start.objects, Arc::clone(&scheduler), random.fork(), mutant);
     if keeps_trace {
@@ -171,12 +209,16 @@ pub fn run(seed: u64, starts: &[Start], cache: &Path, mutant: Option<Mutant>, ke
         scheduler,
         oracle: Mutex::new(start.oracle.clone()),
         ends: Mutex::default(),
+        holders: Mutex::default(),
         findings: Mutex::default(),
         cache: cache.to_owned(),
         has_rotated: Mutex::new(false),
+        old: start.oracle.snapshots.keys().copied().collect(),
+        openings: AtomicU64::new(0),
     });
     let finding = run_rounds(&world, &mut random).err();
-    let broken = world.store.broken().filter(|_| mutant.is_none() || finding.is_none());
+    // A mutant breaks a rule by being there: it has to be found by what comes of that.
+    let broken = world.store.broken().filter(|_| mutant.is_none());
     tally.add(&world);
     let (trace, hash) = world.store.trace();
     Outcome { finding: broken.or(finding), trace, hash }
@@ -203,17 +245,23 @@ fn run_rounds(world: &Arc<World>, random: &mut Random) -> Result<(), String> {
 
 fn fate(random: &mut Random) -> Fate {
     let mut fate = Fate::default();
-    match random.below(14) {
-        0..=2 => fate.dies_at = Some(1 + random.below(120)),
-        3 => (fate.dies_at, fate.power_cut) = (Some(1 + random.below(150)), true),
+    match random.below(16) {
+        0..=2 => fate.dies_at = Some(call(random)),
+        3 => (fate.dies_at, fate.power_cut) = (Some(call(random)), true),
         4 => fate.fails_one_in = 10 + random.below(100),
         5 => {
-            let from = random.below(120);
+            let from = call(random);
             fate.full = from..from + 1 + random.below(60);
         }
-        6..=9 => fate.fails_at = Some(1 + random.below(150)),
-        10 => fate.slow_one_in = 5 + random.below(40),
+        6..=7 => fate.fails_at = Some(call(random)),
+        8 => fate.slow_one_in = 5 + random.below(40),
         _ => {}
     }
     fate
+}
+
+/// The number of a call at which something happens: the first ones as often as the later ones.
+fn call(random: &mut Random) -> u64 {
+    let bound = 16 << random.below(5);
+    1 + random.below(bound)
 }

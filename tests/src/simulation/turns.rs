@@ -7,6 +7,7 @@ use super::random::Random;
 use generator::{Generator, Gn};
 use icecore::runtime::turns::{Turns, take_turns};
 use icecore::runtime::{Clock, Executor, Timestamp};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,6 +17,11 @@ const STACK_WORDS: usize = 256 << 10;
 /// More than any schedule takes: beyond, something turns in a circle.
 const STEPS_MAX: u64 = 2_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
+
+thread_local! {
+    /// Coroutines that have ended, whose stacks serve others.
+    static IDLE: RefCell<Vec<Generator<'static, (), ()>>> = const { RefCell::new(Vec::new()) };
+}
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -153,14 +159,14 @@ impl Scheduler {
     }
 
     fn run_all(self: &Arc<Self>) -> Result<(), String> {
-        let (mut tasks, mut idle): (Vec<Task>, Vec<Generator<'static, (), ()>>) = (Vec::new(), Vec::new());
+        let mut tasks: Vec<Task> = Vec::new();
         loop {
-            self.take_spawned(&mut tasks, &mut idle);
+            self.take_spawned(&mut tasks);
             let Some(chosen) = self.choose(&mut tasks)? else { break };
             let task = &mut tasks[chosen];
             task.coroutine.resume();
             if task.coroutine.is_done() {
-                idle.push(tasks.swap_remove(chosen).coroutine);
+                IDLE.with_borrow_mut(|idle| idle.push(tasks.swap_remove(chosen).coroutine));
             } else {
                 task.wait = self.state().wait;
             }
@@ -171,7 +177,7 @@ impl Scheduler {
         }
     }
 
-    fn take_spawned(self: &Arc<Self>, tasks: &mut Vec<Task>, idle: &mut Vec<Generator<'static, (), ()>>) {
+    fn take_spawned(self: &Arc<Self>, tasks: &mut Vec<Task>) {
         let spawned = std::mem::take(&mut self.state().spawned);
         for (process, work) in spawned {
             let this = Arc::clone(self);
@@ -182,7 +188,7 @@ impl Scheduler {
                     this.state().panics.push(text.unwrap_or_else(|| "without a message".to_owned()));
                 }
             };
-            let coroutine = match idle.pop() {
+            let coroutine = match IDLE.with_borrow_mut(Vec::pop) {
                 Some(mut coroutine) => {
                     coroutine.init_code(body);
                     coroutine

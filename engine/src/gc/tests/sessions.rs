@@ -1,11 +1,12 @@
 //! Sessions that are at work, dead, or wake after they were given up.
 
-use super::fixture::{Fixture, NOW};
+use super::fixture::{Fixture, NOW, backup_state, client_with};
 use super::{GcOptions, gc};
 use crate::backend::testing::HookedBackend;
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind};
-use crate::format::session::{BeatBody, SessionKind};
+use crate::format::Roles;
+use crate::format::session::{BeatBody, SessionKind, TombstoneBody, WithdrawnBody, WithdrawnReason};
 use crate::progress::{Event, Progress, Silent};
 use crate::repository::{Repository, Session, Settings, SnapshotState};
 use crate::restore::RestoreOptions;
@@ -111,7 +112,7 @@ fn a_writer_that_wakes_after_its_tombstone_takes_its_snapshot_back() {
         clock.advance(900);
         assert_eq!(gc(&collector).sessions_given_up, [session.id()]);
         if !is_cleaned_up {
-            let body = crate::format::session::TombstoneBody { epoch: 1, now: NOW };
+            let body = TombstoneBody { epoch: 1, now: NOW };
             collector.write_sealed(ObjectName::tombstone(session.id()), body.encode()).unwrap();
         }
         let published = crate::id::SnapshotId([9; 16]);
@@ -233,7 +234,7 @@ fn what_is_swept_while_it_is_read_is_found_in_its_copy() {
 fn withdrawals_are_cleaned_up_though_somebody_is_always_at_work() {
     let mut fixture = Fixture::with_states(0..1);
     // Nothing to condemn: both snapshots need the same frames, and their trees and refs are the same, too.
-    let again = super::fixture::backup_state(&fixture.repository, "daily", 0).unwrap();
+    let again = backup_state(&fixture.repository, "daily", 0).unwrap();
     fixture.keep(again, 0);
     let cache = tempfile::tempdir().unwrap();
     let (collector, _) = elsewhere(&fixture, cache.path());
@@ -262,7 +263,7 @@ fn a_snapshot_whose_backup_failed_after_it_was_published_is_settled() {
         _ => Ok(()),
     });
     let handle = fixture.handle_through(Arc::new(backend), 5);
-    assert_eq!(super::fixture::backup_state(&handle, "daily", 2).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(backup_state(&handle, "daily", 2).unwrap_err().kind(), ErrorKind::Unavailable);
     let known: Vec<_> = fixture.kept.iter().map(|kept| kept.id).collect();
     let listed = fixture.repository.list_snapshots().unwrap().snapshots;
     let published: Vec<_> = listed.into_iter().filter(|id| !known.contains(id)).collect();
@@ -271,6 +272,51 @@ fn a_snapshot_whose_backup_failed_after_it_was_published_is_settled() {
     fixture.assert_whole();
     let states: Vec<_> = fixture.repository.snapshots().unwrap().into_iter().map(|snapshot| snapshot.state).collect();
     assert_eq!(states, [SnapshotState::Closed; 3]);
+}
+
+#[test]
+fn a_snapshot_that_is_published_after_its_session_was_cleaned_away_is_settled_and_nothing_is_missed() {
+    let fixture = Fixture::with_states(0..3);
+    let ids: Vec<_> = fixture.kept.iter().map(|kept| kept.id).collect();
+    let session_of = |at: usize| fixture.repository.read_snapshot_header(ids[at]).unwrap().record.id();
+    // As of a writer that died before it looked for its tombstone.
+    let given_up = session_of(2);
+    fixture.backend.delete(&ObjectName::closed(given_up)).unwrap();
+    fixture.backend.delete(&ObjectName::session(given_up)).unwrap();
+    assert_eq!(gc(&fixture.repository).snapshots_settled, [ids[2]]);
+    let findings = || fixture.repository.check(&Silent).unwrap().findings;
+    assert!(findings().is_empty(), "{:?}", findings());
+    // Of a session that finished it is damage.
+    let finished = ObjectName::session(session_of(1));
+    fixture.backend.delete(&finished).unwrap();
+    assert_eq!(findings().iter().map(|finding| finding.object).collect::<Vec<_>>(), [Some(finished)]);
+}
+
+#[test]
+fn what_a_client_took_back_after_it_was_given_up_stays_taken_back() {
+    for (is_cleaned_away, is_settled) in [(false, false), (false, true), (true, false), (true, true)] {
+        let fixture = Fixture::with_states(0..1);
+        let client = client_with(&fixture.repository, Roles::BACKUP, 71);
+        let id = backup_state(&client, "client", 1).unwrap();
+        let session = fixture.repository.read_snapshot_header(id).unwrap().record.id();
+        fixture.backend.delete(&ObjectName::closed(session)).unwrap();
+        if is_cleaned_away {
+            fixture.backend.delete(&ObjectName::session(session)).unwrap();
+        }
+        if is_settled {
+            assert_eq!(gc(&fixture.repository).snapshots_settled, [id]);
+        } else if !is_cleaned_away {
+            let body = TombstoneBody { epoch: 1, now: NOW };
+            fixture.repository.write_sealed(ObjectName::tombstone(session), body.encode()).unwrap();
+        }
+        let body = WithdrawnBody { session, reason: WithdrawnReason::Tombstone, now: NOW };
+        client.write_sealed(ObjectName::withdrawn(id), body.encode()).unwrap();
+        (0..4).for_each(|_| drop(gc(&fixture.repository)));
+        let findings = fixture.repository.check(&Silent).unwrap().findings;
+        assert!(findings.is_empty(), "cleaned away {is_cleaned_away}, settled {is_settled}: {findings:?}");
+        assert_eq!(fixture.repository.snapshots().unwrap().len(), 1);
+        fixture.assert_whole();
+    }
 }
 
 #[test]
@@ -283,7 +329,7 @@ fn damaged_observations_are_none() {
     let (collector, clock) = elsewhere(&fixture, cache.path());
     clock.advance(1000);
     assert_eq!(gc(&collector).waits_for.len(), 1);
-    let path = collector.cache_folder().unwrap().join("gc-observations");
+    let path = collector.place_cache_folder().unwrap().join("gc-observations");
     let text = std::fs::read_to_string(&path).unwrap();
     // Another time: the session would seem not to have beaten for longer.
     let since = text.trim_end().rsplit(' ').next().unwrap();

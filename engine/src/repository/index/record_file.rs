@@ -122,16 +122,34 @@ impl<const N: usize> RecordFile<N> {
         prefix(self.fence(block))
     }
 
-    /// Calls `visit` with each record that starts with `key`, for a file whose records are sorted.
-    pub(super) fn for_each_of(&self, key: &[u8], mut visit: impl FnMut(&[u8; N]) -> Result<()>) -> Result<()> {
-        let mut at = self.first_not_below(key)?;
-        while at < self.len() {
-            let record = self.get(at)?;
-            if !record.starts_with(key) {
-                break;
+    /// Calls `visit` with each record that starts with one of the keys, which are sorted, and with the number of that key, for a file whose
+    /// records are sorted; cheap where the keys follow one another in it.
+    pub(super) fn for_each_of_all(&self, keys: impl Iterator<Item = [u8; 8]>, mut visit: impl FnMut(usize, &[u8; N])) -> Result<()> {
+        /// Records that are stepped over before a key is searched for: about what a search costs.
+        const STEPS_MAX: u64 = 16;
+        let mut block = Block { first: 0, records: &[] };
+        let mut from = None;
+        for (number, key) in keys.enumerate() {
+            let key_prefix = prefix(&key);
+            let mut at = match from {
+                None => self.first_not_below(&key)?,
+                Some(from) => {
+                    let mut at = from;
+                    while at < self.len() && at - from < STEPS_MAX && prefix(block.get(self, at)?) < key_prefix {
+                        at += 1;
+                    }
+                    if at - from == STEPS_MAX { self.first_not_below(&key)? } else { at }
+                }
+            };
+            from = Some(at);
+            while at < self.len() {
+                let record = block.get(self, at)?;
+                if prefix(record) != key_prefix {
+                    break;
+                }
+                visit(number, record);
+                at += 1;
             }
-            visit(record)?;
-            at += 1;
         }
         Ok(())
     }
@@ -180,6 +198,26 @@ impl<const N: usize> RecordFile<N> {
             Ok(record.as_slice() < key)
         })?;
         Ok(below + equal_below)
+    }
+}
+
+/// The block that was looked at last, by which the next record is nearly always found.
+struct Block<'a, const N: usize> {
+    /// The position of its first record.
+    first: u64,
+    records: &'a [[u8; N]],
+}
+
+impl<'a, const N: usize> Block<'a, N> {
+    /// [`RecordFile::get`].
+    fn get(&mut self, file: &'a RecordFile<N>, at: u64) -> Result<&'a [u8; N]> {
+        if let Some(record) = self.records.get(at.wrapping_sub(self.first) as usize) {
+            return Ok(record);
+        }
+        let block = at / RecordFile::<N>::RECORDS_PER_BLOCK;
+        self.records = file.block(block)?;
+        self.first = block * RecordFile::<N>::RECORDS_PER_BLOCK;
+        Ok(&self.records[(at - self.first) as usize])
     }
 }
 

@@ -85,21 +85,29 @@ impl State {
         Table::new(pack, contents, contents.frames.iter().map(|frame| domain_of(frame.id).unwrap_or(DomainId([0xff; 16]))))
     }
 
-    pub(super) fn ordinal_of(&self, id: FrameId) -> Result<Option<FrameOrdinal>> {
-        let Some(session) = self.sessions.number_of(id.session) else { return Ok(None) };
-        let mut best = None;
-        let mut visit = |record: &IdRecord| {
-            let ordinal = record::ordinal_of(record);
-            if let Some(pack) = self.packs.of_ordinal(ordinal) {
-                let found = (pack.kind, pack.id, ordinal);
-                best = Some(best.map_or(found, |best| found.min(best)));
-            }
-            Ok(())
-        };
-        let key = record::id_key(session, id.number);
-        self.young.ids_of(key).try_for_each(&mut visit)?;
-        self.ids.iter().try_for_each(|file| file.for_each_of(&key, &mut visit))?;
-        Ok(best.map(|(_, _, ordinal)| FrameOrdinal(ordinal)))
+    /// Adds the ordinal of each frame, in their order. Frames of one session that come in the order of their numbers are looked for together.
+    pub(super) fn ordinals_of(&self, frames: &[FrameId], ordinals: &mut Vec<Option<FrameOrdinal>>) -> Result<()> {
+        for stretch in frames.chunk_by(|one, next| one.session == next.session && one.number < next.number) {
+            let start = ordinals.len();
+            ordinals.resize(start + stretch.len(), None);
+            let Some(session) = self.sessions.number_of(stretch[0].session) else { continue };
+            let best = &mut ordinals[start..];
+            let mut visit = |at: usize, record: &IdRecord| best[at] = self.first_of(best[at], FrameOrdinal(record::ordinal_of(record)));
+            let keys = stretch.iter().map(|frame| record::id_key(session, frame.number));
+            self.young.for_each_id_of_all(keys.clone(), &mut visit);
+            self.ids.iter().try_for_each(|file| file.for_each_of_all(keys.clone(), &mut visit))?;
+        }
+        Ok(())
+    }
+
+    /// Of two copies of a frame the one in the listed pack with the lowest kind and id.
+    fn first_of(&self, known: Option<FrameOrdinal>, other: FrameOrdinal) -> Option<FrameOrdinal> {
+        let Some(pack) = self.packs.of_ordinal(other.0) else { return known };
+        let of_known = known.and_then(|known| Some((known, self.packs.of_ordinal(known.0)?)));
+        match of_known {
+            Some((known, known_pack)) if (known_pack.kind, known_pack.id, known.0) < (pack.kind, pack.id, other.0) => Some(known),
+            _ => Some(other),
+        }
     }
 
     pub(super) fn frame(&self, ordinal: u32) -> Result<Option<FramePlace>> {

@@ -125,6 +125,21 @@ impl Model {
             assert_eq!(place, expected);
             assert_eq!(index.hash_of(&place).unwrap(), record.hash);
         }
+        self.check_together(index);
+    }
+
+    /// Frames that are looked for together are found as one by one: all of them, each third, and with frames between them that are nowhere.
+    fn check_together(&self, index: &LookupIndex) {
+        let mut frames: Vec<_> = self.frames().map(|(_, _, _, frame)| frame.id).collect();
+        frames.sort_unstable();
+        let thirds = frames.iter().step_by(3).copied().collect();
+        let nowhere = frames.iter().flat_map(|id| [*id, FrameId { number: id.number ^ 1 << 20, ..*id }]).collect();
+        let mut ordinals = Vec::new();
+        for frames in [thirds, nowhere, frames.iter().rev().copied().collect(), frames] {
+            index.ordinals_of(&frames, &mut ordinals).unwrap();
+            let one_by_one: Vec<_> = frames.iter().map(|id| index.ordinal_of(*id).unwrap()).collect();
+            assert_eq!(ordinals, one_by_one);
+        }
     }
 
     /// Makes the index agree with the model and saves it; how many packs were added and taken out.

@@ -184,14 +184,12 @@ impl LookupIndex {
     }
 
     pub(super) fn save_to_folder(&self, writer: &mut Writer) -> Result<()> {
-        if !writer.is_dirty || self.is_discarded.load(Ordering::Relaxed) {
+        // Nobody opens a temporary one again.
+        if !writer.is_dirty || self.is_temporary() || self.is_discarded.load(Ordering::Relaxed) {
             return Ok(());
         }
         self.flush(writer)?;
         self.compact(writer)?;
-        if self.is_temporary() {
-            return Ok(());
-        }
         let state = self.state.read();
         let bytes = manifest::encode(self.repository, writer.number_next, &state);
         self.folder.write_manifest(&bytes)?;

@@ -41,12 +41,17 @@ impl Young {
         self.chunks.range(Entry { key, pack: 0 }..=Entry { key, pack: u32::MAX }).map(|entry| entry.pack)
     }
 
-    /// The records of a frame by its [`record::id_key`].
-    pub(super) fn ids_of(&self, key: [u8; 8]) -> impl Iterator<Item = &IdRecord> {
-        let (mut first, mut last) = ([0; 12], [0xff; 12]);
-        first[..8].copy_from_slice(&key);
-        last[..8].copy_from_slice(&key);
-        self.ids.range(first..=last)
+    /// Calls `visit` with each record of the frames that have these [`record::id_key`]s, and with the number of that key.
+    pub(super) fn for_each_id_of_all(&self, keys: impl Iterator<Item = [u8; 8]>, mut visit: impl FnMut(usize, &IdRecord)) {
+        if self.ids.is_empty() {
+            return;
+        }
+        for (number, key) in keys.enumerate() {
+            let (mut first, mut last) = ([0; 12], [0xff; 12]);
+            first[..8].copy_from_slice(&key);
+            last[..8].copy_from_slice(&key);
+            self.ids.range(first..=last).for_each(|record| visit(number, record));
+        }
     }
 
     /// The record of the frame that was added as number `at`.

@@ -1,0 +1,91 @@
+//! The second repository of a command that works with two: a replica, or one with keys of its own.
+
+use crate::context::Context;
+use crate::exit::usage;
+use crate::place::Place;
+use crate::secrets::Secret;
+use icecore::backend::{Backend, LocalBackend};
+use icecore::repository::{Key, Replica, Repository};
+use icecore::{Error, ErrorKind};
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What opens it, where it is no replica.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct SecondSecret {
+    /// File that holds the passphrase of the second repository, where it has keys of its own
+    #[arg(long, value_name = "FILE")]
+    to_password_file: Option<PathBuf>,
+    /// Key file of the second repository, where it has keys of its own
+    #[arg(long, value_name = "FILE", conflicts_with = "to_password_file")]
+    to_key_file: Option<PathBuf>,
+}
+
+impl SecondSecret {
+    /// The key; `None` where none is named.
+    fn key(&self) -> anyhow::Result<Option<(Key, Secret)>> {
+        let file = self.to_password_file.clone().map(Secret::PasswordFile);
+        let secret = file.or_else(|| self.to_key_file.clone().map(Secret::KeyFile));
+        secret.map(|secret| Ok((secret.key(false)?, secret))).transpose()
+    }
+}
+
+/// The place of a second repository: the one way from what a person types to a backend.
+pub(crate) struct Second {
+    pub(crate) backend: Arc<dyn Backend>,
+}
+
+impl Second {
+    /// A repository that is there.
+    pub(crate) fn find(name: &OsStr, context: &Context) -> anyhow::Result<Self> {
+        Ok(Self { backend: context.limited(place(name)?.open()?) })
+    }
+
+    /// A repository that is there, or an empty or missing folder for one.
+    pub(crate) fn find_or_make(name: &OsStr, context: &Context) -> anyhow::Result<Self> {
+        let place = place(name)?;
+        let backend = match LocalBackend::open(place.folder()) {
+            Err(error) if error.kind() == ErrorKind::NoRepository => LocalBackend::create(place.folder())?,
+            opened => opened?,
+        };
+        Ok(Self { backend: context.limited(backend) })
+    }
+
+    /// Opens a replica of `first` with the key that opened that.
+    pub(crate) fn open_replica(&self, first: &Repository, key: &Key, context: &Context) -> anyhow::Result<Repository> {
+        if self.backend.describe() == first.describe() {
+            return Err(usage(format!("{}: this is the repository itself; name another one", self.backend.describe())));
+        }
+        let repository = context.open_in(Arc::clone(&self.backend), key).map_err(|error| error.context(self.backend.describe()))?;
+        if repository.id() != first.id() {
+            let message = format!("{} is no replica of {}: it has keys of its own", repository.describe(), first.describe());
+            return Err(Error::new(ErrorKind::Invalid, message).into());
+        }
+        Ok(repository)
+    }
+
+    /// Opens a repository with keys of its own.
+    pub(crate) fn open_other(&self, secret: &SecondSecret, context: &Context) -> anyhow::Result<Repository> {
+        let Some((key, secret)) = secret.key()? else {
+            let message = format!(
+                "{} has keys of its own; say with --to-password-file or --to-key-file what opens it (an empty place becomes a replica with the same keys)",
+                self.backend.describe()
+            );
+            return Err(Error::new(ErrorKind::Unauthorized, message).into());
+        };
+        Ok(context.open_in(Arc::clone(&self.backend), &key).map_err(|error| error.context(secret.describe()))?)
+    }
+
+    /// What it is to `first`.
+    pub(crate) fn replica_of(&self, first: &Repository) -> icecore::Result<Replica> {
+        first.replica_in(&*self.backend)
+    }
+}
+
+fn place(name: &OsStr) -> anyhow::Result<Place> {
+    if name.is_empty() {
+        return Err(usage("the second repository has no name"));
+    }
+    Place::of(Some(name))
+}

@@ -1,0 +1,136 @@
+//! Small objects, copied as they are: a snapshot is published at the target only after everything that it needs is durable there.
+
+use super::plan::Plan;
+use crate::backend::{BackendExt, ObjectKind, ObjectName};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::object::Opened;
+use crate::format::session::ClosedBody;
+use crate::id::{SessionId, SnapshotId};
+use crate::progress::{Event, Progress};
+use crate::repository::{Repository, Session};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Copies small objects from one repository to another one with the same keys.
+pub(super) struct Publisher<'a> {
+    pub(super) source: &'a Repository,
+    pub(super) target: &'a Repository,
+    pub(super) session: &'a Session<'a>,
+    pub(super) progress: &'a dyn Progress,
+    /// Bytes that were written.
+    pub(super) bytes: u64,
+}
+
+impl Publisher<'_> {
+    /// Publishes the snapshots of the plan. Frames are durable by now.
+    pub(super) fn publish(&mut self, plan: &Plan<'_>) -> Result<()> {
+        self.copy_companions(plan)?;
+        self.require_alive()?;
+        let mut sessions: BTreeMap<SessionId, Vec<SnapshotId>> = BTreeMap::new();
+        for wanted in &plan.wanted {
+            self.copy(&ObjectName::snapshot(wanted.id))?;
+            sessions.entry(wanted.session()).or_default().push(wanted.id);
+        }
+        // Who was given up may have relied on packs that are going: the snapshots stay suspect, and the next run finds what is missing.
+        self.require_alive()?;
+        for (session, snapshots) in &sessions {
+            self.close(*session, snapshots, plan)?;
+            // Last of all: a session that is not closed would look as if it were at work.
+            match self.copy(&ObjectName::session(*session)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let message =
+                        format!("session {session}, which made snapshots that were copied, is gone at the source; run check there");
+                    self.progress.event(Event::Notice { message: &message });
+                }
+                copied => copied?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What goes with snapshots and has to be there before them: relocations that lead to what they need, and holds, which must protect them from
+    /// the moment when they are there.
+    fn copy_companions(&mut self, plan: &Plan<'_>) -> Result<()> {
+        for name in plan.mark.relocations_needed()? {
+            self.copy(&name)?;
+        }
+        for object in self.source.backend.list_sorted(ObjectKind::Hold)? {
+            self.copy(&object.name)?;
+        }
+        Ok(())
+    }
+
+    fn require_alive(&self) -> Result<()> {
+        self.session.require_keys_unchanged()?;
+        match self.session.is_given_up()? {
+            false => Ok(()),
+            true => {
+                let message = format!(
+                    "{}: garbage collection took this process for dead (it did not beat for 15 minutes); run it again: what arrived is found again where \
+                     it is still there",
+                    self.target.describe()
+                );
+                Err(Error::new(ErrorKind::Busy, message))
+            }
+        }
+    }
+
+    /// Says that the snapshots of a session count: in its own words where all of them are at the target, else in this credential's.
+    fn close(&mut self, session: SessionId, snapshots: &[SnapshotId], plan: &Plan<'_>) -> Result<()> {
+        let name = ObjectName::closed(session);
+        if self.is_closed_with(session, snapshots)? {
+            return Ok(());
+        }
+        let published = plan.wanted.iter().map(|wanted| wanted.id).chain(plan.present.iter().copied());
+        let there: BTreeSet<_> = published.chain(plan.target.withdrawn.iter().copied()).collect();
+        let named = plan.source.closed.get(&session).map(|closed| closed.snapshots.as_slice()).unwrap_or_default();
+        let done = match named.iter().all(|id| there.contains(id)) {
+            true => self.copy(&name),
+            false => {
+                let named = named.iter().filter(|id| there.contains(id)).copied().collect();
+                let body = ClosedBody { finished: true, now: self.target.runtime.clock.now(), snapshots: named };
+                self.target.write_sealed(name, body.encode())
+            }
+        };
+        match done {
+            // A collector may have settled the snapshot between the two steps.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && self.is_closed_with(session, snapshots)? => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Whether `closed/` at the target names these snapshots.
+    fn is_closed_with(&self, session: SessionId, snapshots: &[SnapshotId]) -> Result<bool> {
+        let read = self.target.read_sealed(&ObjectName::closed(session)).and_then(|unsealed| ClosedBody::decode(&unsealed.plaintext));
+        match read {
+            Ok(body) => Ok(snapshots.iter().all(|id| body.snapshots.contains(id))),
+            Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Copies an object that keeps its rules at the source. One that is damaged at the target is healed: its own bytes take its place.
+    fn copy(&mut self, name: &ObjectName) -> Result<()> {
+        let bytes = self.source.backend.get(name, name.kind().size_max())?;
+        Opened::check(name, &bytes, &self.source.trust).map_err(|error| error.context(self.source.describe()))?;
+        let error = match self.target.backend.put(name, &bytes) {
+            Ok(()) => {
+                self.bytes += bytes.len() as u64;
+                return Ok(());
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => error,
+            Err(error) => return Err(error),
+        };
+        match self.target.backend.get(name, name.kind().size_max()) {
+            Ok(there) if there == bytes => Ok(()),
+            Ok(there) if Opened::check(name, &there, &self.target.trust).is_ok() => Err(error),
+            Err(error) if error.kind() != ErrorKind::Damaged => Err(error),
+            _ => {
+                let mut writer = self.target.backend.replace(name)?;
+                writer.write(&bytes)?;
+                writer.finish()?;
+                self.bytes += bytes.len() as u64;
+                Ok(())
+            }
+        }
+    }
+}

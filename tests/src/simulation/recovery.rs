@@ -1,0 +1,79 @@
+//! After all others: a fresh process that nothing happens to looks at everything, and collects garbage until nothing is left to do.
+
+use super::actors::{Holder, World, locked, restored, runtime, settings};
+use super::random::Random;
+use super::store::Fate;
+use icecore::Error;
+use icecore::gc::GcOptions;
+use icecore::progress::Silent;
+use icecore::repository::{Repository, Snapshot};
+use std::sync::Arc;
+
+/// Starts that process.
+pub fn recover(world: &Arc<World>, random: &mut Random, is_thorough: bool) {
+    let shared = Arc::clone(world);
+    let mut random = random.fork();
+    let process = world.scheduler.process();
+    let work = move || {
+        if let Err(text) = look_after(&shared, process, &mut random, is_thorough) {
+            locked(&shared.findings).push(text);
+        }
+    };
+    world.scheduler.spawn(process, Box::new(work));
+}
+
+fn look_after(world: &World, process: usize, random: &mut Random, is_thorough: bool) -> std::result::Result<(), String> {
+    let said = |what: &str, error: &Error| format!("{what}, after all others and without a fault: {:?}: {error}", error.kind());
+    let open = |is_collector, random: &mut Random| {
+        let runtime = runtime(world, process, random);
+        let backend = world.store.reach(process, Fate::default(), is_collector, Arc::clone(&runtime.clock));
+        // One with a cache, which it keeps from one restore to the next, and one without.
+        let cache = (is_collector || !is_thorough).then_some(world.cache.as_path());
+        Repository::open(backend, runtime, &Holder::Owner.key(), settings(cache, 9, process)).map_err(|error| said("opening", &error))
+    };
+    if is_thorough {
+        let fresh = open(false, random)?;
+        look(world, &fresh, random, true)?;
+    }
+    let collector = open(true, random)?;
+    let mut is_clean = false;
+    for _ in 0..8 {
+        let made = collector.gc(&GcOptions::default(), &Silent).map_err(|error| said("gc", &error))?;
+        is_clean = made.waits_for.is_empty() && made.left.packs == 0 && made.condemned.packs == 0 && made.plan.is_empty();
+        if is_clean {
+            break;
+        }
+        world.scheduler.leap(1000);
+    }
+    if !is_clean {
+        return Err("gc does not come to an end: something is never reclaimed".to_owned());
+    }
+    let fresh = open(false, random)?;
+    look(world, &fresh, random, is_thorough)?;
+    let report = match is_thorough {
+        true => collector.scrub(&Silent),
+        false => collector.check(&Silent),
+    };
+    match report.map_err(|error| said("check", &error))?.findings.first() {
+        Some(finding) => Err(format!("check finds damage after all others: {finding:?}")),
+        None => Ok(()),
+    }
+}
+
+/// Restores what is shown: all of it where this is thorough, otherwise what was made here and one of the snapshots that were there before.
+fn look(world: &World, repository: &Repository, random: &mut Random, is_thorough: bool) -> std::result::Result<(), String> {
+    let snapshots = repository.snapshots().map_err(|error| format!("listing snapshots: {error}"))?;
+    let old = |snapshot: &Snapshot| world.old.contains(&snapshot.id);
+    let chosen = random.below(snapshots.iter().filter(|snapshot| old(snapshot)).count().max(1) as u64);
+    let (mut shown, mut number) = (Vec::new(), 0);
+    for snapshot in snapshots {
+        let is_restored = is_thorough || !old(&snapshot) || number == chosen;
+        number += u64::from(old(&snapshot));
+        let content = is_restored
+            .then(|| restored(repository, &snapshot))
+            .transpose()
+            .map_err(|error| format!("snapshot {} of {} cannot be restored: {error}", snapshot.id, snapshot.body.series))?;
+        shown.push((snapshot.id, snapshot.body.series, content));
+    }
+    locked(&world.oracle).judge(&shown)
+}

@@ -1,0 +1,111 @@
+//! What goes wrong in a store, and what could be wrong with the engine or a store.
+
+/// What may go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// A process died before a call.
+    DiedBefore,
+    /// A process died after a call.
+    DiedAfter,
+    /// A process died with an object half written.
+    TornWrite,
+    /// The power went, for all.
+    PowerCut,
+    /// An object that had been seen was not durable when the power went.
+    WriteLost,
+    /// A later object outlived the power cut, an earlier one did not.
+    WritesReordered,
+    /// A deletion that had been seen was not durable when the power went.
+    DeletionLost,
+    /// A call failed and did nothing.
+    FailedUndone,
+    /// A call failed and was done.
+    FailedDone,
+    /// A finish failed: the object is seen, and will never be durable by itself.
+    FailedSync,
+    /// The store was full.
+    Full,
+    /// An answer took minutes.
+    Slow,
+    /// A listing did not show all that was made meanwhile.
+    PartialListing,
+    /// An object was there already, left by a call that had failed.
+    Duplicate,
+    /// A listing that lags behind did not show what had been made, or showed what had been deleted.
+    StaleListing,
+    /// A listing showed a name twice.
+    ListedTwice,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::DiedBefore,
+        Self::DiedAfter,
+        Self::TornWrite,
+        Self::PowerCut,
+        Self::WriteLost,
+        Self::WritesReordered,
+        Self::DeletionLost,
+        Self::FailedUndone,
+        Self::FailedDone,
+        Self::FailedSync,
+        Self::Full,
+        Self::Slow,
+        Self::PartialListing,
+        Self::Duplicate,
+        Self::StaleListing,
+        Self::ListedTwice,
+    ];
+}
+
+/// Something that the engine, or a store, could do wrong; the simulation has to find each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutant {
+    /// Objects are not synced before success is reported.
+    MissingSync,
+    /// A writer does not look for its tombstone (`LookForTombstone`, `LookForSession`).
+    TombstoneIgnored,
+    /// What failed to be written is taken for written.
+    ErrorIgnored,
+    /// Writers do not see what is condemned (`AvoidCondemned`).
+    Uncondemned,
+    /// Collectors do not see sessions (`Gate`).
+    NoGate,
+    /// Collectors do not list snapshots again (`Relist`).
+    NoRelist,
+    /// A session does not read the newest epoch again (`RereadEpoch`).
+    NoReread,
+    /// Nobody waits for listings that lag behind (`WaitBeforeGate`, `WaitBeforeRelist`, `WaitBeforeMissing`).
+    Impatience,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::MissingSync,
+        Self::TombstoneIgnored,
+        Self::ErrorIgnored,
+        Self::Uncondemned,
+        Self::NoGate,
+        Self::NoRelist,
+        Self::NoReread,
+        Self::Impatience,
+    ];
+}
+/// What happens to a process.
+#[derive(Debug, Clone, Default)]
+pub struct Fate {
+    /// It dies at this call.
+    pub dies_at: Option<u64>,
+    /// And everybody with it, in a power cut.
+    pub power_cut: bool,
+    /// One call in so many fails; 0 for none.
+    pub fails_one_in: u64,
+    /// Only this call fails.
+    pub fails_at: Option<u64>,
+    /// From which call to which the store is full for it.
+    pub full: std::ops::Range<u64>,
+    /// One answer in so many takes minutes; 0 for none.
+    pub slow_one_in: u64,
+}

@@ -1,0 +1,333 @@
+//! The store as one process reaches it: each call waits for its turn and meets its fate.
+
+use super::{Fault, Mutant, Object, State, Store, Verdict, first_of, missing, unavailable};
+use crate::simulation::watch::Step;
+use icecore::backend::testing::Operation;
+use icecore::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
+use icecore::{Error, ErrorKind, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A listing in so many shows a name twice.
+const TWICE_ONE_IN: u64 = 50;
+
+/// The store as one process reaches it.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) store: Arc<Store>,
+    pub(super) process: usize,
+}
+
+impl Handle {
+    /// Waits for its turn, and asks what becomes of a call.
+    fn enter(&self, operation: Operation, kind: ObjectKind, name: Option<&ObjectName>) -> Result<Verdict> {
+        self.store.scheduler.pass();
+        let slow = {
+            let state = &mut *self.store.state();
+            let slow = state.processes[self.process].fate.slow_one_in;
+            let is_slow = slow > 0 && state.random.one_in(slow);
+            if is_slow {
+                state.count(Fault::Slow);
+            }
+            is_slow
+        };
+        if slow {
+            self.store.scheduler.leap(600);
+            self.store.scheduler.pass();
+        }
+        self.store.state().enter(self.process, operation, kind, name)
+    }
+
+    fn done(&self, state: &mut State, step: Step, operation: Operation, kind: ObjectKind, name: Option<&ObjectName>) {
+        *state.calls.entry((operation, kind)).or_default() += 1;
+        state.watch.step(self.process, step, kind, name);
+    }
+
+    fn object(&self, operation: Operation, name: &ObjectName) -> Result<Arc<[u8]>> {
+        let verdict = self.enter(operation, name.kind(), Some(name))?;
+        let state = &mut *self.store.state();
+        self.done(state, Step::Asked, operation, name.kind(), Some(name));
+        let hides = state.mutant == Some(Mutant::TombstoneIgnored) && !state.processes[self.process].is_collector;
+        let object = state.objects.get(name).filter(|_| !(hides && name.kind() == ObjectKind::Tombstone)).cloned();
+        state.leave(self.process, verdict)?;
+        object.map(|object| object.bytes).ok_or_else(|| missing(name))
+    }
+
+    fn names(state: &State, kind: ObjectKind) -> BTreeMap<ObjectName, u64> {
+        let from_kind = state.objects.range(first_of(kind)..);
+        let of_kind = from_kind.take_while(|(name, _)| name.kind() == kind);
+        of_kind.map(|(name, object)| (*name, object.bytes.len() as u64)).collect()
+    }
+
+    /// Takes out of a listing what it does not show yet, and gives what it still shows.
+    fn lagging(&self, state: &mut State, kind: ObjectKind, names: &mut BTreeMap<ObjectName, u64>, now_ns: u64) -> Vec<ObjectInfo> {
+        let oldest_ns = now_ns.saturating_sub(self.store.lag_ns);
+        if self.store.lag_ns == 0 {
+            return Vec::new();
+        }
+        let State { objects, gone, random, .. } = state;
+        let (all, mut shown) = (names.len(), Vec::new());
+        let is_old = |name: &ObjectName| objects.get(name).is_none_or(|object| object.number == 0 || object.made_ns <= oldest_ns);
+        names.retain(|name, _| is_old(name) || random.one_in(2));
+        for (name, (size, at_ns)) in gone.range(first_of(kind)..).take_while(|(name, _)| name.kind() == kind) {
+            if *at_ns > oldest_ns && !objects.contains_key(name) && random.one_in(2) {
+                shown.push(ObjectInfo { name: *name, size: *size });
+            }
+        }
+        if all > names.len() || !shown.is_empty() {
+            state.count(Fault::StaleListing);
+        }
+        shown
+    }
+
+    /// What a mutant makes of a listing.
+    fn distort(&self, state: &mut State, kind: ObjectKind, found: &mut Vec<ObjectInfo>) {
+        let mutant = state.mutant;
+        let process = &mut state.processes[self.process];
+        if kind == ObjectKind::Epoch {
+            process.epochs_listed += 1;
+        }
+        match mutant {
+            Some(Mutant::Uncondemned) if kind == ObjectKind::Epoch && !process.is_collector && process.epochs_listed > 2 => found.clear(),
+            Some(Mutant::NoGate) if kind == ObjectKind::Session && process.is_collector => found.clear(),
+            Some(Mutant::NoRelist) if kind == ObjectKind::Snapshot && process.is_collector => {
+                *found = process.listed.entry(kind).or_insert_with(|| found.clone()).clone();
+            }
+            Some(Mutant::NoReread) if kind == ObjectKind::Epoch && !process.is_collector => {
+                *found = process.listed.entry(kind).or_insert_with(|| found.clone()).clone();
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Backend for Handle {
+    fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
+        let verdict = self.enter(Operation::Create, name.kind(), Some(name))?;
+        let state = &mut *self.store.state();
+        state.leave(self.process, verdict)?;
+        state.processes[self.process].open_writers += 1;
+        self.done(state, Step::Began, Operation::Create, name.kind(), Some(name));
+        Ok(Box::new(Writer { handle: self, name: *name, bytes: Vec::new(), is_poisoned: false, replaces: false }))
+    }
+
+    fn replace(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
+        let verdict = self.enter(Operation::Create, name.kind(), Some(name))?;
+        let state = &mut *self.store.state();
+        state.leave(self.process, verdict)?;
+        state.processes[self.process].open_writers += 1;
+        Ok(Box::new(Writer { handle: self, name: *name, bytes: Vec::new(), is_poisoned: false, replaces: true }))
+    }
+
+    fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let object = self.object(Operation::GetRange, name)?;
+        let range = usize::try_from(offset).ok().and_then(|start| object.get(start..start.checked_add(length)?));
+        range.map(<[u8]>::to_vec).ok_or_else(|| Error::new(ErrorKind::Damaged, format!("{name}: {} bytes, too short", object.len())))
+    }
+
+    fn size(&self, name: &ObjectName) -> Result<u64> {
+        Ok(self.object(Operation::Size, name)?.len() as u64)
+    }
+
+    fn list(
+        &self,
+        kind: ObjectKind,
+        visit: &mut dyn FnMut(ObjectInfo) -> Result<()>,
+        _stranger: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
+        let verdict = self.enter(Operation::List, kind, None)?;
+        let began_ns = self.store.scheduler.now_ns();
+        let mut before = {
+            let state = &mut *self.store.state();
+            state.leave(self.process, verdict)?;
+            state.watch.lists(self.process, kind);
+            Self::names(state, kind)
+        };
+        self.store.scheduler.pass();
+        let mut found = {
+            let state = &mut *self.store.state();
+            let after = Self::names(state, kind);
+            let there: BTreeSet<ObjectName> = before.keys().copied().collect();
+            let mut found = self.lagging(state, kind, &mut before, began_ns);
+            for (name, size) in before.iter().chain(after.iter().filter(|(name, _)| !there.contains(name))) {
+                let is_steady = before.contains_key(name) && after.contains_key(name);
+                if is_steady || state.random.one_in(2) {
+                    found.push(ObjectInfo { name: *name, size: *size });
+                } else {
+                    state.count(Fault::PartialListing);
+                }
+            }
+            if !found.is_empty() && state.random.one_in(TWICE_ONE_IN) {
+                state.count(Fault::ListedTwice);
+                let twice = found[state.random.below(found.len() as u64) as usize].clone();
+                found.push(twice);
+            }
+            self.distort(state, kind, &mut found);
+            self.done(state, Step::Listed, Operation::List, kind, None);
+            found
+        };
+        found.drain(..).try_for_each(visit)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<()> {
+        let verdict = self.enter(Operation::Delete, name.kind(), Some(name))?;
+        {
+            let state = &mut *self.store.state();
+            let Some(object) = state.objects.remove(name) else {
+                state.leave(self.process, verdict)?;
+                return Err(missing(name));
+            };
+            state.gone.insert(*name, (object.bytes.len() as u64, self.store.scheduler.now_ns()));
+            if object.is_durable {
+                state.deleted.insert(*name, object);
+            }
+            self.done(state, Step::Deleted, Operation::Delete, name.kind(), Some(name));
+        }
+        self.store.scheduler.pass();
+        let state = &mut *self.store.state();
+        if state.dies_between(self.process) {
+            return Err(unavailable("this process is dead"));
+        }
+        state.leave(self.process, verdict)?;
+        state.deleted.remove(name);
+        if let Some((_, at_ns)) = state.gone.get_mut(name) {
+            *at_ns = self.store.scheduler.now_ns();
+        }
+        Ok(())
+    }
+
+    fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
+        self.store.scheduler.pass();
+        let state = &mut *self.store.state();
+        if !state.objects.contains_key(name) {
+            return Err(missing(name));
+        }
+        if !state.processes[self.process].is_dead {
+            state.processes[self.process].holds.push(*name);
+        }
+        Ok(Some(Box::new(Hold { store: Arc::clone(&self.store), process: self.process, name: *name })))
+    }
+
+    fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
+        self.store.scheduler.pass();
+        let state = self.store.state();
+        if !state.objects.contains_key(name) {
+            return Err(missing(name));
+        }
+        Ok(Some(state.processes.iter().any(|process| process.holds.contains(name))))
+    }
+
+    fn describe(&self) -> String {
+        "simulation".into()
+    }
+}
+
+struct Hold {
+    store: Arc<Store>,
+    process: usize,
+    name: ObjectName,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let holds = &mut self.store.state().processes[self.process].holds;
+        if let Some(at) = holds.iter().position(|name| *name == self.name) {
+            holds.remove(at);
+        }
+    }
+}
+
+struct Writer<'a> {
+    handle: &'a Handle,
+    name: ObjectName,
+    bytes: Vec<u8>,
+    is_poisoned: bool,
+    replaces: bool,
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        self.handle.store.state().processes[self.handle.process].open_writers -= 1;
+    }
+}
+
+impl Writer<'_> {
+    fn check(&self) -> Result<()> {
+        if self.is_poisoned { Err(unavailable("an earlier write failed")) } else { Ok(()) }
+    }
+}
+
+impl ObjectWriter for Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.check()?;
+        let entered = self.handle.enter(Operation::Write, self.name.kind(), Some(&self.name));
+        let left = entered.and_then(|verdict| self.handle.store.state().leave(self.handle.process, verdict));
+        self.is_poisoned = left.is_err();
+        self.bytes.extend_from_slice(bytes);
+        left
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        self.check()?;
+        let (handle, name) = (self.handle, self.name);
+        let entered = handle.enter(Operation::Finish, name.kind(), Some(&name));
+        let ignores = handle.store.state().mutant == Some(Mutant::ErrorIgnored) && name.kind().is_pack();
+        let verdict = match entered {
+            Ok(Verdict::Lost) if ignores => {
+                handle.done(&mut handle.store.state(), Step::Made, Operation::Finish, name.kind(), Some(&name));
+                return Ok(());
+            }
+            // The engine would go on as if it had been written.
+            Err(_) if ignores && !handle.store.is_dead(handle.process) => {
+                handle.done(&mut handle.store.state(), Step::Made, Operation::Finish, name.kind(), Some(&name));
+                return Ok(());
+            }
+            entered => entered?,
+        };
+        let is_there = {
+            let state = &mut *handle.store.state();
+            let is_there = !self.replaces && state.objects.contains_key(&name);
+            if !is_there {
+                let bytes = std::mem::take(&mut self.bytes).into();
+                let number = state.numbers;
+                state.numbers += 1;
+                // What stands in the place of something is seen as that was.
+                let (before, now_ns) = (state.objects.get(&name), handle.store.scheduler.now_ns());
+                let made_ns = before.map_or(now_ns, |before| before.made_ns);
+                state.objects.insert(name, Object { bytes, number, is_durable: before.is_some(), made_ns });
+                state.watch.seen(handle.process, &name);
+                if verdict == Verdict::Lost {
+                    state.left.insert(name);
+                }
+            }
+            is_there
+        };
+        // Others see it now, and the power may go.
+        handle.store.scheduler.pass();
+        let state = &mut *handle.store.state();
+        if state.dies_between(handle.process) {
+            return Err(unavailable("this process is dead"));
+        }
+        if verdict == Verdict::Lost && state.random.one_in(2) {
+            state.count(Fault::FailedSync);
+            return state.leave(handle.process, verdict);
+        }
+        if state.mutant != Some(Mutant::MissingSync)
+            && let Some(object) = state.objects.get_mut(&name)
+        {
+            object.is_durable = true;
+            if !is_there && !self.replaces {
+                object.made_ns = handle.store.scheduler.now_ns();
+            }
+        }
+        state.leave(handle.process, verdict)?;
+        if is_there {
+            if state.left.contains(&name) {
+                state.count(Fault::Duplicate);
+            }
+            return Err(Error::new(ErrorKind::AlreadyExists, format!("{name}: exists already")));
+        }
+        handle.done(state, Step::Made, Operation::Finish, name.kind(), Some(&name));
+        Ok(())
+    }
+}

@@ -1,0 +1,326 @@
+//! A store that processes share, that fails as the seed says, and forgets in a power cut what was not durable.
+//!
+//! It gives what the contract of a backend demands, and no more: an object may be seen before it is durable, and a deletion may be undone by a
+//! power cut until it has returned; a listing shows what is made or deleted meanwhile or does not; a call that fails may have done its work.
+
+mod faults;
+mod handle;
+
+pub use faults::{Fate, Fault, Mutant};
+
+use super::random::Random;
+use super::turns::Scheduler;
+use super::watch::Watch;
+use handle::Handle;
+use icecore::backend::testing::Operation;
+use icecore::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, PatientBackend};
+use icecore::runtime::Clock;
+use icecore::{Error, ErrorKind, Result};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Names and bytes.
+pub type Objects = BTreeMap<ObjectName, Arc<[u8]>>;
+
+/// One store in so many has listings that lag behind.
+const LAGS_ONE_IN: u64 = 8;
+/// A power cut waits for something to lose for so many calls at most.
+const POWER_WAITS: u64 = 100;
+
+/// A process as the store knows it.
+#[derive(Debug, Default)]
+struct Process {
+    fate: Fate,
+    calls: u64,
+    is_dead: bool,
+    is_collector: bool,
+    has_suffered: bool,
+    holds: Vec<ObjectName>,
+    /// For mutants: what was listed first since the session began.
+    listed: HashMap<ObjectKind, Vec<ObjectInfo>>,
+    epochs_listed: u32,
+    open_writers: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Object {
+    bytes: Arc<[u8]>,
+    /// Later ones have higher numbers.
+    number: u64,
+    is_durable: bool,
+    /// When it was made.
+    made_ns: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    objects: BTreeMap<ObjectName, Object>,
+    /// Deleted, and not durably so.
+    deleted: BTreeMap<ObjectName, Object>,
+    /// Deleted, and when; kept for listings that lag behind.
+    gone: BTreeMap<ObjectName, (u64, u64)>,
+    /// Left by a call that failed.
+    left: BTreeSet<ObjectName>,
+    processes: Vec<Process>,
+    random: Random,
+    numbers: u64,
+    watch: Watch,
+    faults: BTreeMap<Fault, u64>,
+    calls: BTreeMap<(Operation, ObjectKind), u64>,
+    mutant: Option<Mutant>,
+    trace: Option<Vec<String>>,
+    hash: u64,
+}
+
+/// What all processes reach.
+#[derive(Debug)]
+pub struct Store {
+    state: Mutex<State>,
+    scheduler: Arc<Scheduler>,
+    /// How far listings may lag behind.
+    lag_ns: u64,
+}
+
+/// What happened in a store.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// How often each fault was reached.
+    pub faults: BTreeMap<Fault, u64>,
+    /// How often each call was answered well.
+    pub calls: BTreeMap<(Operation, ObjectKind), u64>,
+    /// How often each rule was looked at.
+    pub rules: BTreeMap<&'static str, u64>,
+}
+
+fn unavailable(text: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Unavailable, text.into())
+}
+
+fn missing(name: &ObjectName) -> Error {
+    Error::new(ErrorKind::NotFound, format!("{name}: no such object"))
+}
+
+/// No name of this kind comes before it.
+fn first_of(kind: ObjectKind) -> ObjectName {
+    let numbered = |number| ObjectName::from_parts(kind, [0; 16], number);
+    numbered(0).or_else(|| numbered(1)).expect("every kind has a name with one of these numbers")
+}
+
+/// What a call is about to meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    /// It is done and answered with a failure.
+    Lost,
+    /// It is done, and the process dies.
+    Dies,
+}
+
+impl Store {
+    /// With these objects.
+    pub fn new(objects: &Objects, scheduler: Arc<Scheduler>, mut random: Random, mutant: Option<Mutant>) -> Arc<Self> {
+        let whole = |bytes: &Arc<[u8]>| Object { bytes: Arc::clone(bytes), number: 0, is_durable: true, made_ns: 0 };
+        let lag_ns = if random.one_in(LAGS_ONE_IN) { (1 + random.below(60)) * 1_000_000_000 } else { 0 };
+        let objects: BTreeMap<_, _> = objects.iter().map(|(name, bytes)| (*name, whole(bytes))).collect();
+        let watch = Watch::new(objects.keys());
+        let state = State {
+            objects,
+            deleted: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            left: BTreeSet::new(),
+            processes: Vec::new(),
+            random,
+            numbers: 1,
+            watch,
+            faults: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            mutant,
+            trace: None,
+            hash: 0,
+        };
+        Arc::new(Self { state: Mutex::new(state), scheduler, lag_ns })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Notes every call from now on.
+    pub fn keep_trace(&self) {
+        self.state().trace = Some(Vec::new());
+    }
+
+    /// The calls that were noted, and a number that tells schedules apart.
+    pub fn trace(&self) -> (Vec<String>, u64) {
+        let mut state = self.state();
+        (state.trace.take().unwrap_or_default(), state.hash)
+    }
+
+    /// What a process with this fate reaches the store by. The scheduler knows it by the same number, `clock` is its own.
+    pub fn reach(self: &Arc<Self>, process: usize, fate: Fate, is_collector: bool, clock: Arc<dyn Clock>) -> Arc<dyn Backend> {
+        let is_impatient = {
+            let mut state = self.state();
+            while state.processes.len() <= process {
+                state.processes.push(Process::default());
+            }
+            let entry = &mut state.processes[process];
+            (entry.fate, entry.is_collector) = (fate, is_collector);
+            state.mutant == Some(Mutant::Impatience)
+        };
+        let handle = Arc::new(Handle { store: Arc::clone(self), process });
+        if self.lag_ns == 0 || is_impatient { handle } else { Arc::new(PatientBackend::new(handle, self.lag_ns, clock)) }
+    }
+
+    /// Whether it died.
+    pub fn is_dead(&self, process: usize) -> bool {
+        self.state().processes[process].is_dead
+    }
+
+    /// Whether it died or met a failure.
+    pub fn has_suffered(&self, process: usize) -> bool {
+        let process = &self.state().processes[process];
+        process.is_dead || process.has_suffered
+    }
+
+    /// The process ended: it holds nothing any more.
+    pub fn ended(&self, process: usize) {
+        self.state().processes[process].holds.clear();
+    }
+
+    /// The first rule that was broken.
+    pub fn broken(&self) -> Option<String> {
+        self.state().watch.broken.first().cloned()
+    }
+
+    /// What happened.
+    pub fn counts(&self) -> Counts {
+        let state = self.state();
+        Counts { faults: state.faults.clone(), calls: state.calls.clone(), rules: state.watch.looked.clone() }
+    }
+}
+
+impl State {
+    fn count(&mut self, fault: Fault) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+
+    fn note(&mut self, process: usize, operation: Operation, kind: ObjectKind, name: Option<&ObjectName>, what: &str) {
+        let number = name.map_or(0, |name| u64::from(name.id()[0]) << 32 | u64::from(name.number()));
+        let word = (process as u64) << 48 ^ (operation as u64) << 40 ^ u64::from(kind.number()) << 56 ^ number ^ what.len() as u64;
+        self.hash = (self.hash.rotate_left(7) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        if let Some(trace) = &mut self.trace {
+            let name = name.map_or_else(|| kind.folder().to_owned(), ToString::to_string);
+            trace.push(format!("{process} {operation:?} {name} {what}"));
+        }
+    }
+
+    /// Whether the process goes on, and how.
+    fn enter(&mut self, process: usize, operation: Operation, kind: ObjectKind, name: Option<&ObjectName>) -> Result<Verdict> {
+        let dead = || unavailable("this process is dead");
+        let entry = &mut self.processes[process];
+        if entry.is_dead {
+            return Err(dead());
+        }
+        entry.calls += 1;
+        let (call, fate) = (entry.calls, entry.fate.clone());
+        let is_loose = || !self.deleted.is_empty() || self.objects.values().any(|object| !object.is_durable);
+        if fate.dies_at.is_some_and(|at| call >= at && (!fate.power_cut || call >= at + POWER_WAITS || is_loose())) {
+            let is_done = self.random.one_in(2);
+            self.note(process, operation, kind, name, if is_done { "dies after" } else { "dies before" });
+            if fate.power_cut {
+                self.cut_power();
+                return Err(dead());
+            }
+            if is_done {
+                self.count(Fault::DiedAfter);
+                return Ok(Verdict::Dies);
+            }
+            self.count(Fault::DiedBefore);
+            self.die(process);
+            return Err(dead());
+        }
+        let writes = matches!(operation, Operation::Create | Operation::Write | Operation::Finish);
+        if writes && fate.full.contains(&call) {
+            self.count(Fault::Full);
+            self.processes[process].has_suffered = true;
+            return Err(unavailable("no space left on device"));
+        }
+        let fails = fate.fails_at == Some(call) || fate.fails_one_in > 0 && self.random.one_in(fate.fails_one_in);
+        if fails {
+            self.processes[process].has_suffered = true;
+            let is_done = self.random.one_in(2) && matches!(operation, Operation::Finish | Operation::Delete);
+            self.note(process, operation, kind, name, if is_done { "done and failed" } else { "failed" });
+            self.count(if is_done { Fault::FailedDone } else { Fault::FailedUndone });
+            return if is_done { Ok(Verdict::Lost) } else { Err(unavailable("input/output error")) };
+        }
+        self.note(process, operation, kind, name, "");
+        Ok(Verdict::Good)
+    }
+
+    /// What the process is told after its call was done.
+    fn leave(&mut self, process: usize, verdict: Verdict) -> Result<()> {
+        match verdict {
+            Verdict::Good => Ok(()),
+            Verdict::Lost => Err(unavailable("the answer was lost")),
+            Verdict::Dies => {
+                self.die(process);
+                Err(unavailable("this process is dead"))
+            }
+        }
+    }
+
+    /// Whether the process died between the two halves of a call: what it did is seen, and not durable yet.
+    fn dies_between(&mut self, process: usize) -> bool {
+        let Process { fate, calls, is_dead, .. } = &self.processes[process];
+        if !is_dead && fate.power_cut && fate.dies_at.is_some_and(|at| *calls >= at) {
+            self.note(process, Operation::Finish, ObjectKind::Config, None, "power cut");
+            self.cut_power();
+        }
+        self.processes[process].is_dead
+    }
+
+    fn die(&mut self, process: usize) {
+        let entry = &mut self.processes[process];
+        entry.is_dead = true;
+        entry.holds.clear();
+        if entry.open_writers > 0 {
+            self.count(Fault::TornWrite);
+        }
+    }
+
+    /// All processes die. What is not durable is there afterwards or is not, each for itself.
+    fn cut_power(&mut self) {
+        self.count(Fault::PowerCut);
+        for process in 0..self.processes.len() {
+            if !self.processes[process].is_dead {
+                self.die(process);
+            }
+        }
+        let loose: Vec<_> =
+            self.objects.iter().filter(|(_, object)| !object.is_durable).map(|(name, object)| (*name, object.number)).collect();
+        let (mut kept, mut lost) = (0, u64::MAX);
+        for (name, number) in loose {
+            if self.random.one_in(2) {
+                self.count(Fault::WriteLost);
+                self.objects.remove(&name);
+                self.watch.lost(&name);
+                lost = lost.min(number);
+            } else {
+                kept = kept.max(number);
+            }
+        }
+        if kept > lost {
+            self.count(Fault::WritesReordered);
+        }
+        for object in self.objects.values_mut() {
+            object.is_durable = true;
+        }
+        for (name, object) in std::mem::take(&mut self.deleted) {
+            if self.random.one_in(2) {
+                self.count(Fault::DeletionLost);
+                self.watch.back(&name);
+                self.objects.insert(name, object);
+            }
+        }
+    }
+}
