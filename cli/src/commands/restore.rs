@@ -107,6 +107,7 @@ fn to_folder(args: &Args, target: &Path, context: &Context) -> anyhow::Result<Ou
     options.numeric_owner = args.numeric_owner;
     if args.delete {
         options.spare = own_places(context)?;
+        options.spare.extend(repository.tiers()?.into_iter().map(|info| PathBuf::from(info.address)));
     }
     let progress = context.progress()?;
     let summary = loop {

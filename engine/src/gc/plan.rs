@@ -277,7 +277,7 @@ impl GcPlan {
             }
             Err(error) => return Err(error),
         };
-        if tail.tables.sessions.iter().any(|session| open.contains(&session.id())) && !is_cold(repository, &candidate.pack) {
+        if tail.tables.sessions.iter().any(|session| open.contains(&session.id())) {
             self.protected.add(candidate.size);
             return Ok(None);
         }

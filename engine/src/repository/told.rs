@@ -100,9 +100,11 @@ impl Told {
 fn tail(body: &IndexBody, contents: &ContentsTable) -> PackTail {
     // Bound: a pack's frames region ends below 2^32 (PACK-1).
     let frames_length = contents.frames.iter().map(|frame| u64::from(frame.sealed_length)).sum::<u64>() as u32;
+    let used: HashSet<_> = contents.frames.iter().map(|frame| frame.id.session).collect();
+    let sessions = body.sessions.iter().filter(|session| used.contains(&session.id())).cloned().collect();
     PackTail {
         footer: Footer { frames_length, tables_length: 0 },
-        tables: Tables { sessions: body.sessions.clone(), contents: contents.clone() },
+        tables: Tables { sessions, contents: contents.clone() },
         groups: Vec::new(),
     }
 }

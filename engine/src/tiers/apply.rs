@@ -183,8 +183,9 @@ impl Mover<'_> {
                 self.summary.moved.add(object.size);
             }
         }
-        let has_moved_on = self.tiers().view()?.packs().any(|pack| self.tiers().view().is_ok_and(|view| view.places(pack).len() > 1));
-        if has_moved_on {
+        let view = self.tiers().view()?;
+        if view.packs().any(|pack| view.places(pack).len() > 1) {
+            // They went on from a tier of lower rank.
             self.repository.forget_places(&HashSet::new())?;
         }
         Ok(())
@@ -264,14 +265,20 @@ impl Mover<'_> {
         self.leave(object)
     }
 
-    /// Deletes copies in the tier that nothing tells of and whose packs are nowhere else: they were swept while they were being moved.
+    /// Deletes copies in the tier that nothing tells of, of packs that are condemned and nowhere else: they were swept while they were being moved.
     fn remove_orphans(&mut self) -> Result<()> {
         let there = packs_of(&*self.place)?;
         // Afterwards: a move that is under way has its pack in the warm place, or placement tells of it.
         let listed: HashSet<_> = packs_of(&*self.tiers().warm)?.into_iter().map(|object| object.name).collect();
         let view = self.tiers().reload()?;
         let is_known = |object: &ObjectInfo| listed.contains(&object.name) || !view.places(PackId(object.name.id())).is_empty();
-        for object in there.iter().filter(|object| !is_known(object)) {
+        let unknown: Vec<_> = there.iter().filter(|object| !is_known(object)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        // What is not condemned here may be a pack of somebody who has a copy of this repository.
+        let condemned = Epochs::read(self.repository)?.condemned;
+        for object in unknown.into_iter().filter(|object| condemned.contains_key(&(object.name.kind(), PackId(object.name.id())))) {
             gone(self.place.delete(&object.name))?;
             self.summary.orphans.add(object.size);
         }

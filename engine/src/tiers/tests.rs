@@ -633,3 +633,66 @@ fn tiers_are_named_once_and_removed_when_empty() {
     assert!(world.repository.tiers().unwrap().is_empty() && world.warm.list_sorted(ObjectKind::Placement).unwrap().is_empty());
     assert_eq!(world.repository.remove_tier("cold").unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+#[test]
+fn copies_that_interrupted_moves_left_of_packs_that_are_gone_are_deleted() {
+    let mut world = World::with_days();
+    world.add(cold());
+    let place = world.place("shelf 1");
+    let (first, _) = world.kept.remove(0);
+    // Copied, and then nothing was said of it.
+    for name in names(&world.warm) {
+        place.put(&name, &world.warm.get(&name, u64::MAX).unwrap()).unwrap();
+    }
+    let foreign = ObjectName::pack(ObjectKind::DataPack, PackId([7; 16]));
+    place.put(&foreign, b"of somebody with a copy of this repository").unwrap();
+    world.repository.forget(&[first], &Silent).unwrap();
+    let deleted = world.repository.gc(&GcOptions::default(), &Silent).unwrap().deleted;
+    let summary = world.other_handle(2).tier_apply(&TierPolicy::new("cold"), &Silent).unwrap();
+    assert!(deleted.packs > 0 && summary.orphans.packs > 0 && summary.failed.packs == 0, "{summary:#?}");
+    assert!(world.packs_in("shelf 1").contains(&foreign));
+    world.assert_whole();
+}
+
+#[test]
+fn a_restore_writes_files_as_their_packs_arrive() {
+    let world = World::empty();
+    let freezer = world.freezer("shelf 1");
+    let source = tempfile::tempdir().unwrap();
+    for file in 0..4 {
+        std::fs::write(source.path().join(file.to_string()), noise(file, 120_000)).unwrap();
+    }
+    let backup = || {
+        let roots = crate::source::Roots::resolve(&[source.path().join(".")]).unwrap();
+        let options = BackupOptions::new("files");
+        world.repository.backup(&roots, &crate::source::SourceOptions::default(), &options, &Silent).unwrap().snapshot.unwrap()
+    };
+    let first = backup();
+    for file in 0..4 {
+        std::fs::write(source.path().join(file.to_string()), noise(10 + file, 1000)).unwrap();
+    }
+    backup();
+    world.add(frozen());
+    assert!(world.apply().moved.packs > 4);
+    let snapshot = world.repository.find_snapshot(&first.to_string(), None, None).unwrap();
+    // Of one file only its own packs have to thaw.
+    let one = world.repository.cold_plan(&snapshot, &[b"2".to_vec()], &Silent).unwrap();
+    let all = world.repository.cold_plan(&snapshot, &[], &Silent).unwrap();
+    assert!(one.tiers[0].frozen.packs > 0 && one.tiers[0].frozen.packs < all.tiers[0].frozen.packs);
+    assert_eq!(world.repository.cold_plan(&snapshot, &[b"5".to_vec()], &Silent).unwrap_err().kind(), ErrorKind::NotFound);
+    let target = tempfile::tempdir().unwrap();
+    let restore = || world.repository.restore(&snapshot, target.path(), &RestoreOptions::default(), &Silent).unwrap();
+    world.repository.thaw(&one, "standard", 1, &Silent).unwrap();
+    freezer.pass_time(usize::MAX);
+    assert!(restore().frozen);
+    assert!(std::fs::read(target.path().join("2")).unwrap() == noise(2, 120_000));
+    world.repository.thaw(&all, "standard", 1, &Silent).unwrap();
+    freezer.pass_time(usize::MAX);
+    let summary = restore();
+    assert!(!summary.frozen && summary.items_failed == 0 && summary.bytes_unchanged > 0, "{summary:#?}");
+    for file in 0..4 {
+        assert!(std::fs::read(target.path().join(file.to_string())).unwrap() == noise(file, 120_000));
+    }
+    let distinct: HashSet<_> = freezer.asked().into_iter().map(|(name, ..)| name).collect();
+    assert_eq!(distinct.len(), freezer.asked().len(), "nothing was asked for twice");
+}
