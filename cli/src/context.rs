@@ -8,8 +8,9 @@ use crate::profile::Profile;
 use crate::progress::Display;
 use crate::secrets::{Secret, SecretOptions, write_key_file};
 use crate::size;
+use crate::store::StoreOptions;
 use clap::{ArgAction, Args};
-use icecore::backend::{Backend, LimitedBackend, Limits, LocalBackend};
+use icecore::backend::{self, Address, Backend, LimitedBackend, Limits, StoreSettings};
 use icecore::repository::{CreateOptions, Key, Repository, Settings};
 use icecore::runtime::Runtime;
 use icecore::{Error, ErrorKind};
@@ -21,11 +22,13 @@ use std::sync::Arc;
 /// Options of all commands, before or after the command.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct GlobalOptions {
-    /// Folder of the repository; without it the default one in your data folder
+    /// The repository: a folder, or s3://, az://, gs:// or sftp:// (see `icecore init --help`); without it the default one in your data folder
     #[arg(short, long, alias = "repo", global = true, value_name = "REPO", env = "ICECORE_REPOSITORY", hide_env_values = true)]
     repository: Option<OsString>,
     #[command(flatten)]
     secrets: SecretOptions,
+    #[command(flatten)]
+    store: StoreOptions,
     /// Profile of the configuration file that fills in what is not given; without it `default-profile`, or the one called `default`
     #[arg(short = 'P', long, global = true, value_name = "NAME", env = "ICECORE_PROFILE", hide_env_values = true)]
     profile: Option<String>,
@@ -76,14 +79,14 @@ fn parse_tier_at(text: &str) -> Result<(String, String), String> {
 #[derive(Debug)]
 pub(crate) struct Context {
     /// Where results and messages go.
-    pub(crate) output: Output,
+    pub(crate) output: Arc<Output>,
     options: GlobalOptions,
     profile: Profile,
 }
 
 impl Context {
     pub(crate) fn new(options: GlobalOptions, profile: Profile) -> Self {
-        let context = Self { output: Output::new(options.json, options.quiet, options.verbose), options, profile };
+        let context = Self { output: Arc::new(Output::new(options.json, options.quiet, options.verbose)), options, profile };
         if let (Some(name), Some(file)) = (&context.profile.name, &context.profile.file) {
             context.output.detail(format_args!("profile {name} of {}", file.display()));
         }
@@ -119,9 +122,9 @@ impl Context {
     }
 
     /// The place, for a command that makes a repository: one that was named.
-    pub(crate) fn place_of_new(&self) -> anyhow::Result<PathBuf> {
+    pub(crate) fn place_of_new(&self) -> anyhow::Result<Address> {
         match self.place()? {
-            Place::Folder(folder) => Ok(folder),
+            Place::Named(address) => Ok(address),
             Place::Default(_) => Err(usage(
                 "say where the repository is to be: -r REPO or ICECORE_REPOSITORY (or just run `icecore backup PATH`, which makes a default one)",
             )),
@@ -154,7 +157,7 @@ impl Context {
     /// Opens the repository, and gives the key that opened it.
     pub(crate) fn open_with_key(&self) -> anyhow::Result<(Repository, Key)> {
         let place = self.place()?;
-        let backend = self.limited(place.open()?);
+        let backend = self.backend(&place)?;
         let secret = self.secret(Some(&place))?;
         if let (Place::Default(default), Secret::Prompt) = (&place, &secret) {
             let message = format!(
@@ -190,7 +193,7 @@ impl Context {
                     write_key_file(&default.key_file, &Key::generate(&self.runtime()))?;
                 }
                 let key = Secret::KeyFile(default.key_file.clone()).key(true)?;
-                let repository = self.create(&Place::Default(default.clone()), &key, &CreateOptions::default())?;
+                let repository = self.create(&Address::Folder(default.repository.clone()), &key, &CreateOptions::default())?;
                 Ok((repository, Some(default)))
             }
             _ => Ok((self.open()?, None)),
@@ -198,16 +201,27 @@ impl Context {
     }
 
     /// Makes a repository that `key` opens.
-    pub(crate) fn create(&self, place: &Place, key: &Key, options: &CreateOptions) -> anyhow::Result<Repository> {
-        let backend = self.limited(LocalBackend::create(place.folder())?);
+    pub(crate) fn create(&self, address: &Address, key: &Key, options: &CreateOptions) -> anyhow::Result<Repository> {
+        let backend = self.limited(backend::create(address, &self.store_settings(address)?)?);
         let settings = self.settings().with_place(backend.describe());
         Ok(Repository::create(backend, self.runtime(), key, options, settings)?)
     }
 
+    /// The store of a repository that is there, no faster than the options allow.
+    pub(crate) fn backend(&self, place: &Place) -> anyhow::Result<Arc<dyn Backend>> {
+        let address = place.address();
+        let opened = backend::open(&address, &self.store_settings(&address)?);
+        Ok(self.limited(opened.map_err(|error| place.explain(error))?))
+    }
+
+    /// What the store at `address` is reached with.
+    pub(crate) fn store_settings(&self, address: &Address) -> anyhow::Result<StoreSettings> {
+        self.options.store.settings(address, self.runtime(), &self.output)
+    }
+
     /// The store, no faster than the options allow.
-    pub(crate) fn limited(&self, backend: LocalBackend) -> Arc<dyn Backend> {
+    pub(crate) fn limited(&self, backend: Arc<dyn Backend>) -> Arc<dyn Backend> {
         let limits = Limits { upload: self.options.limit_upload, download: self.options.limit_download };
-        let backend = Arc::new(backend);
         if limits == Limits::default() { backend } else { Arc::new(LimitedBackend::new(backend, limits, self.runtime().clock)) }
     }
 

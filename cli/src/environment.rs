@@ -8,6 +8,12 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// All variables whose names begin so and that are plain text; empty ones count as unset.
+pub(crate) fn variables(prefix: &str) -> Vec<(String, String)> {
+    let plain = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    plain.filter(|(name, value)| name.starts_with(prefix) && !value.is_empty()).collect()
+}
+
 /// The user's folder for data that is to be kept.
 pub(crate) fn data_folder() -> Option<PathBuf> {
     base_folder("XDG_DATA_HOME", ".local/share")

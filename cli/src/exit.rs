@@ -8,7 +8,7 @@ pub(crate) const USAGE: u8 = 2;
 /// Finished, but items were skipped or failed.
 pub(crate) const ITEMS_FAILED: u8 = 3;
 /// What is wanted has to thaw first, or its medium has to be plugged in.
-pub(crate) const FROZEN: u8 = 13;
+pub(crate) const FROZEN: u8 = 15;
 /// Damage was found.
 pub(crate) const DAMAGE: u8 = 14;
 /// Interrupted.
@@ -17,7 +17,7 @@ pub(crate) const INTERRUPTED: u8 = 130;
 const FAILED: u8 = 1;
 
 /// Exit code and name in JSON of each kind of error, with what to do where messages do not say it themselves.
-const KINDS: [(ErrorKind, u8, &str, Option<&str>); 12] = [
+const KINDS: [(ErrorKind, u8, &str, Option<&str>); 13] = [
     (ErrorKind::NoRepository, 10, "no_repository", None),
     (ErrorKind::NotFound, FAILED, "not_found", None),
     (ErrorKind::AlreadyExists, FAILED, "already_exists", None),
@@ -25,6 +25,7 @@ const KINDS: [(ErrorKind, u8, &str, Option<&str>); 12] = [
     (ErrorKind::Unauthorized, 12, "unauthorized", None),
     (ErrorKind::Busy, FAILED, "busy", None),
     (ErrorKind::Frozen, FROZEN, "frozen", None),
+    (ErrorKind::Held, 13, "held", None),
     (ErrorKind::Unavailable, FAILED, "unavailable", None),
     (ErrorKind::Damaged, DAMAGE, "damaged", Some(DAMAGED)),
     (ErrorKind::Unsupported, FAILED, "unsupported", None),
@@ -107,8 +108,9 @@ mod tests {
     #[test]
     fn the_contract_holds() {
         let code = |kind| of_error(&icecore::Error::new(kind, "").into()).0;
-        let kinds = [ErrorKind::NoRepository, ErrorKind::Unauthorized, ErrorKind::Damaged, ErrorKind::Cancelled, ErrorKind::Busy];
-        assert_eq!(kinds.map(code), [10, 12, 14, 130, 1]);
+        let kinds =
+            [ErrorKind::NoRepository, ErrorKind::Unauthorized, ErrorKind::Damaged, ErrorKind::Cancelled, ErrorKind::Busy, ErrorKind::Held];
+        assert_eq!(kinds.map(code), [10, 12, 14, 130, 1, 13]);
         assert_eq!(of_error(&usage("")).0, 2);
         assert_eq!(of_error(&anyhow::anyhow!("something else")).0, 1);
     }

@@ -19,6 +19,7 @@ mod progress;
 mod second;
 mod secrets;
 mod size;
+mod store;
 mod table;
 mod time;
 

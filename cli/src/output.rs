@@ -5,14 +5,15 @@
 //! standard error instead. Fields are only ever added.
 
 use crate::exit::{self, Outcome};
-use crate::{interrupt, names};
+use crate::{interrupt, names, size};
+use icecore::backend::{Request, Traffic};
 use icecore::progress::Change;
 use serde_json::{Value, json};
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const BUFFER_LENGTH: usize = 64 << 10;
 
@@ -27,6 +28,8 @@ pub(crate) struct Output {
     has_data: AtomicBool,
     /// Whoever read standard output went away.
     is_broken: AtomicBool,
+    /// What went to a store and came from it.
+    traffic: Arc<Traffic>,
 }
 
 impl Output {
@@ -38,7 +41,13 @@ impl Output {
             stdout: Mutex::new(io::BufWriter::with_capacity(BUFFER_LENGTH, io::stdout())),
             has_data: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
+            traffic: Arc::default(),
         }
+    }
+
+    /// Where what goes to a store is counted; told at the end.
+    pub(crate) fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -86,6 +95,13 @@ impl Output {
             return Ok(());
         }
         message["message_type"] = message_type.into();
+        if message_type == "summary" && self.has_traffic() {
+            let mut store = json!({"bytes_sent": self.traffic.sent_bytes(), "bytes_received": self.traffic.received_bytes()});
+            for request in Request::ALL {
+                store[format!("requests_{}", request.name())] = self.traffic.requests(request).into();
+            }
+            message["store"] = store;
+        }
         match self.has_data.load(Ordering::Relaxed) {
             true => writeln!(io::stderr(), "{message}"),
             false => self.write(|stdout| writeln!(stdout, "{message}")),
@@ -126,8 +142,18 @@ impl Output {
         Data(self)
     }
 
+    fn has_traffic(&self) -> bool {
+        Request::ALL.into_iter().any(|request| self.traffic.requests(request) > 0)
+    }
+
     /// Tells how the command ended, and gives its exit code.
     pub(crate) fn end(&self, result: anyhow::Result<Outcome>) -> ExitCode {
+        if self.has_traffic() && !self.is_json {
+            let requests =
+                Request::ALL.map(|request| format!("{} {}", size::count(self.traffic.requests(request)), request.name())).join(", ");
+            let (sent, received) = (size::bytes(self.traffic.sent_bytes()), size::bytes(self.traffic.received_bytes()));
+            self.detail(format_args!("requests to the store: {requests}; {sent} sent, {received} received"));
+        }
         let result = result.and_then(|outcome| self.flush().map(|()| outcome).map_err(Into::into));
         ExitCode::from(match result {
             Ok(outcome) => outcome.code(),

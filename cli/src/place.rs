@@ -2,22 +2,18 @@
 
 use crate::environment;
 use crate::exit::usage;
-use icecore::backend::LocalBackend;
+use icecore::backend::{Address, LocalBackend};
 use icecore::{Error, ErrorKind};
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, Permissions};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-
-/// How addresses of stores begin that other backup tools or later releases know.
-const SCHEMES: [&str; 11] = ["s3:", "sftp:", "ssh:", "http:", "https:", "rest:", "b2:", "gs:", "azure:", "rclone:", "file:"];
 
 /// Where the repository is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// A folder that was named.
-    Folder(PathBuf),
+    /// One that was named.
+    Named(Address),
     /// The default repository.
     Default(DefaultPlace),
 }
@@ -35,49 +31,38 @@ impl Place {
     /// The place that was named by option or environment, otherwise the default one.
     pub(crate) fn of(named: Option<&OsStr>) -> anyhow::Result<Self> {
         match named.filter(|name| !name.is_empty()) {
-            Some(name) => Self::parse(name),
+            Some(name) => Ok(Self::Named(Address::parse(name)?)),
             None => DefaultPlace::of_user().map(Self::Default),
         }
     }
 
-    fn parse(name: &OsStr) -> anyhow::Result<Self> {
-        if let Some(scheme) = scheme_of(name) {
-            let name = name.display();
-            let message =
-                format!("{name}: a repository must be a folder; `{scheme}` is not supported yet (a folder of that name: `./{name}`)");
-            return Err(Error::new(ErrorKind::Unsupported, message).into());
-        }
-        Ok(Self::Folder(PathBuf::from(name)))
-    }
-
-    /// The folder.
-    pub(crate) fn folder(&self) -> &Path {
+    /// The address.
+    pub(crate) fn address(&self) -> Address {
         match self {
-            Self::Folder(folder) => folder,
-            Self::Default(default) => &default.repository,
+            Self::Named(address) => address.clone(),
+            Self::Default(default) => Address::Folder(default.repository.clone()),
         }
     }
 
-    /// Opens the backend of a repository that must be there.
-    pub(crate) fn open(&self) -> anyhow::Result<LocalBackend> {
-        LocalBackend::open(self.folder()).map_err(|error| match self {
+    /// The folder, where it is one of this machine.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Named(address) => address.folder(),
+            Self::Default(default) => Some(&default.repository),
+        }
+    }
+
+    /// Says of a default repository that is missing what to do.
+    pub(crate) fn explain(&self, error: Error) -> anyhow::Error {
+        match self {
             Self::Default(_) if error.kind() == ErrorKind::NoRepository => {
                 let message = "no repository was named and there is no default one yet; name one with -r REPO or ICECORE_REPOSITORY, \
                                or make the default one with `icecore backup PATH`";
                 Error::new(ErrorKind::NoRepository, message).into()
             }
             _ => error.into(),
-        })
+        }
     }
-}
-
-/// Whether it is the address of a store that is no folder.
-pub(crate) fn has_scheme(name: &OsStr) -> bool {
-    scheme_of(name).is_some()
-}
-
-fn scheme_of(name: &OsStr) -> Option<&'static str> {
-    SCHEMES.into_iter().find(|scheme| name.as_bytes().starts_with(scheme.as_bytes()))
 }
 
 impl DefaultPlace {
@@ -109,20 +94,4 @@ pub(crate) fn private_folder(folder: &Path) -> icecore::Result<()> {
         std::fs::set_permissions(folder, Permissions::from_mode(0o700))
     };
     make().map_err(|error| Error::io(folder.display(), error).with_kind(ErrorKind::Unavailable))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_not_taken_for_folders() {
-        for name in ["s3://bucket/path", "sftp:host:/path", "rest:https://host/"] {
-            let error = Place::parse(OsStr::new(name)).unwrap_err();
-            assert_eq!(error.downcast::<Error>().unwrap().kind(), ErrorKind::Unsupported, "{name}");
-        }
-        for name in ["/mnt/backup", "relative", "./s3:bucket", "s3"] {
-            assert_eq!(Place::parse(OsStr::new(name)).unwrap(), Place::Folder(name.into()));
-        }
-    }
 }

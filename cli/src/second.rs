@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::exit::usage;
 use crate::place::Place;
 use crate::secrets::Secret;
-use icecore::backend::{Backend, LocalBackend};
+use icecore::backend::{self, Backend};
 use icecore::repository::{Key, Replica, Repository};
 use icecore::{Error, ErrorKind};
 use std::ffi::OsStr;
@@ -39,14 +39,15 @@ pub(crate) struct Second {
 impl Second {
     /// A repository that is there.
     pub(crate) fn find(name: &OsStr, context: &Context) -> anyhow::Result<Self> {
-        Ok(Self { backend: context.limited(place(name)?.open()?) })
+        Ok(Self { backend: context.backend(&place(name)?)? })
     }
 
-    /// A repository that is there, or an empty or missing folder for one.
+    /// A repository that is there, or an empty place for one.
     pub(crate) fn find_or_make(name: &OsStr, context: &Context) -> anyhow::Result<Self> {
-        let place = place(name)?;
-        let backend = match LocalBackend::open(place.folder()) {
-            Err(error) if error.kind() == ErrorKind::NoRepository => LocalBackend::create(place.folder())?,
+        let address = place(name)?.address();
+        let settings = context.store_settings(&address)?;
+        let backend = match backend::open(&address, &settings) {
+            Err(error) if error.kind() == ErrorKind::NoRepository => backend::create(&address, &settings)?,
             opened => opened?,
         };
         Ok(Self { backend: context.limited(backend) })

@@ -176,9 +176,9 @@ fn prompt(is_new: bool) -> anyhow::Result<Key> {
 }
 
 /// Makes a new key in a new file that only its owner can read, outside the repository.
-pub(crate) fn new_key_file(path: &Path, repository: &Path, runtime: &Runtime) -> anyhow::Result<Key> {
+pub(crate) fn new_key_file(path: &Path, repository: Option<&Path>, runtime: &Runtime) -> anyhow::Result<Key> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if let (Ok(parent), Ok(repository)) = (parent.canonicalize(), repository.canonicalize())
+    if let (Ok(parent), Some(Ok(repository))) = (parent.canonicalize(), repository.map(Path::canonicalize))
         && parent.starts_with(repository)
     {
         return Err(usage("the key file must not lie in the repository that it opens; choose another folder"));

@@ -51,6 +51,11 @@ pub(crate) fn local(time: Timestamp) -> String {
     }
 }
 
+/// The local date.
+pub(crate) fn date(time: Timestamp) -> String {
+    local(time).split(' ').next().unwrap_or_default().to_owned()
+}
+
 /// RFC 3339 in UTC, as exact as it is known.
 pub(crate) fn rfc3339(time: Timestamp) -> String {
     to_jiff(time).map_or_else(|| format!("@{}.{:09}", time.seconds, time.nanoseconds), |time| time.to_string())

@@ -291,7 +291,7 @@ fn exit_codes_say_what_happened() {
     let home = Home::new();
     assert_eq!(home.run(2, &["backup", "--json"]).last("exit_error")["code"], 2);
     assert_eq!(home.run(10, &["snapshots", "-r", "nowhere", "--json"]).last("exit_error")["kind"], "no_repository");
-    assert!(home.run(1, &["snapshots", "-r", "s3://bucket/x"]).stderr.contains("not supported yet"));
+    assert!(home.run(1, &["snapshots", "-r", "rest:http://host/x"]).stderr.contains("no kind of place"));
 
     let options = home.with_repository();
     home.write("data/file", noise(200_000));

@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Busy,
     /// What is wanted lies where it cannot be read at once: thaw it, or plug in the medium that the message names.
     Frozen,
+    /// A snapshot is held, so it must not go: leave it, wait for the end of its lock, or release its legal hold.
+    Held,
     /// The backend or the file system did not answer or refused: try again, or mend the machine.
     Unavailable,
     /// Stored bytes do not match their hash, seal, signature or rules: run check and scrub.

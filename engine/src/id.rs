@@ -106,6 +106,10 @@ id!(
     SnapshotId, 16
 );
 id!(
+    /// Names a hold; random.
+    HoldId, 16
+);
+id!(
     /// Names a session: a hash of the credential's signing key and a nonce.
     SessionId, 16
 );

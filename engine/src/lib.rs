@@ -118,6 +118,7 @@ pub mod browse;
 pub mod check;
 pub mod chunker;
 pub mod compress;
+pub mod cost;
 pub mod crypto;
 pub mod destination;
 pub mod entry;

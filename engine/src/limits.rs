@@ -107,5 +107,11 @@ pub const TIER_ADDRESS_MAX: usize = 4_096;
 pub const TIER_LABEL_MAX: usize = 256;
 /// Name of a tier or of a way to thaw (PLACE-3).
 pub const TIER_NAME_MAX: usize = 64;
+/// Note of a hold (HOLD-4).
+pub const NOTE_MAX: usize = 1_024;
+/// Snapshots of one hold (HOLD-5).
+pub const HELD_SNAPSHOTS_MAX: usize = 65_536;
+/// A lock ends before this second since 1970: the beginning of the year 10000 (HOLD-2).
+pub const LOCK_END_MAX: i64 = 253_402_300_800;
 /// Steps that a reader follows from a chunk to where it stands now.
 pub const RELOCATION_STEPS_MAX: usize = 16;

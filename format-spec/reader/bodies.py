@@ -1,4 +1,4 @@
-"""The bodies of the small objects: the pages `config`, `keys`, `session` (companions), `snapshot`, `epoch`, `relocations`, `placement`.
+"""The bodies of the small objects: the pages `config`, `keys`, `session` (companions), `snapshot`, `epoch`, `relocations`, `placement`, `holds`.
 
 Each `decode_*` takes plaintext and checks the rules of one page in their order.
 """
@@ -518,6 +518,41 @@ def _placed_packs(cursor: Cursor) -> PlacedPacks:
         need(since <= until, "PLACE-6", f"since {since}, until {until}")
         placed.append(Placed(pack, size, digest, since, until))
     return PlacedPacks(2, tier, placed)
+
+
+# Holds
+
+LEGAL, LOCK, RELEASE = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Hold:
+    action: int
+    now: Time
+    until: Time
+    released: bytes
+    note: str
+    snapshots: List[Tuple[bytes, bytes, bytes]]      # snapshot, its session, its series token
+
+
+def decode_hold(plain: bytes, obj: Object, *_: object) -> Hold:
+    cursor = Cursor(plain)
+    action = cursor.u8()
+    need(1 <= action <= 3, "HOLD-1", f"action {action}")
+    now, until, released = cursor.time(), cursor.time(), cursor.take(16)
+    right = (0, 0) < until < (253_402_300_800, 0) if action == LOCK else until == (0, 0)
+    need(right, "HOLD-2", f"until {until} for action {action}")
+    need((action == RELEASE) == (released != NO_ID), "HOLD-3", f"released {released.hex()} for action {action}")
+    note = text(cursor.blob(), 1024, "HOLD-4")
+    count = cursor.varint()
+    need(count <= 65_536, "HOLD-5", f"{count} snapshots")
+    cursor.fits(count)
+    snapshots = [(cursor.take(16), cursor.take(16), cursor.take(16)) for _ in range(count)]
+    need(ascending([held[0] for held in snapshots]), "HOLD-5", "snapshots not ascending")
+    need((action == RELEASE) == (not snapshots), "HOLD-5", f"{count} snapshots for action {action}")
+    cursor.end()
+    need(action != RELEASE or obj.certificate.roles == ADMIN, "HOLD-6", "a release that is not by admin")
+    return Hold(action, now, until, released, note, snapshots)
 
 
 # Snapshots

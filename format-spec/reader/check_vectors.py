@@ -14,7 +14,7 @@ import names
 import packs
 import parity
 import trees
-from conventions import RuleError
+from conventions import RuleError, need
 from objects import Object, Source, Trust, check_certificate, check_object, check_outside, check_writer, open_secret, \
     record_of_blob
 from packs import ChunkIds, FrameEntry
@@ -92,6 +92,10 @@ class Given:
             return bodies.decode_snapshot(obj, trust, self.token_key, lambda r: open_secret(r, self.restore_seeds))
         if structure == "sidecar":
             sidecar = parity.decode_sidecar(obj.name, obj.body)
+            if context.get("beside"):
+                if sidecar.form == parity.COPY:
+                    packs.check_healed(sidecar, obj, sidecar.data, trust)
+                need(bytes.fromhex(context["beside"])[-32:] == sidecar.hash, "PARITY-8", "of another object than the one that is there")
             return _Plain(object=str(sidecar.object), size=sidecar.size, hash=sidecar.hash, form=sidecar.form,
                           block_size=sidecar.block_size, recovery=sidecar.recovery)
         plain = obj.part(0, obj.body, trust)
@@ -101,7 +105,8 @@ class Given:
             return bodies.decode_epoch(plain, obj.name.number, before)
         return {"session": bodies.decode_session, "beat": bodies.decode_beat, "closed": bodies.decode_closed,
                 "tombstone": bodies.decode_tombstone, "withdrawn": bodies.decode_withdrawn,
-                "relocations": bodies.decode_relocations, "placement": bodies.decode_placement}[structure](plain, obj, trust)
+                "relocations": bodies.decode_relocations, "placement": bodies.decode_placement,
+                "hold": bodies.decode_hold}[structure](plain, obj, trust)
 
     # Pieces
 

@@ -7,8 +7,9 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 import zstandard
 
 import names
-from conventions import Cursor, derive, hash32, keyed, need, u8, u32, unseal, unsupported_unless
-from objects import GROUP, HEADER, MAINTAIN, Object, Record, Source, Trust, decode_record
+from conventions import Cursor, RuleError, derive, hash32, keyed, need, u8, u32, unseal, unsupported_unless
+from objects import GROUP, HEADER, MAINTAIN, Object, Record, Source, Trust, check_object, decode_record
+from parity import Sidecar
 
 DATA, META, REFS = 0, 1, 2
 CHUNK_MAX = 4_194_304
@@ -251,3 +252,18 @@ def decode_index(plain: bytes, obj: Object, trust: Trust) -> Index:
     reader.end()
     _check_sessions_of(reader.sessions, obj)
     return Index(reader.sessions, tuple(packs))
+
+
+# Healed objects
+
+def check_healed(sidecar: Sidecar, own: Object, healed: bytes, trust: Trust) -> None:
+    """PARITY-6 and PARITY-7; `own` is the sidecar as an object."""
+    try:
+        obj = check_object(sidecar.object, Source(healed), trust)
+        if obj.layout:
+            check_groups(Source(healed), obj)
+    except RuleError as error:
+        raise RuleError("PARITY-6", f"{sidecar.object}: {error}", error.unsupported) from error
+    need(obj.hash == sidecar.hash, "PARITY-6", "healed to another object than the sidecar tells of")
+    good = own.certificate.verifying_key == obj.certificate.verifying_key or own.certificate.roles & MAINTAIN
+    need(good, "PARITY-7", "written by another than its object")

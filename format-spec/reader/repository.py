@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 import bodies
 import names
@@ -191,17 +192,7 @@ class Repository:
         return healed
 
     def check_healed(self, sidecar: parity.Sidecar, healed: bytes) -> None:
-        """PARITY-6 and PARITY-7."""
-        try:
-            obj = check_object(sidecar.object, Source(healed), self.trust)
-            if obj.layout:
-                packs.check_groups(Source(healed), obj)
-        except RuleError as error:
-            raise RuleError("PARITY-6", f"{sidecar.object}: {error}", error.unsupported) from error
-        need(obj.hash == sidecar.hash, "PARITY-6", "healed to another object than the sidecar tells of")
-        own = self.object(parity.sidecar_of(sidecar.object)).certificate
-        good = own.verifying_key == obj.certificate.verifying_key or own.roles & MAINTAIN
-        need(good, "PARITY-7", "written by another than its object")
+        packs.check_healed(sidecar, self.object(parity.sidecar_of(sidecar.object)), healed, self.trust)
 
     # Opening
 
@@ -392,17 +383,33 @@ class Repository:
                 return True
         return False
 
+    def held(self, closed: Iterable[Object]) -> Set[bytes]:
+        """The snapshots that must not go; `closed` are those objects of this kind that are believed. Withdrawals were listed before."""
+        holds: Dict[bytes, bodies.Hold] = {}
+        for name in self.names[names.HOLD]:
+            with self.problems.at(name):
+                holds[name.id] = self.part(name, bodies.decode_hold)
+        told = [hold.now for hold in holds.values()]
+        told += [bodies.decode_closed(obj.part(0, obj.body, self.trust)).now for obj in closed]
+        day_ago = (int(time.time()) - 86_400, 0)
+        proven = max((moment for moment in told if moment <= day_ago), default=None)
+        released = {hold.released for hold in holds.values() if hold.action == bodies.RELEASE}
+        ended = {ident for ident, hold in holds.items() if hold.action == bodies.LOCK and proven is not None and hold.until <= proven}
+        ended |= {ident for ident, hold in holds.items() if hold.action == bodies.LEGAL and ident in released}
+        return {held[0] for ident, hold in holds.items() if ident not in ended for held in hold.snapshots}
+
     def snapshots(self) -> List[Tuple[Snapshot, bool]]:
         """The snapshots that are shown, oldest first, and whether each is suspect. Needs the tables."""
         closed = self._companions(names.CLOSED, bodies.decode_closed)
         withdrawn = self._companions(names.WITHDRAWN, bodies.decode_withdrawn)
+        held = self.held(closed.values())
         found = []
         for name in self.names[names.SNAPSHOT]:
             with self.problems.at(name):
                 snapshot = self.snapshot(name)
                 record = snapshot.header.record
                 end, marker = closed.get(record.session), withdrawn.get(name.id)
-                if self._holds(marker, record, lambda: not_finished(marker, end, name.id, self.trust)):
+                if self._holds(marker, record, lambda: may_be_withdrawn(marker, end, name.id, self.trust, held)):
                     continue
                 suspect = not self._holds(end, record)
                 if suspect and not self._all_there(snapshot):
@@ -483,6 +490,12 @@ def written_by(companion: Object, record: Optional[Record], or_maintain: bool) -
     own = record is None or companion.certificate_bytes == record.certificate_bytes
     allowed = own or (or_maintain and companion.certificate.roles & MAINTAIN)
     need(allowed, "SESS-3", "certificate is not that of the session")
+
+
+def may_be_withdrawn(withdrawn: Object, closed: Optional[Object], snapshot: bytes, trust: Trust, held: Set[bytes]) -> None:
+    """SESS-5 and HOLD-7."""
+    not_finished(withdrawn, closed, snapshot, trust)
+    need(snapshot not in held, "HOLD-7", "the snapshot is held")
 
 
 def not_finished(withdrawn: Object, closed: Optional[Object], snapshot: bytes, trust: Trust) -> None:

@@ -14,6 +14,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 from typing import Dict, Iterable, List, Tuple
@@ -339,6 +340,31 @@ class TinyRepository(unittest.TestCase):
         self.put(name, writer.one_part(name, writer.withdrawn_plain(tiny.FIRST.id), writer.MAINTAIN))
         self.assertEqual(self.run_reader("verify")[0], 0)
         self.assertNotIn(tiny.SNAPSHOT_FILES.hex(), self.run_reader("snapshots")[1])
+
+    def test_held_snapshot(self) -> None:
+        w = writer
+        marker, hold = tiny.Name(12, tiny.SNAPSHOT_FILES, 0), tiny.Name(17, w.fixed("tiny hold", 16), 0)
+        release = tiny.Name(17, w.fixed("tiny release", 16), 0)
+        self.put(marker, w.one_part(marker, w.withdrawn_plain(tiny.FIRST.id, 3), w.MAINTAIN))
+        some = [(tiny.SNAPSHOT_FILES, tiny.FIRST.id, bytes(16))]
+        shown = lambda: tiny.SNAPSHOT_FILES.hex() in self.run_reader("snapshots")[1]  # noqa: E731
+        self.assertFalse(shown())
+        self.put(hold, w.one_part(hold, w.hold_plain(1, some), w.MAINTAIN))
+        self.assert_broken("HOLD-7", marker)
+        self.assertTrue(shown())
+        # Only admin releases.
+        self.put(release, w.one_part(release, w.hold_plain(3, released=hold.id), w.MAINTAIN))
+        self.assert_broken("HOLD-6", release)
+        self.assertTrue(shown())
+        self.put(release, w.one_part(release, w.hold_plain(3, released=hold.id), w.ADMIN_SIGNER))
+        self.assertEqual(self.run_reader("verify")[0], 0)
+        self.assertFalse(shown())
+        # A lock is over when something was told after its end, a day ago at least: here that is not so, then it is.
+        now = int(time.time())
+        self.put(hold, w.one_part(hold, w.hold_plain(2, some, (now - 1000, 0)), w.MAINTAIN))
+        self.assertTrue(shown())
+        self.put(hold, w.one_part(hold, w.hold_plain(2, some, (w.NOW[0] - 1, 0)), w.MAINTAIN))
+        self.assertFalse(shown())
 
     def test_suspect_snapshot_without_its_frames(self) -> None:
         (self.repository / str(tiny.pack_name(3, "stream 3"))).unlink()

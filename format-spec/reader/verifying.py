@@ -16,7 +16,7 @@ from bodies import Snapshot
 from conventions import need
 from names import Name
 from objects import Object, Record, check_object, check_outside, check_writer
-from repository import Frame, NoKey, Repository, SnapshotFrames, not_finished, written_by
+from repository import Frame, NoKey, Repository, SnapshotFrames, may_be_withdrawn, written_by
 
 
 class Verify:
@@ -109,6 +109,7 @@ class Verify:
         return obj, body
 
     def _withdrawn(self) -> None:
+        held = self.repository.held(self.closed.values())
         for name in self.repository.names[names.WITHDRAWN]:
             with self.problems.at(name):
                 obj = self.repository.object(name)
@@ -116,7 +117,7 @@ class Verify:
                 snapshot = self.snapshots.get(name.id)
                 need(not snapshot or snapshot.header.record.session == body.session, "SESS-4", "session is not the snapshot's")
                 written_by(obj, self.records.get(body.session), True)
-                not_finished(obj, self.closed.get(body.session), name.id, self.repository.trust)
+                may_be_withdrawn(obj, self.closed.get(body.session), name.id, self.repository.trust, held)
                 self.withdrawn[name.id] = body
 
     def _companions(self) -> None:

@@ -30,7 +30,7 @@ def flipped(data: bytes, at: int) -> bytes:
 
 def make(c: Any) -> None:
     for part in (headers, certificates, writers, parts, config, slots, sessions, companions, packs, indexes, snapshots, epochs,
-                 relocations, placement, sidecars):
+                 relocations, placement, holds, sidecars):
         part(c)
 
 
@@ -501,6 +501,47 @@ def placement(c: Any) -> None:
     c.invalid("OBJ-9", "placement-by-admin", "placement", made(w.tier_plain(tier), ADMIN_SIGNER), name)
 
 
+def holds(c: Any) -> None:
+    name, other = named(names.HOLD, "hold"), ident("another hold")
+    some = sorted((ident(f"held {n}"), ONE.id, w.fixed(f"held series {n}", 16)) for n in range(3))
+    until = (w.NOW[0] + 86_400, 5)
+
+    def made(*plain: Any, signer: w.Signer = MAINTAIN, tail: bytes = b"", **over: Any) -> bytes:
+        return w.one_part(name, w.hold_plain(*plain, **over) + tail, signer)
+
+    def wrong(rule: str, what: str, *plain: Any, signer: w.Signer = MAINTAIN, **over: Any) -> None:
+        c.invalid(rule, what, "hold", made(*plain, signer=signer, **over), name)
+    c.valid("hold-legal", "hold", made(1, some, note="h\u00f6ld".encode()), name)
+    c.valid("hold-by-admin", "hold", made(1, some[:1], note=b"", signer=ADMIN_SIGNER), name)
+    c.valid("hold-lock", "hold", made(2, some, until), name)
+    c.valid("hold-lock-last-second", "hold", made(2, some[:1], (253_402_300_799, 999_999_999)), name)
+    c.valid("hold-release", "hold", made(3, released=other, signer=ADMIN_SIGNER), name)
+    wrong("HOLD-1", "action-0", 0, some)
+    wrong("HOLD-1", "action-4", 4, some)
+    wrong("HOLD-2", "lock-without-end", 2, some)
+    wrong("HOLD-2", "lock-before-1970", 2, some, (-1, 999_999_999))
+    wrong("HOLD-2", "lock-to-year-10000", 2, some, (253_402_300_800, 0))
+    wrong("HOLD-2", "legal-with-end", 1, some, until)
+    wrong("HOLD-2", "release-with-end", 3, (), (0, 1), released=other, signer=ADMIN_SIGNER)
+    wrong("HOLD-3", "legal-releases", 1, some, released=other)
+    wrong("HOLD-3", "lock-releases", 2, some, until, released=other)
+    wrong("HOLD-3", "release-of-nothing", 3, signer=ADMIN_SIGNER)
+    wrong("HOLD-4", "not-utf-8", 1, some, note=b"\xff")
+    wrong("HOLD-4", "note-1025", 1, some, note=b"x" * 1025)
+    wrong("HOLD-5", "no-snapshot", 1)
+    wrong("HOLD-5", "order", 1, some[::-1])
+    wrong("HOLD-5", "twice", 2, some[:1] * 2, until)
+    wrong("HOLD-5", "release-with-snapshots", 3, some, released=other, signer=ADMIN_SIGNER)
+    plain = w.hold_plain(1)[:-1] + w.varint(65_537)
+    c.invalid("HOLD-5", "count", "hold", w.one_part(name, plain, MAINTAIN), name)
+    wrong("HOLD-6", "release-by-maintain", 3, released=other)
+    wrong("HOLD-6", "release-by-all", 3, released=other, signer=ALL)
+    c.invalid("CONV-2", "hold-short", "hold", w.one_part(name, w.hold_plain(1, some)[:-1], MAINTAIN), name)
+    wrong("CONV-3", "hold-long", 1, some, tail=b"\0")
+    wrong("CONV-5", "hold-nanoseconds", 2, some, (5, 1_000_000_000))
+    wrong("OBJ-9", "hold-by-backup", 1, some, signer=BACKUP)
+
+
 # Sidecars
 
 def sidecars(c: Any) -> None:
@@ -546,5 +587,21 @@ def sidecars(c: Any) -> None:
     wrong("PARITY-5", "copy-long", body=copied + b"\0")
     wrong_code("PARITY-5", "code-short", body=coded[:-1])
     wrong_code("PARITY-5", "recovery-3", recovery=3)
+    # Beside its object.
+    beside = dict(beside=copied.hex())
+
+    def wrong_beside(rule: str, what: str, data: bytes, signer: w.Signer = ALL) -> None:
+        c.invalid(rule, what, "sidecar", sidecar(w.sidecar_head(of=BEAT, data=data) + data, signer=signer), place, **beside)
+    c.valid("parity-copy-beside", "sidecar", sidecar(w.sidecar_head(**head) + copied), place, **beside)
+    c.valid("parity-copy-by-maintain", "sidecar", sidecar(w.sidecar_head(**head) + copied, signer=MAINTAIN), place, **beside)
+    c.valid("parity-code-beside", "sidecar", sidecar(w.sidecar_head(**head_of_pack) + coded, of_pack), of_pack, beside=large.hex())
+    wrong_beside("PARITY-6", "copy-damaged", copied[:70] + bytes([copied[70] ^ 1]) + copied[71:])
+    wrong_beside("PARITY-6", "copy-of-another", w.one_part(Name(names.BEAT, ONE.id, 6), NOW, ALL))
+    c.invalid("PARITY-6", "hash-of-another", "sidecar", sidecar(w.sidecar_head(of=BEAT, data=beat(signer=OTHER)) + copied), place, **beside)
+    wrong_beside("PARITY-7", "copy-by-another", copied, BACKUP)
+    wrong_beside("PARITY-8", "copy-of-an-earlier-one", beat(plain=w.time((-1, 999_999_999))))
+    earlier = w.pack(pack, [Frame(ONE, 0, 0, [noise[::-1]])], ALL)
+    c.invalid("PARITY-8", "code-of-an-earlier-one", "sidecar", sidecar(w.sidecar_head(**head_of_pack) + coded, of_pack), of_pack,
+              beside=earlier.hex())
     c.invalid("CONV-2", "sidecar-short", "sidecar", sidecar(w.sidecar_head(**head)[:71]), place)
     c.invalid("OBJ-11", "sidecar-epoch-0", "sidecar", w.finish(w.header(place, 0) + w.sidecar_head(**head) + copied, ALL), place)

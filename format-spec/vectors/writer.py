@@ -562,6 +562,12 @@ def withdrawn_plain(session: bytes, reason: int = 1) -> bytes:
     return session + u8(reason) + time(NOW)
 
 
+def hold_plain(action: int, snapshots: Sequence[Tuple[bytes, bytes, bytes]] = (), until: Tuple[int, int] = (0, 0), released: bytes = bytes(16),
+               note: bytes = b"case 4711") -> bytes:
+    """Each snapshot: itself, its session, its series token."""
+    return u8(action) + time(NOW) + time(until) + released + varint(len(note)) + note + varint(len(snapshots)) + b"".join(map(b"".join, snapshots))
+
+
 def relocations_plain(session: bytes, frames: Sequence[Tuple[bytes, int, int, Sequence[Tuple[int, int, int]]]], bitmaps: Sequence[bytes] = ()) -> bytes:
     """Each frame: session, number, chunk count, and for each mapped chunk its position, its new counter and position."""
     plain = session + time(NOW) + varint(len(frames))

@@ -79,12 +79,13 @@ pub(crate) fn session_record(data: &[u8]) {
 pub(crate) fn companions(data: &[u8]) {
     let Some((kind, plaintext)) = data.split_first() else { return };
     let id = name(BEAT).id();
-    let name = match kind % 5 {
+    let name = match kind % 6 {
         0 => ObjectName::session(icecore::id::SessionId(id)),
         1 => name(BEAT),
         2 => ObjectName::closed(icecore::id::SessionId(id)),
         3 => ObjectName::tombstone(icecore::id::SessionId(id)),
-        _ => ObjectName::withdrawn(SnapshotId(id)),
+        4 => ObjectName::withdrawn(SnapshotId(id)),
+        _ => ObjectName::hold(icecore::id::HoldId(id)),
     };
     check_sealed(name, plaintext);
 }

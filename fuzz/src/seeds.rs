@@ -34,8 +34,12 @@ pub fn write_seeds(vectors: &Path, corpus: &Path) -> io::Result<()> {
         }
     }
     for (number, seed) in own_seeds().into_iter().enumerate() {
-        for target in ["chunker", "frame_round_trip", "repository"] {
+        for target in ["chunker", "frame_round_trip"] {
             write(corpus, target, &number.to_string(), &seed)?;
+        }
+        // The first byte chooses who is hostile.
+        for who in [0, 1] {
+            write(corpus, "repository", &format!("{number}-{who}"), &[&[who], &seed[..]].concat())?;
         }
     }
     for (number, seed) in crate::tar::seeds().into_iter().enumerate() {
@@ -46,10 +50,11 @@ pub fn write_seeds(vectors: &Path, corpus: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn write(corpus: &Path, target: &str, name: &str, seed: &[u8]) -> io::Result<()> {
+fn write(corpus: &Path, part: &str, name: &str, seed: &[u8]) -> io::Result<()> {
+    let (target, first) = crate::place_of(part);
     let folder = corpus.join(target);
     fs::create_dir_all(&folder)?;
-    fs::write(folder.join(name), seed)
+    fs::write(folder.join(format!("{part}-{name}")), [&[first], seed].concat())
 }
 
 /// What no vector has the form of.
@@ -61,7 +66,7 @@ fn own_seeds() -> Vec<Vec<u8>> {
     vec![hostile.to_vec(), plain.to_vec(), ramp.repeat(8), vec![0; 300], b"text that repeats itself, text that repeats itself".to_vec()]
 }
 
-/// The targets that a vector is a seed of, and in which form.
+/// The parts that a vector is a seed of, and in which form.
 fn seeds(entry: &Value, bytes: Vec<u8>) -> Vec<(&'static str, Vec<u8>)> {
     let structure = entry["structure"].as_str().unwrap_or_default();
     let name = entry["object"].as_str().and_then(|name| ObjectName::parse(name).ok());
@@ -100,6 +105,7 @@ fn seeds(entry: &Value, bytes: Vec<u8>) -> Vec<(&'static str, Vec<u8>)> {
         ObjectKind::Closed => companion(2),
         ObjectKind::Tombstone => companion(3),
         ObjectKind::Withdrawn => companion(4),
+        ObjectKind::Hold => companion(5),
         ObjectKind::Epoch => alone("epoch"),
         ObjectKind::Relocation => alone("relocations"),
         ObjectKind::Placement => alone("placement"),

@@ -5,10 +5,13 @@
     python3 tests/crashes/crashes.py --icecore target/release/icecore kill --runs 1000
     python3 tests/crashes/crashes.py --icecore target/release/icecore calls
     python3 tests/crashes/crashes.py --icecore target/release/icecore power
+    python3 tests/crashes/crashes.py --icecore target/release/icecore device
+    python3 tests/crashes/crashes.py --icecore target/release/icecore full
 
 `kill` kills operations at random moments with SIGKILL. `calls` lets system calls fail, or the process die in them, one after the other through whole
 operations (needs strace). `power` cuts the power after each call that changes the repository: what was not synced is lost, in part or as a whole; before that it
-shows that the same script finds losses where fsync does nothing. After each: every acknowledged snapshot is listed and comes back byte for byte,
+shows that the same script finds losses where fsync does nothing. `device` lets every write, sync and rename fail from some call on, as a device does that has died
+(needs strace), and brings it back. `full` backs up into a file system of a few MiB until that is full, frees some and goes on (needs root). After each: every acknowledged snapshot is listed and comes back byte for byte,
 check is clean, and the next operation needs no unlocking. Ends with 1, and the seed, where that is not so. Seeded; timing is not.
 """
 
@@ -26,8 +29,9 @@ from pathlib import Path
 from syscalls import CALLS, Disk, calls_of
 from world import Lost, World
 
-OPERATIONS = {"backup": 6, "forget": 3, "gc": 5, "key add": 1, "key remove": 1, "key rotate": 1}
-WRITING = ("backup", "forget", "gc", "key rotate", "key add", "key remove")
+# Garbage collection repacks and makes frames anew; repair writes index objects, and sidecars where there is parity.
+OPERATIONS = {"backup": 6, "forget": 3, "gc": 5, "key add": 1, "key remove": 1, "key rotate": 1, "repair --apply": 1}
+WRITING = ("backup", "forget", "gc", "key rotate", "key add", "key remove", "repair --apply")
 
 
 def with_history(icecore: Path, folder: Path, seed: int) -> World:
@@ -145,6 +149,72 @@ def after_fault(world: World, arguments: list, done: subprocess.CompletedProcess
         raise Lost(f"{where} (it ended with {done.returncode}: {done.stderr.decode(errors='replace').strip()}): {lost}") from lost
 
 
+# What changes something on the device.
+DEVICE_CALLS = "write,pwrite64,fsync,fdatasync,sync_file_range,linkat,renameat2,unlinkat,mkdirat,ftruncate"
+
+
+def device(options: argparse.Namespace, folder: Path) -> None:
+    """The device dies at some call, and stays dead until the process ends."""
+    before = with_history(options.icecore, folder / "before", options.seed)
+    chance = random.Random(options.seed)
+    deaths = Counter()
+    for name in WRITING:
+        nth = 1
+        while True:
+            log, world = folder / "log", before.copy(folder / "world")
+            arguments = world.operation(name)
+            inject = f"inject={DEVICE_CALLS}:error=EIO:when={nth}+"
+            done = world.run(*arguments, prefix=("strace", "-f", "-qq", "-o", log, "-e", f"trace={DEVICE_CALLS}", "-e", inject))
+            injected = b"\n".join(line for line in log.read_bytes().splitlines() if b"INJECTED" in line)
+            if not injected:
+                break
+            if done.returncode == 0 and b"write(1" not in injected and b"write(2" not in injected:
+                raise Lost(f"{name}: the device died at call {nth}, and it ended with 0")
+            deaths[name] += 1
+            after_fault(world, arguments, done, injected, f"{name}: the device died at call {nth}")
+            nth += chance.randint(1, 1 + nth // options.steps)
+    print(f"{sum(deaths.values())} deaths of the device: {dict(deaths)}")
+
+
+def full(options: argparse.Namespace, folder: Path) -> None:
+    """The repository's file system fills up, again and again."""
+    disk = folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={options.mib}m", "icecore-crashes", disk], check=True)
+    try:
+        world = World(options.icecore, folder / "world", options.seed, disk / "repository")
+        ballast, chance, outcomes = disk / "ballast", random.Random(options.seed), Counter()
+        for run in range(options.runs):
+            # So much is left as an operation may need, or less.
+            free = shutil.disk_usage(disk).free
+            ballast.write_bytes(bytes(max(0, free - chance.randrange(4_096, 2_500_000))))
+            name = chance.choice(("backup", "backup", "backup", "forget", "gc", "key rotate"))
+            arguments = ["backup", "--series", "crashes", "--json", world.source] if name == "backup" else world.operation(name)
+            done = world.run(*arguments)
+            if done.returncode not in (0, 1):
+                raise Lost(f"run {run}: {name} ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
+            if done.returncode == 1 and not done.stderr.strip() and b"exit_error" not in done.stdout:
+                raise Lost(f"run {run}: {name} failed and did not say why")
+            outcomes[f"{name} {'done' if done.returncode == 0 else 'full'}"] += 1
+            ballast.unlink()
+            world.ended(arguments, done.returncode)
+            world.compare(arguments[0] == "backup", done.stdout)
+            world.verify(1)
+            if len(world.acknowledged) > 6 or shutil.disk_usage(disk).free < 6_000_000:
+                while len(world.acknowledged) > 3:
+                    arguments = world.operation("forget")
+                    world.must(*arguments)
+                    world.ended(arguments, 0)
+                world.must("gc", "--max-dead", 0)
+            world.change()
+        world.verify_all()
+        print(f"{options.runs} runs: {dict(sorted(outcomes.items()))}")
+        if not all(any(what.endswith(end) for what in outcomes) for end in ("done", "full")):
+            raise Lost("it was never full, or always")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 def power(options: argparse.Namespace, folder: Path) -> None:
     before = with_history(options.icecore, folder / "before", options.seed)
     chance = random.Random(options.seed)
@@ -210,10 +280,14 @@ def main() -> None:
     power_mode = modes.add_parser("power")
     power_mode.add_argument("--rounds", type=int, default=2, help="outcomes for each cut")
     power_mode.add_argument("--share", type=float, default=1.0, help="cut after this share of the calls")
+    modes.add_parser("device").add_argument("--steps", type=int, default=8, help="the more, the fewer calls are passed over")
+    full_mode = modes.add_parser("full")
+    full_mode.add_argument("--runs", type=int, default=200)
+    full_mode.add_argument("--mib", type=int, default=24)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="icecore-crashes-") as folder:
         try:
-            {"kill": kill, "calls": calls, "power": power}[options.mode](options, Path(folder).resolve())
+            {"kill": kill, "calls": calls, "power": power, "device": device, "full": full}[options.mode](options, Path(folder).resolve())
         except Lost as lost:
             sys.exit(f"FOUND (seed {options.seed}): {lost}")
 

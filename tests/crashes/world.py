@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Optional
 
 
 class Lost(AssertionError):
@@ -22,9 +23,9 @@ def digest(folder: Path) -> dict:
 class World:
     """Lies in one folder, which can be copied and gone on with."""
 
-    def __init__(self, icecore: Path, folder: Path, seed: int) -> None:
+    def __init__(self, icecore: Path, folder: Path, seed: int, repository: Optional[Path] = None) -> None:
         self.icecore, self.folder, self.random = icecore, folder, random.Random(seed)
-        self.source, self.repository, self.key = folder / "source", folder / "repository", folder / "key"
+        self.source, self.repository, self.key = folder / "source", repository or folder / "repository", folder / "key"
         # What was acknowledged, by snapshot; what a stopped forget may have taken; extra key slots that may be there.
         self.acknowledged, self.uncertain = {}, set()
         if not folder.exists():

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 /// Every folder below `format-spec/golden` must be here: none is forgotten, none is added in silence.
-const GOLDEN: [&str; 4] = ["version-1", "version-1-collected", "version-1-parity", "version-1-tiered"];
+const GOLDEN: [&str; 5] = ["version-1", "version-1-collected", "version-1-held", "version-1-parity", "version-1-tiered"];
 
 fn golden(name: &str) -> PathBuf {
     reader::project().join("format-spec/golden").join(name)
@@ -61,6 +61,40 @@ fn the_tiered_one_has_packs_in_its_tier_only() {
     };
     let (warm, cold) = (packs("repository"), packs("tier"));
     assert!(!cold.is_empty() && !warm.is_empty() && cold.iter().all(|name| !warm.contains(name)));
+}
+
+/// What is held cannot be forgotten, and a marker against a hold is believed by neither reader.
+#[test]
+fn what_is_held_stays_for_both_readers() {
+    let folder = golden("version-1-held");
+    let copy = tempfile::tempdir().unwrap();
+    reader::run(Command::new("cp").arg("-r").arg(folder.join("repository")).arg(copy.path()));
+    let place = copy.path().join("repository");
+    let passphrase = folder.join("passphrase");
+    let key = Key::passphrase_from_file(&fs::read(&passphrase).unwrap()).unwrap();
+    let open = || Repository::open(Arc::new(LocalBackend::open(&place).unwrap()), Runtime::system(2), &key, Settings::default()).unwrap();
+    let repository = open();
+    let (mut held, mut free) = (Vec::new(), Vec::new());
+    for snapshot in repository.snapshots().unwrap() {
+        if snapshot.held.is_some() { held.push(snapshot.id) } else { free.push(snapshot.id) }
+    }
+    assert_eq!((held.len(), free.len()), (2, 1));
+    for id in &held {
+        assert_eq!(repository.forget(&[*id], &Silent).unwrap_err().kind(), icecore::ErrorKind::Held);
+    }
+    // What was free and is forgotten, and then held by its hold without the release.
+    repository.forget(&free, &Silent).unwrap();
+    let shown = || reader::read(&place, ["--password-file", passphrase.to_str().unwrap()], &["snapshots"]).stdout;
+    let is_shown = |shown: Vec<u8>| String::from_utf8(shown).unwrap().contains(&free[0].to_string());
+    assert!(!is_shown(shown()) && repository.snapshots().unwrap().len() == 2);
+    let ids: Vec<_> = repository.holds().unwrap().0.iter().map(|hold| hold.id.to_string()).collect();
+    for entry in fs::read_dir(place.join("holds")).unwrap() {
+        let entry = entry.unwrap();
+        if !ids.contains(&entry.file_name().into_string().unwrap()) {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    assert!(is_shown(shown()) && open().snapshots_and_problems().unwrap().0.len() == 3);
 }
 
 /// Every object, damaged or gone, comes back byte for byte: by the engine, and by the second reader.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Limits of the pages, and what the code has for them.
-const LIMITS: [(&str, &str, u64); 55] = [
+const LIMITS: [(&str, &str, u64); 58] = [
     ("chunking", "average size min", 256),
     ("chunking", "chunk size max", limits::CHUNK_SIZE_MAX as u64),
     ("chunking", "min size min", 64),
@@ -28,6 +28,9 @@ const LIMITS: [(&str, &str, u64); 55] = [
     ("frame", "frame plaintext max", limits::FRAME_PLAINTEXT_MAX as u64),
     ("frame", "frame sealed max", limits::FRAME_SEALED_MAX as u64),
     ("frame", "zstd window log max", limits::ZSTD_WINDOW_LOG_MAX as u64),
+    ("holds", "held snapshots max", limits::HELD_SNAPSHOTS_MAX as u64),
+    ("holds", "lock end max", limits::LOCK_END_MAX as u64),
+    ("holds", "note max", limits::NOTE_MAX as u64),
     ("index", "index packs max", limits::INDEX_PACKS_MAX as u64),
     ("keys", "lanes max", limits::ARGON2_LANES_MAX as u64),
     ("keys", "memory max", limits::ARGON2_MEMORY_KIB_MAX as u64),

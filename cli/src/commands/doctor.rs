@@ -9,7 +9,7 @@ use crate::size::{bytes, count};
 use crate::table::{Colour, coloured, has_colours};
 use crate::time;
 use icecore::ErrorKind;
-use icecore::backend::LocalBackend;
+use icecore::backend::{self, Ability};
 use icecore::format::Roles;
 use icecore::gc::GcOptions;
 use icecore::repository::{Repository, Snapshot};
@@ -34,7 +34,7 @@ const BACKUP_DAYS_MAX: u64 = 7;
     icecore doctor\n  \
     icecore doctor -P home --max-age 2d --json\n\n\
     It ends with 0 where the repository can be used, also where something deserves a look, otherwise with the exit code of what failed first. \
-    It changes nothing that is stored; `icecore check` and `icecore scrub` look for damage.")]
+    A bucket is tried out under a scratch prefix, which is empty again afterwards. Nothing that is stored is changed; `icecore check` and `icecore scrub` look for damage.")]
 pub(crate) struct Args {
     /// A series whose last snapshot is older than this deserves a look: 12h, 2d, 1w
     #[arg(long, value_name = "DURATION", value_parser = time::parse_duration)]
@@ -167,34 +167,46 @@ fn size_below(folder: &Path) -> u64 {
 /// Opens the repository; what its folder can do is told on the way.
 fn reach(examination: &Examination<'_>, context: &Context) -> anyhow::Result<Repository> {
     let place = context.place()?;
-    let backend = place.open()?;
     let what = if matches!(place, Place::Default(_)) { "the default one, " } else { "" };
-    examination.ok("repository", &format!("{what}{}", place.folder().display()))?;
-    folder(examination, &backend, place.folder())?;
+    let (address, settings) = (place.address(), context.store_settings(&place.address())?);
+    let backend = backend::open(&address, &settings).map_err(|error| place.explain(error))?;
+    examination.ok("repository", &format!("{what}{}", backend.describe()))?;
+    let tried = backend::try_out(&address, &settings);
+    match address.folder() {
+        Some(path) => {
+            abilities(examination, "folder", tried, "use another file system if you can")?;
+            space(examination, path)?;
+        }
+        None => abilities(examination, "store", tried, "use another store if you can")?,
+    }
     let repository = context.open()?;
     let age = format!("opens, for {}; keys of generation {}", repository.roles(), repository.generation());
     examination.ok("credential", &age)?;
     Ok(repository)
 }
 
-fn folder(examination: &Examination<'_>, backend: &LocalBackend, folder: &Path) -> anyhow::Result<()> {
-    match backend.abilities() {
+fn abilities(examination: &Examination<'_>, topic: &str, tried: icecore::Result<Vec<Ability>>, advice: &str) -> anyhow::Result<()> {
+    let abilities = match tried {
+        Ok(abilities) => abilities,
         Err(error) => {
-            examination.warn("folder", &error.to_string(), "restores work; backups and gc do not, and a restore cannot tell gc to wait")?;
+            let advice = "restores work; backups and gc do not, and a restore cannot tell gc to wait";
+            return examination.warn(topic, &error.to_string(), advice);
         }
-        Ok(abilities) => {
-            let missing: Vec<_> = abilities.iter().filter(|ability| ability.missing.is_some()).collect();
-            if missing.is_empty() {
-                let names: Vec<_> = abilities.iter().map(|ability| ability.name).collect();
-                examination.ok("folder", &names.join(", "))?;
-            }
-            for ability in missing {
-                let what = format!("no {} ({})", ability.name, ability.missing.as_deref().unwrap_or_default());
-                let state = if ability.is_needed { State::Fail } else { State::Warn };
-                examination.tell(state, "folder", &what, Some(&format!("{}; use another file system if you can", ability.purpose)))?;
-            }
-        }
+    };
+    let (there, missing): (Vec<_>, Vec<_>) = abilities.iter().partition(|ability| ability.missing.is_none());
+    if missing.is_empty() || topic == "store" {
+        let names: Vec<_> = there.iter().map(|ability| ability.name).collect();
+        examination.ok(topic, &names.join(", "))?;
     }
+    for ability in missing {
+        let what = format!("no {} ({})", ability.name, ability.missing.as_deref().unwrap_or_default());
+        let state = if ability.is_needed { State::Fail } else { State::Warn };
+        examination.tell(state, topic, &what, Some(&format!("{}; {advice}", ability.purpose)))?;
+    }
+    Ok(())
+}
+
+fn space(examination: &Examination<'_>, folder: &Path) -> anyhow::Result<()> {
     let space = rustix::fs::statvfs(folder)?;
     let (free, all) = (space.f_bavail.saturating_mul(space.f_frsize), space.f_blocks.saturating_mul(space.f_frsize));
     let what = format!("{} of {} free", bytes(free), bytes(all));

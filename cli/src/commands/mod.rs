@@ -5,14 +5,17 @@ mod cat;
 mod check;
 mod completions;
 mod config;
+mod cost;
 mod diff;
 mod doctor;
 mod filter;
 mod find;
 mod forget;
 mod gc;
+mod hold;
 mod init;
 mod key;
+mod lock;
 mod ls;
 mod man;
 mod profile;
@@ -45,7 +48,7 @@ use clap::{Parser, Subcommand};
         icecore snapshots                             what there is\n  \
         icecore restore latest --target ~/restored    all of it back\n\n\
         Exit codes: 0 all of it worked, 1 failed, 2 usage, 3 finished but items were skipped or failed, 10 no repository, \
-        12 wrong passphrase or key, 13 has to thaw or be plugged in first, 14 damage found, 130 interrupted."
+        12 wrong passphrase or key, 13 a snapshot is held, 14 damage found, 15 has to thaw or be plugged in first, 130 interrupted."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -66,7 +69,11 @@ pub(crate) enum Command {
     Diff(diff::Args),
     Find(Box<find::Args>),
     Stats(Box<stats::Args>),
+    Cost(Box<cost::Args>),
     Tag(tag::Args),
+    #[command(subcommand)]
+    Hold(hold::Command),
+    Lock(lock::Args),
     Forget(Box<forget::Args>),
     Check(check::Args),
     Scrub(scrub::Args),
@@ -100,7 +107,10 @@ impl Command {
             Self::Diff(args) => diff::run(args, context),
             Self::Find(args) => find::run(args, context),
             Self::Stats(args) => stats::run(args, context),
+            Self::Cost(args) => cost::run(args, context),
             Self::Tag(args) => tag::run(args, context),
+            Self::Hold(command) => command.run(context),
+            Self::Lock(args) => lock::run(args, context),
             Self::Forget(args) => forget::run(args, context),
             Self::Check(args) => check::run(args, context),
             Self::Scrub(args) => scrub::run(args, context),

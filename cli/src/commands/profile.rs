@@ -68,7 +68,7 @@ fn show(args: &ShowArgs, context: &Context) -> anyhow::Result<Outcome> {
         output.json("setting", json!({"command": command, "option": option, "values": values, "source": source}))
     };
     if !found.iter().any(|setting| setting.option == "repository") {
-        tell(None, "repository", vec![context.place()?.folder().display().to_string()], "default")?;
+        tell(None, "repository", vec![context.place()?.address().to_string()], "default")?;
     }
     for setting in &found {
         let values = setting.values.iter().map(|value| crate::names::shown(OsStr::as_bytes(value))).collect();

@@ -136,7 +136,7 @@ fn to_folder(args: &Args, target: &Path, context: &Context) -> anyhow::Result<Ou
 /// What `--delete` must not delete, should it stand in the target.
 fn own_places(context: &Context) -> anyhow::Result<Vec<PathBuf>> {
     let place = context.place()?;
-    let mut places = vec![place.folder().to_owned()];
+    let mut places: Vec<PathBuf> = place.folder().map(ToOwned::to_owned).into_iter().collect();
     match context.secret(Some(&place))? {
         Secret::KeyFile(file) | Secret::PasswordFile(file) => places.push(file),
         _ => {}

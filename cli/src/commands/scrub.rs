@@ -23,7 +23,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let found = if args.keyless {
-        let backend = context.limited(context.place()?.open()?);
+        let backend = context.backend(&context.place()?)?;
         let progress = context.progress()?;
         let scrub = if args.no_heal { scrub_keyless } else { scrub_and_heal_keyless };
         scrub(&*backend, &context.runtime(), &progress)?

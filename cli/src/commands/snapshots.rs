@@ -82,6 +82,8 @@ pub(crate) fn as_json(snapshot: &Snapshot) -> Value {
         "bytes_stored": header.new_bytes,
         "whole": body.whole,
         "closed": snapshot.state == SnapshotState::Closed,
+        "legal_holds": snapshot.held.iter().flat_map(|held| &held.legal).map(ToString::to_string).collect::<Vec<_>>(),
+        "locked_until": snapshot.held.as_ref().and_then(|held| held.until).map(time::rfc3339),
     });
     put_paths(&mut line, &body.paths);
     line
@@ -113,9 +115,17 @@ fn print_table(snapshots: &[Snapshot], is_ungrouped: bool, output: &Output) -> a
     Ok(())
 }
 
+/// What stands before the tags of a snapshot that must not go.
+fn held_mark(snapshot: &Snapshot) -> String {
+    let Some(held) = &snapshot.held else { return String::new() };
+    let legal = if held.legal.is_empty() { "" } else { "(legal hold) " };
+    let locked = held.until.map_or_else(String::new, |until| format!("(locked until {}) ", time::date(until)));
+    format!("{legal}{locked}")
+}
+
 fn row(snapshot: &Snapshot, is_ungrouped: bool) -> [String; 7] {
     let (header, body) = (&snapshot.header, &snapshot.body);
-    let tags = shown(body.tags.join(", ").as_bytes());
+    let tags = format!("{}{}", held_mark(snapshot), shown(body.tags.join(", ").as_bytes()));
     let indent = if is_ungrouped { "" } else { "  " };
     [
         format!("{indent}{}", short_id(&snapshot.id)),

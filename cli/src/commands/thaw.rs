@@ -22,7 +22,7 @@ use std::os::unix::ffi::OsStrExt;
     icecore restore latest --at 2025-10-03 --plan             what has to thaw, what it costs, how long it takes\n  \
     icecore thaw latest --at 2025-10-03 --class bulk\n  \
     icecore thaw 3f2a9c1d srv/www home/ann --class standard --wait\n\n\
-    Interrupted, the same again asks for the rest; nothing is asked for twice. Restores that begin before all has thawed write what they can, end with 13, \
+    Interrupted, the same again asks for the rest; nothing is asked for twice. Restores that begin before all has thawed write what they can, end with 15, \
     and go on when they are run again.")]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -4,10 +4,10 @@ use super::file::{Chosen, global_options, key_of, options_of, takes_value};
 use super::{Profile, choose, command, leaf, lenient};
 use crate::environment;
 use crate::exit::Usage;
-use crate::place::has_scheme;
 use crate::secrets::Secret;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
+use icecore::backend::Address;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use toml::Value;
@@ -146,7 +146,7 @@ fn resolve(text: &str, file: &Path) -> Result<OsString, Usage> {
         let home = environment::home_folder().ok_or_else(|| Usage(format!("`{text}`: there is no home folder (HOME is not set)")))?;
         return Ok(home.join(text.trim_start_matches('~').trim_start_matches('/')).into());
     }
-    if has_scheme(OsStr::new(text)) {
+    if Address::has_scheme(OsStr::new(text)) {
         return Ok(text.into());
     }
     Ok(file.parent().unwrap_or(Path::new("/")).join(text).into())

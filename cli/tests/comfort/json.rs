@@ -88,6 +88,10 @@ fn what_is_printed_is_what_the_schemas_say() {
     let stream = examiner.home.run(0, &["backup", "data", "--json", "--no-config"]);
     examiner.compare(&["backup"], &stream.stdout);
 
+    home("prices.toml", b"currency = 'EUR'\n[[tier]]\nname = 'warm'\nstorage = 0.02\n[[tier]]\nname = 'cold'\nstorage = 0.001", &examiner);
+    let held = examiner.run(0, &["hold", "add", &first, "--note", "case"]);
+    let hold = held.last("summary")["hold"].as_str().unwrap().to_owned();
+    examiner.run(13, &["forget", &first]);
     for arguments in [
         &["snapshots"][..],
         &["snapshots", "--series", "x"],
@@ -101,11 +105,18 @@ fn what_is_printed_is_what_the_schemas_say() {
         &["stats", "--by", "series"],
         &["stats", "--by", "snapshot"],
         &["stats", "--if-forgotten", &first],
+        &["cost", "--prices", "prices.toml", "--what-if", "--keep-last", "1", "--cold-after", "1d"],
         &["restore", "latest", "--target", "back", "--dry-run"],
         &["restore", "latest", "--target", "back"],
         &["check"],
         &["scrub"],
         &["tag", &second, "--add", "u"],
+        &["lock", &first, "--for", "1h", "--dry-run"],
+        &["lock", "latest", "--for", "1h", "--note", "a while"],
+        &["lock"],
+        &["hold", "list", "--all"],
+        &["hold", "release", &hold],
+        &["snapshots"],
         &["forget", "--keep-last", "1", "--dry-run"],
         &["forget", &first],
         &["gc", "--dry-run"],

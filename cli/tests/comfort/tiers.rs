@@ -44,10 +44,10 @@ fn a_disk_in_a_drawer_is_named_when_it_is_needed() {
     fs::rename(home.path("drawer"), home.path("elsewhere")).unwrap();
     let plan = home.with(0, &["restore", "latest", "--at", "2026-01-01", "--plan", "--json"]).last("summary");
     assert!(plan["is_ready"] == false && plan["tiers"][0]["absent"].as_str().unwrap().contains("disk 7"), "{plan}");
-    assert!(home.with(13, &["restore", &first, "--target", "back"]).stderr.contains("disk 7"));
-    assert!(home.with(13, &["cat", &first, "data/old"]).stderr.contains("disk 7"));
-    assert!(home.with(13, &["thaw", &first]).stderr.contains("disk 7"));
-    home.with(13, &["tier", "apply", "shelf"]);
+    assert!(home.with(15, &["restore", &first, "--target", "back"]).stderr.contains("disk 7"));
+    assert!(home.with(15, &["cat", &first, "data/old"]).stderr.contains("disk 7"));
+    assert!(home.with(15, &["thaw", &first]).stderr.contains("disk 7"));
+    home.with(15, &["tier", "apply", "shelf"]);
     // What does not need it works.
     home.with(0, &["restore", "latest", "--target", "new"]);
     home.with(0, &["ls", &first]);
@@ -55,7 +55,7 @@ fn a_disk_in_a_drawer_is_named_when_it_is_needed() {
     home.with(0, &["gc"]);
     // An empty folder where the disk is mounted is not the disk.
     fs::create_dir_all(home.path("drawer/disk")).unwrap();
-    assert!(home.with(13, &["restore", &first, "--target", "back"]).stderr.contains("disk 7"));
+    assert!(home.with(15, &["restore", &first, "--target", "back"]).stderr.contains("disk 7"));
 
     home.with(0, &["restore", &first, "--target", "back", "--tier-at", "shelf=elsewhere/disk", "--verify"]);
     assert!(fs::read(home.path("back/data/old")).unwrap() == noise(1, 400_000));

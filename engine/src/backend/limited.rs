@@ -1,6 +1,6 @@
 //! A backend that takes its time: so many bytes a second to the store and from it.
 //!
-//! Bytes are paid for before they move. What was not used for a while is not saved up, but for a tenth of a second. Listings, sizes and
+//! Bytes are paid for before they move, but for whole objects, whose size is not known before. What was not used for a while is not saved up, but for a tenth of a second. Listings, sizes and
 //! deletions cost nothing: their bytes are few.
 
 use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Thaw};
@@ -78,6 +78,14 @@ impl Backend for LimitedBackend {
             meter.pay(length, &*self.clock);
         }
         self.inner.get_range(name, offset, length)
+    }
+
+    fn get_whole(&self, name: &ObjectName, size_max: u64) -> Result<Vec<u8>> {
+        let bytes = self.inner.get_whole(name, size_max)?;
+        if let Some(meter) = &self.download {
+            meter.pay(bytes.len(), &*self.clock);
+        }
+        Ok(bytes)
     }
 
     fn size(&self, name: &ObjectName) -> Result<u64> {

@@ -7,19 +7,34 @@
 //! durable and visible to every later [`Backend::list`], [`Backend::size`] and [`Backend::get_range`]; before that it is invisible.
 //! What a backend answers about one object is never taken as proof of its content: hashes, seals and signatures are checked above.
 
+mod address;
 mod limited;
 mod local;
 mod memory;
 mod name;
+#[cfg(feature = "object-store")]
+mod object_store;
+#[cfg(any(feature = "object-store", feature = "sftp"))]
+mod patience;
 mod patient;
+#[cfg(feature = "sftp")]
+mod sftp;
+mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trial;
 
+pub use address::{Address, BucketAddress, BucketKind, SftpAddress};
 pub use limited::{LimitedBackend, Limits};
 pub use local::{Ability, LocalBackend};
 pub use memory::MemoryBackend;
 pub use name::{ObjectKind, ObjectName};
+#[cfg(feature = "object-store")]
+pub use object_store::ObjectStoreBackend;
 pub use patient::PatientBackend;
+#[cfg(feature = "sftp")]
+pub use sftp::SftpBackend;
+pub use store::{Notice, Request, StoreSettings, Traffic, create, open, try_create_if_absent, try_out};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Timestamp;
@@ -157,6 +172,19 @@ pub trait Backend: Send + Sync + Debug {
     /// icecore did not write stands in its place, otherwise [`ErrorKind::Unavailable`].
     fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>>;
 
+    /// Reads a whole object of at most `size_max` bytes. By default it asks for the size first; where each question takes long, a backend
+    /// does it with one.
+    ///
+    /// # Errors
+    /// As [`Backend::get_range`]; [`ErrorKind::Damaged`] where it is larger than `size_max`.
+    fn get_whole(&self, name: &ObjectName, size_max: u64) -> Result<Vec<u8>> {
+        let size = self.size(name)?;
+        if size > size_max {
+            return Err(Error::new(ErrorKind::Damaged, format!("{name}: {size} bytes, at most {size_max} are allowed")));
+        }
+        self.get_range(name, 0, usize::try_from(size).map_err(|_| Error::new(ErrorKind::Damaged, format!("{name}: {size} bytes")))?)
+    }
+
     /// The object's size in bytes.
     ///
     /// # Errors
@@ -282,16 +310,12 @@ pub trait BackendExt: Backend {
         writer.finish()
     }
 
-    /// Reads a whole object of at most `size_max` bytes.
+    /// As [`Backend::get_whole`].
     ///
     /// # Errors
-    /// As [`Backend::get_range`]; [`ErrorKind::Damaged`] where it is larger than `size_max`.
+    /// The same.
     fn get(&self, name: &ObjectName, size_max: u64) -> Result<Vec<u8>> {
-        let size = self.size(name)?;
-        if size > size_max {
-            return Err(Error::new(ErrorKind::Damaged, format!("{name}: {size} bytes, at most {size_max} are allowed")));
-        }
-        self.get_range(name, 0, usize::try_from(size).map_err(|_| Error::new(ErrorKind::Damaged, format!("{name}: {size} bytes")))?)
+        self.get_whole(name, size_max)
     }
 
     /// All objects of a kind, each once, sorted by name. Names that icecore did not write are left out.

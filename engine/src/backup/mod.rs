@@ -32,7 +32,7 @@ use crate::format::snapshot::SourceKind;
 use crate::id::SnapshotId;
 use crate::limits::{TAGS_MAX, TEXT_MAX};
 use crate::progress::{Event, Progress};
-use crate::repository::{FrameReader, Repository, Session, Writer};
+use crate::repository::{FrameReader, LockEnd, Repository, Session, Writer};
 use crate::runtime::Timestamp;
 use crate::runtime::channel::Receiver;
 use crate::source::{Roots, SourceOptions};
@@ -46,6 +46,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Notices about given paths that a backup shows; the rest is counted.
 const NOTICES_MAX: usize = 20;
@@ -73,6 +74,8 @@ pub struct BackupOptions {
     /// Bytes of memory that the process may take at most; `None` for 64 MiB and 32 MiB for each worker. Less memory costs speed and changes
     /// nothing of what is stored. Recipes of very large unchanged files and lists of hard links come on top.
     pub memory: Option<u64>,
+    /// Locks the snapshot for so long before the backup succeeds; this needs the role maintain.
+    pub lock: Option<Duration>,
 }
 
 impl BackupOptions {
@@ -88,6 +91,7 @@ impl BackupOptions {
             read_all: false,
             ignore_device: false,
             memory: None,
+            lock: None,
         }
     }
 
@@ -127,6 +131,8 @@ pub struct BackupSummary {
     pub bytes_unique: u64,
     /// Bytes of packs, index object and snapshot that were written.
     pub bytes_stored: u64,
+    /// Until when the snapshot is locked, if that was asked for.
+    pub locked_until: Option<Timestamp>,
     /// How long it took, in nanoseconds of the caller's monotonic clock.
     pub duration_ns: u64,
 }
@@ -221,6 +227,9 @@ impl Repository {
         options.check()?;
         self.in_flight(options)?;
         self.require(Roles::BACKUP, "a backup")?;
+        if options.lock.is_some() {
+            self.require(Roles::MAINTAIN, "locking what a backup makes")?;
+        }
         self.require_writable()?;
         self.require_newest_config()?;
         let began_ns = self.runtime.clock.monotonic_ns();
@@ -232,6 +241,7 @@ impl Repository {
                 if let Some(Err(error)) = cache.map(StatCacheBuilder::finish) {
                     progress.event(Event::Notice { message: &format!("the next backup will read all files again: {error}") });
                 }
+                summary.locked_until = self.lock_new(&summary, options, progress)?;
                 summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
                 Ok(summary)
             }
@@ -240,6 +250,15 @@ impl Repository {
                 Err(error)
             }
         }
+    }
+
+    /// Locks what was made, if that is asked for. What cannot be locked counts all the same, and the backup fails.
+    fn lock_new(&self, summary: &BackupSummary, options: &BackupOptions, progress: &dyn Progress) -> Result<Option<Timestamp>> {
+        let (Some(length), Some(id)) = (options.lock, summary.snapshot) else { return Ok(None) };
+        let locked = self.lock(&[id], LockEnd::After(length), "", progress).map_err(|error| {
+            error.context(format_args!("snapshot {id} was made, but it is not locked; lock it with `icecore lock {id}`"))
+        })?;
+        Ok(Some(locked.until))
     }
 
     /// How many batches and frames may be under way.

@@ -1,15 +1,16 @@
-//! Sessions and what accompanies them, epochs, and objects whose kind is reserved.
+//! Sessions and what accompanies them, holds, epochs, and objects whose kind is reserved.
 
 use super::clear::of_kind;
 use super::reading::{Listing, Reading};
 use crate::backend::{BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::epoch::EpochBody;
+use crate::format::hold::HoldBody;
 use crate::format::placement::PlacementBody;
 use crate::format::relocations::RelocationsBody;
 use crate::format::session::{BeatBody, ClosedBody, SessionBody, TombstoneBody, WithdrawnBody};
 use crate::format::{Certificate, Roles};
-use crate::id::{PackId, SessionId, SnapshotId};
+use crate::id::{HoldId, PackId, SessionId, SnapshotId};
 use crate::repository::{Repository, SnapshotListing};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -44,7 +45,7 @@ pub(super) struct Sessions {
     markers: HashSet<SnapshotId>,
 }
 
-/// Checks `sessions/ beats/ closed/ tombstones/ withdrawn/`.
+/// Checks `sessions/ beats/ closed/ tombstones/ withdrawn/ holds/`.
 pub(super) fn check_sessions(reading: &Reading<'_>, repository: &Repository, listing: &Listing) -> Result<Sessions> {
     let mut sessions = Sessions::default();
     let mut open = HashMap::new();
@@ -97,6 +98,7 @@ pub(super) fn check_sessions(reading: &Reading<'_>, repository: &Repository, lis
             sessions.snapshots.withdrawn.insert(SnapshotId(object.name.id()));
         }
     }
+    check_holds(reading, repository, listing, &mut sessions)?;
     let mut open: Vec<_> = open.into_iter().collect();
     open.sort_unstable();
     for (session, label) in open {
@@ -105,6 +107,25 @@ pub(super) fn check_sessions(reading: &Reading<'_>, repository: &Repository, lis
     repository.compare_with_sightings(&mut sessions.snapshots)?;
     report_missing(reading, &sessions, listing);
     Ok(sessions)
+}
+
+/// Checks `holds/`, and withdrawals against them.
+fn check_holds(reading: &Reading<'_>, repository: &Repository, listing: &Listing, sessions: &mut Sessions) -> Result<()> {
+    let snapshots = &mut sessions.snapshots;
+    snapshots.holds.are_listed = true;
+    for object in of_kind(listing, ObjectKind::Hold) {
+        let Some(part) = read_part(reading, repository, object)? else { continue };
+        let body = HoldBody::decode(&part.plaintext, &part.certificate).map_err(|error| named(error, &object.name));
+        if let Some(body) = reading.judge(&object.name, body)? {
+            snapshots.holds.add(HoldId(object.name.id()), body, part.certificate.credential());
+        }
+    }
+    repository.prove_time(snapshots)?;
+    for (snapshot, refusal) in snapshots.disbelieve_held() {
+        let name = ObjectName::withdrawn(snapshot);
+        reading.judge::<()>(&name, Err(refusal.context(name)))?;
+    }
+    Ok(())
 }
 
 /// Tells of snapshots and sessions that ought to be there.
@@ -225,7 +246,7 @@ pub(super) fn check_placement(reading: &Reading<'_>, repository: &Repository, li
 
 /// Checks objects whose kind nothing writes yet, as far as every object is alike.
 pub(super) fn check_reserved(reading: &Reading<'_>, repository: &Repository, listing: &Listing) -> Result<()> {
-    let is_reserved = |kind: ObjectKind| kind > ObjectKind::Placement && kind != ObjectKind::Parity;
+    let is_reserved = |kind: ObjectKind| kind > ObjectKind::Placement && !matches!(kind, ObjectKind::Hold | ObjectKind::Parity);
     for object in listing.iter().filter(|(kind, _)| is_reserved(**kind)).flat_map(|(_, objects)| objects) {
         if let Some(bytes) = reading.read_small(object)? {
             reading.open(&object.name, &bytes, &repository.trust)?;

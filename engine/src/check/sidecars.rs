@@ -107,13 +107,7 @@ pub(super) fn check_sidecars(reading: &Reading<'_>, trust: &Trust, listing: &Lis
 fn check_sidecar(reading: &Reading<'_>, trust: &Trust, name: &ObjectName, objects: &HashMap<ObjectName, &ObjectInfo>) -> Result<()> {
     let sidecar = Sidecar::read(reading.backend, trust, name)?;
     sidecar.check_copy(reading.backend, trust)?;
-    let Some(object) = objects.get(&sidecar.head.object) else { return Ok(()) };
-    // Of an object that is damaged itself other findings tell.
-    let hash = reading.backend.get_range(&object.name, object.size.saturating_sub(32), 32);
-    match hash.is_ok_and(|hash| object.size == sidecar.head.size && hash != sidecar.head.hash) {
-        true => Err(Error::rule("PARITY-8", format!("{name}: it tells of another {} than the one that is here", object.name))),
-        false => Ok(()),
-    }
+    objects.get(&sidecar.head.object).map_or(Ok(()), |object| sidecar.check_object(reading.backend, object))
 }
 
 /// A writer that is interrupted, or still at work, leaves an object without a sidecar: no damage, but nothing heals it.

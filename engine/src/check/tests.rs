@@ -3,6 +3,7 @@
 mod between;
 mod healing;
 mod rot;
+mod shares;
 
 use super::*;
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind};
@@ -11,10 +12,11 @@ use crate::crypto::{PassphraseCost, Secret, Signer};
 use crate::entry::{ChunkList, EntryKind, Key as EntryKey, KeyKind, join_key};
 use crate::format::config::CutMethod;
 use crate::format::epoch::EpochBody;
+use crate::format::hold::{HoldAction, HoldBody};
 use crate::format::object::Author;
 use crate::format::session::{BeatBody, SessionKind, TombstoneBody, WithdrawnBody, WithdrawnReason};
 use crate::format::{Certificate, Roles};
-use crate::id::{ChunkId, DomainId, SessionId};
+use crate::id::{ChunkId, DomainId, HoldId, SessionId};
 use crate::progress::{Cancel, Silent};
 use crate::repository::{CreateOptions, FrameReader, Key, Session, Settings};
 use crate::runtime::{Runtime, Timestamp};
@@ -121,8 +123,16 @@ impl Fixture {
             repository.write_sealed(ObjectName::epoch(number), epoch.encode()).unwrap();
             predecessor = repository.read_sealed(&ObjectName::epoch(number)).unwrap().hash;
         }
-        let hold = ObjectName::parse(&format!("holds/{}", SnapshotId([6; 16]))).unwrap();
-        repository.write_sealed(hold, vec![1, 2, 3]).unwrap();
+        let reserved = ObjectName::parse(&format!("scrubbed/{}", SnapshotId([6; 16]))).unwrap();
+        repository.write_sealed(reserved, vec![1, 2, 3]).unwrap();
+        // Of holds one that says nothing: a release by admin of what is not there.
+        let signer = Signer::new(repository.credential.admin_seed.as_ref().unwrap());
+        let admin = Author { certificate: Certificate::of_admin(&signer, &repository.id, 1), signer };
+        let action = HoldAction::Release { hold: HoldId([7; 16]) };
+        let release = HoldBody { action, now: NOW, note: "note".into(), snapshots: Vec::new() };
+        let header = repository.header(ObjectName::hold(HoldId([6; 16])));
+        let object = admin.sealed_object(&header, repository.structure_key().unwrap(), release.encode());
+        self.repository.backend.put(&header.name, &object).unwrap();
     }
 
     fn backup(&self, folder: &std::path::Path) {

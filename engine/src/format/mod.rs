@@ -10,6 +10,7 @@ mod credential;
 pub(crate) mod cursor;
 pub mod epoch;
 pub mod frame;
+pub mod hold;
 pub mod index_object;
 mod node;
 pub mod object;

@@ -104,7 +104,7 @@ pub struct GcSummary {
     /// Snapshots of dead sessions that lack frames and were withdrawn.
     pub snapshots_withdrawn: Vec<SnapshotId>,
     /// Other objects that were removed: of sessions that have ended, of snapshots that were withdrawn, index objects that were replaced, relocations
-    /// that nobody needs.
+    /// that nobody needs, locks that have been over for a month.
     pub objects_removed: u64,
     /// How long it took, in nanoseconds of the caller's monotonic clock.
     pub duration_ns: u64,
@@ -252,6 +252,7 @@ impl<'a> Run<'a> {
         // Who is not open any more, and who begins now and looks for the marker, relies on nothing that was withdrawn.
         let swept = if gate.open.is_empty() { u32::MAX } else { swept_up_to(&epochs, &gate) };
         self.summary.objects_removed += settle::clean_up(repository, own, &epochs, &markers, swept)?;
+        self.summary.objects_removed += settle::remove_locks(repository)?;
         planned.remove_relocations(repository, &relocations, &mut self.summary)?;
         self.observations.save();
         self.summary.plan = planned.plan;

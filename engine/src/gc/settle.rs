@@ -17,6 +17,9 @@ use crate::id::{SessionId, SnapshotId};
 use crate::repository::{Repository, SnapshotListing};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// So long a lock stays that is over: whoever saw it in force sees it over before it is gone.
+const LOCK_STAYS_SECONDS: u64 = 30 * 86_400;
+
 /// What became of snapshots of dead sessions.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
@@ -112,6 +115,13 @@ pub(super) fn clean_up(repository: &Repository, own: SessionId, epochs: &Epochs,
         }
     }
     Ok(removed)
+}
+
+/// Removes locks that have been over for long. Gives how many.
+pub(super) fn remove_locks(repository: &Repository) -> Result<u64> {
+    let listing = repository.list_snapshots()?;
+    let over: Vec<_> = listing.holds.over_for(LOCK_STAYS_SECONDS).collect();
+    over.into_iter().try_fold(0, |removed, hold| Ok(removed + u64::from(delete(repository, &ObjectName::hold(hold))?)))
 }
 
 /// What a marker says that is believed.

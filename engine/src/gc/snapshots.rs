@@ -82,10 +82,15 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Those that `before` does not know. What was withdrawn meanwhile counts: it sets nothing free before the next epoch.
+    /// Those that `before` does not know. What was withdrawn meanwhile counts: it sets nothing free before the next epoch. So does what was
+    /// withdrawn before and is held by now (`HoldsAtRelist`).
     pub(super) fn since(mut self, before: &Self) -> Self {
+        let is_held_now = |id| before.withdrawn.iter().any(|snapshot| snapshot.id == id);
+        let (held, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.kept).into_iter().partition(|snapshot| is_held_now(snapshot.id));
+        self.kept = kept;
         self.kept.append(&mut self.withdrawn);
         self.kept.retain(|snapshot| !before.contains(snapshot.id));
+        self.kept.extend(held);
         self
     }
 

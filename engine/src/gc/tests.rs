@@ -5,6 +5,7 @@ pub(crate) mod fixture;
 mod reframe;
 mod sessions;
 mod sightings;
+mod stores;
 
 use super::*;
 use crate::backend::{Backend, BackendExt, ObjectKind};

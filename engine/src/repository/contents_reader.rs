@@ -3,17 +3,27 @@
 use super::index::ContentsSource;
 use super::objects::{ClearTail, Domains, PackTail, Unsealed, domains};
 use super::placement::Tiers;
+use super::read_through::ReadThrough;
 use super::told::Told;
 use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{ErrorKind, Result};
 use crate::format::index_object::IndexBody;
 use crate::format::object::Opened;
 use crate::format::slot::Credential;
-use crate::format::{ContentsTable, Tables, Trust, check_writer};
+use crate::format::{ContentsTable, Roles, Tables, Trust, check_writer};
 use crate::id::{PackId, RepositoryId};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+
+/// Whose index objects are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tellers {
+    /// Of those who may maintain: they are believed.
+    Maintain,
+    /// Of all others: better than nothing where a pack does not say itself what is in it.
+    Others,
+}
 
 /// What it takes to read contents tables; the lookup index keeps one.
 #[derive(Debug)]
@@ -24,6 +34,8 @@ pub(crate) struct ContentsReader {
     pub(super) id: RepositoryId,
     pub(super) tiers: Arc<Tiers>,
     pub(super) told: Arc<Told>,
+    /// What helps where a pack does not give its tables; nothing for those who look for damage.
+    pub(super) through: Option<Arc<ReadThrough>>,
 }
 
 impl ContentsReader {
@@ -67,11 +79,23 @@ impl ContentsReader {
 
     /// As [`ContentsReader::read_pack_tail`], from the pack itself wherever it lies.
     pub(super) fn read_own_tail(&self, name: &ObjectName, size: u64) -> Result<PackTail> {
-        self.read_pack_tail_inner(name, size).map_err(|error| if error.broken_rule().is_some() { error.context(name) } else { error })
+        self.read_tail_from(&*self.backend, name, size)
+            .map_err(|error| if error.broken_rule().is_some() { error.context(name) } else { error })
     }
 
-    fn read_pack_tail_inner(&self, name: &ObjectName, size: u64) -> Result<PackTail> {
-        let clear = ClearTail::read(&*self.backend, &self.trust, name, size)?;
+    /// As [`ContentsReader::read_pack_tail`], where the pack does not give it through its sidecar.
+    pub(super) fn read_any_tail(&self, name: &ObjectName) -> Result<PackTail> {
+        let read = self.backend.size(name).and_then(|size| self.read_pack_tail(name, size));
+        match (read, &self.through) {
+            (Err(error), Some(through)) => {
+                through.read(&*self.backend, &self.trust, name, error, |mended, size| self.read_tail_from(mended, name, size))
+            }
+            (read, _) => read,
+        }
+    }
+
+    fn read_tail_from(&self, backend: &dyn Backend, name: &ObjectName, size: u64) -> Result<PackTail> {
+        let clear = ClearTail::read(backend, &self.trust, name, size)?;
         let opened = clear.check(&self.trust)?;
         let (sealed, rest) = opened.body.split_at(clear.footer.tables_length as usize);
         let plaintext = opened.open_part(&*self.credential, 0, sealed)?;
@@ -82,16 +106,22 @@ impl ContentsReader {
     }
 
     /// Calls `visit` with the contents of each pack that index objects tell of, and the domains of its sessions, until it says that this was enough.
-    /// Index objects that break a rule are passed over.
+    /// Index objects that break a rule are passed over. Those of writers who may not maintain are asked for themselves: a stolen backup credential
+    /// could tell lies about the packs of others in them, and of its own machine, which would keep whoever believes them from reading what is there.
     pub(super) fn for_each_told(
         &self,
+        tellers: Tellers,
         mut visit: impl FnMut((ObjectKind, PackId), ContentsTable, &Domains) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         for object in self.backend.list_sorted(ObjectKind::Index)? {
-            let body = match self.read_index_object(&object.name) {
+            let (body, is_by_maintain) = match self.read_index_object(&object.name) {
                 Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => continue,
+                Err(error) if self.through.is_some() && error.kind() == ErrorKind::Unavailable => continue,
                 body => body?,
             };
+            if is_by_maintain != (tellers == Tellers::Maintain) {
+                continue;
+            }
             let domains = domains(&body.sessions);
             for (kind, pack, contents) in body.packs {
                 if visit((kind, pack), contents, &domains)?.is_break() {
@@ -102,31 +132,34 @@ impl ContentsReader {
         Ok(())
     }
 
-    pub(super) fn read_index_object(&self, name: &ObjectName) -> Result<IndexBody> {
+    pub(super) fn read_index_object(&self, name: &ObjectName) -> Result<(IndexBody, bool)> {
         let unsealed = self.read_sealed(name)?;
         let body = IndexBody::decode(&unsealed.plaintext, &self.id, &self.trust)?;
         check_writer(&body.sessions, (unsealed.certificate.verifying_key(), unsealed.certificate.roles()))?;
-        Ok(body)
+        Ok((body, unsealed.certificate.roles().contain(Roles::MAINTAIN)))
     }
 }
 
-/// From the pack itself; where its end is damaged, from an index object that tells of it.
+/// From the pack itself, for readers of snapshots through its sidecar; where its end is damaged, from an index object that tells of it.
 impl ContentsSource for ContentsReader {
     fn contents(&self, kind: ObjectKind, pack: PackId) -> Result<ContentsTable> {
         let name = ObjectName::pack(kind, pack);
-        match self.backend.size(&name).and_then(|size| self.read_pack_tail(&name, size)) {
+        match self.read_any_tail(&name) {
             Ok(tail) => Ok(tail.tables.contents),
-            Err(error) if error.kind() == ErrorKind::Damaged => {
+            Err(error) if error.kind() == ErrorKind::Damaged || (self.through.is_some() && error.kind() == ErrorKind::Unavailable) => {
                 let mut told = None;
-                self.for_each_told(|other, contents, _| {
-                    Ok(if other == (kind, pack) {
-                        told = Some(contents);
-                        ControlFlow::Break(())
-                    } else {
-                        ControlFlow::Continue(())
-                    })
-                })?;
-                told.ok_or(error)
+                for tellers in [Tellers::Maintain, Tellers::Others] {
+                    self.for_each_told(tellers, |other, contents, _| {
+                        Ok(if other == (kind, pack) && told.is_none() {
+                            told = Some(contents);
+                            ControlFlow::Break(())
+                        } else {
+                            ControlFlow::Continue(())
+                        })
+                    })?;
+                }
+                // The store answered when index objects were listed: to a reader a pack that cannot be read is as good as damaged.
+                told.ok_or_else(|| error.with_kind(ErrorKind::Damaged))
             }
             Err(error) => Err(error),
         }

@@ -1,7 +1,8 @@
 //! Reading frames and the chunks in them, verified.
 
+use super::contents_reader::ContentsReader;
 use super::index::{ChunkPlace, FrameOrdinal, FramePlace, LookupIndex};
-use super::{ChunkIds, ChunkKind, Relocations, Repository};
+use super::{ChunkIds, ChunkKind, ReadThrough, Relocations, Repository};
 use crate::backend::{Backend, ObjectName};
 use crate::compress::Decompressor;
 use crate::crypto::Sealer;
@@ -49,6 +50,8 @@ pub(crate) struct FrameReader {
     decompressors: Mutex<Vec<Decompressor>>,
     /// Once a frame was missed.
     relocations: Mutex<Option<Arc<Relocations>>>,
+    /// What helps where a pack is damaged; nothing for those who look for damage.
+    through: Option<Arc<ReadThrough>>,
 }
 
 /// Opens session secrets when they are first needed.
@@ -77,7 +80,13 @@ impl FrameReader {
             cache: Mutex::default(),
             decompressors: Mutex::default(),
             relocations: Mutex::default(),
+            through: None,
         }
+    }
+
+    /// The same, through damage.
+    pub(super) fn through(self, through: &Arc<ReadThrough>) -> Self {
+        Self { through: Some(Arc::clone(through)), ..self }
     }
 
     /// The lookup index that frames are found by.
@@ -104,6 +113,17 @@ impl FrameReader {
         }
     }
 
+    /// Makes the index agree with what is listed now.
+    pub(crate) fn list_again(&self, repository: &Repository) -> Result<()> {
+        repository.sync_index_by(&self.index, &self.contents(repository))?;
+        self.forget_relocations();
+        Ok(())
+    }
+
+    fn contents(&self, repository: &Repository) -> ContentsReader {
+        ContentsReader { through: self.through.clone(), ..repository.contents_reader() }
+    }
+
     /// Packs were listed again: relocations are read again too when they are needed.
     pub(crate) fn forget_relocations(&self) {
         *self.relocations.lock() = None;
@@ -118,8 +138,14 @@ impl FrameReader {
     /// Reads, opens and unpacks a frame (FRAME-1 to FRAME-6). Chunk ids are not checked yet.
     pub(crate) fn read(&self, repository: &Repository, place: &FramePlace) -> Result<Frame> {
         let name = ObjectName::pack(place.kind, place.pack);
-        let mut sealed = self.repository.get_range(&name, place.offset, place.sealed_length as usize)?;
-        self.decode(repository, place, &self.index.hash_of(place)?, &mut sealed)
+        let read_from = |backend: &dyn Backend| {
+            let mut sealed = backend.get_range(&name, place.offset, place.sealed_length as usize)?;
+            self.decode(repository, place, &self.index.hash_of(place)?, &mut sealed)
+        };
+        match (read_from(&*self.repository), &self.through) {
+            (Err(error), Some(through)) => through.read(&*self.repository, &repository.trust, &name, error, |mended, _| read_from(mended)),
+            (read, _) => read,
+        }
     }
 
     /// As [`FrameReader::read`], for whoever has the sealed bytes and their `hash` already; the bytes are used as a buffer.
@@ -140,7 +166,7 @@ impl FrameReader {
         let Frame { plaintext, ranges } = frame;
         ranges.clear();
         let mut decode = || {
-            let sealer = self.keys.sealer(repository, place)?;
+            let sealer = self.keys.sealer(repository, &self.contents(repository), place)?;
             let mut decompressor = match self.decompressors.lock().pop() {
                 Some(decompressor) => decompressor,
                 None => Decompressor::new()?,
@@ -201,13 +227,13 @@ impl FrameReader {
 }
 
 impl Keys {
-    fn sealer(&self, repository: &Repository, place: &FramePlace) -> Result<Sealer> {
+    fn sealer(&self, repository: &Repository, contents: &ContentsReader, place: &FramePlace) -> Result<Sealer> {
         let class = place.id.class().ok_or_else(|| Error::rule("PACK-7", format!("frame {} has no class", place.id)))?;
         let key = (place.id.session, class);
         if let Some(sealer) = self.sealers.lock().get(&key) {
             return Ok(sealer.clone());
         }
-        let record = self.record(repository, place)?;
+        let record = self.record(repository, contents, place)?;
         let sealer = match class {
             FrameClass::Refs => {
                 let key = self.credential.structure_key(record.structure_epoch());
@@ -221,14 +247,14 @@ impl Keys {
     }
 
     /// The record of the session that sealed a frame, from the tables of the pack where the frame lies.
-    fn record(&self, repository: &Repository, place: &FramePlace) -> Result<SessionRecord> {
+    fn record(&self, repository: &Repository, contents: &ContentsReader, place: &FramePlace) -> Result<SessionRecord> {
         if let Some(record) = self.records.lock().get(&place.id.session) {
             return Ok(record.clone());
         }
         let name = ObjectName::pack(place.kind, place.pack);
-        let tail = match repository.read_pack_tail(&name, repository.backend.size(&name)?) {
+        let tail = match contents.read_any_tail(&name) {
             // Its end is damaged, its frames need not be: an index object or the cache told where they lie.
-            Err(error) if error.kind() == ErrorKind::Damaged => {
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unavailable) => {
                 let record = repository.read_session(place.id.session).map_err(|_| error)?.record;
                 self.records.lock().insert(record.id(), record.clone());
                 return Ok(record);
@@ -373,7 +399,10 @@ impl<'a> SnapshotChunks<'a> {
         match &*known {
             Some(later) if !is_stale => Ok(Arc::clone(later)),
             _ => {
-                let reader = FrameReader::new(self.repository, self.repository.open_index()?);
+                let reader = match &self.reader.through {
+                    Some(through) => self.repository.reader_through(through)?,
+                    None => FrameReader::new(self.repository, self.repository.open_index()?),
+                };
                 let mut allowed = AllowedFrames::default();
                 self.repository.walk_refs(&reader, &self.refs_root, |used| allowed.allow(self.repository, &reader, &used).map(drop))?;
                 Ok(Arc::clone(known.insert(Arc::new(Later { reader, allowed }))))

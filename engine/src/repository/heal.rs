@@ -22,13 +22,51 @@ pub(crate) struct Sidecar {
     coded: Vec<u8>,
 }
 
+/// Blocks that were computed, by their numbers.
+type Blocks = BTreeMap<usize, Vec<u8>>;
+
 /// An object as it is where its sidecar's blocks, or its copy, take the place of what is damaged.
 #[derive(Debug)]
 struct Mended<'a> {
     backend: &'a dyn Backend,
     sidecar: &'a Sidecar,
-    /// Blocks that were computed, by their numbers.
-    blocks: BTreeMap<usize, Vec<u8>>,
+    blocks: &'a Blocks,
+}
+
+/// What it takes to read a damaged object as it was; nothing is written.
+#[derive(Debug)]
+pub(super) struct Remedy {
+    sidecar: Sidecar,
+    blocks: Blocks,
+}
+
+impl Remedy {
+    /// Computes what is missing of an object.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where it has no sidecar, [`ErrorKind::Damaged`] where too much is lost or the sidecar is damaged, too, otherwise what
+    /// the backend says.
+    pub(super) fn find(backend: &dyn Backend, trust: &Trust, name: &ObjectName) -> Result<Self> {
+        let mut sidecar = Sidecar::read(backend, trust, &sidecar_of(name))?;
+        let blocks = sidecar.compute(backend)?;
+        sidecar.coded = Vec::new();
+        Ok(Self { sidecar, blocks })
+    }
+
+    /// The object as it was. Nobody has checked all of it: whoever reads a part checks that part by its own hash, as anywhere else.
+    pub(super) fn object<'a>(&'a self, backend: &'a dyn Backend) -> impl Backend + 'a {
+        Mended { backend, sidecar: &self.sidecar, blocks: &self.blocks }
+    }
+
+    /// Bytes of the object.
+    pub(super) fn size(&self) -> u64 {
+        self.sidecar.head.size
+    }
+
+    /// Bytes that it holds in memory.
+    pub(super) fn held(&self) -> usize {
+        self.blocks.values().map(Vec::len).sum()
+    }
 }
 
 impl Sidecar {
@@ -57,17 +95,28 @@ impl Sidecar {
         ObjectInfo { name: self.head.object, size: self.head.size }
     }
 
-    /// Checks a copy: it must be the object that its head tells of (PARITY-6).
+    /// Checks a copy: it must be the object that its head tells of (PARITY-6), and by the same writer or one who maintains (PARITY-7).
     pub(crate) fn check_copy(&self, backend: &dyn Backend, trust: &Trust) -> Result<()> {
         match self.head.form {
             SidecarForm::Copy => {
-                let mended = Mended { backend, sidecar: self, blocks: BTreeMap::new() };
+                let mended = Mended { backend, sidecar: self, blocks: &Blocks::new() };
                 mended.check(trust).map_err(|error| match error.broken_rule() {
-                    Some(_) => Error::rule("PARITY-6", format!("{}: its copy is none: {error}", self.name)),
-                    None => error,
+                    Some(rule) if !rule.starts_with("PARITY") => {
+                        Error::rule("PARITY-6", format!("{}: its copy is none: {error}", self.name))
+                    }
+                    _ => error,
                 })
             }
             SidecarForm::Code { .. } => Ok(()),
+        }
+    }
+
+    /// Checks that it is the sidecar of the `object` that is there (PARITY-8). Of one that is cut off or cannot be read other rules tell.
+    pub(crate) fn check_object(&self, backend: &dyn Backend, object: &ObjectInfo) -> Result<()> {
+        let hash = backend.get_range(&object.name, object.size.saturating_sub(32), 32);
+        match hash.is_ok_and(|hash| object.size == self.head.size && hash != self.head.hash) {
+            true => Err(Error::rule("PARITY-8", format!("{}: it tells of another {} than the one that is here", self.name, object.name))),
+            false => Ok(()),
         }
     }
 
@@ -77,17 +126,12 @@ impl Sidecar {
         self.coded.get(at..at.saturating_add(length)).unwrap_or_default()
     }
 
-    /// The object out of what is left of it.
-    fn mend<'a>(&'a self, backend: &'a dyn Backend) -> Result<Mended<'a>> {
-        let blocks = match self.head.layout() {
-            None => BTreeMap::new(),
-            Some(layout) => self.compute_blocks(backend, &layout)?,
-        };
-        Ok(Mended { backend, sidecar: self, blocks })
+    /// The blocks of the object that cannot be read or do not have their hash; none where there is a copy.
+    fn compute(&self, backend: &dyn Backend) -> Result<Blocks> {
+        self.head.layout().map_or_else(|| Ok(Blocks::new()), |layout| self.compute_blocks(backend, &layout))
     }
 
-    /// The blocks that cannot be read or do not have their hash.
-    fn compute_blocks(&self, backend: &dyn Backend, layout: &Layout) -> Result<BTreeMap<usize, Vec<u8>>> {
+    fn compute_blocks(&self, backend: &dyn Backend, layout: &Layout) -> Result<Blocks> {
         let mut codewords: Vec<_> = (0..layout.codewords).map(|_| Codeword::new(layout.recovery, layout.block_size)).collect();
         let mut bad = Vec::new();
         for number in 0..layout.codewords * layout.data {
@@ -107,7 +151,7 @@ impl Sidecar {
                 }
             }
         }
-        let mut blocks = BTreeMap::new();
+        let mut blocks = Blocks::new();
         for (at, mut codeword) in codewords.into_iter().enumerate() {
             let (missing, most) = (codeword.missing(), layout.recovery);
             (0..layout.recovery).for_each(|n| codeword.push(self.coded(layout.recovery_block(at, n), layout.block_size)));
@@ -213,7 +257,7 @@ impl Backend for Mended<'_> {
 /// backend says.
 pub(crate) fn heal(backend: &dyn Backend, trust: &Trust, name: &ObjectName) -> Result<()> {
     let sidecar = Sidecar::read(backend, trust, &sidecar_of(name))?;
-    let mended = sidecar.mend(backend)?;
+    let mended = Mended { backend, sidecar: &sidecar, blocks: &sidecar.compute(backend)? };
     mended.check(trust)?;
     let mut writer = backend.replace(name)?;
     for_each_piece(&mended, name, sidecar.head.size, &mut |bytes| writer.write(bytes))?;

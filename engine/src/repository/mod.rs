@@ -8,6 +8,8 @@ mod contents_reader;
 mod create;
 mod frame_reader;
 mod heal;
+mod hold;
+mod holds;
 pub mod index;
 mod key;
 mod known_admins;
@@ -18,6 +20,7 @@ mod pack_writer;
 mod parity;
 mod placement;
 mod protect;
+mod read_through;
 mod recipient;
 mod refs_collector;
 mod relocations;
@@ -34,6 +37,8 @@ mod told;
 mod writer;
 
 pub use create::CreateOptions;
+pub use hold::{LockEnd, Locked};
+pub use holds::{Held, Hold, HoldState};
 pub use key::Key;
 pub use parity::{PARITY_PERCENT_MAX, Protected};
 pub use placement::{FolderTiers, TierOpener};
@@ -55,9 +60,11 @@ pub(crate) use pack_writer::{PackObject, WrittenPack};
 pub(crate) use placement::absent;
 pub(crate) use placement::{Placement, Tiers, marker};
 pub(crate) use protect::verify;
+pub(crate) use read_through::ReadThrough;
 pub(crate) use refs_collector::RefsCollector;
 pub(crate) use relocations::{Instead, Relocations};
 pub(crate) use session::Session;
+pub(crate) use sightings::Sight;
 pub(crate) use writer::{ChunkUse, Writer};
 
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
@@ -297,10 +304,21 @@ impl Repository {
 
     /// Opens the lookup index and makes it agree with what is listed now.
     pub(crate) fn open_index(&self) -> Result<Arc<LookupIndex>> {
+        self.open_index_by(self.contents_reader())
+    }
+
+    fn open_index_by(&self, reader: contents_reader::ContentsReader) -> Result<Arc<LookupIndex>> {
         let folder = self.place_cache_folder().map(|folder| folder.join("index"));
-        let index = LookupIndex::open(folder.as_deref(), self.id, Arc::new(self.contents_reader()))?;
-        self.sync_index(&index)?;
+        let reader = Arc::new(reader);
+        let index = LookupIndex::open(folder.as_deref(), self.id, Arc::clone(&reader) as Arc<dyn index::ContentsSource>)?;
+        self.sync_index_by(&index, &reader)?;
         Ok(Arc::new(index))
+    }
+
+    /// Reads frames of all packs that are listed, through damage where `through` helps.
+    pub(crate) fn reader_through(&self, through: &Arc<ReadThrough>) -> Result<FrameReader> {
+        let contents = contents_reader::ContentsReader { through: Some(Arc::clone(through)), ..self.contents_reader() };
+        Ok(FrameReader::new(self, self.open_index_by(contents)?).through(through))
     }
 }
 

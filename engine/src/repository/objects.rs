@@ -1,7 +1,7 @@
 //! Reading objects: checked, opened, and for packs only their tables.
 
 use super::Repository;
-use super::contents_reader::ContentsReader;
+use super::contents_reader::{ContentsReader, Tellers};
 use super::index::LookupIndex;
 use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
@@ -98,6 +98,11 @@ impl Repository {
         }
     }
 
+    /// Whether an error is that of one object alone: it cannot be read, but the store answers.
+    pub(crate) fn answers_after(&self, error: &Error) -> bool {
+        error.kind() == ErrorKind::Unavailable && self.backend.size(&ObjectName::config(self.generation)).is_ok()
+    }
+
     /// Whether an object is there.
     pub(crate) fn has(&self, name: &ObjectName) -> Result<bool> {
         match self.backend.size(name) {
@@ -142,6 +147,7 @@ impl Repository {
             id: self.id,
             tiers: Arc::clone(&self.tiers),
             told: Arc::clone(&self.told),
+            through: None,
         }
     }
 
@@ -185,6 +191,12 @@ impl Repository {
     ///
     /// Tables go into the index one pack or one index object at a time, however many packs are new.
     pub(crate) fn sync_index(&self, index: &LookupIndex) -> Result<()> {
+        self.sync_index_by(index, &self.contents_reader())
+    }
+
+    /// As [`Repository::sync_index`], as the `reader` reads: with one that reads through damage, a pack that cannot be read at all is left out,
+    /// too.
+    pub(super) fn sync_index_by(&self, index: &LookupIndex, reader: &ContentsReader) -> Result<()> {
         let listed = self.list_packs()?;
         let known: HashSet<_> = index.packs().into_iter().collect();
         let mut gone = known.clone();
@@ -203,9 +215,8 @@ impl Repository {
             // Whoever stops in the middle of many goes on from here.
             if added % PACKS_BETWEEN_SAVES == 0 { index.save() } else { Ok(()) }
         };
-        let reader = self.contents_reader();
         if !fresh.is_empty() {
-            reader.for_each_told(|pack, contents, domains| {
+            reader.for_each_told(Tellers::Maintain, |pack, contents, domains| {
                 if fresh.remove(&pack).is_some() {
                     add(pack, &contents, domains)?;
                 }
@@ -213,10 +224,11 @@ impl Repository {
             })?;
         }
         for (pack, object) in fresh {
-            match reader.read_pack_tail(&object.name, object.size) {
+            match reader.read_any_tail(&object.name) {
                 Ok(tail) => add(pack, &tail.tables.contents, &domains(&tail.tables.sessions))?,
                 // Gone since it was listed, or damaged: not there. Check names the damaged ones.
                 Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => {}
+                Err(error) if reader.through.is_some() && self.answers_after(&error) => {}
                 Err(error) => return Err(error),
             }
         }

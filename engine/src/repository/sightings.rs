@@ -2,20 +2,43 @@
 //! taken away together with everything that told of it.
 //!
 //! Everything in a store that is old enough was valid once, so only memory outside the store can tell. Remembered are the newest config and epoch and the
-//! snapshots that counted. A snapshot may go only after it was withdrawn, and of a withdrawal there is a marker or an epoch that names it (EPOCH-1).
+//! snapshots that counted, each with the looks between which it came, so that a false time of it does no harm to others. A snapshot may go only after it was withdrawn, and of a withdrawal there is a marker or an epoch that names it (EPOCH-1).
+//! Remembered as well are the holds in force, and what the clock here said a day ago and since: by that a lock is known to be over.
 //! Two processes that write at the same time leave the sightings of one of them, which is made good by the next run.
 
+use super::holds::DAY_SECONDS;
 use super::{Repository, SnapshotListing, SnapshotState};
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{SessionId, SnapshotId, from_hex, to_hex};
+use crate::id::{HoldId, SessionId, SnapshotId, from_hex, to_hex};
 use crate::progress::{Event, Progress};
+use crate::runtime::Timestamp;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const FIRST_LINE: &str = "icecore sightings 1";
+/// So many seconds may pass before it is noted that nothing new was seen.
+const LOOK_NOTED_AFTER: i64 = 3_600;
+
+/// Between which looks a snapshot came. Both by the clock of whoever looked, which went on in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sight {
+    /// The last look without it.
+    pub(crate) not_there: Timestamp,
+    /// The first with it.
+    pub(crate) first: Timestamp,
+}
+
+/// A snapshot that counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SeenSnapshot {
+    /// Who made it.
+    session: SessionId,
+    /// `None` for those of the first look, those by this process, and where the clock went back.
+    sight: Option<Sight>,
+}
 
 /// What was seen of one repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,8 +47,14 @@ struct Seen {
     config: (u32, [u8; 32]),
     /// Number and trailer hash of the newest epoch; 0 and zeros for none.
     epoch: (u32, [u8; 32]),
-    /// Snapshots that counted, and who made them.
-    snapshots: BTreeMap<SnapshotId, SessionId>,
+    /// When snapshots were listed last; to the second.
+    looked: Option<Timestamp>,
+    /// Snapshots that counted.
+    snapshots: BTreeMap<SnapshotId, SeenSnapshot>,
+    /// Holds in force, each with the second in which it ends; 0 for a legal hold.
+    holds: BTreeMap<HoldId, i64>,
+    /// What the clock here said, in seconds: at least a day before the second reading, and at most a day ago. 0 for none.
+    clock: (i64, i64),
 }
 
 impl Seen {
@@ -58,12 +87,22 @@ impl Seen {
         let mut seen = Self::default();
         for line in lines {
             let mut words = line.split(' ');
-            let (what, first, second) = (words.next()?, words.next()?, words.next()?);
+            let (what, first, second) = (words.next()?, words.next()?, words.next().unwrap_or_default());
             let numbered = || Some((first.parse().ok()?, from_hex(second)?.try_into().ok()?));
             match what {
                 "config" => seen.config = numbered()?,
                 "epoch" => seen.epoch = numbered()?,
-                "snapshot" => drop(seen.snapshots.insert(SnapshotId::parse(first).ok()?, SessionId::parse(second).ok()?)),
+                "looked" => seen.looked = Some(at(first)?),
+                "snapshot" => {
+                    let sight = match (words.next(), words.next()) {
+                        (Some(not_there), Some(first)) => Some(Sight { not_there: at(not_there)?, first: at(first)? }),
+                        _ => None,
+                    };
+                    let session = SessionId::parse(second).ok()?;
+                    seen.snapshots.insert(SnapshotId::parse(first).ok()?, SeenSnapshot { session, sight });
+                }
+                "clock" => seen.clock = (first.parse().ok()?, second.parse().ok()?),
+                "hold" => drop(seen.holds.insert(HoldId::parse(first).ok()?, second.parse().ok()?)),
                 _ => return None,
             }
         }
@@ -75,10 +114,30 @@ impl Seen {
         for (what, (number, hash)) in [("config", &self.config), ("epoch", &self.epoch)] {
             text.push_str(&format!("{what} {number} {}\n", to_hex(hash)));
         }
-        for (snapshot, session) in &self.snapshots {
-            text.push_str(&format!("snapshot {snapshot} {session}\n"));
+        text.push_str(&format!("clock {} {}\n", self.clock.0, self.clock.1));
+        for (hold, end) in &self.holds {
+            text.push_str(&format!("hold {hold} {end}\n"));
+        }
+        if let Some(looked) = self.looked {
+            text.push_str(&format!("looked {}\n", looked.seconds));
+        }
+        for (snapshot, SeenSnapshot { session, sight }) in &self.snapshots {
+            let sight = sight.map_or(String::new(), |sight| format!(" {} {}", sight.not_there.seconds, sight.first.seconds));
+            text.push_str(&format!("snapshot {snapshot} {session}{sight}\n"));
         }
         format!("{}\n{text}", checksum(&text))
+    }
+
+    /// Notes what the clock here says. Readings that lie ahead of it were false.
+    fn read_clock(&mut self, now: Timestamp) {
+        let (older, newer) = self.clock;
+        let older = if older > now.seconds { 0 } else { older };
+        self.clock = match now.seconds.saturating_sub(newer) {
+            _ if newer == 0 => (0, now.seconds),
+            ..=-1 => (older, now.seconds),
+            since if since.unsigned_abs() >= DAY_SECONDS => (newer, now.seconds),
+            _ => (older, newer),
+        };
     }
 
     /// Keeps it. Where that is not possible the next run knows less: a home that is full or read-only must not keep anybody from restoring.
@@ -92,6 +151,10 @@ impl Seen {
             File::open(folder)?.sync_all()
         });
     }
+}
+
+fn at(seconds: &str) -> Option<Timestamp> {
+    Some(Timestamp { seconds: seconds.parse().ok()?, nanoseconds: 0 })
 }
 
 fn checksum(text: &str) -> String {
@@ -150,11 +213,18 @@ impl Repository {
         Some(self.settings.sightings.as_ref()?.join(self.settings.local_name(self.id)))
     }
 
+    /// What the clock here said in earlier runs.
+    pub(super) fn clock_readings(&self) -> Vec<Timestamp> {
+        let seen = self.sightings().and_then(|path| Seen::load(&path).ok()).unwrap_or_default();
+        let readings = [seen.clock.0, seen.clock.1].into_iter().filter(|seconds| *seconds != 0);
+        readings.map(|seconds| Timestamp { seconds, nanoseconds: 0 }).collect()
+    }
+
     /// Notes snapshots that this process published and that count from now on.
     pub(super) fn see_own(&self, session: SessionId, snapshots: &[SnapshotId]) {
         let Some(path) = self.sightings().filter(|_| !snapshots.is_empty()) else { return };
         if let Ok(mut seen) = Seen::load(&path) {
-            seen.snapshots.extend(snapshots.iter().map(|snapshot| (*snapshot, session)));
+            seen.snapshots.extend(snapshots.iter().map(|snapshot| (*snapshot, SeenSnapshot { session, sight: None })));
             seen.save(&path);
         }
     }
@@ -168,14 +238,26 @@ impl Repository {
         let snapshots = names.into_iter().map(|object| SnapshotId(object.name.id())).collect();
         let mut listing = SnapshotListing::default();
         listing.snapshots = snapshots;
-        self.compare_with_sightings(&mut listing)?;
+        self.compare(&mut listing, false)?;
         listing.tell_setbacks(progress);
         Ok(())
     }
 
     /// Compares what was listed with what was seen before, notes in the listing what is gone and why it cannot be right, and remembers the rest.
     pub(crate) fn compare_with_sightings(&self, listing: &mut SnapshotListing) -> Result<()> {
-        let Some(path) = self.sightings() else { return Ok(()) };
+        self.compare(listing, true)
+    }
+
+    /// `is_look` where snapshots that are new would be seen; otherwise only names were listed.
+    fn compare(&self, listing: &mut SnapshotListing, is_look: bool) -> Result<()> {
+        let held: BTreeMap<_, _> = listing.holds.all_held().map(|held| (held.snapshot, held.session)).collect();
+        let there: HashSet<_> = listing.snapshots.iter().copied().collect();
+        // What is held was seen by whoever holds it.
+        let mut gone: Vec<_> = held.iter().filter(|(snapshot, _)| !there.contains(snapshot)).collect();
+        let Some(path) = self.sightings() else {
+            listing.vanished = self.vanished(&gone, listing)?;
+            return Ok(());
+        };
         let before = match Seen::load(&path) {
             Ok(seen) => seen,
             Err(error) => {
@@ -183,27 +265,59 @@ impl Repository {
                 return Ok(());
             }
         };
-        let mut seen = Seen { config: before.config, epoch: before.epoch, snapshots: BTreeMap::new() };
+        let now = Timestamp { nanoseconds: 0, ..self.runtime.clock.now() };
+        // A clock that went back says nothing of when anything came.
+        let sight = before.looked.filter(|looked| *looked <= now).map(|not_there| Sight { not_there, first: now });
+        let looked = if is_look { Some(now) } else { before.looked };
+        let mut seen = Seen { looked, snapshots: BTreeMap::new(), holds: BTreeMap::new(), ..before.clone() };
+        seen.read_clock(self.runtime.clock.now());
+        self.compare_holds(&path, &before, &mut seen, listing);
         match self.compare_epochs(&path, before.epoch)? {
             Ok(epoch) => seen.epoch = epoch,
             Err(setback) => listing.setback = Some(setback),
         }
         for (snapshot, header) in listing.headers() {
             if listing.state(snapshot, header) == SnapshotState::Closed && !listing.withdrawn.contains(&snapshot) {
-                seen.snapshots.insert(snapshot, header.record.id());
+                let new = SeenSnapshot { session: header.record.id(), sight };
+                seen.snapshots.insert(snapshot, *before.snapshots.get(&snapshot).unwrap_or(&new));
             }
         }
-        let there: HashSet<_> = listing.snapshots.iter().collect();
-        let (unread, gone): (Vec<_>, Vec<_>) = before.snapshots.iter().partition(|(snapshot, _)| there.contains(snapshot));
+        let (unread, gone_seen): (Vec<_>, Vec<_>) = before.snapshots.iter().partition(|(snapshot, _)| there.contains(snapshot));
         // One that cannot be read now is damaged, not forgotten.
         let unread = unread.into_iter().filter(|(snapshot, _)| listing.header(**snapshot).is_none());
-        seen.snapshots.extend(unread.map(|(snapshot, session)| (*snapshot, *session)));
+        seen.snapshots.extend(unread.map(|(snapshot, known)| (*snapshot, *known)));
+        gone.extend(gone_seen.into_iter().map(|(snapshot, seen)| (snapshot, &seen.session)));
         listing.vanished = self.vanished(&gone, listing)?;
-        seen.snapshots.extend(listing.vanished.iter().map(|(snapshot, session)| (*snapshot, *session)));
-        if seen != before {
+        let unknown = |session| SeenSnapshot { session, sight: None };
+        let vanished = listing.vanished.iter();
+        let vanished =
+            vanished.map(|(snapshot, session)| (*snapshot, before.snapshots.get(snapshot).copied().unwrap_or_else(|| unknown(*session))));
+        seen.snapshots.extend(vanished);
+        listing.sights = seen.snapshots.iter().filter_map(|(snapshot, seen)| Some((*snapshot, seen.sight?))).collect();
+        let is_new_look = |looked: Timestamp| now.seconds < looked.seconds || now.seconds - looked.seconds > LOOK_NOTED_AFTER;
+        let is_later = is_look && before.looked.is_none_or(is_new_look);
+        if is_later || seen != (Seen { looked: seen.looked, ..before }) {
             seen.save(&path);
         }
         Ok(())
+    }
+
+    /// Finds holds that were in force and are gone, and notes those that are.
+    fn compare_holds(&self, path: &Path, before: &Seen, seen: &mut Seen, listing: &mut SnapshotListing) {
+        if !listing.holds.are_listed {
+            seen.holds.clone_from(&before.holds);
+            return;
+        }
+        let is_over = |seconds: i64| seconds != 0 && listing.holds.proof.is_over(Timestamp { seconds, nanoseconds: 0 });
+        let is_gone = |(hold, end): &(&HoldId, &i64)| !listing.holds.is_listed(**hold) && !is_over(**end);
+        let gone: Vec<_> = before.holds.iter().filter(is_gone).map(|(hold, end)| (*hold, *end)).collect();
+        if let Some((hold, _)) = gone.first() {
+            let what = format!("hold {hold} was there and is gone, so that what it held is not protected any more");
+            listing.setback = Some(older(path, &what));
+        }
+        seen.holds = listing.holds.in_force().map(|(hold, until)| (hold, until.map_or(0, |until| until.seconds))).collect();
+        seen.holds.extend(gone.iter().copied());
+        listing.holds.gone = gone.into_iter().map(|(hold, _)| hold).collect();
     }
 
     /// The newest epoch; or why it cannot be what comes after the one that was seen.

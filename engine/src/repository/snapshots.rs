@@ -2,6 +2,7 @@
 
 use super::Repository;
 use super::frame_reader::{FrameReader, SnapshotChunks};
+use super::holds::{Held, Holds};
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::object::Opened;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub header: SnapshotHeader,
     /// What it was made of.
     pub body: SnapshotBody,
+    /// Why it must not go, where it is held.
+    pub held: Option<Held>,
 }
 
 /// Everything that is listed about snapshots and their sessions.
@@ -41,11 +44,16 @@ pub(crate) struct SnapshotListing {
     /// Header and sealed body of each of them that could be read.
     pieces: HashMap<SnapshotId, (SnapshotHeader, Vec<u8>)>,
     pub(crate) closed: BTreeMap<SessionId, ClosedBody>,
+    /// Those whose withdrawal is believed. Of what is held none is (HOLD-7).
     pub(crate) withdrawn: BTreeSet<SnapshotId>,
+    /// What must not go.
+    pub(crate) holds: Holds,
     /// Objects that break a rule: the name, and how.
     pub(crate) problems: Vec<(ObjectName, Error)>,
     /// Snapshots that were seen to count before and that are gone without having been withdrawn, and who made them.
     pub(crate) vanished: BTreeMap<SnapshotId, SessionId>,
+    /// When snapshots were first seen from here, as far as that is known.
+    pub(crate) sights: BTreeMap<SnapshotId, super::Sight>,
     /// The store serves an older state than was seen before.
     pub(crate) setback: Option<Error>,
 }
@@ -147,6 +155,12 @@ impl Repository {
                 listing.withdrawn.insert(snapshot);
             }
         }
+        // After the withdrawals (`HoldsAfterWithdrawals`): a hold that was there before one is seen beside it.
+        listing.holds = self.list_holds(|name, read| listing.keep_or_note(name, read))?;
+        self.prove_time(&mut listing)?;
+        for (snapshot, error) in listing.disbelieve_held() {
+            listing.problems.push((ObjectName::withdrawn(snapshot), error));
+        }
         // What was taken back is not missed, whatever became of it.
         let SnapshotListing { problems, withdrawn, .. } = &mut listing;
         problems.retain(|(name, _)| name.kind() != ObjectKind::Snapshot || !withdrawn.contains(&SnapshotId(name.id())));
@@ -164,12 +178,16 @@ impl Repository {
         }
     }
 
-    /// What `withdrawn/` says, and who says it, if that is the snapshot's own session or maintain, of that session (SESS-3, SESS-4).
+    /// What `withdrawn/` says, and who says it, if that is the snapshot's own session or maintain, of that session (SESS-3, SESS-4), and the snapshot
+    /// is not held (HOLD-7) as `listing` knows it.
     pub(crate) fn read_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<(WithdrawnBody, Certificate)> {
         let unsealed = self.read_sealed(&ObjectName::withdrawn(snapshot))?;
         let body = WithdrawnBody::decode(&unsealed.plaintext)?;
         self.check_withdrawal(snapshot, &body, &unsealed.certificate, listing)?;
-        Ok((body, unsealed.certificate))
+        match listing.holds.held(snapshot) {
+            Some(held) => Err(held.refusal()),
+            None => Ok((body, unsealed.certificate)),
+        }
     }
 
     /// Whether whoever has this certificate may withdraw a snapshot: maintain, or the session that made it, which need not be closed yet.
@@ -274,7 +292,7 @@ impl Repository {
             false => return Err(Error::rule("SNAP-8", "the sealed body does not open").context(name)),
         };
         body.check_tokens(&self.credential.token_key, &header.series, &header.tags).map_err(|error| error.context(name))?;
-        Ok(Snapshot { id, state: listing.state(id, &header), header, body })
+        Ok(Snapshot { id, state: listing.state(id, &header), header, body, held: listing.holds.held(id) })
     }
 
     /// All snapshots that count, oldest first. Suspect ones are shown when all their frames were found.

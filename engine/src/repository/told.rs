@@ -1,4 +1,4 @@
-//! What index objects tell of packs that lie cold, which cannot be asked themselves, or not without cost.
+//! What index objects of maintain tell of packs that lie cold, which cannot be asked themselves, or not without cost.
 
 use super::contents_reader::ContentsReader;
 use super::objects::PackTail;
@@ -51,7 +51,7 @@ impl Told {
         let body = match kept {
             Some(body) => body,
             None => match reader.read_index_object(name) {
-                Ok(body) => self.keep(*name, body),
+                Ok((body, _)) => self.keep(*name, body),
                 // Written anew under another name.
                 Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => {
                     self.0.lock().objects.retain(|_, other| other != name);
@@ -82,7 +82,9 @@ impl Told {
                 continue;
             }
             match reader.read_index_object(&object.name) {
-                Ok(body) => {
+                // Others could tell lies of it, and the pack itself cannot be asked.
+                Ok((_, false)) => drop(self.0.lock().looked_into.insert(object.name)),
+                Ok((body, true)) => {
                     let body = self.keep(object.name, body);
                     let packs = body.packs.iter().filter(|(kind, ..)| *kind == ObjectKind::DataPack);
                     let mut known = self.0.lock();

@@ -31,7 +31,7 @@ pub(super) fn write(
     };
     let bytes_total = path.is_none().then_some(snapshot.header.file_bytes);
     progress.event(Event::Phase { name: "restore", bytes_total, items_total: None });
-    let tally = Tally::new(progress);
+    let tally = Tally::new(chunks.repository, progress);
     let mut packs = HashSet::new();
     let mut archive = Archive { out, length: 0, tally: &tally };
     let mut members = Members {

@@ -96,7 +96,7 @@ pub struct RestoreSummary {
     /// Something is missing because the repository is damaged (exit code 14), not because of the target. Damage that cost nothing, since
     /// there were other copies, is only told as a notice.
     pub damaged: bool,
-    /// Something is missing because it lies frozen, or on a medium that is not there (exit code 13): the same restore goes on once it can be read.
+    /// Something is missing because it lies frozen, or on a medium that is not there (exit code 15): the same restore goes on once it can be read.
     pub frozen: bool,
     /// Sizes of these files, holes included.
     pub bytes_total: u64,
@@ -180,7 +180,7 @@ impl Repository {
         require_paths(snapshot)?;
         reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks| {
             let options = RestoreOptions { path: options.path.as_deref().map(path_key).transpose()?, ..options.clone() };
-            let tally = Tally::new(progress);
+            let tally = Tally::new(self, progress);
             if let Some(path) = &options.path {
                 // A wrong path makes no target folder.
                 find_path(chunks, snapshot, path)?;

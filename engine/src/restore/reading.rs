@@ -5,9 +5,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
-use crate::repository::{FrameReader, RefsNodes, Repository, Session, Snapshot, SnapshotChunks, SnapshotListing};
+use crate::repository::{FrameReader, ReadThrough, RefsNodes, Repository, Session, Snapshot, SnapshotChunks, SnapshotListing};
 use crate::tree::RefsWalk;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Publishes a reader's session, so that no collector sweeps what is being read, and runs `work` with what was listed under it.
 ///
@@ -17,7 +17,9 @@ pub(crate) fn with_reader<T>(repository: &Repository, progress: &dyn Progress, w
     let session = Session::begin_to_read(repository, progress)?;
     let result = Reading::start(repository).and_then(|reading| {
         reading.listing.tell_setbacks(progress);
-        work(&reading)
+        let done = work(&reading);
+        reading.tell_read_through(progress);
+        done
     });
     if let Some(Err(error)) = session.map(|session| session.close(result.is_ok(), Vec::new())) {
         let message = format!("the reader's session could not be closed; garbage collection will settle it: {error}");
@@ -49,12 +51,17 @@ pub(crate) struct Reading<'a> {
     standing: FrameReader,
     /// All packs, for what stands only in condemned ones and still has to be copied out of them.
     all: OnceLock<FrameReader>,
+    /// Damaged packs that sidecars help to read.
+    through: Arc<ReadThrough>,
 }
 
 impl<'a> Reading<'a> {
     fn start(repository: &'a Repository) -> Result<Self> {
         let listing = repository.list_snapshots()?;
-        Ok(Self { repository, listing, standing: repository.standing_reader()?, all: OnceLock::new() })
+        let through = Arc::default();
+        let standing = repository.reader_through(&through)?;
+        standing.index().remove_packs(&repository.condemned()?.1);
+        Ok(Self { repository, listing, standing, all: OnceLock::new(), through })
     }
 
     /// Reads a snapshot again.
@@ -90,9 +97,17 @@ impl<'a> Reading<'a> {
         match self.all.get() {
             Some(reader) => Ok(reader),
             None => {
-                let reader = FrameReader::new(self.repository, self.repository.open_index()?);
+                let reader = self.repository.reader_through(&self.through)?;
                 Ok(self.all.get_or_init(|| reader))
             }
+        }
+    }
+
+    /// Damage that cost nothing is told all the same: the medium that lost it may lose more.
+    fn tell_read_through(&self, progress: &dyn Progress) {
+        for (pack, error) in self.through.told() {
+            let message = format!("{pack} is damaged, and was read through its sidecar; run scrub to heal it ({error})");
+            progress.event(Event::Notice { message: &message });
         }
     }
 }
@@ -105,8 +120,7 @@ fn allowed_chunks<'a>(repository: &'a Repository, reader: &'a FrameReader, snaps
         _ => {}
     }
     // A condemned pack may have given way to another one since the listing.
-    repository.sync_index(reader.index())?;
-    reader.forget_relocations();
+    reader.list_again(repository)?;
     allow(repository, reader, snapshot)
 }
 

@@ -100,8 +100,8 @@ impl<'a> Scatter<'a> {
                 Ok(Some(bytes))
             }
             // Each frame will say for itself whether it is damaged.
-            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Frozen) => Ok(None),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == ErrorKind::Frozen => Ok(None),
+            Err(error) => self.tally.tolerate(error).map(|_| None),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::destination::ItemProblem;
 use crate::entry::{Key, key_components};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Event, Progress};
+use crate::repository::Repository;
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// Numbers of a restore, and who hears of them.
 #[derive(Debug)]
 pub(super) struct Tally<'a> {
+    repository: &'a Repository,
     pub(super) progress: &'a dyn Progress,
     pub(super) items_failed: AtomicU64,
     pub(super) damaged: AtomicBool,
@@ -28,8 +30,9 @@ pub(super) struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    pub(super) fn new(progress: &'a dyn Progress) -> Self {
+    pub(super) fn new(repository: &'a Repository, progress: &'a dyn Progress) -> Self {
         Self {
+            repository,
             progress,
             items_failed: AtomicU64::default(),
             damaged: AtomicBool::default(),
@@ -76,9 +79,10 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// Takes an error of the repository: damage is an item's, and something will be missing; everything else ends the restore.
+    /// Takes an error of the repository: damage is an item's, and something will be missing, as it is where one object cannot be read; everything
+    /// else ends the restore.
     pub(super) fn damage(&self, error: Error) -> Result<Error> {
-        let error = tolerable(error)?;
+        let error = self.tolerate(error)?;
         let flag = if error.kind() == ErrorKind::Frozen { &self.frozen } else { &self.damaged };
         flag.store(true, Ordering::Relaxed);
         Ok(error)
@@ -87,17 +91,26 @@ impl<'a> Tally<'a> {
     /// Takes an error of a frame whose chunks will be looked for elsewhere.
     pub(super) fn frame_damaged(&self, error: Error) -> Result<()> {
         // A pack that is gone was condemned, and what is needed of it stands elsewhere.
-        if !matches!(tolerable(error)?.kind(), ErrorKind::NotFound | ErrorKind::Frozen) {
+        if !matches!(self.tolerate(error)?.kind(), ErrorKind::NotFound | ErrorKind::Frozen) {
             self.frames_damaged.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Gives back what is wrong with one object alone. A store that does not answer at all ends the restore.
+    pub(super) fn tolerate(&self, error: Error) -> Result<Error> {
+        match error.kind() {
+            ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::Frozen => Ok(error),
+            ErrorKind::Unavailable if self.repository.answers_after(&error) => Ok(error),
+            _ => Err(error),
+        }
     }
 
     /// Tells of damage even where nothing is missing because of it.
     pub(super) fn report_frames_damaged(&self) {
         let count = self.frames_damaged.load(Ordering::Relaxed);
         if count > 0 {
-            let message = format!("{count} frames are damaged; run scrub to learn what suffers");
+            let message = format!("{count} frames are damaged or cannot be read; run scrub to learn what suffers");
             self.progress.event(Event::Notice { message: &message });
         }
     }
@@ -127,14 +140,6 @@ impl<'a> Tally<'a> {
         self.item_failed(key, &error.to_string());
         self.lose(key.clone());
         Ok(())
-    }
-}
-
-/// Damage, or an error that ends the restore.
-fn tolerable(error: Error) -> Result<Error> {
-    match error.kind() {
-        ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::Frozen => Ok(error),
-        _ => Err(error),
     }
 }
 

@@ -2,6 +2,10 @@
 //!
 //! `withdrawn/<snapshot>` is all that is written, and nothing is deleted (I4, `WithdrawnFirst`, `WithdrawalNextEpoch`). The snapshot is not
 //! shown any more. Garbage collection removes it with all else of its session, once no restore that began before can be cut short by that.
+//!
+//! What is held stays: holds are looked for before and after (`HoldsAfterWithdrawals`). A hold that comes in between wins, because a withdrawal of
+//! what is held is not believed.
+//!
 //! After a stop anywhere some snapshots are forgotten and some are not, none half; forgetting the same again finishes.
 
 use crate::backend::ObjectName;
@@ -29,7 +33,8 @@ impl Repository {
     /// All of them are looked for before the first one goes. A snapshot whose backup still runs may be forgotten, too.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where one is unknown, [`ErrorKind::Unauthorized`] without the role maintain (who can only back up cannot take
+    /// [`ErrorKind::NotFound`] where one is unknown, [`ErrorKind::Held`] where one is held (none is forgotten then, unless the hold came while this
+    /// ran), [`ErrorKind::Unauthorized`] without the role maintain (who can only back up cannot take
     /// back what it stored, SESS-5), [`ErrorKind::Damaged`] where nothing tells which session made a damaged one, or where somebody who may not
     /// has put a marker in the way; [`ErrorKind::Cancelled`] when `progress` says so, otherwise what the backend says.
     pub fn forget(&self, snapshots: &[SnapshotId], progress: &dyn Progress) -> Result<ForgetSummary> {
@@ -39,6 +44,7 @@ impl Repository {
         let listing = self.list_snapshots()?;
         let ids: BTreeSet<_> = snapshots.iter().copied().collect();
         let targets = ids.iter().map(|id| Ok((*id, self.session_of(*id, &listing)?))).collect::<Result<Vec<_>>>()?;
+        listing.require_free(ids.iter().copied())?;
         progress.event(Event::Phase { name: "forget", bytes_total: None, items_total: Some(targets.len() as u64) });
         let mut summary = ForgetSummary::default();
         for (id, session) in &targets {
@@ -52,7 +58,20 @@ impl Repository {
             }
             progress.event(Event::Advance { bytes: 0, items: 1 });
         }
+        self.require_not_held_meanwhile(&ids)?;
         Ok(summary)
+    }
+
+    /// After the withdrawals: a hold that came while they were written wins.
+    fn require_not_held_meanwhile(&self, ids: &BTreeSet<SnapshotId>) -> Result<()> {
+        let holds = self.list_snapshots()?.holds;
+        match ids.iter().find_map(|id| Some((id, holds.held(*id)?))) {
+            None => Ok(()),
+            Some((id, held)) => {
+                let message = format!("snapshot {id} was held while it was being forgotten, so it stays: {held}; others were forgotten");
+                Err(Error::new(ErrorKind::Held, message))
+            }
+        }
     }
 
     /// The session of a snapshot that may be forgotten: from its header, from `closed/`, or from the marker of one that was withdrawn.

@@ -76,7 +76,7 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
-        let candidates: Vec<_> = plan.snapshots.iter().map(|snapshot| self.candidate(snapshot, policy)).collect();
+        let candidates: Vec<_> = plan.snapshots.iter().map(|snapshot| self.candidate(snapshot, policy, &listing)).collect();
         let verdicts = decide(&candidates, policy, self.runtime.clock.now(), calendar);
         plan.snapshots.iter_mut().zip(verdicts).for_each(|(snapshot, verdict)| snapshot.verdict = verdict);
         plan.snapshots.sort_by_key(|snapshot| {
@@ -94,7 +94,8 @@ impl Repository {
         is_of_series && filter.tags.iter().all(|tag| header.tags.contains(&tag_token(token_key, tag)))
     }
 
-    fn candidate(&self, snapshot: &PlannedSnapshot, policy: &Policy) -> Candidate {
+    fn candidate(&self, snapshot: &PlannedSnapshot, policy: &Policy, listing: &SnapshotListing) -> Candidate {
+        let sight = listing.sights.get(&snapshot.id);
         let header = &snapshot.header;
         let has = |tag: &&String| header.tags.contains(&tag_token(&self.credential.token_key, tag));
         Candidate {
@@ -103,9 +104,12 @@ impl Repository {
             signer: *header.record.certificate().verifying_key(),
             sequence: header.sequence,
             time: header.time,
-            first_seen: None,
+            first_seen: sight.map(|sight| sight.first),
+            not_there: sight.map(|sight| sight.not_there),
+            may_only_back_up: !header.record.certificate().roles().contain(Roles::MAINTAIN),
             tags: policy.keep_tags.iter().filter(has).cloned().collect(),
             is_suspect: snapshot.state == SnapshotState::Suspect,
+            held: listing.holds.held(snapshot.id),
         }
     }
 }

@@ -3,9 +3,10 @@
 use super::reasons::{DropReason, KeepReason, Verdict};
 use crate::format::snapshot::Token;
 use crate::id::SnapshotId;
+use crate::repository::Held;
 use crate::runtime::Timestamp;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A moment in the caller's time zone.
@@ -63,7 +64,7 @@ impl Period {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
-    /// So many of the newest.
+    /// So many of the newest; of a signer that may only back up also the newest of each of so many days.
     pub keep_last: u32,
     /// The newest of each of so many hours.
     pub keep_hourly: u32,
@@ -115,16 +116,24 @@ pub struct Candidate {
     pub time: Timestamp,
     /// When somebody who can be trusted first saw it; `None` where nobody noted that.
     pub first_seen: Option<Timestamp>,
+    /// When he had looked before, and it was not there; `None` where nobody noted that.
+    pub not_there: Option<Timestamp>,
+    /// Its signer may make snapshots and not forget any, so that what rules make of its snapshots must not be up to it.
+    pub may_only_back_up: bool,
     /// Its tags, at least those that the policy names.
     pub tags: Vec<String>,
     /// Its session is not closed.
     pub is_suspect: bool,
+    /// Why it must not go, whatever rules say; it takes its place among the others all the same.
+    pub held: Option<Held>,
 }
 
 impl Candidate {
-    /// When it counts as made.
+    /// When it counts as made: as its client says, but not after it was seen first, and not before somebody looked who did not see it, if its
+    /// signer has a reason to say so. (Whoever may forget gives tags and salvages under the old times.)
     fn made(&self) -> Timestamp {
-        self.first_seen.map_or(self.time, |seen| self.time.min(seen))
+        let not_after = self.first_seen.map_or(self.time, |seen| self.time.min(seen));
+        self.not_there.filter(|_| self.may_only_back_up).map_or(not_after, |looked| not_after.max(looked))
     }
 }
 
@@ -136,6 +145,7 @@ pub fn decide(candidates: &[Candidate], policy: &Policy, now: Timestamp, calenda
     let mut reasons = vec![(Vec::new(), Vec::new()); candidates.len()];
     let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (number, candidate) in candidates.iter().enumerate() {
+        reasons[number].0.extend(candidate.held.clone().map(KeepReason::Held));
         if candidate.is_suspect {
             reasons[number].0.push(KeepReason::Suspect);
         } else if candidate.made() > now {
@@ -148,7 +158,8 @@ pub fn decide(candidates: &[Candidate], policy: &Policy, now: Timestamp, calenda
         members.sort_by_key(|&number| Reverse((candidates[number].made(), candidates[number].sequence, candidates[number].id)));
         let newest_first: Vec<_> = members.iter().map(|&number| &candidates[number]).collect();
         for (number, (keep, drop)) in members.iter().zip(decide_group(&newest_first, policy, calendar)) {
-            reasons[*number] = (keep, drop);
+            reasons[*number].0.extend(keep);
+            reasons[*number].1.extend(drop);
         }
     }
     reasons.into_iter().map(|(keep, drop)| if keep.is_empty() { Verdict::Drop(drop) } else { Verdict::Keep(keep) }).collect()
@@ -163,6 +174,7 @@ fn decide_group(newest_first: &[&Candidate], policy: &Policy, calendar: &Calenda
     let last_made = newest_first.iter().map(|candidate| (candidate.sequence, candidate.id)).max();
     let mut taken: Vec<(Period, u32, BTreeMap<_, SnapshotId>)> =
         policy.periods().map(|(period, count)| (period, count, BTreeMap::new())).collect();
+    let mut days = BTreeSet::new();
     let mut decide_one = |(place, candidate): (usize, &&Candidate)| {
         let (mut keep, mut drop) = (Vec::new(), Vec::new());
         if place == 0 {
@@ -176,6 +188,10 @@ fn decide_group(newest_first: &[&Candidate], policy: &Policy, calendar: &Calenda
             of => drop.push(DropReason::LastFull { of }),
         }
         let at = calendar(candidate.made());
+        // Whoever stole a key that only backs up can make as many snapshots as he likes, but not more days.
+        if candidate.may_only_back_up && days.len() < policy.keep_last as usize && days.insert(Period::Day.of(at)) {
+            keep.push(KeepReason::LastOfDay { place: days.len() as u32, of: policy.keep_last });
+        }
         for (period, of, taken) in &mut taken {
             let (period, of, key) = (*period, *of, period.of(at));
             if let Some(by) = taken.get(&key) {

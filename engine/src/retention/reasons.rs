@@ -2,6 +2,7 @@
 
 use super::policy::Period;
 use crate::id::SnapshotId;
+use crate::repository::Held;
 use std::fmt;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub enum KeepReason {
     Newest,
     /// It is the last that its signer made of its series, though its time is not the newest.
     LastMade,
+    /// It is held.
+    Held(Held),
     /// Its session is not closed.
     Suspect,
     /// Its time lies in the future.
@@ -46,6 +49,13 @@ pub enum KeepReason {
     /// One of the newest.
     Last {
         /// Which, from 1.
+        place: u32,
+        /// How many are kept.
+        of: u32,
+    },
+    /// The newest of one of as many days as newest snapshots are kept: its signer may only back up, and can make any number of newer ones.
+    LastOfDay {
+        /// Which day, from 1 for the newest.
         place: u32,
         /// How many are kept.
         of: u32,
@@ -109,9 +119,11 @@ impl fmt::Display for KeepReason {
             Self::NoRule => f.write_str("no rule was given"),
             Self::Newest => f.write_str("newest"),
             Self::LastMade => f.write_str("last made"),
+            Self::Held(held) => held.fmt(f),
             Self::Suspect => f.write_str("its backup did not end, or still runs"),
             Self::Ahead => f.write_str("its time lies in the future"),
             Self::Last { place, of } => write!(f, "last {place} of {of}"),
+            Self::LastOfDay { place, of } => write!(f, "newest of day {place} of {of}, by a key that only backs up"),
             Self::Period { period, place, of } => write!(f, "{} {place} of {of}", adverb(*period)),
             Self::Within { within } => write!(f, "within {} of the newest", Shown(*within)),
             Self::Tag(tag) => write!(f, "tag {}", tag.escape_debug()),

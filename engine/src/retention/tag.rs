@@ -69,8 +69,8 @@ impl Repository {
     /// stores nothing new.
     ///
     /// # Errors
-    /// [`ErrorKind::Unauthorized`] without the roles backup, restore and maintain, [`ErrorKind::NotFound`] where one is unknown or does not count, [`ErrorKind::Invalid`] where a tag is none, [`ErrorKind::Busy`] where
-    /// garbage collection is about to move what one needs, [`ErrorKind::Cancelled`] when `progress` says so before the first is written,
+    /// [`ErrorKind::Unauthorized`] without the roles backup, restore and maintain, [`ErrorKind::NotFound`] where one is unknown or does not count, [`ErrorKind::Invalid`] where a tag is none, [`ErrorKind::Held`] where one is
+    /// held, [`ErrorKind::Busy`] where garbage collection is about to move what one needs, [`ErrorKind::Cancelled`] when `progress` says so before the first is written,
     /// otherwise what the backend says.
     pub fn retag(&self, snapshots: &[SnapshotId], change: &TagChange, progress: &dyn Progress) -> Result<Vec<Retagged>> {
         self.require(Roles::BACKUP, "changing tags, which publishes a snapshot,")?;
@@ -79,6 +79,9 @@ impl Repository {
         self.require_writable()?;
         self.require_newest_config()?;
         let targets = self.tag_targets(snapshots, change)?;
+        // What takes the place of a snapshot withdraws it.
+        let replaced = targets.iter().filter(|target| target.there != Some(target.snapshot.id)).map(|target| target.snapshot.id);
+        self.list_snapshots()?.require_free(replaced)?;
         progress.event(Event::Phase { name: "tag", bytes_total: None, items_total: Some(targets.len() as u64) });
         if progress.is_cancelled() {
             return Err(Error::new(ErrorKind::Cancelled, "stopped; nothing was changed"));

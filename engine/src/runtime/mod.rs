@@ -28,9 +28,26 @@ pub struct Timestamp {
     pub nanoseconds: u32,
 }
 
+impl std::fmt::Display for Timestamp {
+    /// Date and time of day in UTC, to the second: `2026-11-28 22:55:39 UTC`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (days, of_day) = (self.seconds.div_euclid(86_400), self.seconds.rem_euclid(86_400));
+        // Years from March on, so that a leap day is the last of its year; 146,097 days are 400 years.
+        let since_march = days + 719_468;
+        let (era, of_era) = (since_march.div_euclid(146_097), since_march.rem_euclid(146_097));
+        let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let year = 400 * era + year_of_era + i64::from(month <= 2);
+        write!(f, "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", of_day / 3_600, of_day / 60 % 60, of_day % 60)
+    }
+}
+
 /// Tells the time.
 pub trait Clock: Send + Sync + Debug {
-    /// The wall clock's time. Recorded and shown, never trusted: nothing is deleted because of it.
+    /// The wall clock's time. Recorded and shown, never trusted alone: nothing is deleted because of one reading.
     fn now(&self) -> Timestamp;
     /// Nanoseconds of a clock that never goes back (boot time where there is one), from any fixed start.
     fn monotonic_ns(&self) -> u64;

@@ -2,7 +2,7 @@
 
 use super::nodes::{self, NodeValue};
 use super::{Keys, require};
-use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind, ObjectName};
+use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectInfo, ObjectKind, ObjectName};
 use crate::compress::Decompressor;
 use crate::crypto::{Sealer, Secret};
 use crate::entry::KeyKind;
@@ -11,6 +11,7 @@ use crate::format::config::Config;
 use crate::format::cursor::Reader;
 use crate::format::epoch::EpochBody;
 use crate::format::frame::{self, FramePlaintext};
+use crate::format::hold::HoldBody;
 use crate::format::index_object::IndexBody;
 use crate::format::object::{HEADER_LENGTH, Header, Opened, check_keyless};
 use crate::format::pack::GroupHasher;
@@ -22,7 +23,7 @@ use crate::format::slot::{Credential, Slot};
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, Token};
 use crate::format::{Certificate, Roles, Tables, check_writer};
 use crate::id::{ChunkId, CredentialId, FrameClass, FrameId, SessionId, SnapshotId};
-use crate::repository::{ChunkKind, Repository, Settings, SnapshotListing};
+use crate::repository::{ChunkKind, Repository, Settings, Sidecar, SnapshotListing};
 use crate::runtime::{Runtime, Timestamp};
 use std::sync::Arc;
 
@@ -37,6 +38,13 @@ pub enum Piece {
         before: Option<[u8; 32]>,
         /// The seed of a slot; without it the slot is not opened.
         seed: Option<Secret>,
+    },
+    /// A sidecar of this name, checked against the bytes of the object that is there.
+    Sidecar {
+        /// The name.
+        name: ObjectName,
+        /// The object.
+        beside: Vec<u8>,
     },
     /// A certificate.
     Certificate,
@@ -151,6 +159,7 @@ pub enum Decoded {
     Epoch(EpochBody),
     Relocations(RelocationsBody),
     Placement(PlacementBody),
+    Hold(HoldBody),
     Sidecar(SidecarHead),
     Certificate(Certificate),
     /// With the session's secret where a restore key opens it.
@@ -204,6 +213,7 @@ pub(super) fn decode(keys: &Keys, piece: &Piece, bytes: &[u8]) -> Result<Reading
     let reading = |value, written: Option<Vec<u8>>| Ok(Reading::new(value, bytes, written.as_deref()));
     match piece {
         Piece::Object { name, before, seed } => object(keys, name, before.as_ref(), seed.as_ref(), bytes),
+        Piece::Sidecar { name, beside } => sidecar_beside(keys, name, beside, bytes),
         Piece::Certificate => {
             let mut reader = Reader::new(bytes);
             let array = reader.array()?;
@@ -308,6 +318,19 @@ fn index(keys: &Keys, plaintext: &[u8], certificate: &Certificate) -> Result<Ind
     Ok(body)
 }
 
+/// A sidecar and what stands beside it, as a scrub reads them.
+fn sidecar_beside(keys: &Keys, name: &ObjectName, beside: &[u8], bytes: &[u8]) -> Result<Reading> {
+    let reading = object(keys, name, None, None, bytes)?;
+    let backend = MemoryBackend::new();
+    backend.put(name, bytes)?;
+    let sidecar = Sidecar::read(&backend, &keys.trust, name)?;
+    sidecar.check_copy(&backend, &keys.trust)?;
+    let object = ObjectInfo { size: beside.len() as u64, ..sidecar.object() };
+    backend.put(&object.name, beside)?;
+    sidecar.check_object(&backend, &object)?;
+    Ok(reading)
+}
+
 /// An object, read as a repository reads it.
 fn object(keys: &Keys, name: &ObjectName, before: Option<&[u8; 32]>, seed: Option<&Secret>, bytes: &[u8]) -> Result<Reading> {
     let kind = name.kind();
@@ -395,6 +418,11 @@ fn object(keys: &Keys, name: &ObjectName, before: Option<&[u8; 32]>, seed: Optio
             let body = PlacementBody::decode(plaintext)?;
             let written = body.encode();
             (Decoded::Placement(body), written)
+        }
+        ObjectKind::Hold => {
+            let body = HoldBody::decode(plaintext, &unsealed.certificate)?;
+            let written = body.encode();
+            (Decoded::Hold(body), written)
         }
         _ => return Err(Error::new(ErrorKind::Invalid, format!("{kind:?} objects are reserved"))),
     };

@@ -49,6 +49,13 @@ impl Keys {
         Self { credential, trust, repository, ids }
     }
 
+    /// The same keys, but whatever is written with them is signed by the credential of `signer`.
+    #[must_use]
+    pub fn signing_as(mut self, signer: &Self) -> Self {
+        self.credential.author = signer.credential.author.clone();
+        self
+    }
+
     /// Forgets all structure keys but those of these epochs.
     #[must_use]
     pub fn with_structure_epochs(mut self, epochs: &[u32]) -> Self {

@@ -5,7 +5,7 @@
 //! apply  copy ─▶ read back ─▶ index object ─▶ freeze ─▶ placement ─▶ look ─▶ delete the warm copy
 //! thaw   what a restore needs ─▶ asked for, some at a time ─▶ ready
 //! ```
-//! Packs move one way, to higher ranks, and **the copy of the highest rank is never deleted by a move** (I16): only gc deletes it, as a pack that an
+//! Packs move one way, to higher ranks, and **the copy of the highest rank is never deleted by a move** (I17): only gc deletes it, as a pack that an
 //! epoch condemns. So movers need no lock: whoever finds a copy of a lower rank beside one of a higher may finish what another began. Nothing but data
 //! packs moves. Nothing thaws but by [`crate::Repository::thaw`].
 

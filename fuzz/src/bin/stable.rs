@@ -4,6 +4,8 @@
 //! stable seeds                       writes fuzz/corpus/
 //! stable run TARGET|all SECONDS [SEED]
 //! stable repeat TARGET FILE          runs one input
+//! stable targets                     names the targets
+//! stable corpus FOLDER               runs what lies in FOLDER/<target>/, once, as for coverage
 //! ```
 //! Without coverage it finds less than libFuzzer in the same time; it needs nothing but cargo. What fails is written to
 //! `fuzz/artifacts/<target>/`.
@@ -21,6 +23,8 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["seeds"] => seeds(),
+        ["targets"] => TARGETS.iter().for_each(|(target, _)| println!("{target}")),
+        ["corpus", folder] => return run_corpus(Path::new(folder)),
         ["run", target, seconds, seed @ ..] => {
             let seconds = seconds.parse().expect("SECONDS is a number");
             let seed = seed.first().map_or(1, |seed| seed.parse().expect("SEED is a number"));
@@ -28,7 +32,7 @@ fn main() -> ExitCode {
         }
         ["repeat", target, file] => run(target, &fs::read(file).expect("the file can be read")),
         _ => {
-            eprintln!("usage: stable seeds | run TARGET|all SECONDS [SEED] | repeat TARGET FILE");
+            eprintln!("usage: stable seeds | targets | corpus FOLDER | run TARGET|all SECONDS [SEED] | repeat TARGET FILE");
             return ExitCode::from(2);
         }
     }
@@ -46,14 +50,28 @@ fn seeds() {
 fn run_for(name: &str, time: Duration, seed: u64) -> ExitCode {
     seeds();
     let mut failed = 0;
-    for (target, body) in TARGETS.iter().filter(|(target, _)| name == "all" || name == *target) {
-        failed += usize::from(!run_target(target, *body, time, seed));
+    for (target, _) in TARGETS.iter().filter(|(target, _)| name == "all" || name == *target) {
+        failed += usize::from(!run_target(target, time, seed));
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Each input once.
+fn run_corpus(folder: &Path) -> ExitCode {
+    let mut count = 0_u64;
+    for (target, _) in TARGETS {
+        let files = fs::read_dir(folder.join(target)).into_iter().flatten();
+        for file in files {
+            run(target, &fs::read(file.expect("it is listed").path()).expect("an input can be read"));
+            count += 1;
+        }
+    }
+    println!("{count} inputs");
+    ExitCode::SUCCESS
+}
+
 /// False where an input failed.
-fn run_target(target: &str, body: fn(&[u8]), time: Duration, seed: u64) -> bool {
+fn run_target(target: &str, time: Duration, seed: u64) -> bool {
     let corpus: Vec<Vec<u8>> = fs::read_dir(folder("corpus").join(target))
         .map(|files| files.map(|file| fs::read(file.expect("it is listed").path()).expect("a seed can be read")).collect())
         .unwrap_or_default();
@@ -67,7 +85,7 @@ fn run_target(target: &str, body: fn(&[u8]), time: Duration, seed: u64) -> bool 
             None => mutate(&corpus, &mut random),
         };
         count += 1;
-        if std::panic::catch_unwind(|| body(&input)).is_err() {
+        if std::panic::catch_unwind(|| run(target, &input)).is_err() {
             let path = folder("artifacts").join(target).join(blake3::hash(&input).to_hex().as_str());
             fs::create_dir_all(path.parent().expect("the path has a folder")).expect("a folder can be made");
             fs::write(&path, &input).expect("the input can be kept");

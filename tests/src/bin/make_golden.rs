@@ -1,9 +1,10 @@
-//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected|parity|tiered]`.
+//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected|parity|held|tiered]`.
 //!
 //! Done once for each form of the format; what is made is committed and never edited. Seeded: the same build makes the same bytes; another one may
 //! draw its random names in another order. FOLDER gets `repository/`, `passphrase` and `expected`, which lists the content of each snapshot. A `collected` one is what garbage
 //! collection leaves: an epoch, the marker of a forgotten snapshot, frames that were made anew, and relocations that lead to them.
-//! One with `parity` has a sidecar beside every object. A `tiered` one has a folder `tier/`, in which the packs lie that only older snapshots need.
+//! One with `parity` has a sidecar beside every object, a `held` one a legal hold, a lock, and a hold that was released. A `tiered` one has a folder `tier/`, in
+//! which the packs lie that only older snapshots need.
 
 use icecore::backend::LocalBackend;
 use icecore::backup::BackupOptions;
@@ -11,7 +12,7 @@ use icecore::format::config::CutMethod;
 use icecore::gc::GcOptions;
 use icecore::id::SnapshotId;
 use icecore::progress::Silent;
-use icecore::repository::{CreateOptions, Key, Repository, Settings};
+use icecore::repository::{CreateOptions, Key, LockEnd, Repository, Settings};
 use icecore::runtime::{Runtime, Timestamp};
 use icecore::source::{Roots, SourceOptions};
 use icecore::tiers::{TierBody, TierPolicy};
@@ -28,12 +29,14 @@ const NOW: Timestamp = Timestamp { seconds: 1_795_521_600, nanoseconds: 0 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(env::args_os().nth(1).ok_or("name the folder to make")?);
-    let (is_collected, has_parity, is_tiered) = match env::args().nth(2).as_deref() {
+    let form = env::args().nth(2);
+    let (is_collected, has_parity, is_held) = match form.as_deref() {
         None => (false, false, false),
         Some("collected") => (true, false, false),
         Some("parity") => (false, true, false),
-        Some("tiered") => (false, false, true),
-        Some(other) => return Err(format!("`{other}`: only `collected`, `parity` and `tiered` are known").into()),
+        Some("held") => (false, false, true),
+        Some("tiered") => (false, false, false),
+        Some(other) => return Err(format!("`{other}`: only `collected`, `parity`, `held` and `tiered` are known").into()),
     };
     fs::create_dir(&folder)?;
     fs::write(folder.join("passphrase"), format!("{PASSPHRASE}\n"))?;
@@ -52,10 +55,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tier = folder.join("tier").display().to_string();
     let settings = Settings::default().with_label("golden").with_tier("cold", tier);
     let repository = Repository::create(backend, Runtime::seeded(1, NOW, 2), &key, &options, settings)?;
-    let expected = match (is_collected, has_parity) {
-        (true, _) => collected(&repository)?,
-        (_, true) => protected(&repository)?,
-        _ if is_tiered => tiered(&repository)?,
+    let expected = match (is_collected, has_parity, is_held) {
+        (true, ..) => collected(&repository)?,
+        (_, true, _) => protected(&repository)?,
+        (.., true) => held(&repository)?,
+        _ if form.as_deref() == Some("tiered") => tiered(&repository)?,
         _ => states(&repository)?,
     };
     fs::write(folder.join("expected"), expected)?;
@@ -128,6 +132,19 @@ fn protected(repository: &Repository) -> Result<String, Box<dyn std::error::Erro
     let mut expected = String::new();
     stream(repository, folders::noise(30, 20_000), &mut expected)?;
     stream(repository, folders::noise(31, 1_200_000), &mut expected)?;
+    Ok(expected)
+}
+
+/// Three streams: under a legal hold, locked, and no longer held.
+fn held(repository: &Repository) -> Result<String, Box<dyn std::error::Error>> {
+    let mut expected = String::new();
+    let mut made = |seed| stream(repository, folders::noise(seed, 20_000), &mut expected);
+    let (legal, locked, free) = (made(40)?, made(41)?, made(42)?);
+    repository.hold(&[legal, locked], "a golden case")?;
+    // 2096-10-02T07:06:40Z
+    repository.lock(&[locked], LockEnd::At(Timestamp { seconds: 4_000_000_000, nanoseconds: 0 }), "", &Silent)?;
+    let released = repository.hold(&[free], "")?;
+    repository.release(released, "closed")?;
     Ok(expected)
 }
 

@@ -98,6 +98,9 @@ fn piece(entry: &Value) -> Piece {
     let root = || ChunkId(array(&context["root"]));
     let key_kind = || if context["key_kind"] == 1 { KeyKind::Paths } else { KeyKind::Objects };
     if let Value::String(name) = &entry["object"] {
+        if let Some(beside) = context.get("beside") {
+            return Piece::Sidecar { name: ObjectName::parse(name).unwrap(), beside: bytes(beside) };
+        }
         let before = context.get("before").filter(|before| !before.is_null()).map(array);
         let seed = context.get("seed").filter(|seed| !seed.is_null()).map(|seed| Secret::new(array(seed)));
         return Piece::Object { name: ObjectName::parse(name).unwrap(), before, seed };

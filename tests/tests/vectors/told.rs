@@ -3,6 +3,7 @@
 use icecore::crypto::Secret;
 use icecore::entry::{ChunkList, ChunkRef, Entry, EntryKind};
 use icecore::format::config::{Config, CutMethod};
+use icecore::format::hold::HoldAction;
 use icecore::format::parity::SidecarForm;
 use icecore::format::placement::{PlacedPack, PlacementBody, ThawClass};
 use icecore::format::relocations::RelocatedFrame;
@@ -77,6 +78,20 @@ fn decoded(value: &Decoded) -> Value {
         Decoded::Placement(PlacementBody::Packs(placed)) => {
             let pack = |pack: &PlacedPack| json!({"pack": to_hex(&pack.pack.0), "size": pack.size, "hash": to_hex(&pack.hash), "since": pack.since, "until": pack.until});
             json!({"form": 2, "tier": to_hex(&placed.tier.0), "packs": placed.packs.iter().map(pack).collect::<Vec<_>>()})
+        }
+        Decoded::Hold(body) => {
+            let zeros = (Timestamp::default(), to_hex(&[0; 16]));
+            let (action, (until, released)) = match body.action {
+                HoldAction::Legal => (1, zeros),
+                HoldAction::Lock { until } => (2, (until, zeros.1)),
+                HoldAction::Release { hold } => (3, (zeros.0, to_hex(&hold.0))),
+            };
+            let snapshots =
+                body.snapshots.iter().map(|held| json!([to_hex(&held.snapshot.0), to_hex(&held.session.0), to_hex(&held.series)]));
+            json!({
+                "action": action, "now": time(body.now), "until": time(until), "released": released, "note": body.note,
+                "snapshots": snapshots.collect::<Vec<_>>(),
+            })
         }
         Decoded::Sidecar(head) => {
             let (form, block_size, recovery) = match head.form {

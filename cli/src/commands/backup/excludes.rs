@@ -64,7 +64,7 @@ impl Excludes {
 
 /// Leaves out the repository and the caches where they lie in what is backed up: they change while it is read.
 pub(super) fn leave_out_own_folders(roots: &Roots, source: &mut SourceOptions, context: &Context) -> anyhow::Result<()> {
-    let repository = Some(context.place()?.folder().to_owned());
+    let repository = context.place()?.folder().map(ToOwned::to_owned);
     for (folder, what) in [(repository, "the repository"), (context.cache_folder(), "the cache")] {
         let Some(folder) = folder.and_then(|folder| folder.canonicalize().ok()) else { continue };
         for root in roots.paths() {

@@ -24,6 +24,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Makes a snapshot of files and folders, of standard input, or of what a program writes
 #[derive(Debug, clap::Args)]
@@ -74,6 +75,9 @@ pub(crate) struct Args {
     /// zstd level, from -7 (fastest) to 22 (smallest)
     #[arg(long, value_name = "LEVEL", default_value_t = 3, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-7..=22))]
     compression: i32,
+    /// Locks the snapshot for so long (30d, 8w, 1y): until then nobody can forget it. Needs a key that also maintains
+    #[arg(long, value_name = "DURATION", value_parser = time::parse_duration)]
+    lock: Option<Duration>,
     /// Reads all files, also those that look unchanged since the last backup
     #[arg(long)]
     read_all: bool,
@@ -213,6 +217,7 @@ impl Args {
         options.read_all = self.read_all;
         options.ignore_device = self.ignore_device;
         options.memory = self.memory;
+        options.lock = self.lock;
         Ok((source, options))
     }
 

@@ -39,6 +39,9 @@ pub(super) fn report(summary: &BackupSummary, series: &str, repository: &Reposit
     output.report(format_args!("  content  {}, of which {} had to be read", bytes(summary.bytes_total), bytes(summary.bytes_read)))?;
     output.report(format_args!("  new      {}, stored as {}", bytes(summary.bytes_unique), bytes(summary.bytes_stored)))?;
     output.report(format_args!("  time     {}", time::duration(summary.duration_ns)))?;
+    if let Some(until) = summary.locked_until {
+        output.report(format_args!("  locked   until {}", time::local(until)))?;
+    }
     if summary.files_failed > 0 && !output.is_json() {
         output.warn(format_args!(
             "not read, or changed while being read: {} (see above); the snapshot is not complete",
@@ -65,6 +68,7 @@ pub(super) fn as_json(summary: &BackupSummary, series: &str, repository: &Reposi
         "bytes_read": summary.bytes_read,
         "bytes_unique": summary.bytes_unique,
         "bytes_stored": summary.bytes_stored,
+        "locked_until": summary.locked_until.map(time::rfc3339),
         "duration_s": summary.duration_ns as f64 / 1e9,
     })
 }

@@ -5,6 +5,7 @@ mod faulty;
 mod freezing;
 mod hooked;
 mod recording;
+pub mod s3;
 
 pub use faulty::FaultyBackend;
 pub use freezing::FreezingBackend;

@@ -2,6 +2,7 @@
 
 mod existing;
 mod threads;
+mod unreadable;
 
 use super::*;
 use crate::backend::testing::{FaultyBackend, Operation};
@@ -599,11 +600,12 @@ fn failures_of_the_backend_and_cancelling_end_it_with_the_session_closed() {
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
                 failures += 1;
             }
-            Ok(_) => assert_eq!(look(&target), look(source.path())),
+            Ok(summary) if summary.items_failed == 0 => assert_eq!(look(&target), look(source.path())),
+            Ok(summary) => assert!(summary.damaged),
         }
         backend.heal();
     }
-    assert!(failures > 3);
+    assert!(failures > 0);
     // What was interrupted goes on.
     repository.restore(&snapshot, &target, &RestoreOptions::default(), &Silent).unwrap();
     assert_eq!(look(&target), look(source.path()));

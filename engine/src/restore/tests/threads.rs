@@ -1,7 +1,9 @@
 //! However many threads there are, the same comes back and the same is said.
 
 use super::*;
+use crate::backend::testing::HookedBackend;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const THREADS: [usize; 3] = [1, 2, 8];
 
@@ -133,18 +135,27 @@ fn what_was_interrupted_anywhere_goes_on() {
 #[test]
 fn a_failing_store_ends_it_whatever_is_under_way_and_it_goes_on() {
     let source = linked_tree();
-    let backend = Arc::new(FaultyBackend::new(Arc::new(MemoryBackend::new()), 3));
-    let shared: Arc<dyn Backend> = backend.clone();
+    let reads_left = Arc::new(AtomicU64::new(u64::MAX));
+    let shared: Arc<dyn Backend> = Arc::new(HookedBackend::new(Arc::new(MemoryBackend::new()), {
+        let reads_left = Arc::clone(&reads_left);
+        move |call| {
+            let reads = u64::from(call.operation == Operation::GetRange && !call.is_done);
+            match reads_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| if left > 0 { Some(left - reads) } else { None }) {
+                Ok(_) => Ok(()),
+                Err(_) => Err(Error::new(ErrorKind::Unavailable, "the store is gone")),
+            }
+        }
+    }));
     let snapshot = backed_up(&create(Arc::clone(&shared)), source.path());
     for (_, repository) in with_threads(&shared) {
         for limits in LIMITS {
             // Late enough to hit content, of the first window and of later ones.
             for nth in [8, 15, 30] {
                 let (_folder, target) = target();
-                backend.fail(Operation::GetRange, nth);
+                reads_left.store(nth, Ordering::Relaxed);
                 let done = repository.restore_within(&snapshot, &target, &RestoreOptions::default(), &Silent, limits);
                 assert!(done.as_ref().is_ok_and(|_| nth > 8) || done.is_err_and(|error| error.kind() == ErrorKind::Unavailable));
-                backend.heal();
+                reads_left.store(u64::MAX, Ordering::Relaxed);
                 repository.restore_within(&snapshot, &target, &RestoreOptions::default(), &Silent, limits).unwrap();
                 assert_eq!(look(&target), look(source.path()));
             }

@@ -377,3 +377,48 @@ fn what_forgetting_frees_is_what_nobody_else_needs() {
     assert_eq!(freed(&ids), rest);
     assert_eq!(kind(fixture.repository.stats_if_forgotten(&[SnapshotId([9; 16])], &Silent)), ErrorKind::NotFound);
 }
+
+/// Whoever forgets looks each day. What a stolen key has made since the last look counts as made since, whatever it says.
+#[test]
+fn false_times_of_a_stolen_key_are_bounded_by_what_was_seen() {
+    let (fixture, _) = Fixture::with_snapshots(0);
+    let folder = tempfile::tempdir().unwrap();
+    let at = |day: i64, second: i64| Timestamp { seconds: (NOW.seconds / 86_400 + day) * 86_400 + second, nanoseconds: 0 };
+    let keeper = |day: i64, sightings: &std::path::Path| {
+        let credential = (*fixture.repository.credential).clone();
+        let runtime = Runtime::seeded(1_000 + day as u64, at(day, 50_000), 1);
+        let (config, settings) = (fixture.repository.config.clone(), Settings::default().with_sightings(sightings));
+        Repository::assemble(Arc::new(fixture.backend.clone()), runtime, credential, config, fixture.repository.id, 1, settings)
+    };
+    let dropped = |keeper: &Repository, policy: &Policy| -> BTreeSet<_> {
+        let plan = keeper.plan_forget(policy, &SnapshotFilter::default(), &calendar).unwrap();
+        plan.dropped().into_iter().collect()
+    };
+    let policies = [keep_last(5), Policy { keep_daily: 5, ..Policy::default() }];
+    let machine = fixture.other_client(Roles::BACKUP);
+    let back_up = |time: Timestamp| {
+        let options = BackupOptions { time: Some(time), ..BackupOptions::new("series") };
+        let source = Box::new(&b"content"[..]);
+        machine.backup_stream("name", source, &options, &Silent).unwrap().snapshot.unwrap()
+    };
+    let mut good = Vec::new();
+    for day in 0..6 {
+        good.push(back_up(at(day, 10_000)));
+        for policy in &policies {
+            let dropped = dropped(&keeper(day, folder.path()), policy);
+            assert_eq!(dropped, good.iter().copied().take((day as usize + 1).saturating_sub(5)).collect());
+        }
+    }
+    // A thief: later on each of the days that were, in the future, and many of today.
+    let false_times = (0..6).map(|day| at(day, 80_000)).chain((0..8).flat_map(|n| [at(6 + n, 60_000), at(6, 1_000 * n)]));
+    assert_eq!(false_times.map(back_up).collect::<BTreeSet<_>>().len(), 22);
+    for policy in &policies {
+        let seeing = dropped(&keeper(6, folder.path()), policy);
+        // He can say that it was later on the day of the last look, and not before.
+        assert!(good[2..5].iter().all(|id| !seeing.contains(id)), "{policy:?}");
+        // Who never looked before has nothing but the times to go by, of which those in the future do no harm.
+        let nowhere = tempfile::tempdir().unwrap();
+        let blind = dropped(&keeper(6, nowhere.path()), policy);
+        assert!(good[2..5].iter().any(|id| blind.contains(id)), "{policy:?}");
+    }
+}

@@ -1,5 +1,6 @@
 //! Policies over calendars, and forgetting in repositories in memory.
 
 mod forget;
+mod hold;
 mod policy;
 mod tag;

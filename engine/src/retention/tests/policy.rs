@@ -41,7 +41,19 @@ fn at(time: &str) -> Timestamp {
 /// A snapshot of the one series and signer; its number also orders it.
 fn made(number: u8, time: Timestamp) -> Candidate {
     let id = SnapshotId([number; 16]);
-    Candidate { id, series: [0; 16], signer: [0; 32], sequence: number.into(), time, first_seen: None, tags: Vec::new(), is_suspect: false }
+    Candidate {
+        id,
+        series: [0; 16],
+        signer: [0; 32],
+        sequence: number.into(),
+        time,
+        first_seen: None,
+        not_there: None,
+        may_only_back_up: false,
+        tags: Vec::new(),
+        is_suspect: false,
+        held: None,
+    }
 }
 
 fn keep(set: impl FnOnce(&mut Policy)) -> Policy {
@@ -199,6 +211,57 @@ fn suspects_and_what_a_client_with_a_slow_clock_made_last_stay() {
     assert!(!verdicts[0].is_keep());
 }
 
+/// A thief makes as many snapshots as he likes, with whatever times and numbers, after the last look of whoever forgets.
+#[test]
+fn a_stolen_backup_key_buries_no_earlier_day() {
+    const DAY: i64 = 86_400;
+    let seconds = |seconds: i64| Timestamp { seconds, nanoseconds: 0 };
+    let looked = NOW.seconds - DAY / 2;
+    let by_thief = |number: u8, time: i64, not_there: i64, first_seen: i64| Candidate {
+        not_there: Some(seconds(not_there)),
+        first_seen: Some(seconds(first_seen)),
+        may_only_back_up: true,
+        ..made(number, seconds(time))
+    };
+    let good: Vec<_> =
+        (1..=60).map(|n| (n, looked - 600 - DAY * i64::from(n))).map(|(n, at)| by_thief(100 - n, at, at - 50, at + 50)).collect();
+    let honest = [by_thief(101, looked + 60, looked, NOW.seconds), by_thief(102, NOW.seconds - 5, looked, NOW.seconds)];
+    let policies = [
+        keep(|policy| policy.keep_last = 7),
+        keep(|policy| policy.keep_daily = 7),
+        keep(|policy| policy.keep_weekly = 4),
+        keep(|policy| policy.keep_monthly = 2),
+        keep(|policy| policy.keep_within = Some(Duration::from_secs(7 * 86_400))),
+        keep(|policy| (policy.keep_last, policy.keep_daily, policy.keep_weekly) = (3, 5, 3)),
+    ];
+    for policy in &policies {
+        let usual = decide_in("UTC0", &[&good[..], &honest].concat(), policy);
+        assert!(usual[..good.len()].iter().filter(|verdict| verdict.is_keep()).count() >= 1, "{policy:?}");
+        for seed in 0..40_u64 {
+            let number = |turn: u64| {
+                let hash = blake3::hash(&(seed << 32 | turn).to_le_bytes());
+                i64::from(u32::from_le_bytes(hash.as_bytes()[..4].try_into().unwrap()))
+            };
+            let forged = (0..100).map(|turn| Candidate {
+                sequence: number(turn) as u64 % 200,
+                ..by_thief(120 + turn as u8, NOW.seconds - 60 * DAY + number(1000 + turn) % (120 * DAY), looked, NOW.seconds)
+            });
+            let all: Vec<_> = good.iter().cloned().chain(forged).collect();
+            let verdicts = decide_in("UTC0", &all, policy);
+            for (number, verdict) in verdicts[..good.len()].iter().enumerate() {
+                assert!(verdict.is_keep() || !usual[number].is_keep(), "{policy:?}, seed {seed}: {:?}", good[number]);
+            }
+        }
+    }
+    // Without the second key nobody has a reason to: the newest few are what was asked for.
+    let own: Vec<_> = (0..20).map(|n| made(n + 1, seconds(NOW.seconds - 60 * i64::from(n)))).collect();
+    let of_thief: Vec<_> = own.iter().map(|made| Candidate { may_only_back_up: true, ..made.clone() }).collect();
+    for many in [own, of_thief] {
+        let verdicts = decide_in("UTC0", &many, &policies[0]);
+        assert!((7..=8).contains(&verdicts.iter().filter(|verdict| verdict.is_keep()).count()));
+    }
+}
+
 fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
     const SPAN: i64 = 3 * 366 * 86_400;
     let one = (0..2_u8, 0..2_u8, 0..20_u64, NOW.seconds - SPAN..NOW.seconds + SPAN / 8, proptest::option::of(0..SPAN), 0..4_u8, 0..10_u8);
@@ -211,8 +274,11 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
             sequence,
             time: Timestamp { seconds, nanoseconds: 0 },
             first_seen: seen.map(|seen| Timestamp { seconds: NOW.seconds - seen, nanoseconds: 0 }),
+            not_there: None,
+            may_only_back_up: false,
             tags: if tag == 0 { vec!["a".into()] } else { Vec::new() },
             is_suspect: suspect == 0,
+            held: None,
         };
         numbered.map(candidate).collect()
     })

@@ -1,0 +1,243 @@
+//! One connection to a server: the ssh program, and threads that write to it and read from it. Requests of many threads are under way at once;
+//! answers find whoever asked by the request's number.
+
+use super::wire::{self, Fields, PACKET_MAX, Packet, Reply};
+use crate::error::Result;
+use crate::runtime::Executor;
+use crate::runtime::channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// A server that says nothing for so long is gone.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+/// Bytes of what ssh says that are kept for people.
+const SAID_MAX: usize = 600;
+
+/// Why a request came to nothing.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The server refused, with a code and perhaps a word.
+    Refused(u32, String),
+    /// The connection is gone; ssh may have said why.
+    Lost(String),
+}
+
+pub(super) type Asked<T> = std::result::Result<T, Trouble>;
+
+/// See the module.
+pub(super) struct Connection {
+    to_writer: Sender<Vec<u8>>,
+    shared: Arc<Shared>,
+    next: AtomicU32,
+    /// What the server can do beyond version 3.
+    extensions: HashSet<String>,
+}
+
+/// A request that is under way.
+#[derive(Debug)]
+pub(super) struct Ticket(Receiver<Reply>);
+
+#[derive(Default)]
+struct Shared {
+    /// Who waits for what; `None` once the connection is gone.
+    waiting: Mutex<Option<HashMap<u32, Sender<Reply>>>>,
+    /// Why it is gone.
+    said: Mutex<String>,
+}
+
+impl Shared {
+    /// All who wait learn that nothing comes any more.
+    fn end(&self) {
+        drop(self.waiting.lock().take());
+    }
+}
+
+impl Connection {
+    /// Starts `command` and greets the server.
+    pub(super) fn start(command: &[String], executor: &dyn Executor) -> Result<Asked<Self>> {
+        let Some((program, arguments)) = command.split_first() else { return Ok(Err(Trouble::Lost("no command".to_owned()))) };
+        // A process group of its own: Ctrl-C asks this program to end in order, for which it needs the connection.
+        let spawned = Command::new(program)
+            .args(arguments)
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = match spawned {
+            Ok(child) => child,
+            Err(error) => return Ok(Err(Trouble::Lost(format!("the program `{program}` cannot be started: {error}")))),
+        };
+        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+            return Ok(Err(Trouble::Lost("ssh has no pipes".to_owned())));
+        };
+        let shared = Arc::new(Shared { waiting: Mutex::new(Some(HashMap::new())), said: Mutex::default() });
+        let (to_writer, packets) = bounded(64);
+        let (greeting, greeted) = bounded(1);
+        let (told, all_said) = bounded(1);
+        let of_listener = Arc::clone(&shared);
+        let listen = move || {
+            listen(&of_listener, stderr);
+            drop(told);
+        };
+        executor.spawn("icecore-ssh-says", Box::new(listen))?;
+        let of_writer = Arc::clone(&shared);
+        executor.spawn("icecore-sftp-write", Box::new(move || write(&of_writer, stdin, &packets)))?;
+        let of_reader = Arc::clone(&shared);
+        let read = move || {
+            // Ends with the connection, and whatever ends it is told by whoever misses an answer.
+            let _ = read(&of_reader, stdout, &greeting);
+            let _: std::result::Result<(), _> = all_said.recv_timeout(Duration::from_secs(2));
+            drop(greeting);
+            of_reader.end();
+            reap(&mut child);
+        };
+        executor.spawn("icecore-sftp-read", Box::new(read))?;
+        let mut connection = Self { to_writer, shared, next: AtomicU32::new(1), extensions: HashSet::new() };
+        connection.write(&Packet(vec![wire::INIT]).u32(3).0);
+        match greeted.recv_timeout(ANSWER_WITHIN) {
+            Ok(extensions) => connection.extensions = extensions,
+            Err(_) => return Ok(Err(connection.lost())),
+        }
+        Ok(Ok(connection))
+    }
+
+    /// Whether the server has an extension of this name.
+    pub(super) fn has(&self, extension: &str) -> bool {
+        self.extensions.contains(extension)
+    }
+
+    /// Whether answers may still come.
+    pub(super) fn is_alive(&self) -> bool {
+        self.shared.waiting.lock().is_some()
+    }
+
+    /// Sends a request; what it says follows its number.
+    pub(super) fn send(&self, kind: u8, fill: impl FnOnce(Packet) -> Packet) -> Ticket {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (answer, ticket) = bounded(1);
+        let is_alive = match &mut *self.shared.waiting.lock() {
+            Some(waiting) => {
+                waiting.insert(id, answer);
+                true
+            }
+            None => false,
+        };
+        if is_alive {
+            self.write(&fill(Packet::new(kind, id)).0);
+        }
+        Ticket(ticket)
+    }
+
+    fn write(&self, packet: &[u8]) {
+        let mut framed = Vec::with_capacity(packet.len() + 4);
+        framed.extend_from_slice(&(packet.len() as u32).to_be_bytes());
+        framed.extend_from_slice(packet);
+        // Where the writer is gone no answer comes either.
+        let _ = self.to_writer.send(framed);
+    }
+
+    /// Waits for the answer.
+    pub(super) fn wait(&self, ticket: &Ticket) -> Asked<Reply> {
+        match ticket.0.recv_timeout(ANSWER_WITHIN) {
+            Ok(reply) => Ok(reply),
+            Err(_) => {
+                self.shared.end();
+                Err(self.lost())
+            }
+        }
+    }
+
+    /// Waits for the word that it is done.
+    pub(super) fn wait_done(&self, ticket: &Ticket) -> Asked<()> {
+        match self.wait(ticket)? {
+            Reply::Status(wire::STATUS_OK, _) => Ok(()),
+            other => Err(self.refusal(other)),
+        }
+    }
+
+    /// What an answer means that is not the one that was hoped for.
+    pub(super) fn refusal(&self, reply: Reply) -> Trouble {
+        match reply {
+            Reply::Status(code, text) => Trouble::Refused(code, text),
+            _ => Trouble::Lost("the server answers something else than it was asked".to_owned()),
+        }
+    }
+
+    fn lost(&self) -> Trouble {
+        let said = self.shared.said.lock().trim().replace(['\n', '\r'], " ");
+        Trouble::Lost(if said.is_empty() { "the connection was lost".to_owned() } else { format!("ssh says: {said}") })
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("is_alive", &self.is_alive()).finish_non_exhaustive()
+    }
+}
+
+fn write(shared: &Shared, mut stdin: ChildStdin, packets: &Receiver<Vec<u8>>) {
+    for packet in packets.iter() {
+        if stdin.write_all(&packet).is_err() {
+            shared.end();
+            return;
+        }
+    }
+}
+
+fn read(shared: &Shared, stdout: impl Read, greeting: &Sender<HashSet<String>>) -> io::Result<()> {
+    let mut stdout = BufReader::with_capacity(64 << 10, stdout);
+    let nonsense = || io::Error::from(io::ErrorKind::InvalidData);
+    loop {
+        let mut length = [0; 4];
+        stdout.read_exact(&mut length)?;
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        if length > PACKET_MAX {
+            // A login script that prints something stands here most of the time.
+            *shared.said.lock() = "something that is no SFTP came from the server; see that its login scripts print nothing".to_owned();
+            return Err(nonsense());
+        }
+        let mut packet = vec![0; length];
+        stdout.read_exact(&mut packet)?;
+        if packet.first() == Some(&wire::VERSION) {
+            let mut fields = Fields(packet.get(5..).unwrap_or_default());
+            let mut extensions = HashSet::new();
+            while let (Some(name), Some(_)) = (fields.string(), fields.string()) {
+                extensions.insert(String::from_utf8_lossy(name).into_owned());
+            }
+            let _ = greeting.send(extensions);
+            continue;
+        }
+        let (id, reply) = wire::reply(&packet).ok_or_else(nonsense)?;
+        let answer = shared.waiting.lock().as_mut().and_then(|waiting| waiting.remove(&id));
+        if let Some(answer) = answer {
+            // Nobody may be interested any more.
+            let _ = answer.send(reply);
+        }
+    }
+}
+
+/// Keeps the last that ssh says.
+fn listen(shared: &Shared, mut stderr: ChildStderr) {
+    let mut bytes = [0; 512];
+    while let Ok(count @ 1..) = stderr.read(&mut bytes) {
+        let mut said = shared.said.lock();
+        said.push_str(&String::from_utf8_lossy(bytes.get(..count).unwrap_or_default()));
+        while said.len() > SAID_MAX {
+            said.remove(0);
+        }
+    }
+}
+
+fn reap(child: &mut Child) {
+    // Its pipes are closed; one that goes on all the same would stay for ever.
+    let _ = child.kill();
+    let _ = child.wait();
+}

@@ -1,0 +1,140 @@
+//! What storage costs: prices and sizes become money. Pure computation, with integers only.
+//!
+//! Money is counted in millionths of the currency, prices in billionths, and what is shared out is rounded so that the parts add up to the whole
+//! ([`Ledger`]). Where something is estimated, [`forecast`] says by what model.
+
+mod forecast;
+mod money;
+#[cfg(test)]
+mod tests;
+
+pub use forecast::{Forecast, Lifecycle, Month, forecast};
+pub use money::{Ledger, Money, Rate};
+
+use crate::check::{Shares, TierShare};
+use std::collections::BTreeMap;
+
+/// Days of a month, by which prices a month are meant.
+pub const MONTH_DAYS: u64 = 30;
+
+/// What one tier costs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TierPrices {
+    /// One gigabyte for a month.
+    pub storage: Rate,
+    /// A thousand requests that write or list.
+    pub put: Rate,
+    /// A thousand requests that read.
+    pub get: Rate,
+    /// One gigabyte that is read back.
+    pub retrieval: Rate,
+    /// One gigabyte that leaves the store.
+    pub egress: Rate,
+    /// What is deleted earlier is paid for so many days.
+    pub minimum_days: u32,
+}
+
+/// What a store costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prices {
+    /// How the currency is called.
+    pub currency: String,
+    /// Bytes of a gigabyte: 1,000,000,000 or 1,073,741,824.
+    pub gigabyte: u64,
+    /// The tiers, warmest first, with their names.
+    pub tiers: Vec<(String, TierPrices)>,
+}
+
+impl Prices {
+    /// What so many bytes cost at a rate for a gigabyte, exactly, in units for [`Ledger::take`] with [`Prices::per_gigabyte`].
+    fn exact(bytes: u64, rate: Rate) -> u128 {
+        u128::from(bytes) * u128::from(rate.billionths())
+    }
+
+    /// What divides [`Prices::exact`] into millionths.
+    fn per_gigabyte(&self) -> u128 {
+        u128::from(self.gigabyte.max(1)) * 1_000
+    }
+
+    /// What bytes cost at a rate for a gigabyte.
+    pub fn of_bytes(&self, bytes: u64, rate: Rate) -> Money {
+        Ledger::default().take(Self::exact(bytes, rate), self.per_gigabyte())
+    }
+
+    /// What requests cost at a rate for a thousand.
+    pub fn of_requests(requests: u64, rate: Rate) -> Money {
+        Ledger::default().take(u128::from(requests) * u128::from(rate.billionths()), 1_000_000)
+    }
+
+    /// The prices of a tier; those of the coldest that is priced where it has none.
+    pub fn tier(&self, tier: usize) -> Option<&(String, TierPrices)> {
+        self.tiers.get(tier).or_else(|| self.tiers.last())
+    }
+}
+
+/// What one tier costs a month.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TierBill {
+    /// What it stores.
+    pub share: TierShare,
+    /// What falls to each series, in the order of [`Shares::series`].
+    pub series: Vec<Money>,
+    /// What is paid for what no snapshot needs, and the packs' tables.
+    pub rest: Money,
+    /// What is paid for all other objects.
+    pub others: Money,
+    /// All of it, which is the sum of the others.
+    pub total: Money,
+    /// What deleting the rest of the packs now would cost at most, because it is paid for a least time.
+    pub early_deletion_at_most: Money,
+}
+
+/// What a repository costs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Bill {
+    /// Storage of each tier, for a month.
+    pub tiers: BTreeMap<usize, TierBill>,
+    /// Storage of all of them, for a month.
+    pub storage: Money,
+    /// Requests that backups of the last month made, at least.
+    pub puts: u64,
+    /// What they cost.
+    pub requests: Money,
+    /// What restoring the newest snapshot of each series costs: bytes read back and out of the store, and requests.
+    pub restore: Vec<Money>,
+}
+
+/// Objects that a backup writes beside its packs: session, a beat, refs, meta, snapshot, end.
+const OBJECTS_OF_A_BACKUP: u64 = 6;
+
+/// Makes out the bill. `pack_size` tells how many packs new bytes fill, `now` which backups are of the last month.
+pub fn bill(shares: &Shares, prices: &Prices, pack_size: u64, now: crate::runtime::Timestamp) -> Bill {
+    let mut bill = Bill::default();
+    for (number, share) in &shares.tiers {
+        let Some((_, tier)) = prices.tier(*number) else { continue };
+        let mut ledger = Ledger::default();
+        let mut take = |bytes: u64| ledger.take(Prices::exact(bytes, tier.storage), prices.per_gigabyte());
+        let series: Vec<_> = share.series.iter().map(|bytes| take(*bytes)).collect();
+        let (rest, others) = (take(share.rest), take(share.others));
+        let total = series.iter().copied().sum::<Money>() + rest + others;
+        let days = u64::from(tier.minimum_days);
+        let early = Prices::exact(share.rest, tier.storage) * u128::from(days) / u128::from(MONTH_DAYS);
+        let early_deletion_at_most = Ledger::default().take(early, prices.per_gigabyte());
+        bill.storage += total;
+        bill.tiers.insert(*number, TierBill { share: share.clone(), series, rest, others, total, early_deletion_at_most });
+    }
+    let month_ago = now.seconds.saturating_sub((MONTH_DAYS * 86_400) as i64);
+    let of_month = shares.series.iter().flat_map(|series| &series.snapshots).filter(|added| added.time.seconds > month_ago);
+    bill.puts = of_month.map(|added| OBJECTS_OF_A_BACKUP + added.bytes.div_ceil(pack_size.max(1))).sum();
+    let warm = prices.tier(0).map(|(_, tier)| *tier).unwrap_or_default();
+    bill.requests = Prices::of_requests(bill.puts, warm.put);
+    let restore = |series: &crate::check::SeriesShare| {
+        let bytes = prices.of_bytes(series.newest_bytes, warm.retrieval) + prices.of_bytes(series.newest_bytes, warm.egress);
+        // Packs are read in a few pieces each.
+        bytes + Prices::of_requests(series.newest_packs * 4, warm.get)
+    };
+    bill.restore = shares.series.iter().map(restore).collect();
+    bill
+}

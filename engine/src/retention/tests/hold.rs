@@ -1,0 +1,411 @@
+//! Holds and locks: what they keep, from whom, until when, and who wins where they meet a withdrawal or a collection.
+
+use super::forget::{Fixture, back_up, kind};
+use crate::backend::testing::{HookedBackend, Operation};
+use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind, ObjectName};
+use crate::error::ErrorKind;
+use crate::format::Roles;
+use crate::format::hold::{HeldSnapshot, HoldAction, HoldBody};
+use crate::format::session::{WithdrawnBody, WithdrawnReason};
+use crate::gc::GcOptions;
+use crate::id::{HoldId, SnapshotId};
+use crate::progress::{Event, Progress, Silent};
+use crate::repair::RepairOptions;
+use crate::repository::{HoldState, LockEnd, Repository, Settings};
+use crate::retention::{Policy, SnapshotFilter, TagChange};
+use crate::runtime::{Runtime, Timestamp};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+
+const NOW: i64 = 1_800_000_000;
+const DAY: i64 = 86_400;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp { seconds, nanoseconds: 0 }
+}
+
+/// The same client at another time of its clock.
+fn at_time(fixture: &Fixture, seconds: i64) -> Repository {
+    let (credential, config) = ((*fixture.repository.credential).clone(), fixture.repository.config.clone());
+    let runtime = Runtime::seeded(seconds as u64, at(seconds), 1);
+    let settings = fixture.repository.settings.clone();
+    Repository::assemble(Arc::new(fixture.backend.clone()), runtime, credential, config, fixture.repository.id, 1, settings)
+}
+
+fn lock_until(repository: &Repository, ids: &[SnapshotId], seconds: i64) -> Option<HoldId> {
+    repository.lock(ids, LockEnd::At(at(seconds)), "", &Silent).unwrap().hold
+}
+
+/// A marker of somebody who has the role maintain and does not ask for holds.
+fn withdraw_anyway(repository: &Repository, id: SnapshotId) {
+    let session = repository.read_snapshot_header(id).unwrap().record.id();
+    let body = WithdrawnBody { session, reason: WithdrawnReason::Forgotten, now: at(NOW) };
+    repository.write_sealed(ObjectName::withdrawn(id), body.encode()).unwrap();
+}
+
+fn body_of(repository: &Repository, action: HoldAction, id: SnapshotId) -> HoldBody {
+    let header = repository.read_snapshot_header(id).unwrap();
+    let held = HeldSnapshot { snapshot: id, session: header.record.id(), series: header.series };
+    HoldBody { action, now: at(NOW), note: String::new(), snapshots: vec![held] }
+}
+
+fn gc(repository: &Repository) -> crate::gc::GcSummary {
+    repository.gc(&GcOptions { dead_percent_max: 0 }, &Silent).unwrap()
+}
+
+/// Every byte of what is there is right.
+#[track_caller]
+fn assert_sound(fixture: &Fixture) {
+    let report = fixture.repository.scrub(&Silent).unwrap();
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+}
+
+#[test]
+fn a_legal_hold_stays_until_admin_releases_it() {
+    let (fixture, ids) = Fixture::with_snapshots(3);
+    let maintain = fixture.other_client(Roles::MAINTAIN);
+    let hold = maintain.hold(&[ids[1], ids[0]], "case 4711").unwrap();
+    let error = maintain.forget(&[ids[0], ids[2]], &Silent).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Held);
+    assert!(error.to_string().contains(&format!("legal hold {}", &hold.to_string()[..8])), "{error}");
+    // All or nothing: what was named beside it stays as well.
+    assert_eq!(fixture.shown(), ids);
+    let mut change = TagChange::default();
+    change.add.push("tag".into());
+    assert_eq!(kind(fixture.repository.retag(&ids[..1], &change, &Silent)), ErrorKind::Held);
+    assert_eq!(fixture.shown(), ids);
+    // Neither who placed it nor anybody else without the role admin ends it.
+    assert_eq!(kind(maintain.release(hold, "")), ErrorKind::Unauthorized);
+    let forged = HoldBody { action: HoldAction::Release { hold }, snapshots: Vec::new(), ..body_of(&maintain, HoldAction::Legal, ids[0]) };
+    let name = ObjectName::hold(HoldId([1; 16]));
+    maintain.write_sealed(name, forged.encode()).unwrap();
+    assert_eq!(kind(maintain.forget(&ids[..1], &Silent)), ErrorKind::Held);
+    fixture.backend.delete(&name).unwrap();
+    let (holds, problems) = fixture.repository.holds().unwrap();
+    assert!(problems.is_empty() && holds.len() == 1 && holds[0].state == HoldState::InForce && holds[0].note == "case 4711");
+    assert_eq!(holds[0].credential, maintain.credential.author.certificate.credential());
+    fixture.repository.release(hold, "case closed").unwrap();
+    assert_eq!(fixture.repository.holds().unwrap().0[0].state, HoldState::Released);
+    // Again is no failure and writes nothing.
+    let before = fixture.objects().len();
+    fixture.repository.release(hold, "").unwrap();
+    assert_eq!(fixture.objects().len(), before);
+    maintain.forget(&ids[..2], &Silent).unwrap();
+    assert_eq!(fixture.shown(), ids[2..]);
+    fixture.notices();
+}
+
+#[test]
+fn who_may_not_maintain_holds_nothing() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    let backup = fixture.other_client(Roles::BACKUP);
+    assert_eq!(kind(backup.hold(&ids, "")), ErrorKind::Unauthorized);
+    assert_eq!(kind(backup.lock(&ids, LockEnd::At(at(NOW + DAY)), "", &Silent)), ErrorKind::Unauthorized);
+    let body = body_of(&backup, HoldAction::Legal, ids[0]);
+    backup.write_sealed(ObjectName::hold(HoldId([1; 16])), body.encode()).unwrap();
+    fixture.repository.forget(&ids[..1], &Silent).unwrap();
+    assert_eq!(fixture.repository.snapshots_and_problems().unwrap().0.len(), 1);
+    let report = fixture.repository.check(&Silent).unwrap();
+    assert_eq!(report.findings.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [Some("OBJ-9")]);
+}
+
+#[test]
+fn policies_skip_what_is_held_and_say_why() {
+    let (fixture, ids) = Fixture::with_snapshots(4);
+    lock_until(&fixture.repository, &ids[..1], NOW + 3 * DAY);
+    let policy = Policy { keep_last: 2, ..Policy::default() };
+    let calendar = |_| crate::retention::Civil { year: 1, month: 1, day: 1, hour: 0, iso_week_year: 1, iso_week: 1 };
+    let plan = fixture.repository.plan_forget(&policy, &SnapshotFilter::default(), &calendar).unwrap();
+    assert_eq!(plan.dropped(), ids[1..2]);
+    let reasons = plan.snapshots.iter().find(|snapshot| snapshot.id == ids[0]).unwrap().verdict.reasons();
+    assert_eq!(reasons, ["locked until 2027-01-18 08:00:00 UTC"]);
+}
+
+#[test]
+fn nobody_shortens_a_lock_and_anybody_who_may_extends_it() {
+    let (fixture, ids) = Fixture::with_snapshots(1);
+    let repository = &fixture.repository;
+    let lock = lock_until(repository, &ids, NOW + 10 * DAY).unwrap();
+    assert_eq!(kind(repository.release(lock, "")), ErrorKind::Invalid);
+    // A shorter one changes nothing, and writes nothing.
+    let before = fixture.objects().keys().filter(|name| name.kind() == ObjectKind::Hold).count();
+    assert_eq!(lock_until(repository, &ids, NOW + 5 * DAY), None);
+    assert_eq!(lock_until(repository, &ids, NOW + 10 * DAY), None);
+    assert_eq!(fixture.objects().keys().filter(|name| name.kind() == ObjectKind::Hold).count(), before);
+    assert!(lock_until(repository, &ids, NOW + 20 * DAY).is_some());
+    assert_eq!(repository.held().unwrap()[&ids[0]].until, Some(at(NOW + 20 * DAY)));
+    for wrong in [NOW, NOW - 1, crate::limits::LOCK_END_MAX] {
+        assert_eq!(kind(repository.lock(&ids, LockEnd::At(at(wrong)), "", &Silent)), ErrorKind::Invalid);
+    }
+    // A release by admin that names a lock says nothing.
+    let author =
+        HoldBody { action: HoldAction::Release { hold: lock }, snapshots: Vec::new(), ..body_of(repository, HoldAction::Legal, ids[0]) };
+    let header = repository.header(ObjectName::hold(HoldId([2; 16])));
+    let signer = crate::crypto::Signer::new(repository.credential.admin_seed.as_ref().unwrap());
+    let certificate = crate::format::Certificate::of_admin(&signer, &repository.id, 1);
+    let admin = crate::format::object::Author { certificate, signer };
+    fixture.backend.put(&header.name, &admin.sealed_object(&header, repository.structure_key().unwrap(), author.encode())).unwrap();
+    assert_eq!(kind(repository.forget(&ids, &Silent)), ErrorKind::Held);
+}
+
+#[test]
+fn no_single_clock_ends_a_lock() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    let end = NOW + 10 * DAY;
+    lock_until(&fixture.repository, &ids[..1], end);
+    // Clocks that are right, behind, and far ahead.
+    for seconds in [NOW + 9 * DAY, 0, end, end + 5 * DAY, end + 9_000 * DAY] {
+        let repository = at_time(&fixture, seconds);
+        let error = repository.forget(&ids[..1], &Silent).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().contains("one clock alone")), (ErrorKind::Held, seconds >= end), "{error}");
+    }
+    // What the false clock wrote is not believed by the same clock at once, nor by the right one.
+    let ahead = at_time(&fixture, end + 9_000 * DAY);
+    back_up(&ahead, "series", 2, &[]);
+    assert_eq!(kind(ahead.forget(&ids[..1], &Silent)), ErrorKind::Held);
+    assert_eq!(kind(at_time(&fixture, end + DAY / 2).forget(&ids[..1], &Silent)), ErrorKind::Held);
+    // Something was written after the end, a day ago.
+    back_up(&at_time(&fixture, end), "series", 3, &[]);
+    assert_eq!(kind(at_time(&fixture, end + DAY - 1).forget(&ids[..1], &Silent)), ErrorKind::Held);
+    at_time(&fixture, end + DAY).forget(&ids[..1], &Silent).unwrap();
+}
+
+#[test]
+fn a_lock_ends_where_nothing_is_written_but_the_clock_was_read_a_day_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut fixture, ids) = Fixture::with_snapshots(1);
+    fixture.repository.settings = Settings::default().with_sightings(folder.path());
+    let end = NOW + DAY;
+    lock_until(&fixture.repository, &ids, end);
+    let forget = |seconds| at_time(&fixture, seconds).forget(&ids, &Silent).map_err(|error| error.kind()).map(drop);
+    // A clock far ahead that is right again later has proven nothing.
+    assert_eq!(forget(end + 900 * DAY), Err(ErrorKind::Held));
+    assert_eq!(forget(end - 1), Err(ErrorKind::Held));
+    assert_eq!(forget(end + DAY - 2), Err(ErrorKind::Held));
+    assert_eq!(forget(end + DAY), Err(ErrorKind::Held));
+    assert_eq!(forget(end + 2 * DAY), Ok(()));
+}
+
+#[test]
+fn a_clock_that_is_behind_does_not_shorten_a_lock() {
+    #[derive(Debug, Default)]
+    struct Notices(Mutex<Vec<String>>);
+    impl Progress for Notices {
+        fn event(&self, event: Event<'_>) {
+            if let Event::Notice { message } = event {
+                self.0.lock().push(message.to_owned());
+            }
+        }
+    }
+    let (fixture, ids) = Fixture::with_snapshots(1);
+    let (behind, notices) = (at_time(&fixture, NOW - 400 * DAY), Notices::default());
+    let locked = behind.lock(&ids, LockEnd::After(Duration::from_secs(5 * DAY as u64)), "", &notices).unwrap();
+    assert_eq!(locked.until, at(NOW + 5 * DAY));
+    assert!(notices.0.lock()[0].contains("the lock counts from then"), "{:?}", notices.0.lock());
+}
+
+#[test]
+fn a_withdrawal_against_a_hold_is_believed_by_nobody_and_can_be_removed() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    let maintain = fixture.other_client(Roles::MAINTAIN);
+    lock_until(&fixture.repository, &ids[..1], NOW + DAY);
+    withdraw_anyway(&maintain, ids[0]);
+    assert!(fixture.repository.snapshots().is_err());
+    let (shown, problems) = fixture.repository.snapshots_and_problems().unwrap();
+    assert_eq!((shown.len(), problems[0].broken_rule()), (2, Some("HOLD-7")));
+    let report = fixture.repository.check(&Silent).unwrap();
+    assert_eq!(report.findings.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [Some("HOLD-7")]);
+    gc(&maintain);
+    fixture.repository.repair(&RepairOptions::default(), &Silent).unwrap();
+    assert_eq!(fixture.shown(), ids);
+    assert_sound(&fixture);
+}
+
+#[test]
+fn a_hold_does_not_bring_back_what_was_forgotten() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    fixture.repository.forget(&ids[..1], &Silent).unwrap();
+    let error = fixture.repository.hold(&ids, "").unwrap_err();
+    assert!(error.kind() == ErrorKind::NotFound && error.to_string().contains("was forgotten before"), "{error}");
+    assert!(fixture.repository.held().unwrap().is_empty());
+    assert_eq!(fixture.shown(), ids[1..]);
+}
+
+/// Runs `then` once, before the first write of an object of this kind, with whoever is not delayed by that.
+fn delayed(fixture: &Fixture, kind: ObjectKind, then: impl Fn() + Send + Sync + 'static) -> Repository {
+    let then = Mutex::new(Some(then));
+    fixture.over(Arc::new(HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| {
+        if call.operation == Operation::Create && call.kind == kind && !call.is_done {
+            let first = then.lock().take();
+            first.iter().for_each(|then| then());
+        }
+        Ok(())
+    })))
+}
+
+#[test]
+fn a_hold_that_comes_while_a_snapshot_is_forgotten_wins() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    let (holder, held) = (fixture.over(Arc::new(fixture.backend.clone())), ids[0]);
+    let forgets = delayed(&fixture, ObjectKind::Withdrawn, move || {
+        holder.hold(&[held], "").unwrap();
+    });
+    let error = forgets.forget(&ids[..1], &Silent).unwrap_err();
+    assert!(error.kind() == ErrorKind::Held && error.to_string().contains("while it was being forgotten"), "{error}");
+    let (shown, _) = fixture.repository.snapshots_and_problems().unwrap();
+    assert_eq!(shown.len(), 2);
+}
+
+#[test]
+fn a_hold_wins_over_a_withdrawal_and_a_collection_between_its_look_and_its_write() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    let (others, backend, held) = (at_time(&fixture, NOW + 1), fixture.backend.clone(), ids[0]);
+    let holder = delayed(&fixture, ObjectKind::Hold, move || {
+        others.forget(&[held], &Silent).unwrap();
+        let packs = packs(&backend);
+        // The holder's session keeps the gate closed.
+        let summary = gc(&others);
+        assert!(summary.deleted.packs == 0 && !summary.waits_for.is_empty() && packs.iter().all(|pack| backend.size(pack).is_ok()));
+    });
+    holder.hold(&ids[..1], "").unwrap();
+    for _ in 0..2 {
+        gc(&fixture.repository);
+    }
+    let (shown, _) = fixture.repository.snapshots_and_problems().unwrap();
+    assert_eq!(shown.len(), 2);
+    let report = fixture.repository.scrub(&Silent).unwrap();
+    assert_eq!(report.findings.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [Some("HOLD-7")]);
+}
+
+fn packs(backend: &MemoryBackend) -> Vec<ObjectName> {
+    backend.list_sorted(ObjectKind::DataPack).unwrap().into_iter().map(|object| object.name).collect()
+}
+
+#[test]
+fn a_collector_saves_what_is_held_since_it_looked() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    fixture.repository.forget(&ids[..1], &Silent).unwrap();
+    let body = body_of(&fixture.repository, HoldAction::Legal, ids[0]).encode();
+    let (holder, inner) = (fixture.over(Arc::new(fixture.backend.clone())), Arc::new(fixture.backend.clone()));
+    // Somebody who had looked before the withdrawal writes now, and his session is over before the gate.
+    let collector = fixture.over(Arc::new(HookedBackend::new(inner, move |call| {
+        if call.operation == Operation::Finish && call.kind == ObjectKind::Epoch && call.is_done {
+            holder.write_sealed(ObjectName::hold(HoldId([3; 16])), body.clone()).unwrap();
+        }
+        Ok(())
+    })));
+    let summary = gc(&collector);
+    assert!(summary.epoch.is_some() && summary.condemned.packs > 0 && summary.left.packs == 0, "{summary:?}");
+    gc(&fixture.repository);
+    let (shown, _) = fixture.repository.snapshots_and_problems().unwrap();
+    assert_eq!(shown.len(), 2);
+    let report = fixture.repository.scrub(&Silent).unwrap();
+    assert_eq!(report.findings.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [Some("HOLD-7")]);
+}
+
+#[test]
+fn what_is_held_and_gone_is_missed_by_everybody() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    fixture.repository.hold(&ids[..1], "").unwrap();
+    let session = fixture.repository.read_snapshot_header(ids[0]).unwrap().record.id();
+    // Whoever may delete, and maintain, takes away all that tells of it, and says that it was withdrawn.
+    withdraw_anyway(&fixture.repository, ids[0]);
+    for name in [ObjectName::snapshot(ids[0]), ObjectName::closed(session), ObjectName::session(session)] {
+        fixture.backend.delete(&name).unwrap();
+    }
+    let report = fixture.repository.check(&Silent).unwrap();
+    assert!(report.findings.iter().any(|finding| finding.object == Some(ObjectName::snapshot(ids[0]))), "{:#?}", report.findings);
+    assert_eq!(kind(fixture.repository.gc(&GcOptions::default(), &Silent)), ErrorKind::Damaged);
+    assert_eq!(kind(fixture.repository.forget(&ids[..1], &Silent)), ErrorKind::Held);
+    assert!(fixture.repository.snapshots().is_err());
+}
+
+#[test]
+fn a_hold_that_is_gone_is_missed_by_who_saw_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut fixture, ids) = Fixture::with_snapshots(3);
+    fixture.repository.settings = Settings::default().with_sightings(folder.path());
+    let repository = &fixture.repository;
+    let hold = repository.hold(&ids[..1], "").unwrap();
+    let lock = lock_until(repository, &ids[1..2], NOW + DAY).unwrap();
+    repository.held().unwrap();
+    for (gone, snapshot) in [(hold, ids[0]), (lock, ids[1])] {
+        let name = ObjectName::hold(gone);
+        let bytes = fixture.backend.get(&name, u64::MAX).unwrap();
+        fixture.backend.delete(&name).unwrap();
+        // Twice: once seen, it is not taken for the state that ought to be.
+        for _ in 0..2 {
+            assert!(repository.snapshots().unwrap_err().to_string().contains(&gone.to_string()));
+            assert_eq!(kind(repository.forget(&[snapshot], &Silent)), ErrorKind::Damaged);
+            assert_eq!(kind(repository.gc(&GcOptions::default(), &Silent)), ErrorKind::Damaged);
+            assert!(!repository.check(&Silent).unwrap().findings.is_empty());
+        }
+        fixture.backend.put(&name, &bytes).unwrap();
+        assert_eq!(repository.snapshots().unwrap().len(), 3);
+    }
+    // A hold that was released, and a lock that is over, are missed by nobody.
+    repository.release(hold, "").unwrap();
+    repository.held().unwrap();
+    fixture.backend.delete(&ObjectName::hold(hold)).unwrap();
+    back_up(&at_time(&fixture, NOW + 2 * DAY), "series", 7, &[]);
+    let later = at_time(&fixture, NOW + 4 * DAY);
+    fixture.backend.delete(&ObjectName::hold(lock)).unwrap();
+    assert_eq!(later.snapshots().unwrap().len(), 4);
+}
+
+#[test]
+fn gc_removes_locks_a_month_after_they_are_over_and_legal_holds_never() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    let legal = fixture.repository.hold(&ids[..1], "").unwrap();
+    fixture.repository.release(legal, "").unwrap();
+    let lock = lock_until(&fixture.repository, &ids, NOW + DAY).unwrap();
+    let is_there = |hold| fixture.backend.size(&ObjectName::hold(hold)).is_ok();
+    back_up(&at_time(&fixture, NOW + 30 * DAY), "series", 2, &[]);
+    gc(&at_time(&fixture, NOW + 90 * DAY));
+    assert!(is_there(lock));
+    back_up(&at_time(&fixture, NOW + 31 * DAY), "series", 3, &[]);
+    gc(&at_time(&fixture, NOW + 32 * DAY));
+    assert!(!is_there(lock) && is_there(legal));
+    assert_sound(&fixture);
+}
+
+#[test]
+fn only_what_counts_can_be_held() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    let closed = ObjectName::closed(fixture.repository.read_snapshot_header(ids[1]).unwrap().record.id());
+    fixture.backend.delete(&closed).unwrap();
+    assert_eq!(kind(fixture.repository.hold(&ids, "")), ErrorKind::Busy);
+    assert_eq!(kind(fixture.repository.hold(&[SnapshotId([7; 16])], "")), ErrorKind::NotFound);
+    assert_eq!(kind(fixture.repository.hold(&[], "")), ErrorKind::Invalid);
+    assert_eq!(kind(fixture.repository.hold(&ids[..1], &"x".repeat(1_025))), ErrorKind::Invalid);
+    assert!(fixture.objects().keys().all(|name| name.kind() != ObjectKind::Hold));
+}
+
+#[test]
+fn a_backup_locks_what_it_makes_or_fails() {
+    let (fixture, _) = Fixture::with_snapshots(1);
+    let back_up = |repository: &Repository| {
+        let mut options = crate::backup::BackupOptions::new("series");
+        options.lock = Some(Duration::from_secs(30 * DAY as u64));
+        repository.backup_stream("name", Box::new(std::io::Cursor::new(vec![7; 5_000])), &options, &Silent)
+    };
+    let made = back_up(&fixture.repository).unwrap();
+    assert_eq!(made.locked_until, Some(at(NOW + 30 * DAY)));
+    assert_eq!(fixture.repository.held().unwrap()[&made.snapshot.unwrap()].until, made.locked_until);
+    // Who cannot lock is refused before anything is read or written.
+    let before = fixture.objects();
+    assert_eq!(kind(back_up(&fixture.other_client(Roles::BACKUP))), ErrorKind::Unauthorized);
+    assert!(fixture.objects() == before);
+    // Where the lock cannot be written the snapshot counts, and the backup did not work.
+    let shown = fixture.shown().len();
+    let fails = fixture.over(Arc::new(HookedBackend::new(Arc::new(fixture.backend.clone()), |call| {
+        match call.operation == Operation::Create && call.kind == ObjectKind::Hold {
+            true => Err(crate::Error::new(ErrorKind::Unavailable, "full")),
+            false => Ok(()),
+        }
+    })));
+    let error = back_up(&fails).unwrap_err();
+    assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("it is not locked"), "{error}");
+    assert_eq!(fixture.shown().len(), shown + 1);
+}

@@ -1,0 +1,31 @@
+//! Hostile repositories and clients, seed by seed: see `icecore_tests::hostile`.
+//!
+//!     cargo run --release -p icecore-tests --bin hostile -- --seed 1 --rounds 100000
+//!
+//! Says what was reached, and the most memory that it took. A finding ends it with the seed that repeats it (exit 101).
+
+use icecore_tests::hostile::{Reached, input, run};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let value = |name: &str, default: u64| match arguments.iter().position(|argument| argument == name) {
+        Some(at) => arguments.get(at + 1).and_then(|value| value.parse().ok()),
+        None => Some(default),
+    };
+    let (Some(seed), Some(rounds)) = (value("--seed", 1), value("--rounds", 1_000)) else {
+        eprintln!("usage: hostile [--seed S] [--rounds N]");
+        return ExitCode::from(2);
+    };
+    let mut reached = Reached::default();
+    for seed in seed..seed.saturating_add(rounds) {
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&input(seed), &mut reached)));
+        if let Err(panic) = done {
+            eprintln!("FOUND: --seed {seed} --rounds 1");
+            std::panic::resume_unwind(panic);
+        }
+    }
+    reached.0.iter().for_each(|(what, count)| println!("{count:9}  {what}"));
+    println!("{rounds} rounds, {} MiB of memory at most", icecore_tests::hostile::memory_most_mib());
+    ExitCode::SUCCESS
+}
