@@ -7,7 +7,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
 use zstd::bulk;
-use zstd::zstd_safe::{self, CParameter};
+use zstd::zstd_safe::{self, CCtx, CParameter, DCtx};
 
 /// Compression has to save at least one part in this many to be used.
 const SAVING_PART_MIN: usize = 64;
@@ -22,6 +22,13 @@ const PROBE_PIECE_LENGTH: usize = 1 << 10;
 const PROBE_SAVING_PART_MIN: usize = 256;
 /// The largest window that a frame may ask for, in bytes.
 const WINDOW_LENGTH_MAX: u64 = 8 << 20;
+/// With bases a frame has to take at most so many percent of what it takes without.
+const BASES_PERCENT_MAX: usize = 70;
+/// Up to this level zstd looks matches up in tables that remember one place for each hash: they are made as large as what is looked up.
+const LEVEL_OF_TABLES_MAX: i32 = 4;
+/// The sizes of these tables, as powers of two.
+const TABLE_LOG_MIN: u32 = 17;
+const TABLE_LOG_MAX: u32 = 19;
 /// First bytes of every zstd frame.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
@@ -32,6 +39,8 @@ pub enum Method {
     Stored,
     /// As one zstd frame.
     Zstd,
+    /// As one zstd frame that goes on behind bases.
+    ZstdWithBases,
 }
 
 /// Compresses at one level.
@@ -42,6 +51,8 @@ pub struct Compressor {
     sample: Vec<u8>,
     /// Where the output goes first: as long as the longest so far, so that it is zeroed once and not for every frame.
     room: Vec<u8>,
+    /// The same for what is compressed against bases.
+    room_with_bases: Vec<u8>,
 }
 
 impl Compressor {
@@ -66,25 +77,64 @@ impl Compressor {
         };
         let both = || Ok((context(level)?, context(1)?));
         let (context, probe) = both().map_err(|error| Error::io("preparing compression", error))?;
-        Ok(Self { level, context, probe, sample: Vec::new(), room: Vec::new() })
+        Ok(Self { level, context, probe, sample: Vec::new(), room: Vec::new(), room_with_bases: Vec::new() })
     }
 
     /// Gives what is to be stored for `plaintext`, and says how: compressed where that saves at least 1/64.
     ///
     /// The caller keeps `plaintext` to the length of a frame; up to 8 MiB [`Decompressor`] reads back what this makes.
     pub fn compress<'a>(&'a mut self, plaintext: &'a [u8]) -> (Method, &'a [u8]) {
-        if self.is_worth_trying(plaintext) {
-            // Room only for what would be used: zstd gives up when that is full. The room, and so the outcome, depends on
-            // the plaintext alone, not on what was compressed before.
-            let length = plaintext.len() - plaintext.len().div_ceil(SAVING_PART_MIN);
-            if self.room.len() < length {
-                self.room.resize(length, 0);
-            }
-            if let Ok(length) = self.context.compress_to_buffer(plaintext, &mut self.room[..length]) {
-                return (Method::Zstd, &self.room[..length]);
-            }
+        match self.compress_within(plaintext, plaintext.len()) {
+            Some(length) => (Method::Zstd, &self.room[..length]),
+            None => (Method::Stored, plaintext),
         }
-        (Method::Stored, plaintext)
+    }
+
+    /// As [`Compressor::compress`], with `bases` as what comes before the plaintext, where that takes at most 70 % of what it takes without.
+    ///
+    /// [`Decompressor::decompress_against`] reads it back with the same bases.
+    pub fn compress_against<'a>(&'a mut self, plaintext: &'a [u8], bases: &[u8]) -> (Method, &'a [u8]) {
+        let Some(length) = self.compress_with_bases(plaintext, bases) else { return self.compress(plaintext) };
+        // Without bases it has to come out shorter than this to be preferred, so it is given up as soon as it is longer.
+        let length_max = (length * 100).div_ceil(BASES_PERCENT_MAX) - 1;
+        match self.compress_within(plaintext, length_max) {
+            Some(length) => (Method::Zstd, &self.room[..length]),
+            None => (Method::ZstdWithBases, &self.room_with_bases[..length]),
+        }
+    }
+
+    /// Compresses into `room` where that saves at least 1/64 and takes at most `length_max` bytes; gives how many.
+    fn compress_within(&mut self, plaintext: &[u8], length_max: usize) -> Option<usize> {
+        if !self.is_worth_trying(plaintext) {
+            return None;
+        }
+        // Room only for what would be used: zstd gives up when that is full. The room, and so the outcome, depends on
+        // the plaintext alone, not on what was compressed before.
+        let length = (plaintext.len() - plaintext.len().div_ceil(SAVING_PART_MIN)).min(length_max);
+        if self.room.len() < length {
+            self.room.resize(length, 0);
+        }
+        self.context.compress_to_buffer(plaintext, &mut self.room[..length]).ok()
+    }
+
+    /// Compresses into `room_with_bases` where the bases make it short enough to be of any use; gives how many bytes.
+    fn compress_with_bases(&mut self, plaintext: &[u8], bases: &[u8]) -> Option<usize> {
+        let length = plaintext.len() * BASES_PERCENT_MAX / 100;
+        if self.room_with_bases.len() < length {
+            self.room_with_bases.resize(length, 0);
+        }
+        // A context that refers to bases cannot outlive them, so it is made for each frame.
+        let mut context = CCtx::try_create()?;
+        let mut parameters =
+            vec![CParameter::CompressionLevel(self.level), CParameter::ChecksumFlag(false), CParameter::ContentSizeFlag(true)];
+        parameters.push(CParameter::DictIdFlag(false));
+        if self.level <= LEVEL_OF_TABLES_MAX {
+            let log = (bases.len() + plaintext.len()).next_power_of_two().ilog2().clamp(TABLE_LOG_MIN, TABLE_LOG_MAX);
+            parameters.extend([CParameter::HashLog(log), CParameter::ChainLog(log)]);
+        }
+        parameters.into_iter().try_for_each(|parameter| context.set_parameter(parameter).map(drop)).ok()?;
+        context.ref_prefix(bases).ok()?;
+        context.compress2(&mut self.room_with_bases[..length], plaintext).ok()
     }
 
     /// Whether a sample of a long plaintext compresses at all. Already compressed data then costs a fraction of a full run.
@@ -138,13 +188,20 @@ impl Decompressor {
         outcome
     }
 
-    fn unpack(&mut self, bytes: &[u8], length_expected: usize, out: &mut Vec<u8>) -> Result<()> {
-        check_header(bytes)?;
-        let length_framed =
-            zstd_safe::find_frame_compressed_size(bytes).map_err(|code| damaged(zstd_safe::get_error_name(code).to_owned()))?;
-        if length_framed != bytes.len() {
-            return Err(damaged(format!("{} bytes follow the frame", bytes.len() - length_framed)));
+    /// As [`Decompressor::decompress`], for what goes on behind `bases`.
+    ///
+    /// # Errors
+    /// As [`Decompressor::decompress`].
+    pub fn decompress_against(&mut self, bytes: &[u8], bases: &[u8], length_expected: usize, out: &mut Vec<u8>) -> Result<()> {
+        let outcome = unpack_against(bytes, bases, length_expected, out);
+        if outcome.is_err() {
+            out.clear();
         }
+        outcome
+    }
+
+    fn unpack(&mut self, bytes: &[u8], length_expected: usize, out: &mut Vec<u8>) -> Result<()> {
+        check_one_frame(bytes)?;
         // What a used buffer holds is written over, so only new room is cleared.
         out.resize(length_expected, 0);
         match self.context.decompress_to_buffer(bytes, out.as_mut_slice()) {
@@ -161,8 +218,32 @@ impl fmt::Debug for Decompressor {
     }
 }
 
+fn unpack_against(bytes: &[u8], bases: &[u8], length_expected: usize, out: &mut Vec<u8>) -> Result<()> {
+    check_one_frame(bytes)?;
+    out.resize(length_expected, 0);
+    let named = |code| damaged(zstd_safe::get_error_name(code).to_owned());
+    let short = || Error::new(ErrorKind::Unavailable, "preparing decompression: memory is short");
+    let mut context = DCtx::try_create().ok_or_else(short)?;
+    context.ref_prefix(bases).map_err(named)?;
+    match context.decompress(out.as_mut_slice(), bytes) {
+        Ok(length) if length == length_expected => Ok(()),
+        Ok(length) => Err(damaged(format!("it unpacks to {length} bytes, expected {length_expected}"))),
+        Err(code) => Err(damaged(format!("{}, expected {length_expected} bytes", zstd_safe::get_error_name(code)))),
+    }
+}
+
 fn damaged(what: String) -> Error {
     Error::new(ErrorKind::Damaged, format!("the compressed bytes are not one sound zstd frame: {what}"))
+}
+
+/// Refuses anything but one frame that keeps to the format.
+fn check_one_frame(bytes: &[u8]) -> Result<()> {
+    check_header(bytes)?;
+    let length_framed = zstd_safe::find_frame_compressed_size(bytes).map_err(|code| damaged(zstd_safe::get_error_name(code).to_owned()))?;
+    match length_framed == bytes.len() {
+        true => Ok(()),
+        false => Err(damaged(format!("{} bytes follow the frame", bytes.len() - length_framed))),
+    }
 }
 
 /// Refuses what zstd would take in one pass although the format does not: other kinds of frame, dictionaries, large windows.
@@ -326,6 +407,38 @@ mod tests {
     }
 
     #[test]
+    fn what_changed_little_costs_little_against_what_it_was() {
+        let before = text(8, 3 << 20);
+        let mut after = before[1 << 20..2 << 20].to_vec();
+        (0..50).for_each(|at| after[at * 20_000] ^= 1);
+        let mut compressor = Compressor::new(3).unwrap();
+        let (method, bytes) = compressor.compress_against(&after, &before);
+        let bytes = bytes.to_vec();
+        assert_eq!(method, Method::ZstdWithBases);
+        assert!(bytes.len() < 10_000, "{}", bytes.len());
+        let mut back = Vec::new();
+        let mut decompressor = Decompressor::new().unwrap();
+        decompressor.decompress_against(&bytes, &before, after.len(), &mut back).unwrap();
+        assert!(back == after);
+        for (bases, length) in [(&before[..before.len() - 1], after.len()), (&[], after.len()), (&before[..], after.len() - 1)] {
+            let wrong = decompressor.decompress_against(&bytes, bases, length, &mut back);
+            assert!(wrong.is_err() && back.is_empty() || back != after);
+        }
+        // Bases that are of no use, or of little, are not used; the outcome is that of a frame without.
+        let alone = compress(&after);
+        for bases in [text(9, 1 << 20), after[..200_000].to_vec()] {
+            let (method, bytes) = compressor.compress_against(&after, &bases);
+            assert_eq!((method, bytes.to_vec()), alone);
+        }
+        // What needs no bases to become short is left alone too.
+        let zeros = vec![0; 1 << 20];
+        assert_eq!(compressor.compress_against(&zeros, &zeros).0, Method::Zstd);
+        let noise = noise(10, 1 << 20);
+        assert_eq!(compressor.compress_against(&noise, &before).0, Method::Stored);
+        assert_eq!(compressor.compress_against(&noise[..100_000], &noise[50_000..200_000]).0, Method::ZstdWithBases);
+    }
+
+    #[test]
     fn a_large_window_is_refused() {
         // A frame without content size, one empty last raw block: all that differs is the window descriptor.
         let frame = |window: u8| [&ZSTD_MAGIC[..], &[0, window, 1, 0, 0]].concat();
@@ -349,6 +462,7 @@ mod tests {
             let plaintext: Vec<u8> = parts.flatten().collect();
             let (method, bytes) = compress(&plaintext);
             match method {
+                Method::ZstdWithBases => prop_assert!(false, "there were no bases"),
                 Method::Stored => prop_assert!(bytes == plaintext),
                 Method::Zstd => {
                     let mut back = Vec::new();

@@ -25,6 +25,8 @@ pub const PACK_FRAMES_MAX: usize = 65_536;
 pub const PACK_SESSIONS_MAX: usize = 4_096;
 /// Base ranges of a frame (PACK-10).
 pub const BASES_MAX: usize = 64;
+/// Bytes of all base ranges of a frame (PACK-10).
+pub const BASES_LENGTH_MAX: usize = 8_388_608;
 /// Packs in one index object (INDEX-4).
 pub const INDEX_PACKS_MAX: usize = 65_536;
 

@@ -124,7 +124,8 @@ class Given:
     def frame(self, data: bytes, context: Dict[str, Any]) -> Any:
         ids = tuple(map(bytes.fromhex, context["chunk_ids"]))
         entry = FrameEntry(0, context["number"], len(data), context["plaintext_length"], bytes.fromhex(context["hash"]), ids)
-        return _Plain(chunks=packs.open_frame(data, entry, bytes.fromhex(context["key"]), self.ids))
+        bases = None if context["bases"] is None else bytes.fromhex(context["bases"])
+        return _Plain(chunks=packs.open_frame(data, entry, bytes.fromhex(context["key"]), self.ids, bases))
 
     def frame_plaintext(self, data: bytes, context: Dict[str, Any]) -> Any:
         ids = list(map(bytes.fromhex, context["chunk_ids"]))

@@ -15,6 +15,7 @@ DATA, META, REFS = 0, 1, 2
 CHUNK_MAX = 4_194_304
 PLAINTEXT_MAX = 4_259_840
 SEALED_MAX = 4_259_857
+BASES_LENGTH_MAX = 8_388_608
 CLASS_OF = {names.DATA_PACK: DATA, names.META_PACK: META, names.REFS_PACK: REFS}
 KIND_DATA, KIND_TREE, KIND_RECIPE, KIND_REFS = 1, 2, 3, 4
 KINDS_OF = {DATA: (KIND_DATA,), META: (KIND_TREE, KIND_RECIPE), REFS: (KIND_REFS,)}
@@ -44,6 +45,16 @@ def check_chunk(ids: ChunkIds, kind: int, data: bytes, ident: bytes) -> None:
 # Contents tables
 
 @dataclass(frozen=True)
+class Base:
+    """A stretch of another frame's chunks that a frame goes on behind; `chunk` is the first of its own that it is for."""
+    session: bytes
+    number: int
+    chunk: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
 class FrameEntry:
     """One frame of a contents table. `number` has the class in its two highest bits."""
     session: int
@@ -52,6 +63,7 @@ class FrameEntry:
     plaintext_length: int
     hash: bytes
     chunks: Tuple[bytes, ...]
+    bases: Tuple[Base, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,14 +119,31 @@ class _FrameReader:
         seen.add((session, counter))
         sealed, plain = cursor.varint(), cursor.varint()
         need(18 <= sealed <= SEALED_MAX and 2 <= plain <= PLAINTEXT_MAX, "PACK-8", f"lengths {sealed} and {plain}")
-        digest, bases = cursor.take(32), cursor.varint()
-        unsupported_unless(bases == 0, "PACK-10", f"{bases} bases")
+        digest = cursor.take(32)
+        bases = self._bases((self.sessions[session].session, frame_class << 30 | counter))
         chunks = cursor.varint()
         need(1 <= chunks <= 16_384, "PACK-11", f"{chunks} chunks")
+        need(not bases or bases[-1].chunk < chunks, "PACK-11", "a base for a chunk that is not there")
         cursor.fits(chunks)
         ids = tuple(cursor.take(32) for _ in range(chunks))
         need(len(set(ids)) == chunks, "PACK-11", "a chunk stands twice in a frame")
-        return FrameEntry(session, frame_class << 30 | counter, sealed, plain, digest, ids)
+        return FrameEntry(session, frame_class << 30 | counter, sealed, plain, digest, ids, bases)
+
+    def _bases(self, ident: Tuple[bytes, int]) -> Tuple[Base, ...]:
+        cursor = self.cursor
+        count = cursor.varint()
+        need(count <= 64 and (not count or ident[1] >> 30 == DATA), "PACK-10", f"{count} bases")
+        bases: List[Base] = []
+        total, chunk = 0, 0
+        for _ in range(count):
+            base = Base(cursor.take(16), cursor.u32(), cursor.varint(), cursor.varint(), cursor.varint())
+            need((base.session, base.number) != ident and base.number >> 30 == DATA, "PACK-10", "the frame itself, or of another class")
+            need(chunk <= base.chunk < 16_384, "PACK-10", f"base for chunk {base.chunk}")
+            need(base.length and base.offset + base.length <= PLAINTEXT_MAX, "PACK-10", f"{base.length} bytes at {base.offset}")
+            total, chunk = total + base.length, base.chunk
+            need(total <= BASES_LENGTH_MAX, "PACK-10", f"bases of {total} bytes")
+            bases.append(base)
+        return tuple(bases)
 
     def end(self) -> None:
         need(self.used == len(self.sessions), "PACK-5", "a session that no frame uses")
@@ -157,8 +186,8 @@ def open_tables(source: Source, obj: Object, trust: Trust) -> Tables:
 
 # Frames
 
-def _inflate(data: bytes, length: int) -> bytes:
-    """One zstd frame that unpacks to exactly that length (FRAME-4)."""
+def _inflate(data: bytes, length: int, bases: Optional[bytes] = None) -> bytes:
+    """One zstd frame that unpacks to exactly that length, behind the bases where there are any (FRAME-4)."""
     need(data[:4] == b"\x28\xb5\x2f\xfd", "FRAME-4", "no zstd frame")
     try:
         about = zstandard.get_frame_parameters(data)
@@ -166,19 +195,21 @@ def _inflate(data: bytes, length: int) -> bytes:
         need(about.content_size in (length, zstandard.CONTENTSIZE_UNKNOWN), "FRAME-4", "other length in the zstd frame")
         single_segment = data[4] & 0x20
         need(single_segment or about.window_size <= 1 << 23, "FRAME-4", f"window of {about.window_size} bytes")
-        plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=length, allow_extra_data=False)
+        prefix = bases and zstandard.ZstdCompressionDict(bases, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        plain = zstandard.ZstdDecompressor(dict_data=prefix).decompress(data, max_output_size=length, allow_extra_data=False)
     except zstandard.ZstdError as error:
         need(False, "FRAME-4", str(error))
     need(len(plain) == length, "FRAME-4", f"unpacks to {len(plain)} bytes, not {length}")
     return plain
 
 
-def decode_payload(payload: bytes, length: int) -> bytes:
-    """FRAME-3 and FRAME-4: the plaintext of a frame."""
+def decode_payload(payload: bytes, length: int, bases: Optional[bytes] = None) -> bytes:
+    """FRAME-3 and FRAME-4: the plaintext of a frame, behind the bytes of its bases where it has any."""
     method = Cursor(payload).u8()
-    unsupported_unless(method <= 1, "FRAME-3", f"method {method}")
-    if method == 1:
-        return _inflate(payload[1:], length)
+    unsupported_unless(method <= 2, "FRAME-3", f"method {method}")
+    need((method == 2) == (bases is not None), "FRAME-3", f"method {method}, and bases or none in the contents table")
+    if method:
+        return _inflate(payload[1:], length, bases)
     need(len(payload) - 1 == length, "FRAME-4", f"{len(payload) - 1} bytes, not {length}")
     return payload[1:]
 
@@ -209,12 +240,20 @@ def check_sealed(sealed: bytes, entry: FrameEntry) -> None:
     need(hash32(sealed) == entry.hash, "FRAME-1", f"frame {entry.number:08x} has another hash")
 
 
-def open_frame(sealed: bytes, entry: FrameEntry, key: bytes, ids: ChunkIds) -> List[bytes]:
-    """The chunks of a sealed frame: FRAME-1 to FRAME-7."""
+def stretch(entry: FrameEntry, chunks: Sequence[bytes], base: Base) -> bytes:
+    """The bytes of a base, out of the frame in which it lies (FRAME-8)."""
+    content = b"".join(chunks)
+    need(not entry.bases, "FRAME-8", "a base that has bases itself")
+    need(base.offset + base.length <= len(content), "FRAME-8", f"base of {base.length} bytes at {base.offset} of {len(content)}")
+    return content[base.offset:base.offset + base.length]
+
+
+def open_frame(sealed: bytes, entry: FrameEntry, key: bytes, ids: ChunkIds, bases: Optional[bytes] = None) -> List[bytes]:
+    """The chunks of a sealed frame: FRAME-1 to FRAME-7. `bases` are the bytes of its bases, where it has any."""
     check_sealed(sealed, entry)
     payload = unseal(key, u32(entry.number) + bytes(8), sealed)
     need(payload is not None, "FRAME-2", f"frame {entry.number:08x} does not open")
-    plain = decode_payload(payload, entry.plaintext_length)
+    plain = decode_payload(payload, entry.plaintext_length, bases)
     return decode_plaintext(plain, entry.number >> 30, entry.chunks, ids)
 
 

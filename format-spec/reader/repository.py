@@ -311,7 +311,7 @@ class Repository:
         for offset, record, entry in tables.placed():
             ident = (record.session, entry.number)
             frame = self.frames.setdefault(ident, Frame(record, entry, []))
-            if (frame.entry.hash, frame.entry.chunks) == (entry.hash, entry.chunks):
+            if (frame.entry.hash, frame.entry.chunks, frame.entry.bases) == (entry.hash, entry.chunks, entry.bases):
                 frame.places.append((name, offset))
             if entry.number >> 30 == packs.REFS:
                 self.refs_chunks.update((chunk, ident) for chunk in entry.chunks)
@@ -343,9 +343,21 @@ class Repository:
     def _read_frame(self, frame: Frame, name: Name, offset: int) -> List[bytes]:
         with self.source(name) as source:
             sealed = source.read(offset, frame.entry.sealed_length)
-        chunks = packs.open_frame(sealed, frame.entry, self.frame_key(frame), self.ids)
+        chunks = packs.open_frame(sealed, frame.entry, self.frame_key(frame), self.ids, self.bases_of(frame.entry))
         frame.lengths = tuple(map(len, chunks))
         return chunks
+
+    def bases_of(self, entry: FrameEntry) -> Optional[bytes]:
+        """The bytes of a frame's bases, one behind the other (FRAME-8); None where it has none."""
+        if not entry.bases:
+            return None
+        found = []
+        for base in entry.bases:
+            ident = (base.session, base.number)
+            need(ident in self.frames, "FRAME-8", f"base {base.number:08x} of session {base.session.hex()} is nowhere")
+            need(not self.frames[ident].entry.bases, "FRAME-8", "a base that has bases itself")
+            found.append(packs.stretch(self.frames[ident].entry, self.chunks_of(ident), base))
+        return b"".join(found)
 
     def _keep(self, ident: FrameId, chunks: List[bytes]) -> None:
         self._cache[ident] = chunks
@@ -432,9 +444,15 @@ class SnapshotFrames:
         self.repository = repository
         self.places: Dict[bytes, Tuple[FrameId, int]] = {}
         self.count = 0
+        bases, wanted = set(), set()
         for needed in RefsWalk(snapshot.header.refs_root, self._get_refs):
             self._add(needed)
             self.count += 1
+            frame = repository.frames.get((needed.session, needed.number))
+            wanted.update((base.session, base.number) for base in (frame.entry.bases if frame else ()))
+            if needed.is_base:
+                bases.add((needed.session, needed.number))
+        need(wanted <= bases, "REFS-8", "a base of a frame is not named as one")
 
     def _get_refs(self, kind: int, ident: bytes) -> bytes:
         frame = self.repository.refs_chunks.get(ident)
@@ -448,6 +466,7 @@ class SnapshotFrames:
         ident = (needed.session, needed.number)
         frame = self.repository.frames.get(ident)
         if not frame:
+            need(not needed.is_base, "REFS-6", f"base {ident[1]:08x} of session {ident[0].hex()} is nowhere")
             self._add_relocated(ident, needed.used)
             return
         chunks, used = frame.entry.chunks, needed.used

@@ -308,6 +308,23 @@ class TinyRepository(unittest.TestCase):
         path.write_bytes(data)
         return name
 
+    def test_bases(self) -> None:
+        """The stream's data, compressed against a frame that its refs do not name as a base, and against frames that cannot be one."""
+        w, second = writer, tiny.SECOND
+        name, zeros = tiny.pack_name(3, "stream 3"), bytes(100)
+        chunks = tiny.pieces("stream", (3000, 2000))
+        snapshot = tiny.Name(7, tiny.SNAPSHOT_STREAM, 0)
+
+        def put(frame: w.Frame, *bases: bytes) -> None:
+            tables = w.tables_bytes([second.record()], [w.table_entry(0, frame, bases=bases)])
+            self.put(name, w.pack(name, [frame], w.BACKUP, tables))
+        put(w.Frame(second, 0, 1, chunks, 2, zeros), w.base(second.id, 0, 0, 5, 100))
+        self.assert_broken("REFS-8", snapshot)
+        put(w.Frame(second, 0, 1, chunks, 2, zeros), w.base(second.id, 77, 0, 0, 100))
+        self.assert_broken("FRAME-8", name)
+        put(w.Frame(second, 0, 1, chunks, 2, zeros), w.base(second.id, 0, 0, 4_000_000, 100))
+        self.assert_broken("FRAME-8", name)
+
     def test_companions_of_others(self) -> None:
         w = writer
         name = tiny.number(9, 2, tiny.FIRST.id)

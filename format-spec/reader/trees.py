@@ -425,10 +425,11 @@ def file_chunks(entry: Entry, get: Get) -> Iterator[Tuple[bytes, int]]:
 
 @dataclass(frozen=True)
 class RefsFrame:
-    """A frame that is needed: `used` is None where it is used whole, otherwise one truth value for each chunk."""
+    """A frame that is needed: `used` is None where it is used whole, otherwise one truth value for each chunk. A base is needed whole, as it is."""
     session: bytes
     number: int
     used: Optional[Tuple[bool, ...]]
+    is_base: bool = False
 
 
 @dataclass(frozen=True)
@@ -488,7 +489,7 @@ def _refs_runs(cursor: Cursor, session: bytes, runs: int, frames: List[RefsFrame
     end, after_whole = 0, False
     for _ in range(runs):
         gap, head = cursor.varint(), cursor.varint()
-        partial, count = bool(head & 1), head >> 1
+        is_base, partial, count = head == 1, bool(head & 1), head >> 1
         need(partial or count, "REFS-3", "empty run")
         need(partial or gap or not after_whole, "REFS-3", "run of whole frames that touches the one before")
         length = 1 if partial else count
@@ -496,8 +497,9 @@ def _refs_runs(cursor: Cursor, session: bytes, runs: int, frames: List[RefsFrame
         first = end + gap
         end = first + length
         need(end <= 1 << 31, "REFS-3", f"number {end - 1}, or its class")
-        used = _bitmap(cursor, count) if partial else None
-        frames.extend(RefsFrame(session, number, used) for number in range(first, end))
+        need(not is_base or end <= 1 << 30, "REFS-3", "a base that is no data frame")
+        used = _bitmap(cursor, count) if partial and not is_base else None
+        frames.extend(RefsFrame(session, number, used, is_base) for number in range(first, end))
         after_whole = not partial
 
 

@@ -5,7 +5,7 @@ through its refs, tree and recipes.
 """
 from __future__ import annotations
 
-from typing import Dict, Tuple
+from typing import Dict, List, Tuple
 
 import bodies
 import names
@@ -28,12 +28,14 @@ class Verify:
         self.withdrawn: Dict[bytes, bodies.Withdrawn] = {}
         self.closed: Dict[bytes, Object] = {}
         self.unopened = 0
+        self.later: List[Tuple[Name, int, Record, packs.FrameEntry]] = []
 
     def run(self) -> None:
         self._slots()
         for name in self.repository.pack_names():
             with self.problems.at(name):
                 self._pack(name)
+        self._frames_with_bases()
         for name in self.repository.names[names.SESSION]:
             with self.problems.at(name):
                 session = self.repository.part(name, bodies.decode_session)
@@ -85,9 +87,18 @@ class Verify:
             for record in tables.sessions:
                 self.records.setdefault(record.session, record)
             for offset, record, entry in tables.placed():
+                if entry.bases:
+                    # The frames in which these lie may stand in packs that come later.
+                    self.later.append((name, offset, record, entry))
+                    continue
                 with self.problems.at(name):
                     self._frame(repository.frames[record.session, entry.number], record, entry,
                                 source.read(offset, entry.sealed_length))
+
+    def _frames_with_bases(self) -> None:
+        for name, offset, record, entry in self.later:
+            with self.problems.at(name), self.repository.source(name) as source:
+                self._frame(self.repository.frames[record.session, entry.number], record, entry, source.read(offset, entry.sealed_length))
 
     def _frame(self, frame: Frame, record: Record, entry: packs.FrameEntry, sealed: bytes) -> None:
         try:
@@ -96,7 +107,8 @@ class Verify:
             packs.check_sealed(sealed, entry)
             self.unopened += 1
             return
-        chunks = packs.open_frame(sealed, entry, key, self.repository.ids)
+        packs.check_sealed(sealed, entry)
+        chunks = packs.open_frame(sealed, entry, key, self.repository.ids, self.repository.bases_of(entry))
         if frame.entry.hash == entry.hash:
             frame.lengths = tuple(map(len, chunks))
 
@@ -201,4 +213,4 @@ class Verify:
 
 
 def _apart_from_session(entry: packs.FrameEntry) -> tuple:
-    return entry.number, entry.sealed_length, entry.plaintext_length, entry.hash, entry.chunks
+    return entry.number, entry.sealed_length, entry.plaintext_length, entry.hash, entry.chunks, entry.bases

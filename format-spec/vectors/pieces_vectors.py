@@ -35,7 +35,7 @@ def chunks(c: Any) -> None:
 
 def frame_context(frame: Frame, **over: Any) -> Any:
     return {"key": frame.session.frame_key(frame.frame_class).hex(), "number": frame.number, "plaintext_length": len(frame.plain),
-            "hash": frame.hash.hex(), "chunk_ids": [i.hex() for i in frame.ids], **over}
+            "hash": frame.hash.hex(), "bases": None if frame.bases is None else frame.bases.hex(), "chunk_ids": [i.hex() for i in frame.ids], **over}
 
 
 def zstd_raw(descriptor: int, fields: bytes, data: bytes) -> bytes:
@@ -57,6 +57,9 @@ def frames(c: Any) -> None:
     for what, frame in dictless.items():
         c.valid(f"frame-{what}", "frame", frame.sealed, **frame_context(frame))
     good = samples["compressed"]
+    before = w.fixed("what was before", 3000)
+    after = Frame(ONE, 0, 8, [before[1000:2000] + b"changed", before[:900]], 2, before)
+    c.valid("frame-with-bases", "frame", after.sealed, **frame_context(after))
 
     def wrong(rule: str, what: str, frame: Frame, unsupported: bool = False, **over: Any) -> None:
         c.invalid(rule, what, "frame", frame.sealed, None, unsupported, **frame_context(frame, **over))
@@ -65,7 +68,10 @@ def frames(c: Any) -> None:
     wrong("FRAME-2", "class", good, number=1 << 30 | 5)
     bad = flipped(good.sealed, 20)
     c.invalid("FRAME-2", "flipped", "frame", bad, **frame_context(good, hash=w.hash32(bad).hex()))
-    wrong("FRAME-3", "method-2", payload(u8(2) + plain), True)
+    wrong("FRAME-3", "method-3", payload(u8(3) + plain), True)
+    wrong("FRAME-3", "bases-unnamed", after, bases=None)
+    wrong("FRAME-3", "bases-unused", good, bases=before.hex())
+    wrong("FRAME-4", "bases-too-short", after, bases=before[:500].hex())
     wrong("FRAME-3", "method-255", payload(u8(255) + plain), True)
     compressed = u8(1) + zstd_raw(0, u8(0), plain)
     wrong("FRAME-4", "shorter-than-said", good, plaintext_length=len(plain) + 1)
@@ -147,7 +153,20 @@ def tables(c: Any) -> None:
     wrong("PACK-8", "plaintext-1", first(plain=1))
     wrong("PACK-8", "plaintext-4259841", first(plain=4_259_841))
     wrong("PACK-9", "sum", frames_length=length + 1)
-    wrong("PACK-10", "bases", first(bases=1), unsupported=True)
+    other, own = TWO_EPOCHS.id, (samples[0].session.id, samples[0].number)
+    wrong("PACK-10", "bases-65", first(bases=[w.base(other, 1, 0, 0, 9)] * 65))
+    wrong("PACK-10", "base-itself", first(bases=[w.base(*own, 0, 0, 9)]))
+    wrong("PACK-10", "base-of-meta", first(bases=[w.base(other, 1 << 30, 0, 0, 9)]))
+    wrong("PACK-10", "base-order", first(bases=[w.base(other, 1, 1, 0, 9), w.base(other, 1, 0, 0, 9)]))
+    wrong("PACK-10", "base-chunk-16384", first(bases=[w.base(other, 1, 16_384, 0, 9)]))
+    wrong("PACK-10", "base-empty", first(bases=[w.base(other, 1, 0, 5, 0)]))
+    wrong("PACK-10", "base-end", first(bases=[w.base(other, 1, 0, 4_259_840, 1)]))
+    wrong("PACK-10", "base-end-64-bits", first(bases=[w.base(other, 1, 0, (1 << 64) - 1, 1)]))
+    wrong("PACK-10", "bases-long", first(bases=[w.base(other, n, 0, 0, 4_194_305) for n in (1, 2)]))
+    wrong("PACK-10", "bases-in-meta", first(bases=[w.base(other, 1, 0, 0, 9)]), kind=names.META_PACK)
+    wrong("PACK-11", "base-for-no-chunk", first(bases=[w.base(other, 1, len(samples[0].ids), 0, 9)]))
+    most = [w.base(other, 1 + n, min(n, len(samples[0].ids) - 1), 7 * n, 131_072) for n in range(64)]
+    c.valid("tables-with-bases", "tables", w.tables_bytes(records, first(bases=most)), **context)
     wrong("PACK-11", "no-chunk", first(ids=[]))
     wrong("PACK-11", "chunk-twice", first(ids=samples[0].ids[:1] * 2))
     many = w.table_entry(0, samples[0], ids=[]).removesuffix(b"\0") + w.varint(16_385)
@@ -182,7 +201,7 @@ def indexes(c: Any) -> None:
     wrong("PACK-6", "no-frame", [w.index_pack(data, [])])
     wrong("PACK-7", "frame-twice", [w.index_pack(data, entries[:1] * 2)])
     wrong("PACK-8", "sealed-17", [w.index_pack(data, [w.table_entry(0, samples[0], sealed=17)])])
-    wrong("PACK-10", "bases", [w.index_pack(data, [w.table_entry(0, samples[0], bases=1)])], unsupported=True)
+    wrong("PACK-10", "bases", [w.index_pack(data, [w.table_entry(0, samples[0], bases=[w.base(TWO_EPOCHS.id, 1, 0, 0, 0)])])])
     wrong("PACK-11", "no-chunk", [w.index_pack(data, [w.table_entry(0, samples[0], ids=[])])])
     c.invalid("PACK-12", "index-part", "index part", w.index_plain(records, good), **dict(certificate=BACKUP.certificate.hex()))
     c.invalid("CONV-3", "index-long", "index part", w.index_plain(records, good) + b"\0", **context)
@@ -444,6 +463,8 @@ def refs(c: Any) -> None:
     runs = [w.whole(3, 2), w.partial(0, bits), w.whole(0, 1), w.whole(1, 4), w.partial(5, (False, True)), w.whole((1 << 31) - 19, 1)]
     leaf = w.refs_leaf([(a, runs), (b, [w.whole(1 << 30, 1)])])
     c.valid("refs-leaf", "refs leaf", leaf, **context)
+    with_bases = [w.whole(0, 2), w.as_base(0), w.as_base(0), w.whole(0, 1), w.partial(0, bits), w.as_base((1 << 30) - 7)]
+    c.valid("refs-leaf-bases", "refs leaf", w.refs_leaf([(a, with_bases), (b, [w.as_base(0)])]), **context)
     children = [(a, 5, SHA, 4096), (a, 300, SHA, 1), (b, 4, SHA, 2)]
     c.valid("refs-inner", "refs inner", w.refs_inner(1, children), parent_level=2)
 
@@ -470,7 +491,7 @@ def refs(c: Any) -> None:
     wrong("REFS-3", "over-32-bits", one(w.whole(1 << 32, 1)))
     wrong("REFS-3", "gap-64-bits", one(w.whole((1 << 64) - 1, 1)))
     wrong("REFS-4", "one-chunk", one(w.partial(0, (True,))))
-    wrong("REFS-4", "no-chunk", one(w.partial(0, ())))
+    wrong("REFS-3", "base-of-meta", one(w.as_base(1 << 30)))
     wrong("REFS-4", "chunks-16385", one(w.partial(0, (True,) * 16_384 + (False,))))
     wrong("REFS-4", "none-set", one(w.partial(0, (False,) * 9)))
     wrong("REFS-4", "all-set", one(w.partial(0, (True,) * 9)))

@@ -308,13 +308,15 @@ class Frame:
     counter: int
     chunks: List[bytes]
     method: int = 1
+    bases: Optional[bytes] = None
     plain: Optional[bytes] = None
     payload: Optional[bytes] = None
 
     def __post_init__(self) -> None:
         self.number = self.frame_class << 30 | self.counter
         self.plain = frame_plaintext(self.chunks) if self.plain is None else self.plain
-        data = zstandard.ZstdCompressor(level=3).compress(self.plain) if self.method == 1 else self.plain
+        prefix = self.bases and zstandard.ZstdCompressionDict(self.bases, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        data = zstandard.ZstdCompressor(level=3, dict_data=prefix).compress(self.plain) if self.method else self.plain
         payload = u8(self.method) + data if self.payload is None else self.payload
         self.sealed = seal(self.session.frame_key(self.frame_class), u32(self.number) + bytes(8), payload)
         self.ids = [chunk_id(chunk_kind(self.frame_class, c), c) for c in self.chunks]
@@ -322,10 +324,15 @@ class Frame:
 
 
 def table_entry(position: int, frame: Frame, **over) -> bytes:
-    value = {"counter": frame.counter, "sealed": len(frame.sealed), "plain": len(frame.plain), "hash": frame.hash, "bases": 0,
+    value = {"counter": frame.counter, "sealed": len(frame.sealed), "plain": len(frame.plain), "hash": frame.hash, "bases": [],
              "ids": frame.ids, **over}
+    bases = varint(len(value["bases"])) + b"".join(value["bases"])
     return (varint(position) + varint(value["counter"]) + varint(value["sealed"]) + varint(value["plain"]) + value["hash"]
-            + varint(value["bases"]) + varint(len(value["ids"])) + b"".join(value["ids"]))
+            + bases + varint(len(value["ids"])) + b"".join(value["ids"]))
+
+
+def base(session: bytes, number: int, chunk: int, offset: int, length: int) -> bytes:
+    return session + u32(number) + varint(chunk) + varint(offset) + varint(length)
 
 
 def used_sessions(frames: Iterable[Frame]) -> List[Session]:
@@ -487,6 +494,10 @@ def recipe_inner(level: int, children: Sequence[Tuple[bytes, int, int]], node: i
 
 def whole(gap: int, frames: int) -> bytes:
     return varint(gap) + varint(2 * frames)
+
+
+def as_base(gap: int) -> bytes:
+    return varint(gap) + varint(1)
 
 
 def partial(gap: int, used: Sequence[bool], bitmap: Optional[bytes] = None) -> bytes:

@@ -156,7 +156,7 @@ pub(crate) fn frame(data: &[u8]) {
     // Memory is taken only after the length was held against its limit, which contents tables do.
     let plaintext_length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]).min(icecore::limits::FRAME_PLAINTEXT_MAX as u32);
     let chunks = vec![ChunkId([0; 32]); usize::from(head[0])];
-    check(&Piece::Frame { key, number: 7, plaintext_length, hash, chunks }, &sealed);
+    check(&Piece::Frame { key, number: 7, plaintext_length, hash, bases: None, chunks }, &sealed);
 }
 
 /// With the ids that the chunks have.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Limits of the pages, and what the code has for them.
-const LIMITS: [(&str, &str, u64); 58] = [
+const LIMITS: [(&str, &str, u64); 59] = [
     ("chunking", "average size min", 256),
     ("chunking", "chunk size max", limits::CHUNK_SIZE_MAX as u64),
     ("chunking", "min size min", 64),
@@ -36,6 +36,7 @@ const LIMITS: [(&str, &str, u64); 58] = [
     ("keys", "memory max", limits::ARGON2_MEMORY_KIB_MAX as u64),
     ("keys", "passes max", limits::ARGON2_PASSES_MAX as u64),
     ("keys", "sealed length max", limits::SLOT_SEALED_MAX as u64),
+    ("pack", "bases length max", limits::BASES_LENGTH_MAX as u64),
     ("pack", "bases max", limits::BASES_MAX as u64),
     ("pack", "frames length max", limits::FRAMES_LENGTH_MAX as u64),
     ("pack", "group size", limits::GROUP_SIZE as u64),

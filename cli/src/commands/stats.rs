@@ -71,6 +71,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     output.line(format_args!("entries    {}, {} among them", count(stats.entries), counted(stats.files, "file")))?;
     output.line(format_args!("content    {}", bytes(stats.logical_bytes)))?;
     output.line(format_args!("unique     {} in {}", bytes(stats.unique_bytes), counted(stats.unique_chunks, "chunk")))?;
+    if stats.delta_bytes > 0 {
+        output.line(format_args!("as deltas  {} of it, stored in {}", bytes(stats.delta_bytes), bytes(stats.delta_stored_bytes)))?;
+    }
     output.line(format_args!("stored     {} in {}", bytes(stats.stored_bytes), counted(stats.packs, "pack")))?;
     if snapshot.is_none() {
         if stats.parity_bytes > 0 {
@@ -94,6 +97,8 @@ fn as_json(stats: &Stats) -> Value {
         "logical_bytes": stats.logical_bytes,
         "unique_chunks": stats.unique_chunks,
         "unique_bytes": stats.unique_bytes,
+        "delta_bytes": stats.delta_bytes,
+        "delta_stored_bytes": stats.delta_stored_bytes,
         "stored_bytes": stats.stored_bytes,
         "packs": stats.packs,
     })

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
 use crate::limits::INLINE_CHUNKS_MAX;
 use crate::progress::{Event, Progress};
-use crate::repository::{ChunkKind, ChunkUse, NodeStore, RefsCollector, Repository, Writer};
+use crate::repository::{BaseHint, ChunkUse, NodeStore, RefsCollector, Repository, Writer};
 use crate::runtime::Timestamp;
 use crate::source::StatKey;
 use crate::tree::{RecipeBuilder, TreeBuilder};
@@ -117,7 +117,7 @@ impl<'a> Assembler<'a> {
     }
 
     fn take_chunks(&mut self, data: &[u8], chunks: Vec<Found>) -> Result<()> {
-        chunks.into_iter().try_for_each(|Found { id, range, place }| self.take_chunk(&data[range], id, place))
+        chunks.into_iter().try_for_each(|Found { id, range, place, bases }| self.take_chunk(&data[range], id, place, bases))
     }
 
     /// Takes what a worker cut, from where it meets the cuts before.
@@ -130,16 +130,16 @@ impl<'a> Assembler<'a> {
         let mut seam = std::mem::take(&mut self.file.seam);
         let met = seam.join(&chunking.cut(is_fixed).cutter, data, &cuts, is_last, |bytes| {
             let id = chunking.name(bytes)?;
-            self.take_chunk(bytes, id, chunking.place(&id)?)
+            self.take_chunk(bytes, id, chunking.place(&id)?, Vec::new())
         })?;
         (self.file.seam, self.file.is_short) = (seam, is_short);
         self.take_chunks(data, found.split_off(met))
     }
 
-    fn take_chunk(&mut self, bytes: &[u8], id: ChunkId, place: Option<ChunkUse>) -> Result<()> {
+    fn take_chunk(&mut self, bytes: &[u8], id: ChunkId, place: Option<ChunkUse>, bases: Vec<BaseHint>) -> Result<()> {
         let place = match place {
             Some(place) => place,
-            None => self.writer.add(ChunkKind::Data, id, bytes)?,
+            None => self.writer.add_against(id, bytes, bases)?,
         };
         self.refs.mark(place.frame, place.position);
         self.push_chunk(ChunkRef { id, length: bytes.len() as u32 })

@@ -2,12 +2,12 @@
 
 use crate::chunker::{ContentCutter, Cutter, FixedCutter, Guide};
 use crate::crypto::Secret;
-use crate::entry::{Entry, FileContent};
+use crate::entry::{ChunkRef, Entry, FileContent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::CutMethod;
 use crate::id::{ChunkId, DomainId};
 use crate::repository::index::LookupIndex;
-use crate::repository::{ChunkIds, ChunkKind, ChunkUse, Repository, Writer};
+use crate::repository::{BaseHint, ChunkIds, ChunkKind, ChunkUse, Repository, Writer};
 use crate::runtime::Pool;
 use crate::runtime::channel::{Receiver, Sender, bounded, unbounded};
 use crate::source::StatKey;
@@ -68,6 +68,8 @@ pub(super) struct Found {
     pub(super) range: Range<usize>,
     /// Where it stands already; `None` where the worker did not find it.
     pub(super) place: Option<ChunkUse>,
+    /// Where the last version of it stands, if it is new.
+    pub(super) bases: Vec<BaseHint>,
 }
 
 /// A part of a data range, the whole data of its batch, cut as if a chunk ended where it begins.
@@ -98,6 +100,8 @@ pub(crate) struct Chunking {
     pub(crate) ids: ChunkIds,
     pub(crate) index: Arc<LookupIndex>,
     pub(crate) domain: DomainId,
+    /// Whether bases are looked for.
+    wants_bases: bool,
 }
 
 impl Chunking {
@@ -119,7 +123,14 @@ impl Chunking {
         }
         let content = content.or_else(|| fixed.take()).ok_or_else(|| Error::rule("CFG-5", "the config has no cutter"))?;
         let domain = repository.credential.author.certificate.domain();
-        Ok(Self { content, fixed, ids: ChunkIds::new(&repository.credential), index: writer.index(), domain })
+        Ok(Self {
+            content,
+            fixed,
+            ids: ChunkIds::new(&repository.credential),
+            index: writer.index(),
+            domain,
+            wants_bases: writer.wants_bases(),
+        })
     }
 
     /// What cuts content, where the content says or at fixed sizes; a config may lack one of the two.
@@ -136,7 +147,7 @@ impl Chunking {
             .into_iter()
             .map(|range| {
                 let id = self.name(&data[range.clone()])?;
-                Ok(Found { id, place: self.place(&id)?, range })
+                Ok(Found { id, place: self.place(&id)?, range, bases: Vec::new() })
             })
             .collect()
     }
@@ -153,7 +164,9 @@ impl Chunking {
     ) -> Result<(Vec<Found>, usize)> {
         let mut found = Vec::new();
         while let Some((length, id)) = guide.next_cut(&cut.cutter, &data[start..], is_last, |bytes| self.name(bytes))? {
-            found.push(Found { id, place: self.place(&id)?, range: start..start + length });
+            let place = self.place(&id)?;
+            let bases = if place.is_none() && self.wants_bases { self.bases(guide.earlier())? } else { Vec::new() };
+            found.push(Found { id, place, range: start..start + length, bases });
             start += length;
         }
         Ok((found, start))
@@ -162,6 +175,17 @@ impl Chunking {
     /// The name of a chunk of content.
     pub(crate) fn name(&self, bytes: &[u8]) -> Result<ChunkId> {
         self.ids.id_of(ChunkKind::Data, bytes)
+    }
+
+    /// Where the `earlier` version of a chunk stands. Of one that is missing nothing is said.
+    fn bases(&self, earlier: &[ChunkRef]) -> Result<Vec<BaseHint>> {
+        let mut bases = Vec::new();
+        for chunk in earlier {
+            if let Some(place) = self.index.lookup(&chunk.id, self.domain)? {
+                self.index.base_hints(&place, chunk.length, &mut bases)?;
+            }
+        }
+        Ok(bases)
     }
 
     /// Where a chunk stands in packs that were listed.

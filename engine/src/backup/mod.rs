@@ -71,6 +71,9 @@ pub struct BackupOptions {
     pub read_all: bool,
     /// Files may be unchanged although their file system has another device number than before, as each snapshot of btrfs and ZFS has.
     pub ignore_device: bool,
+    /// Whether what changed is compressed against what it was, where that pays: needs the role restore, and reads from the repository, about as much as
+    /// was changed and what lies around it.
+    pub delta: bool,
     /// Bytes of memory that the process may take at most; `None` for 64 MiB and 32 MiB for each worker. Less memory costs speed and changes
     /// nothing of what is stored. Recipes of very large unchanged files and lists of hard links come on top.
     pub memory: Option<u64>,
@@ -90,6 +93,7 @@ impl BackupOptions {
             level: 3,
             read_all: false,
             ignore_device: false,
+            delta: true,
             memory: None,
             lock: None,
         }
@@ -225,7 +229,7 @@ impl Repository {
         start: impl FnOnce(&Assembler<'_>) -> Result<Receiver<Numbered>>,
     ) -> Result<BackupSummary> {
         options.check()?;
-        self.in_flight(options)?;
+        self.in_flight(options, feed)?;
         self.require(Roles::BACKUP, "a backup")?;
         if options.lock.is_some() {
             self.require(Roles::MAINTAIN, "locking what a backup makes")?;
@@ -262,8 +266,14 @@ impl Repository {
     }
 
     /// How many batches and frames may be under way.
-    fn in_flight(&self, options: &BackupOptions) -> Result<usize> {
-        memory::in_flight(options.memory, self.runtime.executor.threads(), u64::from(self.config.data_frame_size), options.level)
+    fn in_flight(&self, options: &BackupOptions, feed: Feed) -> Result<usize> {
+        let threads = self.runtime.executor.threads();
+        memory::in_flight(options.memory, threads, u64::from(self.config.data_frame_size), options.level, self.makes_deltas(options, feed))
+    }
+
+    /// Whether bases are used: the stat cache tells of them, and whoever wants to read them needs the role restore.
+    fn makes_deltas(&self, options: &BackupOptions, feed: Feed) -> bool {
+        options.delta && feed == Feed::Files && self.settings.cache.is_some() && self.roles().contain(Roles::RESTORE)
     }
 
     fn run_session(
@@ -288,8 +298,10 @@ impl Repository {
             // What is counted is not worth failing for.
             None => PreviousTree::newest(self, &reader, &options.series).unwrap_or_default(),
         };
-        let in_flight = self.in_flight(options)?;
-        let writer = Writer::start_with(self, session, index, options.level, in_flight)?;
+        let in_flight = self.in_flight(options, feed)?;
+        let makes_deltas = cache.is_some() && self.makes_deltas(options, feed);
+        let of_bases = makes_deltas.then(|| Arc::new(FrameReader::with_room(self, index.clone(), memory::BASE_FRAMES_BYTES as usize)));
+        let writer = Writer::start_with(self, session, index, options.level, in_flight, of_bases)?;
         let mut run = Assembler::new(self, options, progress, feed, (writer, in_flight), Previous::new(cache, tree.as_ref()))?;
         progress.event(Event::Phase { name: "backup", bytes_total: None, items_total: None });
         let batches = start(&run)?;

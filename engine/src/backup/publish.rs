@@ -11,11 +11,11 @@ use crate::format::ContentsTable;
 use crate::format::index_object::IndexBody;
 use crate::format::session::snapshot_sealer;
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, SourceKind, Token, join, series_token, tag_token};
-use crate::id::{ChunkId, FrameClass, IndexId, PackId, SnapshotId};
+use crate::id::{FrameClass, IndexId, PackId, SnapshotId};
 use crate::progress::Event;
 use crate::repository::{NodeStore, RefsCollector, Repository, Session, Writer};
 use crate::runtime::Timestamp;
-use crate::tree::{RefsBuilder, TreeRoot};
+use crate::tree::{RefsBuilder, RefsRoot, TreeRoot};
 
 /// A session that wrote at least this many packs publishes their contents tables as one index object.
 const INDEXED_PACKS_MIN: usize = 8;
@@ -87,9 +87,8 @@ pub(crate) fn publish(
     refs: RefsCollector,
     draft: &Draft<'_>,
 ) -> Result<Published> {
-    let frames = refs.len() as u64;
     let token_key = &repository.credential.token_key;
-    let refs_root = build_refs(writer, refs, token_key)?;
+    let RefsRoot { id: refs_root, frames } = build_refs(writer, refs, token_key)?;
     let written = writer.finish()?;
     let new_bytes = written.packs.iter().flat_map(|(_, _, contents)| &contents.frames).map(|frame| u64::from(frame.sealed_length)).sum();
     let mut bytes_stored = written.bytes_stored;
@@ -141,8 +140,10 @@ pub(crate) fn publish(
     Ok(Published { id, bytes_stored, bytes_unique: written.data_bytes_new })
 }
 
-/// Writes the refs of everything that was used.
-fn build_refs(writer: &mut Writer, refs: RefsCollector, token_key: &crate::crypto::Secret) -> Result<ChunkId> {
+/// Writes the refs of everything that was used, and of what that is compressed against.
+fn build_refs(writer: &mut Writer, mut refs: RefsCollector, token_key: &crate::crypto::Secret) -> Result<RefsRoot> {
+    writer.settle_bases()?;
+    refs.mark_bases(|frame| writer.bases_of(frame))?;
     let uses = refs.into_uses(|frame| writer.chunk_count(frame))?;
     let boundary_key = derive("icecore 1 refs boundary", &[token_key.bytes()]);
     let mut builder = RefsBuilder::new(*boundary_key.bytes());
@@ -151,7 +152,7 @@ fn build_refs(writer: &mut Writer, refs: RefsCollector, token_key: &crate::crypt
     for used in uses {
         builder.push(used, &mut nodes)?;
     }
-    Ok(builder.finish(&mut nodes)?.id)
+    builder.finish(&mut nodes)
 }
 
 /// One object with the contents tables of all packs of this session; its size.

@@ -6,7 +6,7 @@ use crate::backend::ObjectKind;
 use crate::error::Result;
 use crate::format::ContentsTable;
 use crate::id::{ChunkId, DomainId, FrameClass, FrameId, PackId, RepositoryId};
-use crate::repository::index::{FramePlace, LookupIndex, Spool};
+use crate::repository::index::{ChunkPlace, FramePlace, LookupIndex, Spool};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -34,6 +34,13 @@ enum Extent {
     Unknown,
     /// These frames.
     Frames(HashSet<FrameId>),
+}
+
+/// Whether something is lost, and which finding says so if any does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lost {
+    No,
+    Yes(Option<FindingId>),
 }
 
 impl Damage {
@@ -83,6 +90,23 @@ impl Damage {
             Extent::Frames(frames) if !frames.contains(&place.id) => None,
             _ => Some(bad.finding),
         }
+    }
+
+    /// Whether a frame that a place's frame is compressed against is damaged, or in no pack of `good`.
+    pub(super) fn of_bases(&self, good: &LookupIndex, place: &ChunkPlace) -> Result<Lost> {
+        if !place.has_bases || (self.is_empty() && good.stands_on_bases(place)?) {
+            return Ok(Lost::No);
+        }
+        for base in good.bases_of(place.ordinal, place.frame)? {
+            match good.ordinal_of(base.frame)?.map(|ordinal| good.frame(ordinal)).transpose()?.flatten() {
+                None => return Ok(Lost::Yes(self.of_frame(base.frame)?)),
+                Some(of_base) => match self.of_place(&of_base) {
+                    Some(finding) => return Ok(Lost::Yes(Some(finding))),
+                    None => {}
+                },
+            }
+        }
+        Ok(Lost::No)
     }
 
     /// A pack is healed.

@@ -32,7 +32,7 @@ impl Keyed<'_> {
             bytes_total: (bytes > 0).then_some(bytes),
             items_total: Some(packs.len() as u64),
         });
-        let mut digests = Digests::new();
+        let (mut digests, mut with_bases) = (Digests::new(), Vec::new());
         for object in packs {
             self.reading.go_on()?;
             self.reading.counts.objects.fetch_add(1, Ordering::Relaxed);
@@ -49,6 +49,9 @@ impl Keyed<'_> {
             }
             if let Some(tail) = tail {
                 digests.insert(pack, digest(&tail.tables.contents));
+                if depth.reads(&object.name) && tail.tables.contents.frames.iter().any(|frame| !frame.bases.is_empty()) {
+                    with_bases.push(object);
+                }
                 if let Some(first) = tail.tables.sessions.first() {
                     self.survey.see_pack(pack, first.id());
                 }
@@ -56,6 +59,9 @@ impl Keyed<'_> {
             self.reading.progress.event(Event::Advance { bytes: 0, items: 1 });
         }
         self.reader.index().save()?;
+        if self.repository.roles().contain(Roles::RESTORE) {
+            with_bases.into_iter().try_for_each(|object| self.scrub_frames_with_bases(object))?;
+        }
         Ok(digests)
     }
 
@@ -188,7 +194,13 @@ fn digest(table: &ContentsTable) -> [u8; 32] {
     for frame in &table.frames {
         hasher.update(&frame.id.session.0).update(&frame.id.number.to_le_bytes());
         hasher.update(&frame.sealed_length.to_le_bytes()).update(&frame.plaintext_length.to_le_bytes()).update(&frame.hash);
-        hasher.update(&(frame.chunks.len() as u64).to_le_bytes());
+        for base in &frame.bases {
+            hasher.update(&base.frame.session.0);
+            for number in [base.frame.number, u32::from(base.chunk), base.offset, base.length] {
+                hasher.update(&number.to_le_bytes());
+            }
+        }
+        hasher.update(&(frame.bases.len() as u64).to_le_bytes()).update(&(frame.chunks.len() as u64).to_le_bytes());
         for id in &frame.chunks {
             hasher.update(&id.0);
         }

@@ -4,6 +4,7 @@
 //! Tokens bound the pieces in memory.
 
 use super::Keyed;
+use super::damage::Lost;
 use super::findings::FindingId;
 use crate::backend::{ObjectInfo, ObjectKind};
 use crate::error::{Error, ErrorKind, Result};
@@ -12,7 +13,7 @@ use crate::format::{FrameRecord, Roles};
 use crate::id::{FrameClass, PackId};
 use crate::limits::GROUP_SIZE;
 use crate::progress::Event;
-use crate::repository::index::FramePlace;
+use crate::repository::index::{ChunkPlace, FrameOrdinal, FramePlace};
 use crate::repository::{Frame, PackTail};
 use crate::runtime::channel::bounded;
 use parking_lot::Mutex;
@@ -149,7 +150,9 @@ impl Keyed<'_> {
     /// Checks a sealed frame as far as the credential can (FRAME-1 to FRAME-7).
     fn check_frame(&self, pack: (ObjectKind, PackId), at: usize, record: &FrameRecord, sealed: &[u8]) -> Result<()> {
         let is_refs = record.id.class() == Some(FrameClass::Refs);
-        if !is_refs && !self.repository.roles().contain(Roles::RESTORE) {
+        let is_opened = is_refs || self.repository.roles().contain(Roles::RESTORE);
+        // Bases may lie in packs that are not known yet ([`Keyed::scrub_frames_with_bases`]).
+        if !is_opened || !record.bases.is_empty() {
             return match blake3::hash(sealed).as_bytes() == &record.hash {
                 true => Ok(()),
                 false => Err(Error::rule("FRAME-1", format!("frame {} does not have the hash of its contents table", record.id))),
@@ -157,7 +160,42 @@ impl Keyed<'_> {
         }
         // The index knows the pack; only the number by which it would cache the frame is taken from it.
         let ordinal = self.reader.index().ordinal_of(record.id)?.ok_or_else(|| Error::new(ErrorKind::Internal, "a pack is not indexed"))?;
-        let place = FramePlace {
+        let place = self.place_of(pack, at, record, ordinal);
+        let frame = self.reader.decode(&place, &record.hash, &mut sealed.to_vec())?;
+        self.check_chunks(record, &frame)
+    }
+
+    /// Opens the frames with bases of a pack that was scrubbed, after all packs are known. What is wrong with a base is said of that alone.
+    pub(super) fn scrub_frames_with_bases(&self, object: &ObjectInfo) -> Result<()> {
+        let Some(tail) = self.reading.judge(&object.name, self.repository.read_pack_tail(&object.name, object.size))? else {
+            return Ok(());
+        };
+        let pack = (object.name.kind(), PackId(object.name.id()));
+        let index = self.reader.index();
+        let mut at = 0;
+        for record in &tail.tables.contents.frames {
+            let at = step(&mut at, record);
+            let Some(ordinal) = index.ordinal_of(record.id)?.filter(|_| !record.bases.is_empty()) else { continue };
+            self.reading.go_on()?;
+            let (frame, domain) = (record.id, crate::id::DomainId([0; 16]));
+            let place = self.place_of(pack, at, record, ordinal);
+            let chunk = ChunkPlace { frame, position: 0, ordinal, domain, has_bases: true };
+            if self.damage.of_place(&place).is_some() || self.damage.of_bases(index, &chunk)? != Lost::No {
+                continue;
+            }
+            match self.reader.read(&place).and_then(|frame| self.check_chunks(record, &frame)) {
+                Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::Damaged => {
+                    let add = || self.reading.findings.add(object.name, &error.context(object.name));
+                    self.damage.lose_frame(pack, record.id, add);
+                }
+                read => drop(self.reading.judge(&object.name, read)?),
+            }
+        }
+        Ok(())
+    }
+
+    fn place_of(&self, pack: (ObjectKind, PackId), at: usize, record: &FrameRecord, ordinal: FrameOrdinal) -> FramePlace {
+        FramePlace {
             ordinal,
             id: record.id,
             domain: crate::id::DomainId([0; 16]),
@@ -167,9 +205,8 @@ impl Keyed<'_> {
             sealed_length: record.sealed_length,
             plaintext_length: record.plaintext_length,
             chunk_count: record.chunks.len() as u32,
-        };
-        let frame = self.reader.decode(self.repository, &place, &record.hash, &mut sealed.to_vec())?;
-        self.check_chunks(record, &frame)
+            has_bases: !record.bases.is_empty(),
+        }
     }
 
     /// FRAME-7. A meta chunk is a tree node or a recipe node, which its type byte tells and its id must agree with.

@@ -3,6 +3,7 @@
 use super::Keyed;
 use super::clear::of_kind;
 use super::companions::Sessions;
+use super::damage::Lost;
 use super::findings::FindingId;
 use super::reading::Listing;
 use super::tree::Memo;
@@ -171,7 +172,7 @@ struct RefsSource<'a> {
 
 impl NodeSource for RefsSource<'_> {
     fn load(&self, kind: NodeKind, id: &ChunkId) -> Result<Arc<[u8]>> {
-        let loaded = self.keyed.reader.chunk(self.keyed.repository, kind.into(), id, |_| Ok(true));
+        let loaded = self.keyed.reader.chunk(kind.into(), id, |_| Ok(true));
         loaded.map(Arc::from).inspect_err(|_| *self.failed.lock() = Some(*id))
     }
 }
@@ -262,7 +263,11 @@ impl SnapshotCheck<'_> {
         const ABSENT_MAX: usize = 100_000;
         let index = self.keyed.reader.index();
         let (mut allowed, mut wrong) = (Named::default(), None);
+        let (mut bases, mut wanted) = (HashSet::new(), HashSet::new());
         let walked = self.walk_refs(&mut |used| {
+            if used.usage == Usage::Base {
+                bases.insert(used.frame);
+            }
             match index.ordinal_of(used.frame)?.map(|ordinal| index.frame(ordinal)).transpose()?.flatten() {
                 Some(place) => {
                     allowed.insert(place.ordinal.get(), &used.usage);
@@ -270,6 +275,9 @@ impl SnapshotCheck<'_> {
                         && u32::from(chunks) != place.chunk_count
                     {
                         wrong = Some(used.frame);
+                    }
+                    if place.has_bases {
+                        wanted.extend(index.bases_of(place.ordinal, place.id)?.into_iter().map(|base| base.frame));
                     }
                     self.blame_damage_of(&place);
                 }
@@ -289,6 +297,13 @@ impl SnapshotCheck<'_> {
             Ok(())
         })?;
         self.allowed = allowed;
+        if let Some(frame) = wanted.into_iter().filter(|frame| !bases.contains(frame)).min() {
+            let name = ObjectName::snapshot(self.id);
+            let message =
+                format!("{name}: its refs do not name frame {frame} as a base, against which a frame is compressed that it needs");
+            let findings = &self.keyed.reading.findings;
+            findings.blame(findings.say(Some(name), Some("REFS-8"), message), self.id);
+        }
         if let Some(frame) = wrong {
             let name = ObjectName::snapshot(self.id);
             let message = format!("{name}: its refs say that frame {frame} has another number of chunks than its pack says");
@@ -336,6 +351,11 @@ impl SnapshotCheck<'_> {
     /// The finding that explains why a chunk could not be had; `error` is what reading it said.
     pub(super) fn explain(&mut self, id: &ChunkId, class: FrameClass, error: Option<&Error>) -> Result<FindingId> {
         let keyed = self.keyed;
+        if let Some(place) = self.place_of(id, class, |place| place.has_bases)?
+            && let Lost::Yes(finding) = keyed.damage.of_bases(keyed.reader.index(), &place)?
+        {
+            return Ok(finding.unwrap_or_else(|| self.missing()));
+        }
         if let Some(finding) = keyed.damage.of_chunk(keyed.reader.index(), id, class)? {
             return Ok(finding);
         }
@@ -373,8 +393,9 @@ impl SnapshotCheck<'_> {
         let index = self.keyed.reader.index();
         let mut found = Found::Nowhere;
         for place in index.places_of(id)?.found.into_iter().filter(|place| place.frame.class() == Some(class)) {
-            let is_bad = !self.keyed.damage.is_empty()
-                && index.frame(place.ordinal)?.is_none_or(|place| self.keyed.damage.of_place(&place).is_some());
+            let damage = &self.keyed.damage;
+            let is_bad = (!damage.is_empty() && index.frame(place.ordinal)?.is_none_or(|place| damage.of_place(&place).is_some()))
+                || damage.of_bases(index, &place)? != Lost::No;
             match self.allows(&place)? {
                 Some(frame) if !is_bad && self.allowed.contains_chunk(frame, place.position) => {
                     return Ok(Found::Named((frame, place.position)));
@@ -421,7 +442,7 @@ impl SnapshotCheck<'_> {
     pub(super) fn load(&mut self, kind: NodeKind, id: &ChunkId) -> Result<Loaded> {
         loop {
             self.keyed.reading.go_on()?;
-            let loaded = self.keyed.reader.chunk(self.keyed.repository, kind.into(), id, |place| Ok(self.allows(place)?.is_some()));
+            let loaded = self.keyed.reader.chunk(kind.into(), id, |place| Ok(self.allows(place)?.is_some()));
             let error = match (loaded, self.find(id, FrameClass::Meta)?) {
                 (Ok(_), Found::Nowhere) => None,
                 (Ok(bytes), found) => return Ok(Ok((found, Arc::from(bytes)))),

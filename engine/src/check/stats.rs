@@ -28,6 +28,10 @@ pub struct Stats {
     pub unique_chunks: u64,
     /// Plaintext bytes of the data and meta frames used. Of a frame used in part the share of its chunks that are used counts, an estimate.
     pub unique_bytes: u64,
+    /// Plaintext bytes of those frames among them that are compressed against others.
+    pub delta_bytes: u64,
+    /// Sealed bytes of these frames.
+    pub delta_stored_bytes: u64,
     /// Bytes of all packs; for some snapshots only, the sealed bytes of the frames that they use, shared out likewise.
     pub stored_bytes: u64,
     /// Packs; for some snapshots only, those in which their frames lie.
@@ -121,7 +125,7 @@ impl Repository {
         used: &mut FramesUsed,
         gone: impl Fn(FrameId) -> Result<()>,
     ) -> Result<()> {
-        let nodes = RefsNodes { repository: self, reader };
+        let nodes = RefsNodes { reader };
         for frame in RefsWalk::new(&nodes, root)? {
             let frame = frame?;
             if let Some(ordinal) = reader.index().ordinal_of(frame.frame)? {
@@ -150,7 +154,7 @@ impl FramesUsed {
         }
         let known = self.parts.contains_key(&ordinal);
         match usage {
-            Usage::Whole => {
+            Usage::Whole | Usage::Base => {
                 self.parts.remove(&ordinal);
                 self.whole.insert(ordinal);
             }
@@ -198,6 +202,10 @@ impl FramesUsed {
                 stats.unique_chunks += chunks;
             }
             stats.unique_bytes += share(place.plaintext_length, chunks, place.chunk_count);
+            if place.has_bases {
+                stats.delta_bytes += u64::from(place.plaintext_length);
+                stats.delta_stored_bytes += u64::from(place.sealed_length);
+            }
         })
     }
 

@@ -40,7 +40,7 @@ impl Named {
         let is_known = self.frames.contains(frame);
         self.frames.insert(frame);
         match (usage, self.parts.get_mut(&frame)) {
-            (Usage::Whole, _) => drop(self.parts.remove(&frame)),
+            (Usage::Whole | Usage::Base, _) => drop(self.parts.remove(&frame)),
             (Usage::Part { bitmap, .. }, Some(part)) => part.iter_mut().zip(bitmap).for_each(|(all, one)| *all |= one),
             (Usage::Part { bitmap, .. }, None) if !is_known => drop(self.parts.insert(frame, bitmap.as_slice().into())),
             (Usage::Part { .. }, None) => {}

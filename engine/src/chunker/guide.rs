@@ -11,6 +11,7 @@ use super::Cutter;
 use crate::entry::ChunkRef;
 use crate::error::Result;
 use crate::id::ChunkId;
+use std::ops::Range;
 
 /// After a difference, so many of the next chunks are tried: an edit seldom takes away more.
 const TRIES: usize = 4;
@@ -23,6 +24,12 @@ pub(crate) struct Guide {
     next: usize,
     /// Whether the last chunk was one of the hint.
     is_following: bool,
+    /// Where each chunk of the hint begins, from the beginning of the first.
+    starts: Vec<u64>,
+    /// Where in the earlier version we are, if nothing moved since the last chunk that it had as well.
+    place: u64,
+    /// Which chunks of the hint stood where the last chunk stands now, if it is not one of them.
+    earlier: Range<usize>,
     /// Bytes that the rolling hash decided.
     #[cfg(test)]
     rolled: usize,
@@ -31,7 +38,16 @@ pub(crate) struct Guide {
 impl Guide {
     /// For content near that of `chunks`, which the cutter that is guided made, in order; it likely begins with the one at `next`.
     pub(crate) fn new(chunks: Vec<ChunkRef>, next: usize) -> Self {
+        let mut end = 0;
+        let mut starts = Vec::with_capacity(chunks.len());
+        for chunk in &chunks {
+            starts.push(end);
+            end += u64::from(chunk.length);
+        }
         Self {
+            place: starts.get(next).copied().unwrap_or(end),
+            starts,
+            earlier: 0..0,
             chunks,
             next,
             is_following: true,
@@ -61,6 +77,7 @@ impl Guide {
             let id = name(bytes)?;
             if id == hint.id {
                 (self.next, self.is_following) = (index + 1, true);
+                self.move_behind(index);
                 return Ok(Some((bytes.len(), id)));
             }
         }
@@ -70,12 +87,39 @@ impl Guide {
             self.rolled += length;
         }
         let id = name(&data[..length])?;
-        self.look_for(&id);
+        let stood = self.stood(length);
+        match self.look_for(&id) {
+            Some(index) => self.move_behind(index),
+            None => {
+                self.earlier = stood;
+                self.place += length as u64;
+            }
+        }
         Ok(Some((length, id)))
     }
 
+    /// Chunks of the earlier version in the place of the last chunk, if that one was not in it: what it likely was before it changed.
+    pub(crate) fn earlier(&self) -> &[ChunkRef] {
+        self.chunks.get(self.earlier.clone()).unwrap_or_default()
+    }
+
+    /// The chunks of the hint that stand where we are, over `length` bytes; the last one where that is behind them all.
+    fn stood(&self, length: usize) -> Range<usize> {
+        let first = self.starts.partition_point(|start| *start <= self.place).saturating_sub(1);
+        let end = self.starts.partition_point(|start| *start < self.place + length as u64);
+        first..end.max(first + 1).min(self.chunks.len())
+    }
+
+    /// The last chunk is that of the hint.
+    fn move_behind(&mut self, index: usize) {
+        self.earlier = 0..0;
+        if let (Some(start), Some(chunk)) = (self.starts.get(index), self.chunks.get(index)) {
+            self.place = start + u64::from(chunk.length);
+        }
+    }
+
     /// Goes on behind a chunk that the hint has as well, behind or, after something moved, before the place where we are.
-    fn look_for(&mut self, id: &ChunkId) {
+    fn look_for(&mut self, id: &ChunkId) -> Option<usize> {
         let is_it = |hint: &ChunkRef| hint.id == *id;
         let (before, after) = self.chunks.split_at(self.next.min(self.chunks.len()));
         let found = match after.iter().position(is_it) {
@@ -86,6 +130,7 @@ impl Guide {
         if let Some(index) = found {
             self.next = index + 1;
         }
+        found
     }
 }
 

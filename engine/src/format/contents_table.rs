@@ -6,7 +6,9 @@ use super::session::SessionRecord;
 use crate::backend::ObjectKind;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, FrameClass, FrameId, RepositoryId, SessionId};
-use crate::limits::{FRAME_CHUNKS_MAX, FRAME_PLAINTEXT_MAX, FRAME_SEALED_MAX, PACK_FRAMES_MAX, PACK_SESSIONS_MAX};
+use crate::limits::{
+    BASES_LENGTH_MAX, BASES_MAX, FRAME_CHUNKS_MAX, FRAME_PLAINTEXT_MAX, FRAME_SEALED_MAX, PACK_FRAMES_MAX, PACK_SESSIONS_MAX,
+};
 use std::collections::{HashMap, HashSet};
 
 /// Bits of a frame number that count; the two above are the class.
@@ -41,6 +43,8 @@ pub struct FrameRecord {
 pub struct BaseRange {
     /// The older frame; itself without bases.
     pub frame: FrameId,
+    /// The first chunk of the frame with the base that it is meant for, counted from 0: where to look for a base of what comes after that chunk's version.
+    pub chunk: u16,
     /// Where the stretch begins in that frame's chunk bytes.
     pub offset: u32,
     /// How long it is.
@@ -165,6 +169,7 @@ pub(crate) fn encode_frames(contents: &ContentsTable, positions: &HashMap<Sessio
         for base in &frame.bases {
             bytes.put_bytes(&base.frame.session.0);
             bytes.put_u32(base.frame.number);
+            bytes.put_varint(u64::from(base.chunk));
             bytes.put_varint(u64::from(base.offset));
             bytes.put_varint(u64::from(base.length));
         }
@@ -214,27 +219,51 @@ fn decode_frame(reader: &mut Reader<'_>, class: FrameClass, sessions: &[SessionR
         return Err(Error::rule("PACK-8", format!("a frame of {sealed_length} sealed and {plaintext_length} plaintext bytes")));
     }
     let hash = reader.array()?;
-    let bases = reader.varint()?;
-    if bases != 0 {
-        return Err(Error::unsupported("PACK-10", "a frame is compressed against older ones; a newer icecore reads it"));
-    }
+    let id = FrameId::new(session.id(), class, counter as u32);
+    let bases = decode_bases(reader, id, class)?;
     let count = reader.varint()?;
     if count == 0 || count > FRAME_CHUNKS_MAX as u64 {
         return Err(Error::rule("PACK-11", format!("{count} chunks in a frame")));
     }
     let bytes = reader.bytes(count as usize * ChunkId::LENGTH)?;
+    if bases.last().is_some_and(|base| u64::from(base.chunk) >= count) {
+        return Err(Error::rule("PACK-11", "a base is meant for a chunk that the frame does not have"));
+    }
     let chunks: Vec<ChunkId> = bytes.as_chunks::<{ ChunkId::LENGTH }>().0.iter().map(|id| ChunkId(*id)).collect();
     let mut sorted = chunks.clone();
     sorted.sort_unstable();
     if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(Error::rule("PACK-11", "a chunk stands twice in one frame"));
     }
-    Ok(FrameRecord {
-        id: FrameId::new(session.id(), class, counter as u32),
-        sealed_length: sealed_length as u32,
-        plaintext_length: plaintext_length as u32,
-        hash,
-        bases: Vec::new(),
-        chunks,
-    })
+    Ok(FrameRecord { id, sealed_length: sealed_length as u32, plaintext_length: plaintext_length as u32, hash, bases, chunks })
+}
+
+/// Reads the bases of frame `id` (PACK-10).
+fn decode_bases(reader: &mut Reader<'_>, id: FrameId, class: FrameClass) -> Result<Vec<BaseRange>> {
+    let wrong = |what: String| Err(Error::rule("PACK-10", format!("frame {id}: {what}")));
+    let count = reader.varint()?;
+    if count > BASES_MAX as u64 || (count > 0 && class != FrameClass::Data) {
+        return wrong(format!("{count} bases"));
+    }
+    let mut bases: Vec<BaseRange> = Vec::with_capacity(count as usize);
+    let mut sum = 0;
+    for _ in 0..count {
+        let frame = FrameId { session: SessionId(reader.array()?), number: reader.u32()? };
+        let (chunk, offset, length) = (reader.varint()?, reader.varint()?, reader.varint()?);
+        if frame == id || frame.class() != Some(FrameClass::Data) {
+            return wrong(format!("frame {frame} cannot be a base"));
+        }
+        if chunk >= FRAME_CHUNKS_MAX as u64 || bases.last().is_some_and(|before| u64::from(before.chunk) > chunk) {
+            return wrong(format!("a base for chunk {chunk}, which comes too late or too early"));
+        }
+        if length == 0 || offset.checked_add(length).is_none_or(|end| end > FRAME_PLAINTEXT_MAX as u64) {
+            return wrong(format!("a base of {length} bytes from {offset}"));
+        }
+        sum += length;
+        if sum > BASES_LENGTH_MAX as u64 {
+            return wrong(format!("bases of more than {BASES_LENGTH_MAX} bytes"));
+        }
+        bases.push(BaseRange { frame, chunk: chunk as u16, offset: offset as u32, length: length as u32 });
+    }
+    Ok(bases)
 }

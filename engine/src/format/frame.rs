@@ -58,7 +58,16 @@ impl FramePlaintext {
 
 /// Compresses and seals a frame's plaintext; gives the sealed bytes, in no more memory than they need.
 pub(crate) fn seal(sealer: &Sealer, number: u32, compressor: &mut Compressor, plaintext: &[u8]) -> Vec<u8> {
-    let (method, stored) = compressor.compress(plaintext);
+    seal_packed(sealer, number, compressor.compress(plaintext))
+}
+
+/// As [`seal`], against `bases` where that pays; says whether it was done.
+pub(crate) fn seal_against(sealer: &Sealer, number: u32, compressor: &mut Compressor, plaintext: &[u8], bases: &[u8]) -> (Vec<u8>, bool) {
+    let (method, stored) = compressor.compress_against(plaintext, bases);
+    (seal_packed(sealer, number, (method, stored)), method == Method::ZstdWithBases)
+}
+
+fn seal_packed(sealer: &Sealer, number: u32, (method, stored): (Method, &[u8])) -> Vec<u8> {
     let mut payload = Vec::with_capacity(1 + stored.len() + TAG_LENGTH);
     payload.push(method as u8);
     payload.extend_from_slice(stored);
@@ -66,7 +75,8 @@ pub(crate) fn seal(sealer: &Sealer, number: u32, compressor: &mut Compressor, pl
     payload
 }
 
-/// Opens a sealed frame and unpacks it (FRAME-1 to FRAME-4). `sealed` is used as a buffer; the plaintext comes into `plaintext`.
+/// Opens a sealed frame and unpacks it (FRAME-1 to FRAME-4), behind `bases` where its contents table names any. `sealed` is used as a buffer; the
+/// plaintext comes into `plaintext`.
 ///
 /// # Errors
 /// The rule that is broken.
@@ -75,6 +85,7 @@ pub(crate) fn open(
     id: FrameId,
     hash: &[u8; 32],
     plaintext_length: u32,
+    bases: Option<&[u8]>,
     decompressor: &mut Decompressor,
     sealed: &mut Vec<u8>,
     plaintext: &mut Vec<u8>,
@@ -87,18 +98,24 @@ pub(crate) fn open(
     }
     let expected = plaintext_length as usize;
     let unequal = |what: String| Error::rule("FRAME-4", format!("frame {}: {what}", id));
-    match sealed.split_first() {
-        Some((0, data)) if data.len() == expected => {
+    match (sealed.split_first(), bases) {
+        (Some((2, data)), Some(bases)) => {
+            decompressor.decompress_against(data, bases, expected, plaintext).map_err(|error| unequal(error.to_string()))
+        }
+        (Some((0..=2, _)), Some(_)) | (Some((2, _)), None) => {
+            Err(Error::rule("FRAME-3", format!("frame {}: its method does not agree with its contents table about bases", id)))
+        }
+        (Some((0, data)), None) if data.len() == expected => {
             plaintext.clear();
             plaintext.extend_from_slice(data);
             Ok(())
         }
-        Some((0, data)) => Err(unequal(format!("{} bytes where {expected} are expected", data.len()))),
-        Some((1, data)) => decompressor.decompress(data, expected, plaintext).map_err(|error| unequal(error.to_string())),
-        Some((method, _)) => {
+        (Some((0, data)), None) => Err(unequal(format!("{} bytes where {expected} are expected", data.len()))),
+        (Some((1, data)), None) => decompressor.decompress(data, expected, plaintext).map_err(|error| unequal(error.to_string())),
+        (Some((method, _)), _) => {
             Err(Error::unsupported("FRAME-3", format!("frame {} is packed by method {method}; a newer icecore reads it", id)))
         }
-        None => Err(Error::rule("FRAME-3", format!("frame {} is empty", id))),
+        (None, _) => Err(Error::rule("FRAME-3", format!("frame {} is empty", id))),
     }
 }
 
@@ -132,4 +149,7 @@ pub fn chunk_ranges(plaintext: &[u8], count_expected: usize) -> Result<Vec<Range
     Ok(ranges)
 }
 
-const _: () = assert!(Method::Stored as u8 == 0 && Method::Zstd as u8 == 1, "methods are numbered as the page says");
+const _: () = assert!(
+    Method::Stored as u8 == 0 && Method::Zstd as u8 == 1 && Method::ZstdWithBases as u8 == 2,
+    "methods are numbered as the page says"
+);

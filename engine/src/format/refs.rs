@@ -3,7 +3,7 @@
 use super::cursor::{Reader, Write};
 use super::node;
 use crate::error::{Error, Result};
-use crate::id::{ChunkId, FrameId, SessionId};
+use crate::id::{ChunkId, FrameClass, FrameId, SessionId};
 use crate::limits::{FRAME_CHUNKS_MAX, NODE_ITEMS_MAX};
 
 const LEAF: u8 = 5;
@@ -24,6 +24,8 @@ pub struct FrameUse {
 pub enum Usage {
     /// Every chunk.
     Whole,
+    /// The frame as it is, every chunk of it: another one that is needed is compressed against it. No relocation stands for it.
+    Base,
     /// Some of its chunks.
     Part {
         /// How many chunks the frame has: 2 to 16,384.
@@ -37,7 +39,7 @@ impl Usage {
     /// Whether the chunk at `position` is needed.
     pub fn contains(&self, position: u16) -> bool {
         match self {
-            Self::Whole => true,
+            Self::Whole | Self::Base => true,
             Self::Part { chunks, bitmap } => {
                 position < *chunks && bitmap.get(usize::from(position / 8)).is_some_and(|byte| byte >> (position % 8) & 1 == 1)
             }
@@ -92,6 +94,7 @@ fn write_runs(out: &mut Vec<u8>, frames: &[FrameUse]) -> u64 {
         out.put_varint(start - end);
         match &first.usage {
             Usage::Whole => out.put_varint(run.len() as u64 * 2),
+            Usage::Base => out.put_varint(1),
             Usage::Part { chunks, bitmap } => {
                 out.put_varint(u64::from(*chunks) * 2 + 1);
                 out.put_bytes(bitmap);
@@ -170,11 +173,19 @@ fn read_session(reader: &mut Reader<'_>, session: SessionId, frames: &mut Vec<Fr
             frames.extend((first as u32..past as u32).map(frame));
         } else {
             let frame = FrameId { session, number: first as u32 };
-            frames.push(FrameUse { frame, usage: read_part(reader, frame, head / 2)? });
+            let usage = if head == 1 { read_base(frame)? } else { read_part(reader, frame, head / 2)? };
+            frames.push(FrameUse { frame, usage });
         }
         (end, after_whole) = (past, whole);
     }
     Ok(())
+}
+
+fn read_base(frame: FrameId) -> Result<Usage> {
+    match frame.class() {
+        Some(FrameClass::Data) => Ok(Usage::Base),
+        _ => Err(Error::rule("REFS-3", format!("frame {frame}, which is not of class data, is named as a base"))),
+    }
 }
 
 fn read_part(reader: &mut Reader<'_>, frame: FrameId, chunks: u64) -> Result<Usage> {
@@ -237,13 +248,15 @@ mod tests {
                 false => Usage::Part { chunks: bits.len() as u16, bitmap },
             }
         });
-        prop_oneof![3 => Just(Usage::Whole), 1 => part]
+        prop_oneof![3 => Just(Usage::Whole), 1 => Just(Usage::Base), 1 => part]
     }
 
     fn node() -> impl Strategy<Value = RefsNode> {
         let number = || prop_oneof![0..30_u32, (1 << 30) - 3..(1 << 30) + 3_u32, (1 << 31) - 3..(1 << 31) as u32];
         let leaf = btree_map((0..3_u8, number()), usage(), 1..40).prop_map(|frames| {
-            RefsNode::Leaf(frames.into_iter().map(|((session, number), usage)| FrameUse { frame: frame(session, number), usage }).collect())
+            let fitting = |number: u32, usage| if usage == Usage::Base && number >> 30 != 0 { Usage::Whole } else { usage };
+            let used = |((session, number), usage)| FrameUse { frame: frame(session, number), usage: fitting(number, usage) };
+            RefsNode::Leaf(frames.into_iter().map(used).collect())
         });
         let inner = btree_map((0..3_u8, any::<u32>()), (any::<[u8; 32]>(), any::<u64>()), 1..20).prop_map(|children| {
             let child = |((session, number), (id, frames))| RefsChild { last: frame(session, number), id: ChunkId(id), frames };
@@ -292,6 +305,7 @@ mod tests {
         check("REFS-3", &leaf(&[&[0, 2], &[0, 2]]));
         check("REFS-3", &leaf(&[&[1 << 31, 2]]));
         check("REFS-3", &leaf(&[&[0, 2], &[u64::MAX, 2]]));
+        check("REFS-3", &leaf(&[&[1 << 30, 1]]));
         check("REFS-4", &leaf(&[&[0, 3, 1]]));
         check("REFS-4", &leaf(&[&[0, 2 * 16_385 + 1]]));
         for bitmap in [0, 3, 4, 5] {

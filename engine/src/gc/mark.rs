@@ -297,7 +297,7 @@ impl<'a> Mark<'a> {
             let places = reader.index().places_of(id)?;
             problem = problem.or(places.unread.into_iter().next().map(|(_, error)| error));
             for place in places.found.into_iter().filter(|place| place.frame.class() == Some(FrameClass::Refs)) {
-                let read = reader.read_cached(self.repository, place.ordinal);
+                let read = reader.read_cached(place.ordinal);
                 match read.and_then(|frame| reader.verified(&frame, ChunkKind::Refs, id, place.position).map(<[u8]>::to_vec)) {
                     Ok(bytes) => return Ok(Ok((place.frame, bytes))),
                     Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => problem = problem.or(Some(error)),
@@ -400,6 +400,10 @@ impl<'a> Mark<'a> {
     }
 
     fn remake(&self, place: &FramePlace) -> Option<Remake> {
+        // A frame with bases is small; without them it would not be.
+        if place.has_bases {
+            return None;
+        }
         // A frame of another dedup domain would change its domain.
         let used = self
             .used_part(place.ordinal)

@@ -11,10 +11,10 @@ use std::collections::HashMap;
 pub(super) struct Parts(HashMap<FrameOrdinal, Box<[u8]>>);
 
 impl Parts {
-    /// A frame is used; `is_first` says that it was not before. What is used whole is forgotten.
+    /// A frame is used; `is_first` says that it was not before. What is used whole, or as a base, is forgotten: it stays as it is.
     pub(super) fn add(&mut self, frame: FrameOrdinal, usage: &Usage, is_first: bool) {
         match usage {
-            Usage::Whole => drop(self.0.remove(&frame)),
+            Usage::Whole | Usage::Base => drop(self.0.remove(&frame)),
             Usage::Part { bitmap, .. } if is_first => drop(self.0.insert(frame, bitmap.as_slice().into())),
             Usage::Part { bitmap, .. } => {
                 let Some(known) = self.0.get_mut(&frame) else { return };

@@ -98,7 +98,7 @@ impl<'a> Reframer<'a> {
     /// Opens a frame and checks the chunks that are used; `None` where anything is wrong with it, or this credential cannot open it.
     fn read(&self, class: usize, frame: &FrameRecord, place: &FramePlace, used: &[u8]) -> Result<Option<Frame>> {
         let reader = self.mark.reader();
-        let read = reader.read(self.repository, place).and_then(|decoded| {
+        let read = reader.read(place).and_then(|decoded| {
             for position in positions(used) {
                 let damaged = || Error::new(ErrorKind::Damaged, "a chunk is used that the frame does not have");
                 let id = frame.chunks.get(usize::from(position)).ok_or_else(damaged)?;

@@ -78,7 +78,7 @@ impl Repository {
         let index = self.open_index()?;
         index.remove_packs(&self.condemned()?.1);
         let reader = FrameReader::new(self, Arc::clone(&index));
-        let nodes = Nodes { repository: self, reader: &reader };
+        let nodes = Nodes { reader: &reader };
         let key_kind = if snapshot.body.keys_are_paths { KeyKind::Paths } else { KeyKind::Objects };
         let chunk_id_key = self.credential.chunk_id_key.as_ref();
         let chunk_id_key = chunk_id_key.ok_or_else(|| Error::new(ErrorKind::Unauthorized, "this credential cannot name chunks"))?;
@@ -156,13 +156,12 @@ fn is_lost(error: &Error) -> bool {
 /// Nodes, wherever they stand: a node is what its id says.
 #[derive(Debug)]
 struct Nodes<'a> {
-    repository: &'a Repository,
     reader: &'a FrameReader,
 }
 
 impl NodeSource for Nodes<'_> {
     fn load(&self, kind: NodeKind, id: &ChunkId) -> Result<Arc<[u8]>> {
-        self.reader.chunk(self.repository, kind.into(), id, |_| Ok(true)).map(Arc::from)
+        self.reader.chunk(kind.into(), id, |_| Ok(true)).map(Arc::from)
     }
 }
 

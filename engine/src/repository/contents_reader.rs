@@ -6,12 +6,13 @@ use super::placement::Tiers;
 use super::read_through::ReadThrough;
 use super::told::Told;
 use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::index_object::IndexBody;
 use crate::format::object::Opened;
+use crate::format::session::SessionBody;
 use crate::format::slot::Credential;
 use crate::format::{ContentsTable, Roles, Tables, Trust, check_writer};
-use crate::id::{PackId, RepositoryId};
+use crate::id::{PackId, RepositoryId, SessionId};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -45,6 +46,17 @@ impl ContentsReader {
         let opened = Opened::check(name, &bytes, &self.trust)?;
         let plaintext = opened.open_part(&*self.credential, 0, opened.body).map_err(|error| error.context(name))?;
         Ok(Unsealed { plaintext, certificate: opened.certificate, hash: opened.hash })
+    }
+
+    /// Reads a session object (SESS-1, SESS-2).
+    pub(super) fn read_session(&self, id: SessionId) -> Result<SessionBody> {
+        let name = ObjectName::session(id);
+        let unsealed = self.read_sealed(&name)?;
+        let body = SessionBody::decode(&unsealed.plaintext, &self.id, &self.trust).map_err(|error| error.context(name))?;
+        match body.record.id() == id && body.record.certificate() == &unsealed.certificate {
+            true => Ok(body),
+            false => Err(Error::rule("SESS-1", "the record is that of another session").context(name)),
+        }
     }
 
     /// Reads header and tail of a pack of `size` bytes and checks all but the frames (OBJ and PACK rules without PACK-4).

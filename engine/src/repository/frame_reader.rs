@@ -33,6 +33,18 @@ impl Frame {
         self.plaintext.get(self.ranges.get(position as usize)?.clone())
     }
 
+    /// All its chunks, one behind the other: what bases are stretches of.
+    pub(crate) fn content(&self) -> &[u8] {
+        let start = self.ranges.first().map_or(self.plaintext.len(), |first| first.start);
+        self.plaintext.get(start..).unwrap_or_default()
+    }
+
+    /// Where in [`Frame::content`] the chunks from `first` to `last` stand.
+    pub(crate) fn stretch(&self, first: u32, last: u32) -> Option<Range<usize>> {
+        let start = self.ranges.first()?.start;
+        Some(self.ranges.get(first as usize)?.start - start..self.ranges.get(last as usize)?.end - start)
+    }
+
     /// The bytes of its chunks from `first` to `last`, which lie one behind the other.
     pub(crate) fn chunks(&self, first: u32, last: u32) -> Option<&[u8]> {
         self.plaintext.get(self.ranges.get(first as usize)?.start..self.ranges.get(last as usize)?.end)
@@ -50,20 +62,20 @@ pub(crate) struct FrameReader {
     decompressors: Mutex<Vec<Decompressor>>,
     /// Once a frame was missed.
     relocations: Mutex<Option<Arc<Relocations>>>,
-    /// What helps where a pack is damaged; nothing for those who look for damage.
-    through: Option<Arc<ReadThrough>>,
 }
 
 /// Opens session secrets when they are first needed.
 #[derive(Debug)]
 struct Keys {
     credential: Arc<crate::format::slot::Credential>,
+    contents: ContentsReader,
     records: Mutex<HashMap<SessionId, SessionRecord>>,
     sealers: Mutex<HashMap<(SessionId, FrameClass), Sealer>>,
 }
 
 #[derive(Debug, Default)]
 struct FrameCache {
+    bytes_max: usize,
     frames: HashMap<FrameOrdinal, (Arc<Frame>, u64)>,
     bytes: usize,
     clock: u64,
@@ -72,21 +84,31 @@ struct FrameCache {
 impl FrameReader {
     /// For this repository, whose `index` agrees with what is listed.
     pub(crate) fn new(repository: &Repository, index: Arc<LookupIndex>) -> Self {
+        Self::with_room(repository, index, CACHE_BYTES_MAX)
+    }
+
+    /// As [`FrameReader::new`], with decoded frames of so many bytes kept for the next look.
+    pub(crate) fn with_room(repository: &Repository, index: Arc<LookupIndex>, cache_bytes: usize) -> Self {
         Self {
             repository: Arc::clone(&repository.backend),
             index,
             ids: ChunkIds::new(&repository.credential),
-            keys: Keys { credential: Arc::clone(&repository.credential), records: Mutex::default(), sealers: Mutex::default() },
-            cache: Mutex::default(),
+            keys: Keys {
+                credential: Arc::clone(&repository.credential),
+                contents: repository.contents_reader(),
+                records: Mutex::default(),
+                sealers: Mutex::default(),
+            },
+            cache: Mutex::new(FrameCache { bytes_max: cache_bytes, ..FrameCache::default() }),
             decompressors: Mutex::default(),
             relocations: Mutex::default(),
-            through: None,
         }
     }
 
     /// The same, through damage.
-    pub(super) fn through(self, through: &Arc<ReadThrough>) -> Self {
-        Self { through: Some(Arc::clone(through)), ..self }
+    pub(super) fn through(mut self, through: &Arc<ReadThrough>) -> Self {
+        self.keys.contents.through = Some(Arc::clone(through));
+        self
     }
 
     /// The lookup index that frames are found by.
@@ -115,13 +137,9 @@ impl FrameReader {
 
     /// Makes the index agree with what is listed now.
     pub(crate) fn list_again(&self, repository: &Repository) -> Result<()> {
-        repository.sync_index_by(&self.index, &self.contents(repository))?;
+        repository.sync_index_by(&self.index, &self.keys.contents)?;
         self.forget_relocations();
         Ok(())
-    }
-
-    fn contents(&self, repository: &Repository) -> ContentsReader {
-        ContentsReader { through: self.through.clone(), ..repository.contents_reader() }
     }
 
     /// Packs were listed again: relocations are read again too when they are needed.
@@ -136,42 +154,38 @@ impl FrameReader {
     }
 
     /// Reads, opens and unpacks a frame (FRAME-1 to FRAME-6). Chunk ids are not checked yet.
-    pub(crate) fn read(&self, repository: &Repository, place: &FramePlace) -> Result<Frame> {
+    pub(crate) fn read(&self, place: &FramePlace) -> Result<Frame> {
         let name = ObjectName::pack(place.kind, place.pack);
         let read_from = |backend: &dyn Backend| {
             let mut sealed = backend.get_range(&name, place.offset, place.sealed_length as usize)?;
-            self.decode(repository, place, &self.index.hash_of(place)?, &mut sealed)
+            self.decode(place, &self.index.hash_of(place)?, &mut sealed)
         };
-        match (read_from(&*self.repository), &self.through) {
-            (Err(error), Some(through)) => through.read(&*self.repository, &repository.trust, &name, error, |mended, _| read_from(mended)),
+        let contents = &self.keys.contents;
+        match (read_from(&*self.repository), &contents.through) {
+            (Err(error), Some(through)) => through.read(&*self.repository, &contents.trust, &name, error, |mended, _| read_from(mended)),
             (read, _) => read,
         }
     }
 
     /// As [`FrameReader::read`], for whoever has the sealed bytes and their `hash` already; the bytes are used as a buffer.
-    pub(crate) fn decode(&self, repository: &Repository, place: &FramePlace, hash: &[u8; 32], sealed: &mut Vec<u8>) -> Result<Frame> {
+    pub(crate) fn decode(&self, place: &FramePlace, hash: &[u8; 32], sealed: &mut Vec<u8>) -> Result<Frame> {
         let mut frame = Frame::default();
-        self.decode_into(repository, place, hash, sealed, &mut frame).map(|()| frame)
+        self.decode_into(place, hash, sealed, &mut frame).map(|()| frame)
     }
 
     /// As [`FrameReader::decode`], into the room of another frame. After an error the frame has no chunks.
-    pub(crate) fn decode_into(
-        &self,
-        repository: &Repository,
-        place: &FramePlace,
-        hash: &[u8; 32],
-        sealed: &mut Vec<u8>,
-        frame: &mut Frame,
-    ) -> Result<()> {
+    pub(crate) fn decode_into(&self, place: &FramePlace, hash: &[u8; 32], sealed: &mut Vec<u8>, frame: &mut Frame) -> Result<()> {
         let Frame { plaintext, ranges } = frame;
         ranges.clear();
         let mut decode = || {
-            let sealer = self.keys.sealer(repository, &self.contents(repository), place)?;
+            let sealer = self.keys.sealer(place)?;
+            let bases = place.has_bases.then(|| self.read_bases(place)).transpose()?;
             let mut decompressor = match self.decompressors.lock().pop() {
                 Some(decompressor) => decompressor,
                 None => Decompressor::new()?,
             };
-            let opened = frame::open(&sealer, place.id, hash, place.plaintext_length, &mut decompressor, sealed, plaintext);
+            let opened =
+                frame::open(&sealer, place.id, hash, place.plaintext_length, bases.as_deref(), &mut decompressor, sealed, plaintext);
             self.decompressors.lock().push(decompressor);
             opened?;
             *ranges = frame::chunk_ranges(plaintext, place.chunk_count as usize)?;
@@ -181,11 +195,11 @@ impl FrameReader {
     }
 
     /// As [`FrameReader::read`], from a small cache where it is there.
-    pub(crate) fn read_cached(&self, repository: &Repository, ordinal: FrameOrdinal) -> Result<Arc<Frame>> {
+    pub(crate) fn read_cached(&self, ordinal: FrameOrdinal) -> Result<Arc<Frame>> {
         if let Some(frame) = self.cache.lock().get(ordinal) {
             return Ok(frame);
         }
-        let frame = Arc::new(self.read(repository, &self.place(ordinal)?)?);
+        let frame = Arc::new(self.read(&self.place(ordinal)?)?);
         self.cache.lock().insert(ordinal, &frame);
         Ok(frame)
     }
@@ -198,13 +212,7 @@ impl FrameReader {
     }
 
     /// Reads a chunk from any place that `allowed` lets pass; a damaged copy gives way to a good one.
-    pub(crate) fn chunk(
-        &self,
-        repository: &Repository,
-        kind: ChunkKind,
-        id: &ChunkId,
-        allowed: impl Fn(&ChunkPlace) -> Result<bool>,
-    ) -> Result<Vec<u8>> {
+    pub(crate) fn chunk(&self, kind: ChunkKind, id: &ChunkId, allowed: impl Fn(&ChunkPlace) -> Result<bool>) -> Result<Vec<u8>> {
         let places = self.index.places_of(id)?;
         // Of a pack that is gone more can be hoped for than of one that is damaged.
         let mut problem = places.unread.into_iter().map(|(_, error)| error).min_by_key(|error| error.kind() != ErrorKind::NotFound);
@@ -212,9 +220,8 @@ impl FrameReader {
             if place.frame.class() != Some(kind.class()) || !allowed(&place)? {
                 continue;
             }
-            let bytes = self
-                .read_cached(repository, place.ordinal)
-                .and_then(|frame| self.verified(&frame, kind, id, place.position).map(<[u8]>::to_vec));
+            let bytes =
+                self.read_cached(place.ordinal).and_then(|frame| self.verified(&frame, kind, id, place.position).map(<[u8]>::to_vec));
             match bytes {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) if error.kind() == ErrorKind::NotFound => problem = Some(error),
@@ -227,13 +234,13 @@ impl FrameReader {
 }
 
 impl Keys {
-    fn sealer(&self, repository: &Repository, contents: &ContentsReader, place: &FramePlace) -> Result<Sealer> {
+    fn sealer(&self, place: &FramePlace) -> Result<Sealer> {
         let class = place.id.class().ok_or_else(|| Error::rule("PACK-7", format!("frame {} has no class", place.id)))?;
         let key = (place.id.session, class);
         if let Some(sealer) = self.sealers.lock().get(&key) {
             return Ok(sealer.clone());
         }
-        let record = self.record(repository, contents, place)?;
+        let record = self.record(place)?;
         let sealer = match class {
             FrameClass::Refs => {
                 let key = self.credential.structure_key(record.structure_epoch());
@@ -247,15 +254,15 @@ impl Keys {
     }
 
     /// The record of the session that sealed a frame, from the tables of the pack where the frame lies.
-    fn record(&self, repository: &Repository, contents: &ContentsReader, place: &FramePlace) -> Result<SessionRecord> {
+    fn record(&self, place: &FramePlace) -> Result<SessionRecord> {
         if let Some(record) = self.records.lock().get(&place.id.session) {
             return Ok(record.clone());
         }
         let name = ObjectName::pack(place.kind, place.pack);
-        let tail = match contents.read_any_tail(&name) {
+        let tail = match self.contents.read_any_tail(&name) {
             // Its end is damaged, its frames need not be: an index object or the cache told where they lie.
             Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unavailable) => {
-                let record = repository.read_session(place.id.session).map_err(|_| error)?.record;
+                let record = self.contents.read_session(place.id.session).map_err(|_| error)?.record;
                 self.records.lock().insert(record.id(), record.clone());
                 return Ok(record);
             }
@@ -282,7 +289,7 @@ impl FrameCache {
             self.bytes += frame.plaintext.len();
         }
         // Few frames fit, so looking at all of them for the oldest is cheap.
-        while self.bytes > CACHE_BYTES_MAX && self.frames.len() > 1 {
+        while self.bytes > self.bytes_max && self.frames.len() > 1 {
             let Some(oldest) = self.frames.iter().min_by_key(|(_, (_, used))| *used).map(|(ordinal, _)| *ordinal) else { break };
             if let Some((frame, _)) = self.frames.remove(&oldest) {
                 self.bytes -= frame.plaintext.len();
@@ -339,7 +346,11 @@ impl AllowedFrames {
         Ok(true)
     }
 
+    /// Whether a place is in an allowed frame that can be read.
     fn contain(&self, index: &LookupIndex, place: &ChunkPlace) -> Result<bool> {
+        if place.has_bases && !index.stands_on_bases(place)? {
+            return Ok(false);
+        }
         let Some(ordinal) = index.ordinal_of(place.frame)? else { return Ok(false) };
         Ok(self.0.get(ordinal.get() as usize / 64).is_some_and(|word| word >> (ordinal.get() % 64) & 1 == 1))
     }
@@ -372,7 +383,13 @@ impl<'a> SnapshotChunks<'a> {
         }
         if let Some((ordinal, _)) = places.unread.iter().find(|(_, error)| error.kind() == ErrorKind::NotFound) {
             let first = self.reader.place(*ordinal)?;
-            return Ok(ChunkPlace { frame: first.id, position: u32::MAX, ordinal: *ordinal, domain: first.domain });
+            return Ok(ChunkPlace {
+                frame: first.id,
+                position: u32::MAX,
+                ordinal: *ordinal,
+                domain: first.domain,
+                has_bases: first.has_bases,
+            });
         }
         if let Some((_, error)) = places.unread.into_iter().next() {
             return Err(error);
@@ -382,13 +399,13 @@ impl<'a> SnapshotChunks<'a> {
 
     /// Reads a chunk from a frame of the refs, wherever that stands by now.
     pub(crate) fn chunk(&self, kind: ChunkKind, id: &ChunkId) -> Result<Vec<u8>> {
-        let mut read = self.reader.chunk(self.repository, kind, id, |place| self.allowed.contain(&self.reader.index, place));
+        let mut read = self.reader.chunk(kind, id, |place| self.allowed.contain(&self.reader.index, place));
         for look in 0..LOOKS_MAX {
             if !read.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
                 break;
             }
             let later = self.look_again(look > 0)?;
-            read = later.reader.chunk(self.repository, kind, id, |place| later.allowed.contain(&later.reader.index, place));
+            read = later.reader.chunk(kind, id, |place| later.allowed.contain(&later.reader.index, place));
         }
         read
     }
@@ -399,7 +416,7 @@ impl<'a> SnapshotChunks<'a> {
         match &*known {
             Some(later) if !is_stale => Ok(Arc::clone(later)),
             _ => {
-                let reader = match &self.reader.through {
+                let reader = match &self.reader.keys.contents.through {
                     Some(through) => self.repository.reader_through(through)?,
                     None => FrameReader::new(self.repository, self.repository.open_index()?),
                 };

@@ -3,6 +3,8 @@
 //! This layer knows the order in which things are written: a session before anything else, packs before the snapshot that needs
 //! them, the snapshot before `closed/`. Operations (backup, restore, check) are built on it and open no object by hand.
 
+mod attempts;
+mod bases;
 mod chunk_ids;
 mod contents_reader;
 mod create;
@@ -17,6 +19,7 @@ mod nodes;
 mod objects;
 mod open;
 mod pack_writer;
+mod packer;
 mod parity;
 mod placement;
 mod protect;
@@ -48,6 +51,7 @@ pub use slots::{NewSlot, Rotation, SlotHolder, SlotInfo, SlotState};
 pub(crate) use snapshots::SnapshotListing;
 pub use snapshots::{Snapshot, SnapshotState};
 
+pub(crate) use bases::BaseHint;
 pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
 pub(crate) use heal::{Sidecar, heal};

@@ -42,20 +42,19 @@ impl NodeSource for SnapshotChunks<'_> {
 /// Refs nodes, which any refs frame may hold.
 #[derive(Debug)]
 pub(crate) struct RefsNodes<'a> {
-    pub(crate) repository: &'a Repository,
     pub(crate) reader: &'a FrameReader,
 }
 
 impl NodeSource for RefsNodes<'_> {
     fn load(&self, kind: NodeKind, id: &ChunkId) -> Result<Arc<[u8]>> {
-        self.reader.chunk(self.repository, kind.into(), id, |_| Ok(true)).map(Arc::from)
+        self.reader.chunk(kind.into(), id, |_| Ok(true)).map(Arc::from)
     }
 }
 
 impl Repository {
     /// Calls `visit` for every frame that the refs below `root` name.
     pub(crate) fn walk_refs(&self, reader: &FrameReader, root: &ChunkId, mut visit: impl FnMut(FrameUse) -> Result<()>) -> Result<()> {
-        let nodes = RefsNodes { repository: self, reader };
+        let nodes = RefsNodes { reader };
         for used in RefsWalk::new(&nodes, root)? {
             visit(used?)?;
         }

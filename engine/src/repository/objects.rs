@@ -89,13 +89,7 @@ impl Repository {
 
     /// Reads a session object (SESS-1, SESS-2).
     pub(crate) fn read_session(&self, id: SessionId) -> Result<SessionBody> {
-        let name = ObjectName::session(id);
-        let unsealed = self.read_sealed(&name)?;
-        let body = SessionBody::decode(&unsealed.plaintext, &self.id, &self.trust).map_err(|error| error.context(name))?;
-        match body.record.id() == id && body.record.certificate() == &unsealed.certificate {
-            true => Ok(body),
-            false => Err(Error::rule("SESS-1", "the record is that of another session").context(name)),
-        }
+        self.contents_reader().read_session(id)
     }
 
     /// Whether an error is that of one object alone: it cannot be read, but the store answers.

@@ -3,12 +3,14 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FrameUse, Usage};
 use crate::id::FrameId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// Collects uses; about 40 bytes and a bit a chunk for each frame.
+/// Collects uses; about 40 bytes and a bit a chunk for each frame, and 24 for each base.
 #[derive(Debug, Default)]
 pub(crate) struct RefsCollector {
     frames: HashMap<FrameId, Vec<u8>>,
+    /// Frames that others are compressed against.
+    bases: HashSet<FrameId>,
     last: Option<FrameId>,
 }
 
@@ -24,15 +26,18 @@ impl RefsCollector {
         bitmap[byte] |= 1 << (position % 8);
     }
 
-    /// How many frames are used.
-    pub(crate) fn len(&self) -> usize {
-        self.frames.len()
+    /// Adds what the frames that are used are compressed against, as `bases` says.
+    pub(crate) fn mark_bases(&mut self, bases: impl Fn(FrameId) -> Result<Vec<FrameId>>) -> Result<()> {
+        for frame in self.frames.keys() {
+            self.bases.extend(bases(*frame)?);
+        }
+        Ok(())
     }
 
     /// The uses in order; `count` says how many chunks a frame has.
     pub(crate) fn into_uses(self, count: impl Fn(FrameId) -> Result<u32>) -> Result<Vec<FrameUse>> {
-        let mut uses = Vec::with_capacity(self.frames.len());
-        for (frame, mut bitmap) in self.frames {
+        let mut uses: Vec<_> = self.bases.iter().map(|frame| FrameUse { frame: *frame, usage: Usage::Base }).collect();
+        for (frame, mut bitmap) in self.frames.into_iter().filter(|(frame, _)| !self.bases.contains(frame)) {
             let chunks = count(frame)?;
             if bitmap.len() > (chunks as usize).div_ceil(8) {
                 return Err(Error::new(ErrorKind::Internal, format!("frame {frame} has fewer chunks than are used of it")));

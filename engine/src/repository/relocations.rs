@@ -89,6 +89,10 @@ impl Relocations {
 
     /// What is used in the place of a frame that is not there, of frames of which `count` says how many chunks they have (`None`: not there).
     pub(crate) fn follow(&self, used: &FrameUse, count: impl Fn(FrameId) -> Result<Option<u32>>) -> Result<Instead> {
+        if used.usage == Usage::Base {
+            // Its bytes are needed as they lie in it, which no other frame has (`BaseStands`).
+            return Ok(Instead::default());
+        }
         let Some((first, said)) = self.frames.get(&used.frame).and_then(|said| Some((said.first()?, said))) else {
             return Ok(Instead::default());
         };
@@ -261,6 +265,14 @@ mod tests {
         assert_eq!(follow(&said, &part(frame(1, 0), &[true, false, true, false]), &standing), None);
         assert_eq!(follow(&said, &part(frame(1, 0), &[true, false, true]), &standing[..1]), None);
         assert_eq!(follow(&said, &part(frame(1, 0), &[false, false, true]), &[(frame(3, 7), 1)]), None);
+    }
+
+    #[test]
+    fn nothing_stands_for_a_base() {
+        let said = relocations(&[(frame(1, 0), 2, 1, &[(0, 0, 0)])]);
+        let used = |usage| follow(&said, &FrameUse { frame: frame(1, 0), usage }, &[(frame(2, 0), 1)]);
+        assert_eq!(used(Usage::Whole), Some(vec![(frame(2, 0), 0)]));
+        assert_eq!(used(Usage::Base), None);
     }
 
     #[test]

@@ -9,30 +9,35 @@
 //!  └── chunk ids of durable packs move from the pending map to the lookup index ◀── contents table ─────────────┘
 //! ```
 //! Tokens bound the frames between `add` and the disk.
+//!
+//! Data chunks whose last version stands in the repository go into frames of their own, which are compressed against what they were
+//! ([`super::bases`]) where that pays ([`Attempts`]).
 
+use super::attempts::{Attempts, Outcome};
+use super::bases::{BaseHint, OpenBases, without_own};
 use super::index::LookupIndex;
 use super::pack_writer::{PackMaker, SealedFrame, WrittenPack};
-use super::{ChunkIds, ChunkKind, Repository, Session};
+use super::packer::Packer;
+use super::{ChunkIds, ChunkKind, FrameReader, Repository, Session};
 use crate::backend::ObjectKind;
 use crate::compress::Compressor;
-use crate::crypto::{Sealer, Secret, derive};
+use crate::crypto::{Sealer, derive};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::frame::{FramePlaintext, seal};
+use crate::format::frame::{FramePlaintext, seal, seal_against};
 use crate::format::session::{frame_sealer, refs_frame_sealer};
-use crate::format::{FrameRecord, Roles};
+use crate::format::{BaseRange, FrameRecord, Roles};
 use crate::id::{ChunkId, DomainId, FrameClass, FrameId, PackId, SessionId};
-use crate::limits::{FRAME_SEALED_MAX, FRAMES_LENGTH_MAX, PACK_FRAMES_MAX, TABLES_LENGTH_MAX};
 use crate::runtime::Pool;
 use crate::runtime::channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 const CLASSES: [FrameClass; 3] = [FrameClass::Data, FrameClass::Meta, FrameClass::Refs];
-/// A pack also ends when its tables would reach a quarter of what they may have.
-const TABLES_LENGTH_END: usize = TABLES_LENGTH_MAX / 4;
-/// Sealed frames that wait for the thread that writes their pack.
-const FRAMES_BEFORE_DISK: usize = 4;
+/// Frames in the making: one of each class, and two of data chunks with bases.
+const OPEN_FRAMES: usize = 5;
+/// The last of these. Text has no zero bytes; what has any changes in other ways, and is tried by itself.
+const WITH_BASES: [usize; 2] = [3, 4];
 
 /// In which frame a chunk stands, and which of its chunks it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +60,20 @@ pub(crate) struct WriterSummary {
 /// A frame in the making.
 #[derive(Debug, Default)]
 struct OpenFrame {
+    /// Among the frames of its class; means something once there is a chunk.
+    counter: u32,
     plaintext: FramePlaintext,
     ids: Vec<ChunkId>,
-    /// Chunk counts of the frames that were ended before, by counter.
+    bases: OpenBases,
+}
+
+/// The frames of one class.
+#[derive(Debug, Default)]
+struct Frames {
+    /// Chunk counts by counter; 0 for one in the making.
     counts: Vec<u32>,
+    /// How many have ended.
+    ended: u32,
 }
 
 /// Stores chunks of one session.
@@ -69,14 +84,17 @@ pub(crate) struct Writer {
     index: Arc<LookupIndex>,
     ids: ChunkIds,
     frame_sizes: [usize; 3],
-    open: [OpenFrame; 3],
+    open: [OpenFrame; OPEN_FRAMES],
+    frames: [Frames; 3],
+    /// Frames with bases; `None` where none are made.
+    attempts: Option<[Attempts; WITH_BASES.len()]>,
     /// Chunks of this session that the index does not know yet.
     pending: HashMap<ChunkId, (u32, u32)>,
     sealing: Arc<Sealing>,
     pool: Arc<Pool>,
     tokens: Receiver<()>,
     /// Dropped to say that no more frames come.
-    to_packer: Option<Sender<SealedFrame>>,
+    to_packer: Option<Sender<(u32, SealedFrame)>>,
     written: Receiver<Result<WrittenPack>>,
     summary: WriterSummary,
     failed: bool,
@@ -102,16 +120,18 @@ struct Bench {
 impl Writer {
     /// Starts the threads that seal and write for `session`. `index` agrees with what is listed and holds no condemned pack.
     pub(crate) fn start(repository: &Repository, session: &Session<'_>, index: Arc<LookupIndex>, level: i32) -> Result<Self> {
-        Self::start_with(repository, session, index, level, 2 * repository.runtime.executor.threads() + 2)
+        Self::start_with(repository, session, index, level, 2 * repository.runtime.executor.threads() + 2, None)
     }
 
-    /// As [`Writer::start`], with at most `frames_in_flight` frames between `add` and the disk.
+    /// As [`Writer::start`], with at most `frames_in_flight` frames between `add` and the disk; `reader`, which has the same index, reads what new
+    /// chunks are compressed against.
     pub(crate) fn start_with(
         repository: &Repository,
         session: &Session<'_>,
         index: Arc<LookupIndex>,
         level: i32,
         frames_in_flight: usize,
+        reader: Option<Arc<FrameReader>>,
     ) -> Result<Self> {
         repository.require(Roles::BACKUP, "storing data")?;
         Compressor::new(level)?;
@@ -149,6 +169,8 @@ impl Writer {
             ids: ChunkIds::new(&repository.credential),
             frame_sizes: [config.data_frame_size as usize, meta, meta],
             open: Default::default(),
+            frames: Default::default(),
+            attempts: reader.map(|reader| WITH_BASES.map(|_| Attempts::new(Arc::clone(&reader), config.data_frame_size as usize))),
             pending: HashMap::new(),
             sealing: Arc::new(Sealing { sealers, level, benches: Mutex::default(), spare: Mutex::default() }),
             pool: repository.pool()?,
@@ -170,22 +192,62 @@ impl Writer {
         &self.ids
     }
 
+    /// Whether it is of use to know the bases of a chunk.
+    pub(crate) fn wants_bases(&self) -> bool {
+        self.attempts.is_some()
+    }
+
     /// Stores a chunk unless it is there already, and says where it stands.
     pub(crate) fn add(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8]) -> Result<ChunkUse> {
+        match self.find(&id)? {
+            Some(found) => Ok(found),
+            None => self.push(kind.class(), kind.class() as usize, id, bytes, &[]),
+        }
+    }
+
+    /// As [`Writer::add`], of a data chunk whose last version stands at `bases`.
+    pub(crate) fn add_against(&mut self, id: ChunkId, bytes: &[u8], mut bases: Vec<BaseHint>) -> Result<ChunkUse> {
         if let Some(found) = self.find(&id)? {
             return Ok(found);
         }
-        let class = kind.class() as usize;
-        if self.open[class].plaintext.is_full_for(bytes.len(), self.frame_sizes[class]) {
-            self.end_frame(kind.class())?;
+        without_own(&mut bases, self.session);
+        let kind = usize::from(bytes.contains(&0));
+        if !bases.is_empty() && self.has_frame_for(kind, bytes.len(), &bases)? {
+            return self.push(FrameClass::Data, WITH_BASES[kind], id, bytes, &bases);
         }
-        let open = &mut self.open[class];
-        let number = FrameId::new(self.session, kind.class(), open.counts.len() as u32).number;
+        self.push(FrameClass::Data, FrameClass::Data as usize, id, bytes, &[])
+    }
+
+    /// Whether a frame with bases is open, or is to be begun, that takes a chunk of `length` bytes with these.
+    fn has_frame_for(&mut self, kind: usize, length: usize, bases: &[BaseHint]) -> Result<bool> {
+        let open = &self.open[WITH_BASES[kind]];
+        if open.plaintext.is_full_for(length, self.frame_sizes[FrameClass::Data as usize]) || open.bases.is_full_for(bases) {
+            self.end_frame(FrameClass::Data, WITH_BASES[kind])?;
+        }
+        match &mut self.attempts {
+            None => Ok(false),
+            Some(attempts) => Ok(!self.open[WITH_BASES[kind]].ids.is_empty() || attempts[kind].begin(length)?),
+        }
+    }
+
+    /// Puts a new chunk into a frame in the making.
+    fn push(&mut self, class: FrameClass, lane: usize, id: ChunkId, bytes: &[u8], bases: &[BaseHint]) -> Result<ChunkUse> {
+        if self.open[lane].plaintext.is_full_for(bytes.len(), self.frame_sizes[class as usize]) {
+            self.end_frame(class, lane)?;
+        }
+        let (open, frames) = (&mut self.open[lane], &mut self.frames[class as usize]);
+        if open.ids.is_empty() {
+            open.counter = frames.counts.len() as u32;
+            frames.counts.push(0);
+        }
+        let number = FrameId::new(self.session, class, open.counter).number;
         let position = open.plaintext.count() as u32;
+        // Bound: a frame has at most 16,384 chunks.
+        open.bases.push(position as u16, bases);
         open.plaintext.push(bytes);
         open.ids.push(id);
         self.pending.insert(id, (number, position));
-        if kind == ChunkKind::Data {
+        if class == FrameClass::Data {
             self.summary.data_bytes_new += bytes.len() as u64;
         }
         Ok(ChunkUse { frame: FrameId { session: self.session, number }, position })
@@ -203,33 +265,72 @@ impl Writer {
     /// How many chunks a frame has that [`Writer::add`] or [`Writer::find`] named.
     pub(crate) fn chunk_count(&self, frame: FrameId) -> Result<u32> {
         if frame.session == self.session {
-            let open = &self.open[(frame.number >> 30) as usize % 3];
-            let ended = open.counts.get(frame.counter() as usize).copied();
-            return Ok(ended.unwrap_or(open.plaintext.count() as u32));
+            let class = (frame.number >> 30) as usize % CLASSES.len();
+            let ended = self.frames[class].counts.get(frame.counter() as usize).copied().filter(|count| *count > 0);
+            let with_bases = WITH_BASES.into_iter().filter(|_| class == FrameClass::Data as usize);
+            let mut lanes = with_bases.chain([class]).map(|lane| &self.open[lane]);
+            let open = lanes.find(|open| open.counter == frame.counter() && !open.ids.is_empty());
+            let count = ended.or(open.map(|open| open.ids.len() as u32));
+            return count.ok_or_else(|| internal("a frame of this session that nobody began"));
         }
         let place = self.index.ordinal_of(frame)?.map(|ordinal| self.index.frame(ordinal)).transpose()?.flatten();
         place.map(|place| place.chunk_count).ok_or_else(|| internal("a frame that is used is not in the index"))
     }
 
-    /// Ends the frame in the making and sends it on its way.
-    fn end_frame(&mut self, class: FrameClass) -> Result<()> {
-        let open = &mut self.open[class as usize];
+    /// Ends the data frames in the making, and waits until it is known which of them have bases.
+    pub(crate) fn settle_bases(&mut self) -> Result<()> {
+        self.end_frame(FrameClass::Data, FrameClass::Data as usize)?;
+        for lane in WITH_BASES {
+            self.end_frame(FrameClass::Data, lane)?;
+        }
+        self.attempts.iter_mut().flatten().try_for_each(Attempts::settle)
+    }
+
+    /// The frames that a frame is compressed against which [`Writer::add`] or [`Writer::find`] named; after [`Writer::settle_bases`].
+    pub(crate) fn bases_of(&self, frame: FrameId) -> Result<Vec<FrameId>> {
+        if frame.session == self.session {
+            let bases = self.attempts.iter().flatten().find_map(|attempts| attempts.bases_of(frame.number));
+            return Ok(bases.map(<[FrameId]>::to_vec).unwrap_or_default());
+        }
+        let missing = || internal("a frame that is used is not in the index");
+        let ordinal = self.index.ordinal_of(frame)?.ok_or_else(missing)?;
+        match self.index.frame(ordinal)?.ok_or_else(missing)?.has_bases {
+            true => Ok(self.index.bases_of(ordinal, frame)?.into_iter().map(|base| base.frame).collect()),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// Ends a frame in the making and sends it on its way.
+    fn end_frame(&mut self, class: FrameClass, lane: usize) -> Result<()> {
+        let (open, frames) = (&mut self.open[lane], &mut self.frames[class as usize]);
         if open.ids.is_empty() {
             return Ok(());
         }
         let spare = self.sealing.spare.lock().pop().unwrap_or_default();
         let plaintext = std::mem::replace(&mut open.plaintext, spare);
         let chunks = std::mem::take(&mut open.ids);
-        let id = FrameId::new(self.session, class, open.counts.len() as u32);
-        open.counts.push(chunks.len() as u32);
+        let bases = std::mem::take(&mut open.bases);
+        let id = FrameId::new(self.session, class, open.counter);
+        if let Some(count) = frames.counts.get_mut(open.counter as usize) {
+            *count = chunks.len() as u32;
+        }
+        let order = frames.ended;
+        frames.ended += 1;
         self.take_written()?;
         self.tokens.recv().map_err(|_| internal("the packer is gone"))?;
         let (sealing, to_packer) = (Arc::clone(&self.sealing), self.to_packer.clone());
+        let kind = WITH_BASES.iter().position(|with_bases| *with_bases == lane);
+        let attempt = kind.and_then(|kind| Some(self.attempts.as_mut()?[kind].end()));
         self.pool.spawn(move || {
-            let frame = sealing.seal(class, id, chunks, plaintext);
+            let gathered = attempt.as_ref().map(|attempt| attempt.reader.gather(&bases)).unwrap_or_default();
+            let frame = sealing.seal(class, id, chunks, plaintext, gathered);
+            if let Some(attempt) = attempt {
+                let bases = frame.record.bases.iter().map(|base| base.frame).collect();
+                attempt.tell(Outcome { frame: id.number, bases });
+            }
             if let Some(sender) = to_packer {
                 // Where the packer is gone, the session has failed already.
-                let _ = sender.send(frame);
+                let _ = sender.send((order, frame));
             }
         });
         Ok(())
@@ -260,8 +361,11 @@ impl Writer {
 
     /// Ends all frames and packs and waits until everything is durable. Nothing may be added afterwards.
     pub(crate) fn finish(&mut self) -> Result<WriterSummary> {
+        for lane in WITH_BASES {
+            self.end_frame(FrameClass::Data, lane)?;
+        }
         for class in CLASSES {
-            self.end_frame(class)?;
+            self.end_frame(class, class as usize)?;
         }
         self.to_packer = None;
         while let Ok(pack) = self.written.recv() {
@@ -276,7 +380,15 @@ impl Writer {
 }
 
 impl Sealing {
-    fn seal(&self, class: FrameClass, id: FrameId, chunks: Vec<ChunkId>, mut open: FramePlaintext) -> SealedFrame {
+    /// Seals a frame; with what was gathered of bases, where that pays.
+    fn seal(
+        &self,
+        class: FrameClass,
+        id: FrameId,
+        chunks: Vec<ChunkId>,
+        mut open: FramePlaintext,
+        (mut bases, base_bytes): (Vec<BaseRange>, Vec<u8>),
+    ) -> SealedFrame {
         let pooled = self.benches.lock().pop();
         let mut bench = pooled.unwrap_or_else(|| {
             let compressor = Compressor::new(self.level).expect("start() has made one of this level");
@@ -286,133 +398,22 @@ impl Sealing {
         open.clear();
         self.spare.lock().push(open);
         let Bench { compressor, plaintext } = &mut bench;
-        let bytes = seal(&self.sealers[class as usize], id.number, compressor, plaintext);
+        let sealer = &self.sealers[class as usize];
+        let bytes = if bases.is_empty() {
+            seal(sealer, id.number, compressor, plaintext)
+        } else {
+            let (bytes, is_against) = seal_against(sealer, id.number, compressor, plaintext, &base_bytes);
+            bases.retain(|_| is_against);
+            bytes
+        };
         let plaintext_length = plaintext.len() as u32;
         self.benches.lock().push(bench);
-        let record = FrameRecord {
-            id,
-            sealed_length: bytes.len() as u32,
-            plaintext_length,
-            hash: *blake3::hash(&bytes).as_bytes(),
-            bases: Vec::new(),
-            chunks,
-        };
+        let record =
+            FrameRecord { id, sealed_length: bytes.len() as u32, plaintext_length, hash: *blake3::hash(&bytes).as_bytes(), bases, chunks };
         SealedFrame { record, bytes }
-    }
-}
-
-/// Puts sealed frames back in order and deals them out to packs.
-struct Packer {
-    maker: PackMaker,
-    pack_ids: Secret,
-    pack_size: u64,
-    executor: Arc<dyn crate::runtime::Executor>,
-    tokens: Sender<()>,
-    report: Sender<Result<WrittenPack>>,
-    lanes: [Lane; 3],
-}
-
-/// The frames of one class on their way into packs.
-#[derive(Default)]
-struct Lane {
-    next: u32,
-    waiting: BTreeMap<u32, SealedFrame>,
-    open: Option<OpenPack>,
-    packs: u32,
-}
-
-struct OpenPack {
-    frames: Sender<SealedFrame>,
-    length: u64,
-    frame_count: usize,
-    tables_length: usize,
-}
-
-impl Packer {
-    fn run(mut self, sealed: &Receiver<SealedFrame>) {
-        for frame in sealed {
-            let class = (frame.record.id.number >> 30) as usize % CLASSES.len();
-            let lane = &mut self.lanes[class];
-            lane.waiting.insert(frame.record.id.counter(), frame);
-            while let Some(frame) = self.lanes[class].take_next() {
-                self.deal(class, frame);
-            }
-        }
-    }
-
-    fn deal(&mut self, class: usize, frame: SealedFrame) {
-        let length = frame.bytes.len() as u64;
-        if self.lanes[class].open.is_none() {
-            let pack = self.open_pack(class);
-            self.lanes[class].open = Some(pack);
-        }
-        let Some(open) = &mut self.lanes[class].open else { return };
-        open.length += length;
-        open.frame_count += 1;
-        open.tables_length += 64 + ChunkId::LENGTH * frame.record.chunks.len();
-        // A pack whose thread is gone has reported why.
-        let _ = open.frames.send(frame);
-        if open.is_full(self.pack_size) {
-            self.lanes[class].open = None;
-        }
-    }
-
-    fn open_pack(&mut self, class: usize) -> OpenPack {
-        let number = self.lanes[class].packs;
-        self.lanes[class].packs += 1;
-        // Named by the session's secret, not by chance, so that the order in which packs of different classes begin does not matter.
-        let name = derive("icecore pack id", &[self.pack_ids.bytes(), &[class as u8], &number.to_le_bytes()]);
-        let mut id = [0; PackId::LENGTH];
-        id.copy_from_slice(&name.bytes()[..PackId::LENGTH]);
-        let kind = [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack][class];
-        let (sender, frames) = bounded(FRAMES_BEFORE_DISK);
-        let (maker, tokens, report) = (self.maker.clone(), self.tokens.clone(), self.report.clone());
-        let work = move || {
-            let written = maker.write(kind, PackId(id), &frames, &tokens);
-            // Nobody listens when the session has failed already.
-            let _ = report.send(written);
-        };
-        if let Err(error) = self.executor.spawn("icecore-pack", Box::new(work)) {
-            // As if its thread had failed to write it.
-            let _ = self.report.send(Err(error));
-        }
-        OpenPack { frames: sender, length: 0, frame_count: 0, tables_length: 0 }
-    }
-}
-
-impl OpenPack {
-    /// Whether it has what the config asks for, or another frame might make it larger than a pack may be.
-    fn is_full(&self, pack_size: u64) -> bool {
-        self.length >= pack_size
-            || self.length + FRAME_SEALED_MAX as u64 > FRAMES_LENGTH_MAX as u64
-            || self.frame_count == PACK_FRAMES_MAX
-            || self.tables_length >= TABLES_LENGTH_END
-    }
-}
-
-impl Lane {
-    fn take_next(&mut self) -> Option<SealedFrame> {
-        let frame = self.waiting.remove(&self.next)?;
-        self.next += 1;
-        Some(frame)
     }
 }
 
 fn internal(what: &str) -> Error {
     Error::new(ErrorKind::Internal, what)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limits::PACK_SIZE_MAX;
-
-    #[test]
-    fn a_pack_ends_before_a_frame_could_make_it_too_large() {
-        let pack = |length| OpenPack { frames: bounded(1).0, length, frame_count: 1, tables_length: 100 };
-        let (frame, most) = (FRAME_SEALED_MAX as u64, FRAMES_LENGTH_MAX as u64);
-        assert!(pack(1000).is_full(1000) && !pack(999).is_full(1000));
-        assert!(!pack(most - frame).is_full(u64::from(PACK_SIZE_MAX)));
-        assert!(pack(most - frame + 1).is_full(u64::from(PACK_SIZE_MAX)));
-    }
 }

@@ -173,7 +173,7 @@ impl Frames<'_, '_, '_> {
             tally.frames_decoded.fetch_add(1, Ordering::Relaxed);
             tally.bytes_fetched.fetch_add(u64::from(place.sealed_length), Ordering::Relaxed);
             // Nobody listens after a failure.
-            let _ = send.send(chunks.reader.read(chunks.repository, &place));
+            let _ = send.send(chunks.reader.read(&place));
         });
         self.held.insert(ordinal, Held { state: State::Coming(coming), needed: 1, used });
         Ok(())

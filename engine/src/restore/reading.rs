@@ -127,7 +127,7 @@ fn allowed_chunks<'a>(repository: &'a Repository, reader: &'a FrameReader, snaps
 fn allow<'a>(repository: &'a Repository, reader: &'a FrameReader, snapshot: &Snapshot) -> Result<(SnapshotChunks<'a>, u64)> {
     let mut chunks = SnapshotChunks::new(repository, reader, snapshot.header.refs_root);
     let mut missing = 0;
-    let nodes = RefsNodes { repository, reader };
+    let nodes = RefsNodes { reader };
     for used in RefsWalk::new(&nodes, &snapshot.header.refs_root)? {
         missing += u64::from(!chunks.allow(&used?)?);
     }

@@ -107,19 +107,19 @@ impl<'a> Scatter<'a> {
 
     /// Decodes a frame of a read; one that is damaged is noted.
     fn open(&self, room: &mut Room, read: &Read, place: &FramePlace, bytes: Option<&mut Vec<u8>>) -> Result<()> {
-        let (reader, repository) = (self.chunks.reader, self.chunks.repository);
+        let reader = self.chunks.reader;
         let Opened { frame, checked, is_damaged } = &mut room.opened;
         let hash = reader.index().hash_of(place);
         let decoded = match bytes {
-            Some(bytes) if read.frames.len() == 1 => hash.and_then(|hash| reader.decode_into(repository, place, &hash, bytes, frame)),
+            Some(bytes) if read.frames.len() == 1 => hash.and_then(|hash| reader.decode_into(place, &hash, bytes, frame)),
             Some(bytes) => {
                 let start = usize::try_from(place.offset - read.offset).unwrap_or(usize::MAX);
                 let sealed = start.checked_add(place.sealed_length as usize).and_then(|end| bytes.get(start..end));
                 room.sealed.clear();
                 room.sealed.extend_from_slice(sealed.unwrap_or_default());
-                hash.and_then(|hash| reader.decode_into(repository, place, &hash, &mut room.sealed, frame))
+                hash.and_then(|hash| reader.decode_into(place, &hash, &mut room.sealed, frame))
             }
-            None => reader.read(repository, place).map(|read| *frame = read),
+            None => reader.read(place).map(|read| *frame = read),
         };
         self.tally.frames_decoded.fetch_add(1, Ordering::Relaxed);
         checked.clear();

@@ -67,6 +67,8 @@ pub enum Piece {
         plaintext_length: u32,
         /// What the contents table says.
         hash: [u8; 32],
+        /// The bytes of its bases, one behind the other, where the contents table names any.
+        bases: Option<Vec<u8>>,
         /// What the contents table says.
         chunks: Vec<ChunkId>,
     },
@@ -240,12 +242,12 @@ pub(super) fn decode(keys: &Keys, piece: &Piece, bytes: &[u8]) -> Result<Reading
             let is_canonical = bytes.strip_prefix(&written[..]).map_or(Some(false), |rest| rest.is_empty().then_some(true));
             Ok(Reading { value: Decoded::Credential(decoded.into()), object: None, is_canonical })
         }
-        Piece::Frame { key, number, plaintext_length, hash, chunks } => {
+        Piece::Frame { key, number, plaintext_length, hash, bases, chunks } => {
             let id = FrameId { session: SessionId([0; 16]), number: *number };
             let class = id.class().ok_or_else(|| Error::rule("PACK-7", "a frame of the reserved class"))?;
             let (mut sealed, mut plaintext) = (bytes.to_vec(), Vec::new());
             let mut decompressor = Decompressor::new()?;
-            frame::open(&Sealer::new(key), id, hash, *plaintext_length, &mut decompressor, &mut sealed, &mut plaintext)?;
+            frame::open(&Sealer::new(key), id, hash, *plaintext_length, bases.as_deref(), &mut decompressor, &mut sealed, &mut plaintext)?;
             let chunks = frame_plaintext(keys, class, chunks, &plaintext)?;
             let is_canonical = Some(write_plaintext(&chunks) == plaintext);
             Ok(Reading { value: Decoded::Chunks(chunks), object: None, is_canonical })

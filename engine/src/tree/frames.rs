@@ -46,7 +46,7 @@ impl RefsBuilder {
         }
         // Bitmaps alone can make a leaf of 4,096 frames larger than a chunk.
         self.weight += match &used.usage {
-            Usage::Whole => 32,
+            Usage::Whole | Usage::Base => 32,
             Usage::Part { bitmap, .. } => 32 + bitmap.len(),
         };
         let ends = self.levels.family.ends(0, &frame, self.open.len() + 1, self.weight);

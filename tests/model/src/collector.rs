@@ -2,9 +2,9 @@
 
 use crate::shape::{Rule, Shape};
 use crate::world::{
-    A, COLLECTORS, EPOCHS, F0D, F0X, Frames, Needs, Next, PACKS, RELOCATIONS, SESSION_COUNT, SESSIONS, SNAPSHOT_COUNT, SNAPSHOTS, Step,
-    WRITERS, Waited, World, b, closed, each, f, f1x, frame_of, listed_snapshots, r, relocation, session, session_of_snapshot, snapshot,
-    tombstone, w, withdrawn,
+    A, COLLECTORS, EPOCHS, F0B, F0D, F0X, Frames, Needs, Next, PACKS, RELOCATIONS, SESSION_COUNT, SESSIONS, SNAPSHOT_COUNT, SNAPSHOTS,
+    Step, WRITERS, Waited, World, b, closed, each, f, f1x, frame_of, listed_snapshots, r, relocation, session, session_of_snapshot,
+    snapshot, tombstone, w, withdrawn,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -200,6 +200,9 @@ impl World {
         if !shape.keeps(Rule::RelocationByChunk) && unmet & F0D != 0 && self.unmet(F0X, packs, relocations) == 0 {
             unmet &= !F0D;
         }
+        if !shape.keeps(Rule::BaseStands) && unmet & F0B != 0 && self.unmet(F0X, packs, relocations) == 0 {
+            unmet &= !F0B;
+        }
         unmet
     }
 
@@ -236,7 +239,7 @@ impl World {
                 if shape.repack {
                     choose("marks: repacks", Plan::Repack, dead | A, At::Copy);
                 }
-                if shape.reframe && live & (F0X | F0D) == F0X {
+                if shape.reframe && live & (F0X | F0D | F0B) == F0X {
                     choose("marks: reframes", Plan::Reframe, dead | A, At::Copy);
                 }
             }

@@ -33,6 +33,10 @@ pub enum Rule {
     RelocationByChunk,
     /// A relocation counts only while the frame that it leads to lies in a pack that is not condemned.
     RelocationFound,
+    /// Nothing stands for a frame that another one is compressed against.
+    BaseStands,
+    /// A chunk of a frame that is compressed against another one is used only where that one lies in a pack that is not condemned.
+    DeltaWithBases,
     /// Whoever settles a suspect reads the epochs after he listed the snapshot.
     SettleByNewEpochs,
     /// Before a frame is called missing, packs are listed after the snapshot that needs it.
@@ -69,7 +73,7 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::RereadEpoch,
         Self::LookForTombstone,
         Self::AvoidCondemned,
@@ -85,6 +89,8 @@ impl Rule {
         Self::CopyNotCondemned,
         Self::RelocationByChunk,
         Self::RelocationFound,
+        Self::BaseStands,
+        Self::DeltaWithBases,
         Self::SettleByNewEpochs,
         Self::PacksAfterSnapshots,
         Self::LookForSession,
@@ -127,6 +133,8 @@ pub struct Shape {
     pub reframe: bool,
     /// Whether collectors publish epochs that condemn nothing.
     pub empty_epochs: bool,
+    /// Whether writers compress what they store against `f0`.
+    pub delta: bool,
     /// Whether writers take over subtrees of `S`.
     pub subtree: bool,
     /// Whether listings may be stale.
@@ -148,6 +156,7 @@ impl Shape {
         repack: false,
         reframe: false,
         empty_epochs: false,
+        delta: false,
         subtree: false,
         stale: false,
         without: None,

@@ -1,7 +1,7 @@
 //! The repository as a set of objects, and what must always hold of it.
 //!
 //! There is one old frame, `f0`, with two chunks, `x` and `d`. Snapshot `S` uses `x`; `d` is dead at first. Each writer brings a chunk of
-//! its own and wants one of the two, which it finds somewhere or stores in its own frame. Collector `j` can copy `f0` to pack `Bj`
+//! its own and wants one of the two, which it finds somewhere or stores in its own frame, perhaps compressed against `f0`. Collector `j` can copy `f0` to pack `Bj`
 //! (repack), make a new frame `f1j` of `x` alone in pack `Fj` (reframe, with a relocation), and rescue any frames into pack `Rj`.
 
 use crate::collector::Collector;
@@ -121,15 +121,17 @@ pub(crate) const fn f1x(j: usize) -> Needs {
 pub(crate) const fn own(i: usize) -> Needs {
     16 << i
 }
+/// `f0` as it is: a base.
+pub(crate) const F0B: Needs = 64;
 pub(crate) fn each(needs: Needs) -> impl Iterator<Item = Needs> {
-    (0..6).map(|bit| 1 << bit).filter(move |need| needs & need != 0)
+    (0..7).map(|bit| 1 << bit).filter(move |need| needs & need != 0)
 }
 
 /// Frames: `f0`, two `f1`, two of writers.
 pub(crate) type Frames = u8;
 pub(crate) const FRAME_0: Frames = 1;
 pub(crate) const fn frame_of(need: Needs) -> Frames {
-    if need <= F0D { FRAME_0 } else { need >> 1 }
+    if need <= F0D || need == F0B { FRAME_0 } else { need >> 1 }
 }
 
 /// Chunks that several want.
@@ -154,6 +156,8 @@ pub(crate) struct World {
     pub(crate) names: u8,
     /// Which of the chunks that several want each writer's own frame holds.
     pub(crate) holds: [u8; WRITERS],
+    /// Whose own frames are compressed against `f0`.
+    pub(crate) deltas: u8,
     /// Frames in each rescue pack.
     pub(crate) rescued: [Frames; COLLECTORS],
     /// Snapshots of which somebody was told that they are safe, and that nobody forgot since.
@@ -177,6 +181,7 @@ impl World {
             needs: [F0X, 0, 0],
             names: 1 << OLD,
             holds: [0; WRITERS],
+            deltas: 0,
             rescued: [0; COLLECTORS],
             promised: 1,
             writers: std::array::from_fn(|i| Writer::new(i < shape.writers)),

@@ -3,7 +3,7 @@
 use crate::shape::{Rule, Shape};
 use crate::world::{CHUNK_X, Frames};
 use crate::world::{
-    COLLECTORS, F0D, F0X, FRAME_0, Needs, Next, PACKS, Step, WRITERS, Waited, World, closed, f1x, frame_of, own, session, snapshot,
+    COLLECTORS, F0B, F0D, F0X, FRAME_0, Needs, Next, PACKS, Step, WRITERS, Waited, World, closed, f1x, frame_of, own, session, snapshot,
     tombstone, w, withdrawn,
 };
 
@@ -31,11 +31,13 @@ pub(crate) struct Writer {
     needs: Needs,
     /// The wanted chunk was not found, so the own frame holds it.
     stores: bool,
+    /// The own frame is compressed against `f0`.
+    is_delta: bool,
 }
 
 impl Writer {
     pub(crate) fn new(takes_part: bool) -> Self {
-        Self { at: if takes_part { At::Begin } else { At::Away }, epoch: 0, needs: 0, stores: false }
+        Self { at: if takes_part { At::Begin } else { At::Away }, epoch: 0, needs: 0, stores: false, is_delta: false }
     }
 }
 
@@ -73,6 +75,7 @@ impl World {
                 go("writes its pack", w(i), at, &|world| {
                     world.put(shape, w(i));
                     world.holds[i] = if me.stores { shape.wanted(i) } else { 0 };
+                    world.deltas |= u8::from(me.is_delta) << i;
                 });
             }
             At::PublishSnapshot => go("publishes its snapshot", snapshot(t), At::LookForTombstone, &|world| {
@@ -120,22 +123,33 @@ impl World {
         }
         for listed in self.listings(PACKS, Waited::default()) {
             let good = listed & !condemned;
-            for place in self.places(wanted, self.frames_in(good)) {
+            for place in self.places(shape, wanted, self.frames_in(good)) {
                 go("lists packs and finds the chunk", good, after, &|world| world.writers[i].needs = own(i) | place);
             }
             go("lists packs and does not find the chunk", good, after, &|world| {
                 world.writers[i].needs = own(i);
                 world.writers[i].stores = true;
             });
+            if shape.delta && self.frames_in(good) & FRAME_0 != 0 {
+                go("lists packs, does not find the chunk, and finds a base", good, after, &|world| {
+                    world.writers[i].needs = own(i) | F0B;
+                    (world.writers[i].stores, world.writers[i].is_delta) = (true, true);
+                });
+            }
         }
     }
 
     /// Where a wanted chunk stands in `frames`.
-    fn places(&self, chunk: u8, frames: Frames) -> impl Iterator<Item = Needs> {
+    fn places(&self, shape: &Shape, chunk: u8, frames: Frames) -> impl Iterator<Item = Needs> {
         let old = [if chunk == CHUNK_X { F0X } else { F0D }].into_iter().filter(move |_| frames & FRAME_0 != 0);
         let made = (0..COLLECTORS).map(f1x).filter(move |need| chunk == CHUNK_X && frames & frame_of(*need) != 0);
         let holds = self.holds;
-        let others = (0..WRITERS).filter(move |i| holds[*i] & chunk != 0).map(own).filter(move |need| frames & frame_of(*need) != 0);
+        let (deltas, looks_for_bases) = (self.deltas, shape.keeps(Rule::DeltaWithBases));
+        let is_there = move |i: &usize| {
+            let stands = deltas & 1 << i == 0 || frames & FRAME_0 != 0 || !looks_for_bases;
+            holds[*i] & chunk != 0 && frames & frame_of(own(*i)) != 0 && stands
+        };
+        let others = (0..WRITERS).filter(is_there).map(move |i| if deltas & 1 << i != 0 { own(i) | F0B } else { own(i) });
         old.chain(made).chain(others)
     }
 }

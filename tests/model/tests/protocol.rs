@@ -15,6 +15,8 @@ const WITH_READER: Shape = Shape { forget: 2, reader: true, observer: true, empt
 const STALE: Shape = Shape { stale: true, ..ONE };
 const REFRAME: Shape = Shape { reframe: true, dead_chunk: true, ..ONE };
 
+const DELTA: Shape = Shape { delta: true, ..ONE };
+
 fn is_safe(name: &str, shape: Shape) {
     let found = search(&shape, STATES_MAX);
     println!("{name:44} {:9} states, {:3} steps deep", found.states, found.depth);
@@ -34,6 +36,15 @@ fn one_collector_loses_nothing() {
     is_safe("two writers, repack", TWO_WRITERS);
     is_safe("two writers, reframe, repack, two forgets", Shape { forget: 2, reframe: true, dead_chunk: true, ..TWO_WRITERS });
     is_safe("two writers of the same chunk, subtrees", Shape { same_chunk: true, subtree: true, forget: 2, ..TWO_WRITERS });
+}
+
+#[test]
+fn bases_are_not_lost() {
+    is_safe("deltas, reframe, repack, two forgets", Shape { reframe: true, repack: true, forget: 2, ..DELTA });
+    is_safe("deltas, two writers of the same chunk", Shape { writers: 2, same_chunk: true, forget: 2, ..DELTA });
+    is_safe("deltas, two writers, reframe", Shape { writers: 2, same_chunk: true, reframe: true, repack: true, ..DELTA });
+    is_safe("deltas, a reader, two forgets", Shape { delta: true, reframe: true, observer: false, ..WITH_READER });
+    is_safe("deltas, two collectors, reframe", Shape { delta: true, reframe: true, ..TWO_COLLECTORS });
 }
 
 #[test]
@@ -76,6 +87,8 @@ const MUTANTS: [(Rule, Shape); Rule::ALL.len()] = [
     (Rule::CopyNotCondemned, Shape { writers: 2, same_chunk: true, ..TWO_COLLECTORS }),
     (Rule::RelocationByChunk, REFRAME),
     (Rule::RelocationFound, Shape { collectors: 2, repack: true, reframe: true, ..NOBODY }),
+    (Rule::BaseStands, Shape { reframe: true, ..DELTA }),
+    (Rule::DeltaWithBases, Shape { writers: 2, same_chunk: true, ..DELTA }),
     (Rule::SettleByNewEpochs, TWO_COLLECTORS),
     (Rule::PacksAfterSnapshots, Shape { empty_epochs: true, ..TWO_COLLECTORS }),
     (Rule::EndsStay, Shape { forget: 2, ..TWO_COLLECTORS }),

@@ -1,9 +1,10 @@
-//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected|parity|held|tiered]`.
+//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected|parity|held|delta|tiered]`.
 //!
 //! Done once for each form of the format; what is made is committed and never edited. Seeded: the same build makes the same bytes; another one may
 //! draw its random names in another order. FOLDER gets `repository/`, `passphrase` and `expected`, which lists the content of each snapshot. A `collected` one is what garbage
 //! collection leaves: an epoch, the marker of a forgotten snapshot, frames that were made anew, and relocations that lead to them.
-//! One with `parity` has a sidecar beside every object, a `held` one a legal hold, a lock, and a hold that was released. A `tiered` one has a folder `tier/`, in
+//! One with `parity` has a sidecar beside every object, a `held` one a legal hold, a lock, and a hold that was released.
+//! Of one with `delta` the second state is compressed against the first, which is forgotten and collected. A `tiered` one has a folder `tier/`, in
 //! which the packs lie that only older snapshots need.
 
 use icecore::backend::LocalBackend;
@@ -30,13 +31,14 @@ const NOW: Timestamp = Timestamp { seconds: 1_795_521_600, nanoseconds: 0 };
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(env::args_os().nth(1).ok_or("name the folder to make")?);
     let form = env::args().nth(2);
-    let (is_collected, has_parity, is_held) = match form.as_deref() {
-        None => (false, false, false),
-        Some("collected") => (true, false, false),
-        Some("parity") => (false, true, false),
-        Some("held") => (false, false, true),
-        Some("tiered") => (false, false, false),
-        Some(other) => return Err(format!("`{other}`: only `collected`, `parity`, `held` and `tiered` are known").into()),
+    let (is_collected, has_parity, is_held, has_delta) = match form.as_deref() {
+        None => (false, false, false, false),
+        Some("collected") => (true, false, false, false),
+        Some("parity") => (false, true, false, false),
+        Some("held") => (false, false, true, false),
+        Some("delta") => (false, false, false, true),
+        Some("tiered") => (false, false, false, false),
+        Some(other) => return Err(format!("`{other}`: only `collected`, `parity`, `held`, `delta` and `tiered` are known").into()),
     };
     fs::create_dir(&folder)?;
     fs::write(folder.join("passphrase"), format!("{PASSPHRASE}\n"))?;
@@ -52,13 +54,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let backend = Arc::new(LocalBackend::create(folder.join("repository"))?);
     let key = Key::passphrase(PASSPHRASE)?;
-    let tier = folder.join("tier").display().to_string();
-    let settings = Settings::default().with_label("golden").with_tier("cold", tier);
+    let cache = tempfile::tempdir()?;
+    let settings = Settings::default().with_label("golden").with_tier("cold", folder.join("tier").display().to_string());
+    // What a file was before is known from the cache.
+    let settings = if has_delta { settings.with_cache(cache.path()) } else { settings };
     let repository = Repository::create(backend, Runtime::seeded(1, NOW, 2), &key, &options, settings)?;
-    let expected = match (is_collected, has_parity, is_held) {
+    let expected = match (is_collected, has_parity, is_held, has_delta) {
         (true, ..) => collected(&repository)?,
-        (_, true, _) => protected(&repository)?,
-        (.., true) => held(&repository)?,
+        (_, true, ..) => protected(&repository)?,
+        (_, _, true, _) => held(&repository)?,
+        (.., true) => changed(&repository)?,
         _ if form.as_deref() == Some("tiered") => tiered(&repository)?,
         _ => states(&repository)?,
     };
@@ -124,6 +129,35 @@ fn tiered(repository: &Repository) -> Result<String, Box<dyn std::error::Error>>
     match repository.tier_apply(&policy, &Silent)? {
         moved if moved.moved.packs > 0 && moved.failed.packs == 0 => Ok(expected),
         other => Err(format!("nothing was moved: {other:?}").into()),
+    }
+}
+
+/// A folder of which a byte of each file changes. The first state is forgotten; what the second one is compressed against stays.
+fn changed(repository: &Repository) -> Result<String, Box<dyn std::error::Error>> {
+    let (mut expected, mut states) = (String::new(), Vec::new());
+    for state in 0..2 {
+        let source = tempfile::tempdir()?;
+        for n in 0..6 {
+            let mut bytes = folders::noise(40 + n, 9000 + 700 * n as usize);
+            bytes[5000] ^= state;
+            fs::write(source.path().join(format!("file{n}")), bytes)?;
+        }
+        let roots = Roots::resolve(&[source.path().join(".")])?;
+        let mut backup = BackupOptions::new("golden");
+        backup.time = Some(Timestamp { seconds: NOW.seconds + 86_400 * i64::from(state), nanoseconds: 5 });
+        let made = repository.backup(&roots, &SourceOptions::default(), &backup, &Silent)?;
+        states.push(made.snapshot.ok_or("no snapshot was made")?);
+        expected.clear();
+        for (name, facts) in folders::describe_portable(source.path()) {
+            writeln!(expected, "{}\t{}\t{facts}", states[states.len() - 1], String::from_utf8_lossy(&name))?;
+        }
+    }
+    repository.forget(&states[..1], &Silent)?;
+    let summary = repository.gc(&GcOptions::default(), &Silent)?;
+    match repository.stats(None, &Silent)?.delta_bytes {
+        0 => Err("nothing is compressed against anything".into()),
+        _ if summary.left.packs > 0 => Err("something was left".into()),
+        _ => Ok(expected),
     }
 }
 

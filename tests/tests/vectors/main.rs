@@ -117,6 +117,7 @@ fn piece(entry: &Value) -> Piece {
             number: number(&context["number"]),
             plaintext_length: number(&context["plaintext_length"]),
             hash: array(&context["hash"]),
+            bases: (!context["bases"].is_null()).then(|| bytes(&context["bases"])),
             chunks: ids(&context["chunk_ids"]),
         },
         "frame plaintext" => {

@@ -10,7 +10,7 @@ use icecore::format::relocations::RelocatedFrame;
 use icecore::format::session::SessionRecord;
 use icecore::format::slot::{Slot, SlotKind};
 use icecore::format::snapshot::{SnapshotBody, SnapshotHeader};
-use icecore::format::{Certificate, ContentsTable, FrameUse, Tables, Usage};
+use icecore::format::{BaseRange, Certificate, ContentsTable, FrameUse, Tables, Usage};
 use icecore::id::{SessionId, to_hex};
 use icecore::runtime::Timestamp;
 use icecore::testing::{CredentialParts, Decoded, NodeValue, Reading};
@@ -240,9 +240,15 @@ fn frames(contents: &ContentsTable, sessions: &[SessionRecord]) -> Vec<Value> {
             "plaintext_length": frame.plaintext_length,
             "hash": to_hex(&frame.hash),
             "chunks": frame.chunks.iter().map(|id| to_hex(&id.0)).collect::<Vec<_>>(),
+            "bases": frame.bases.iter().map(base).collect::<Vec<_>>(),
         })
     };
     contents.frames.iter().map(frame).collect()
+}
+
+fn base(base: &BaseRange) -> Value {
+    let (session, number) = (to_hex(&base.frame.session.0), base.frame.number);
+    json!({"session": session, "number": number, "chunk": base.chunk, "offset": base.offset, "length": base.length})
 }
 
 fn header_told(header: &SnapshotHeader) -> Value {
@@ -307,12 +313,12 @@ fn node_told(node: &NodeValue) -> Value {
 
 fn frame_use(used: &FrameUse) -> Value {
     let bits = match &used.usage {
-        Usage::Whole => None,
+        Usage::Whole | Usage::Base => None,
         Usage::Part { chunks, bitmap } => {
             Some((0..usize::from(*chunks)).map(|chunk| bitmap[chunk / 8] >> (chunk % 8) & 1 == 1).collect::<Vec<_>>())
         }
     };
-    json!({"session": to_hex(&used.frame.session.0), "number": used.frame.number, "used": bits})
+    json!({"session": to_hex(&used.frame.session.0), "number": used.frame.number, "used": bits, "is_base": used.usage == Usage::Base})
 }
 
 fn chunk_list(chunks: &[ChunkRef]) -> Vec<Value> {

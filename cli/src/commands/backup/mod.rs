@@ -84,6 +84,12 @@ pub(crate) struct Args {
     /// Files may be unchanged although their file system has another device number than last time, as each snapshot of btrfs and ZFS has
     #[arg(long)]
     ignore_device: bool,
+    /// Compresses what changed against what it was, where that pays; needs a key that can restore. It is the default; undoes --no-delta
+    #[arg(long, overrides_with = "no_delta")]
+    delta: bool,
+    /// Compresses nothing against what it was: more is stored, and nothing is read from the repository
+    #[arg(long, overrides_with = "delta")]
+    no_delta: bool,
     /// Memory to get along with, as 96M; without it 64 MiB and 32 MiB for each worker thread. Less makes it slower, and changes nothing else
     #[arg(long, value_name = "SIZE", value_parser = size::parse, help_heading = "Machine")]
     memory: Option<u64>,
@@ -216,6 +222,7 @@ impl Args {
         options.level = self.compression;
         options.read_all = self.read_all;
         options.ignore_device = self.ignore_device;
+        options.delta = self.delta || !self.no_delta;
         options.memory = self.memory;
         options.lock = self.lock;
         Ok((source, options))

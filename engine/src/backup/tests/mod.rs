@@ -1,6 +1,7 @@
 //! Backups into memory: what is stored, and what is stored again.
 
 mod changing;
+mod delta;
 mod guided;
 
 use super::*;

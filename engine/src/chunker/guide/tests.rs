@@ -32,6 +32,29 @@ fn cut_guided(cutter: &Cutter, mut guide: Guide, data: &[u8], piece: usize) -> (
     }
 }
 
+#[test]
+fn what_a_changed_chunk_was_before_is_known() {
+    let cutter = content(1024, 4096, 16_384);
+    let before = noise(3, 400_000);
+    let hint = hint_of(&cutter, &before);
+    let middle = hint.len() / 2;
+    let at: usize = hint[..middle].iter().map(|chunk| chunk.length as usize).sum();
+    // Something is inserted at the beginning, a chunk in the middle is changed, and something appended.
+    let mut now = [&[7; 100], &before[..]].concat();
+    now[at + 100 + 10] ^= 1;
+    now.extend(noise(4, 100));
+    let mut guide = Guide::new(hint.clone(), 0);
+    let (mut start, mut earlier) = (0, Vec::new());
+    while let Some((length, id)) = guide.next_cut(&cutter, &now[start..], true, name).unwrap() {
+        assert_eq!(guide.earlier().is_empty(), hint.iter().any(|chunk| chunk.id == id));
+        earlier.extend(guide.earlier().iter().map(|chunk| hint.iter().position(|other| other == chunk).unwrap()));
+        start += length;
+    }
+    assert!([0, middle, hint.len() - 1].iter().all(|chunk| earlier.contains(chunk)), "{earlier:?}");
+    assert!(earlier.len() < 9, "{earlier:?}");
+    assert!(Guide::new(Vec::new(), 0).stood(100).is_empty());
+}
+
 #[derive(Debug, Clone)]
 enum Edit {
     Insert(u64, usize),

@@ -36,7 +36,7 @@ mod young;
 
 use crate::backend::ObjectKind;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::ContentsTable;
+use crate::format::{BaseRange, ContentsTable};
 use crate::id::{ChunkId, DomainId, FrameId, PackId, RepositoryId, SessionId};
 use fault::Fault;
 use folder::Folder;
@@ -47,7 +47,7 @@ use state::State;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 pub use tables::ContentsSource;
 use tables::{Table, TableCache};
 use write::Writer;
@@ -88,6 +88,8 @@ pub struct ChunkPlace {
     pub ordinal: FrameOrdinal,
     /// The dedup domain of the session that sealed it.
     pub domain: DomainId,
+    /// Whether the frame is compressed against others, which are needed to read it.
+    pub has_bases: bool,
 }
 
 /// Where a chunk stands in listed packs, as far as their contents tables can be had.
@@ -120,6 +122,8 @@ pub struct FramePlace {
     pub plaintext_length: u32,
     /// How many chunks it has.
     pub chunk_count: u32,
+    /// Whether it is compressed against other frames ([`LookupIndex::bases_of`]).
+    pub has_bases: bool,
 }
 
 /// How large an index is.
@@ -155,6 +159,8 @@ pub struct LookupIndex {
     is_discarded: AtomicBool,
     /// Data packs in which no chunk is found, although they are listed.
     passed_over: RwLock<HashSet<PackId>>,
+    /// How often packs were taken out, from 1: what was found to stand before may have gone.
+    removals: AtomicU32,
 }
 
 impl LookupIndex {
@@ -185,6 +191,7 @@ impl LookupIndex {
             writer: Mutex::new(writer),
             is_discarded: AtomicBool::new(false),
             passed_over: RwLock::default(),
+            removals: AtomicU32::new(1),
         })
     }
 
@@ -219,7 +226,7 @@ impl LookupIndex {
         self.folder.is_temporary()
     }
 
-    /// A place of the chunk in a listed pack, in a frame of `domain`.
+    /// A place of the chunk in a listed pack, in a frame of `domain` whose bases, if it has any, stand in listed packs too (`DeltaWithBases`).
     ///
     /// Of several, the one with the lowest frame identity: what is found depends on what is listed, not on the history of the cache. A pack of
     /// which the contents table cannot be had counts as not listed.
@@ -228,7 +235,40 @@ impl LookupIndex {
     /// [`ErrorKind::Unavailable`] where the cache turns out to be damaged; it has then been dropped, and the next run builds it anew. What the
     /// source says where no table can be had.
     pub fn lookup(&self, id: &ChunkId, domain: DomainId) -> Result<Option<ChunkPlace>> {
-        Ok(self.places_of(id)?.found.into_iter().find(|place| place.domain == domain))
+        for place in self.places_of(id)?.found.into_iter().filter(|place| place.domain == domain) {
+            if !place.has_bases || self.stands_on_bases(&place)? {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether every frame that the place's frame is compressed against stands in a listed pack.
+    pub(crate) fn stands_on_bases(&self, place: &ChunkPlace) -> Result<bool> {
+        let Some((table, at)) = self.table_frame(place.ordinal, place.frame)? else { return Ok(false) };
+        let Some(frame) = table.frames.get(at) else { return Ok(false) };
+        let removals = self.removals.load(Ordering::Relaxed);
+        if frame.stood.load(Ordering::Relaxed) == removals {
+            return Ok(true);
+        }
+        let mut before = None;
+        for base in &frame.bases {
+            if before != Some(base.frame) && self.ordinal_of(base.frame)?.is_none() {
+                return Ok(false);
+            }
+            before = Some(base.frame);
+        }
+        // Packs that are added take no base away.
+        frame.stood.store(removals, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// The table of the pack in which a frame lies, and which of its frames it is; `None` where the pack is no longer listed.
+    fn table_frame(&self, ordinal: FrameOrdinal, id: FrameId) -> Result<Option<(Arc<Table>, usize)>> {
+        let Some(pack) = self.state.read().packs.of_ordinal(ordinal.0).copied() else { return Ok(None) };
+        let table = self.table(&pack)??;
+        let at = (ordinal.0 - pack.first) as usize;
+        Ok(table.frames.get(at).is_some_and(|frame| frame.id == id).then_some((table, at)))
     }
 
     /// Every place of the chunk in listed packs.
@@ -257,7 +297,13 @@ impl LookupIndex {
             for chunk in table.places_of(id) {
                 let Some(frame) = table.frames.get(chunk.frame as usize) else { continue };
                 let ordinal = FrameOrdinal(pack.first + chunk.frame);
-                let place = ChunkPlace { frame: frame.id, position: chunk.position, ordinal, domain: frame.domain };
+                let place = ChunkPlace {
+                    frame: frame.id,
+                    position: chunk.position,
+                    ordinal,
+                    domain: frame.domain,
+                    has_bases: !frame.bases.is_empty(),
+                };
                 found.push((place, table.pack));
             }
             if known != Some(table.pack) && found.last().is_some_and(|(_, pack)| *pack == table.pack) {
@@ -275,11 +321,17 @@ impl LookupIndex {
     /// # Errors
     /// As for [`LookupIndex::lookup`]; also why this one pack's table cannot be had, [`ErrorKind::NotFound`] where it is no longer listed.
     pub fn hash_of(&self, place: &FramePlace) -> Result<[u8; 32]> {
-        let gone = || Error::new(ErrorKind::NotFound, format!("the pack of frame {} is no longer listed", place.id));
-        let pack = self.state.read().packs.of_ordinal(place.ordinal.0).copied().ok_or_else(gone)?;
-        let table = self.table(&pack)??;
-        let frame = table.frames.get((place.ordinal.0 - pack.first) as usize).filter(|frame| frame.id == place.id);
-        frame.map(|frame| frame.hash).ok_or_else(gone)
+        let found = self.table_frame(place.ordinal, place.id)?;
+        found.and_then(|(table, at)| table.frames.get(at).map(|frame| frame.hash)).ok_or_else(|| gone(place.id))
+    }
+
+    /// What a frame is compressed against, as the pack's contents table has it.
+    ///
+    /// # Errors
+    /// As for [`LookupIndex::hash_of`].
+    pub fn bases_of(&self, ordinal: FrameOrdinal, id: FrameId) -> Result<Vec<BaseRange>> {
+        let found = self.table_frame(ordinal, id)?;
+        found.and_then(|(table, at)| table.frames.get(at).map(|frame| frame.bases.to_vec())).ok_or_else(|| gone(id))
     }
 
     /// The contents table of a pack, or why this one cannot be had.
@@ -352,6 +404,7 @@ impl LookupIndex {
     pub fn remove_packs(&self, packs: &HashSet<(ObjectKind, PackId)>) {
         let mut writer = self.writer.lock();
         self.remove(&mut writer, packs);
+        self.removals.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Writes what is in memory only to files, and the manifest: the next [`LookupIndex::open`] finds what is known now.
@@ -383,6 +436,10 @@ impl LookupIndex {
             ),
         }
     }
+}
+
+fn gone(frame: FrameId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("the pack of frame {frame} is no longer listed"))
 }
 
 #[cfg(test)]

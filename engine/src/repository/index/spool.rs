@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 /// Bytes of a frame before its chunk ids.
 const FRAME_LENGTH: usize = 64;
 
-/// Keeps what is added. Bases are left out: nothing that is looked up needs them.
+/// Keeps what is added. Bases are left out: nothing is read by what is looked up here.
 #[derive(Debug)]
 pub struct Spool {
     file: File,

@@ -7,12 +7,13 @@
 use super::search::{interpolate, partition_near, prefix};
 use crate::backend::ObjectKind;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::ContentsTable;
+use crate::format::{BaseRange, ContentsTable};
 use crate::id::{ChunkId, DomainId, FrameId, PackId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 /// Where contents tables come from.
 pub trait ContentsSource: fmt::Debug + Send + Sync {
@@ -47,11 +48,14 @@ pub(super) struct TableChunk {
 }
 
 /// A frame in a table.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct TableFrame {
     pub(super) id: FrameId,
     pub(super) domain: DomainId,
     pub(super) hash: [u8; 32],
+    pub(super) bases: Box<[BaseRange]>,
+    /// After how many removals of packs its bases were found to stand; 0 for never.
+    pub(super) stood: AtomicU32,
 }
 
 /// A contents table by chunk.
@@ -66,7 +70,10 @@ pub(super) struct Table {
 impl Table {
     /// Of a pack, with the domain of each of its frames.
     pub(super) fn new(pack: (ObjectKind, PackId), table: &ContentsTable, domains: impl Iterator<Item = DomainId>) -> Self {
-        let frames = table.frames.iter().zip(domains).map(|(frame, domain)| TableFrame { id: frame.id, domain, hash: frame.hash });
+        let frames = table.frames.iter().zip(domains).map(|(frame, domain)| {
+            let bases = frame.bases.as_slice().into();
+            TableFrame { id: frame.id, domain, hash: frame.hash, bases, stood: AtomicU32::new(0) }
+        });
         let frames: Vec<_> = frames.collect();
         let mut chunks = Vec::with_capacity(table.frames.iter().map(|frame| frame.chunks.len()).sum());
         for (at, frame) in (0..).zip(&table.frames) {
@@ -93,7 +100,9 @@ impl Table {
     }
 
     fn bytes(&self) -> usize {
-        ABSENT_BYTES + self.chunks.len() * size_of::<TableChunk>() + self.frames.len() * size_of::<TableFrame>()
+        let bases: usize = self.frames.iter().map(|frame| frame.bases.len()).sum();
+        let frames = self.frames.len() * size_of::<TableFrame>() + bases * size_of::<BaseRange>();
+        ABSENT_BYTES + self.chunks.len() * size_of::<TableChunk>() + frames
     }
 }
 

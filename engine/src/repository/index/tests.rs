@@ -121,6 +121,7 @@ impl Model {
                 sealed_length: record.sealed_length,
                 plaintext_length: record.plaintext_length,
                 chunk_count: record.chunks.len() as u32,
+                has_bases: !record.bases.is_empty(),
             };
             assert_eq!(place, expected);
             assert_eq!(index.hash_of(&place).unwrap(), record.hash);

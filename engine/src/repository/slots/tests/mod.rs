@@ -90,7 +90,7 @@ fn a_backup_credential_with_empty_caches_deduplicates_and_cannot_open_its_own_fr
     for pack in client.list_packs().unwrap() {
         for record in client.read_pack_tail(&pack.name, pack.size).unwrap().tables.contents.frames {
             let place = reader.place(reader.index().ordinal_of(record.id).unwrap().unwrap()).unwrap();
-            let opened = reader.read(&client, &place);
+            let opened = reader.read(&place);
             match pack.name.kind() {
                 ObjectKind::RefsPack => drop(opened.unwrap()),
                 _ => {

@@ -1,0 +1,115 @@
+//! Whether frames are compressed against bases: an attempt for each, and pauses where attempts fail.
+//!
+//! What the last attempts came to is the best guess at the next one, since like lies beside like: of a disk image whose blocks are new each time a few frames are tried
+//! and the rest is not. Outcomes come from workers, whenever these are done; so that what is stored does not depend on it, an attempt heeds
+//! the outcomes of those that began at least [`LAG`] before it, and waits for them.
+
+use super::FrameReader;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::FrameId;
+use crate::runtime::channel::{Receiver, Sender, unbounded};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Attempts that may be under way.
+const LAG: u32 = 8;
+/// After a second failure in a row a pause is made, of 2 frames, and each more doubles it up to 32.
+const DOUBLINGS_MAX: u32 = 5;
+
+/// The attempts of a session.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    reader: Arc<FrameReader>,
+    frame_size: usize,
+    begun: u32,
+    /// Outcomes that were heeded.
+    heeded: u32,
+    /// Failures in a row.
+    failures: u32,
+    /// Bytes of chunks with bases that are left alone.
+    pause: usize,
+    give: Sender<(u32, Outcome)>,
+    outcomes: Receiver<(u32, Outcome)>,
+    early: BTreeMap<u32, Outcome>,
+    /// The bases of each frame that has any, by number.
+    bases: HashMap<u32, Vec<FrameId>>,
+}
+
+/// What an attempt came to.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// Number of the frame.
+    pub(super) frame: u32,
+    /// Frames that it is compressed against; none where that did not pay.
+    pub(super) bases: Vec<FrameId>,
+}
+
+/// An attempt on its way to a worker.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) reader: Arc<FrameReader>,
+    number: u32,
+    give: Sender<(u32, Outcome)>,
+}
+
+impl Attempt {
+    /// Says what it came to.
+    pub(super) fn tell(self, outcome: Outcome) {
+        // Nobody listens when the session is over.
+        let _ = self.give.send((self.number, outcome));
+    }
+}
+
+impl Attempts {
+    pub(super) fn new(reader: Arc<FrameReader>, frame_size: usize) -> Self {
+        let (give, outcomes) = unbounded();
+        let (early, bases) = (BTreeMap::new(), HashMap::new());
+        Self { reader, frame_size, begun: 0, heeded: 0, failures: 0, pause: 0, give, outcomes, early, bases }
+    }
+
+    /// Whether a frame with bases is begun by a chunk of so many bytes.
+    pub(super) fn begin(&mut self, length: usize) -> Result<bool> {
+        self.heed(self.begun.saturating_sub(LAG))?;
+        if self.pause > 0 {
+            self.pause = self.pause.saturating_sub(length);
+            return Ok(false);
+        }
+        self.begun += 1;
+        Ok(true)
+    }
+
+    /// The frame that was begun last goes to a worker.
+    pub(super) fn end(&mut self) -> Attempt {
+        Attempt { reader: Arc::clone(&self.reader), number: self.begun - 1, give: self.give.clone() }
+    }
+
+    /// Waits for all outcomes; every frame that was begun has ended.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        self.heed(self.begun)
+    }
+
+    /// What a frame of this session is compressed against, as far as outcomes were heeded.
+    pub(super) fn bases_of(&self, frame: u32) -> Option<&[FrameId]> {
+        self.bases.get(&frame).map(Vec::as_slice)
+    }
+
+    /// Heeds the outcomes of the first `count` attempts, in their order.
+    fn heed(&mut self, count: u32) -> Result<()> {
+        while self.heeded < count {
+            let Some(outcome) = self.early.remove(&self.heeded) else {
+                let (number, outcome) = self.outcomes.recv().map_err(|_| Error::new(ErrorKind::Internal, "an attempt was lost"))?;
+                self.early.insert(number, outcome);
+                continue;
+            };
+            self.heeded += 1;
+            if outcome.bases.is_empty() {
+                self.failures += 1;
+                self.pause = if self.failures > 1 { self.frame_size << (self.failures - 1).min(DOUBLINGS_MAX) } else { 0 };
+            } else {
+                (self.failures, self.pause) = (0, 0);
+                self.bases.insert(outcome.frame, outcome.bases);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,215 @@
+//! Bases: stretches of older frames that a new one is compressed against.
+//!
+//! Whoever cuts content knows from hints where the last version of it stands ([`LookupIndex::base_hints`]). While a frame is put together its
+//! hints are collected ([`OpenBases`]); where it is sealed the stretches are read out of the frames in which they lie ([`FrameReader::gather`]),
+//! and whoever reads the frame reads them again ([`FrameReader::read_bases`]).
+//!
+//! A base has no bases itself. Where the last version of a chunk stands in a frame with bases, what that one was compressed against is the base
+//! of the next version too.
+
+use super::frame_reader::FrameReader;
+use super::index::{ChunkPlace, FramePlace, LookupIndex};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::BaseRange;
+use crate::id::{FrameId, SessionId};
+use crate::limits::{BASES_LENGTH_MAX, BASES_MAX};
+
+/// A frame ends when its bases would have more bytes: less than the format allows, since whoever seals holds them in memory.
+const BASES_LENGTH_END: usize = 3 << 20;
+/// Neighbours are joined to bases of up to about so many bytes, so that it stays known for which chunk what is there.
+const JOINED_LENGTH_MAX: usize = 128 << 10;
+
+/// Where content stands that may be a base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BaseHint {
+    /// Chunks of a frame without bases, which lie one behind the other: the first, the last, and about how many bytes they are.
+    Chunks { frame: FrameId, first: u32, last: u32, length: u32 },
+    /// What is a base of another frame already.
+    Stretch { frame: FrameId, offset: u32, length: u32 },
+}
+
+impl BaseHint {
+    fn frame(&self) -> FrameId {
+        match self {
+            Self::Chunks { frame, .. } | Self::Stretch { frame, .. } => *frame,
+        }
+    }
+
+    fn length(&self) -> usize {
+        match self {
+            Self::Chunks { length, .. } | Self::Stretch { length, .. } => *length as usize,
+        }
+    }
+
+    /// Makes one of this and `other` where they touch or overlap and do not become too long; whether that was done.
+    fn join(&mut self, other: &Self) -> bool {
+        if self == other {
+            return true;
+        }
+        let (Self::Chunks { frame, first, last, length }, Self::Chunks { frame: other_frame, first: start, last: end, length: more }) =
+            (self, other)
+        else {
+            return false;
+        };
+        if frame != other_frame || *start < *first || *start > *last + 1 {
+            return false;
+        }
+        if end <= last {
+            return true;
+        }
+        let joins = *length as usize + *more as usize <= JOINED_LENGTH_MAX;
+        if joins {
+            // Where they overlap this is too much, and it is only a guess anyway.
+            (*last, *length) = (*end, *length + *more);
+        }
+        joins
+    }
+}
+
+impl LookupIndex {
+    /// What to compress the next version of a chunk of `length` bytes against that stands at `place`.
+    pub(crate) fn base_hints(&self, place: &ChunkPlace, length: u32, hints: &mut Vec<BaseHint>) -> Result<()> {
+        if !place.has_bases {
+            hints.push(BaseHint::Chunks { frame: place.frame, first: place.position, last: place.position, length });
+            return Ok(());
+        }
+        let bases = self.bases_of(place.ordinal, place.frame)?;
+        let for_it = bases.iter().rev().find(|base| u32::from(base.chunk) <= place.position).map(|base| base.chunk);
+        for base in bases.iter().filter(|base| Some(base.chunk) == for_it) {
+            hints.push(BaseHint::Stretch { frame: base.frame, offset: base.offset, length: base.length });
+        }
+        Ok(())
+    }
+}
+
+/// The bases of a frame in the making, each with the first chunk that it is for.
+#[derive(Debug, Default)]
+pub(crate) struct OpenBases {
+    hints: Vec<(u16, BaseHint)>,
+    length: usize,
+}
+
+impl OpenBases {
+    /// Whether more bases would make the frame's too many, or too long.
+    pub(crate) fn is_full_for(&self, hints: &[BaseHint]) -> bool {
+        let length: usize = hints.iter().map(BaseHint::length).sum();
+        !self.hints.is_empty() && (self.hints.len() + hints.len() > BASES_MAX || self.length + length > BASES_LENGTH_END)
+    }
+
+    /// Adds those of chunk number `chunk` of the frame.
+    pub(crate) fn push(&mut self, chunk: u16, hints: &[BaseHint]) {
+        for hint in hints {
+            let is_known = self.hints.iter().any(|(_, known)| known == hint);
+            let joins = self.hints.last_mut().is_some_and(|(_, last)| {
+                let before = last.length();
+                let joins = last.join(hint);
+                self.length += last.length() - before;
+                joins
+            });
+            if !is_known && !joins && self.hints.len() < BASES_MAX {
+                self.length += hint.length();
+                self.hints.push((chunk, *hint));
+            }
+        }
+    }
+}
+
+impl FrameReader {
+    /// Reads the bases of a frame in the making out of the frames in which they lie; gives what the contents table is to say of them, and their bytes. What cannot be had, or
+    /// cannot be a base, is left out: a frame is good without.
+    pub(crate) fn gather(&self, open: &OpenBases) -> (Vec<BaseRange>, Vec<u8>) {
+        let (mut bases, mut bytes) = (Vec::new(), Vec::new());
+        for (chunk, hint) in &open.hints {
+            let Ok(Some((frame, place))) = self.base_frame(hint.frame()) else { continue };
+            let stretch = match *hint {
+                BaseHint::Chunks { first, last, .. } => frame.stretch(first, last),
+                BaseHint::Stretch { offset, length, .. } => Some(offset as usize..offset as usize + length as usize),
+            };
+            let Some((stretch, content)) = stretch.and_then(|stretch| Some((stretch.clone(), frame.content().get(stretch)?))) else {
+                continue;
+            };
+            if place.has_bases || bytes.len() + content.len() > BASES_LENGTH_MAX {
+                continue;
+            }
+            bytes.extend_from_slice(content);
+            let (offset, length) = (stretch.start as u32, content.len() as u32);
+            bases.push(BaseRange { frame: hint.frame(), chunk: *chunk, offset, length });
+        }
+        (bases, bytes)
+    }
+
+    fn base_frame(&self, id: FrameId) -> Result<Option<(std::sync::Arc<super::Frame>, FramePlace)>> {
+        let Some(ordinal) = self.index().ordinal_of(id)? else { return Ok(None) };
+        let place = self.place(ordinal)?;
+        if place.has_bases {
+            return Ok(None);
+        }
+        Ok(Some((self.read_cached(ordinal)?, place)))
+    }
+
+    /// The bytes of a frame's bases, one behind the other (FRAME-8).
+    pub(crate) fn read_bases(&self, place: &FramePlace) -> Result<Vec<u8>> {
+        let bases = self.index().bases_of(place.ordinal, place.id)?;
+        let mut bytes = Vec::with_capacity(bases.iter().map(|base| base.length as usize).sum());
+        for base in bases {
+            let of_base = |error: Error| error.context(format!("a base of frame {}", place.id));
+            let missing = || Error::new(ErrorKind::Damaged, format!("frame {}, a base of frame {}, is in no pack", base.frame, place.id));
+            let ordinal = self.index().ordinal_of(base.frame)?.ok_or_else(missing)?;
+            if self.place(ordinal)?.has_bases {
+                return Err(Error::rule("FRAME-8", format!("frame {}, a base of frame {}, has bases itself", base.frame, place.id)));
+            }
+            let frame = self.read_cached(ordinal).map_err(of_base)?;
+            let end = base.offset as usize + base.length as usize;
+            let stretch = frame.content().get(base.offset as usize..end);
+            let short = || Error::rule("FRAME-8", format!("frame {}, a base of frame {}, ends before {end} bytes", base.frame, place.id));
+            bytes.extend_from_slice(stretch.ok_or_else(short)?);
+        }
+        Ok(bytes)
+    }
+}
+
+/// Leaves out what stands in frames of this session: whether these are in the index yet depends on how fast packs are written.
+pub(crate) fn without_own(hints: &mut Vec<BaseHint>, session: SessionId) {
+    hints.retain(|hint| hint.frame().session != session);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(number: u32) -> FrameId {
+        FrameId { session: SessionId([1; 16]), number }
+    }
+
+    fn chunks(number: u32, first: u32, last: u32, length: u32) -> BaseHint {
+        BaseHint::Chunks { frame: frame(number), first, last, length }
+    }
+
+    #[test]
+    fn neighbours_are_joined_and_nothing_stands_twice() {
+        let mut open = OpenBases::default();
+        open.push(0, &[chunks(7, 3, 3, 1000)]);
+        open.push(1, &[chunks(7, 4, 4, 1000), chunks(7, 5, 5, 1000)]);
+        open.push(2, &[chunks(7, 5, 5, 1000)]);
+        assert_eq!((open.hints.as_slice(), open.length), (&[(0, chunks(7, 3, 5, 3000))][..], 3000));
+        open.push(3, &[chunks(7, 6, 6, JOINED_LENGTH_MAX as u32)]);
+        open.push(4, &[chunks(7, 2, 2, 10), chunks(8, 3, 3, 10)]);
+        let stretch = BaseHint::Stretch { frame: frame(9), offset: 5, length: 6 };
+        open.push(5, &[stretch]);
+        open.push(6, &[stretch, chunks(8, 3, 3, 10)]);
+        let chunks_of: Vec<u16> = open.hints.iter().map(|(chunk, _)| *chunk).collect();
+        assert_eq!(chunks_of, [0, 3, 4, 4, 5]);
+        assert_eq!(open.length, 3000 + JOINED_LENGTH_MAX + 26);
+    }
+
+    #[test]
+    fn a_frame_ends_before_its_bases_are_too_many_or_too_long() {
+        let mut open = OpenBases::default();
+        let long = chunks(0, 0, 0, BASES_LENGTH_END as u32 + 1);
+        assert!(!open.is_full_for(&[long]), "what is alone too long has to go somewhere");
+        (0..BASES_MAX as u32 - 1).for_each(|number| open.push(number as u16, &[chunks(number, 0, 0, 1)]));
+        assert!(!open.is_full_for(&[chunks(99, 0, 0, 1)]) && open.is_full_for(&[long]));
+        open.push(99, &[chunks(99, 0, 0, 1)]);
+        assert!(open.is_full_for(&[chunks(100, 0, 0, 1)]));
+    }
+}
