@@ -4,7 +4,6 @@ use super::as_json;
 use crate::context::Context;
 use crate::exit::{Outcome, usage};
 use crate::money;
-use crate::place::has_scheme;
 use icecore::tiers::{Prices, ThawClass, TierBody};
 use std::ffi::OsString;
 use std::path::Path;
@@ -78,7 +77,7 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
 
 /// The folder from the root on: whoever uses it later may stand elsewhere.
 fn address(named: &OsString) -> anyhow::Result<String> {
-    if has_scheme(named) {
+    if named.to_string_lossy().contains("://") {
         return Err(usage(format!("{}: a tier must be a folder", named.display())));
     }
     let path = std::path::absolute(Path::new(named))?;
