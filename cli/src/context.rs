@@ -154,8 +154,20 @@ impl Context {
         Ok(self.open_with_key()?.0)
     }
 
+    /// Opens the repository for a command that reads most of the time. Each worker waits for what it reads; so over a store that is far away
+    /// there are as many of them as there may be requests, unless somebody said how many.
+    pub(crate) fn open_to_read(&self) -> anyhow::Result<Repository> {
+        let is_far = self.place()?.folder().is_none() && self.options.threads == 0;
+        let runtime = if is_far { Runtime::system(self.options.store.connections()) } else { self.runtime() };
+        Ok(self.open_on(runtime)?.0)
+    }
+
     /// Opens the repository, and gives the key that opened it.
     pub(crate) fn open_with_key(&self) -> anyhow::Result<(Repository, Key)> {
+        self.open_on(self.runtime())
+    }
+
+    fn open_on(&self, runtime: Runtime) -> anyhow::Result<(Repository, Key)> {
         let place = self.place()?;
         let backend = self.backend(&place)?;
         let secret = self.secret(Some(&place))?;
@@ -167,7 +179,7 @@ impl Context {
             return Err(Error::new(ErrorKind::Unauthorized, message).into());
         }
         let key = secret.key(false)?;
-        let repository = self.open_in(backend, &key).map_err(|error| match error.kind() {
+        let repository = self.open_with(backend, &key, runtime).map_err(|error| match error.kind() {
             ErrorKind::Unauthorized => error.context(secret.describe()),
             _ => error,
         })?;
@@ -177,12 +189,16 @@ impl Context {
 
     /// Opens the repository in `backend`.
     pub(crate) fn open_in(&self, backend: Arc<dyn Backend>, key: &Key) -> icecore::Result<Repository> {
+        self.open_with(backend, key, self.runtime())
+    }
+
+    fn open_with(&self, backend: Arc<dyn Backend>, key: &Key, runtime: Runtime) -> icecore::Result<Repository> {
         let settings = self.settings().with_place(backend.describe());
-        Repository::open(backend, self.runtime(), key, settings)
+        Repository::open(backend, runtime, key, settings)
     }
 
     /// Opens the repository; where none is named and the default one is missing, makes that. Then says where it is.
-    pub(crate) fn open_or_make_default(&self) -> anyhow::Result<(Repository, Option<DefaultPlace>)> {
+    pub(crate) fn open_or_make_default(&self) -> anyhow::Result<(Repository, Key, Option<DefaultPlace>)> {
         match self.place()? {
             Place::Default(default) if default.is_absent() => {
                 if self.named_secret()?.is_some() {
@@ -194,9 +210,9 @@ impl Context {
                 }
                 let key = Secret::KeyFile(default.key_file.clone()).key(true)?;
                 let repository = self.create(&Address::Folder(default.repository.clone()), &key, &CreateOptions::default())?;
-                Ok((repository, Some(default)))
+                Ok((repository, key, Some(default)))
             }
-            _ => Ok((self.open()?, None)),
+            _ => self.open_with_key().map(|(repository, key)| (repository, key, None)),
         }
     }
 

@@ -42,7 +42,7 @@ impl Second {
         Ok(Self { backend: context.backend(&place(name)?)? })
     }
 
-    /// A repository that is there, or an empty place for one.
+    /// A repository that is there, or an empty or missing place for one.
     pub(crate) fn find_or_make(name: &OsStr, context: &Context) -> anyhow::Result<Self> {
         let address = place(name)?.address();
         let settings = context.store_settings(&address)?;

@@ -28,15 +28,18 @@ pub(crate) struct StoreOptions {
 }
 
 impl StoreOptions {
+    /// Requests that are under way at once.
+    pub(crate) fn connections(&self) -> usize {
+        self.store_connections.map_or(StoreSettings::CONNECTIONS, NonZeroUsize::get)
+    }
+
     /// All that is needed to reach the store at `address`.
     pub(crate) fn settings(&self, address: &Address, runtime: Runtime, output: &Arc<Output>) -> anyhow::Result<StoreSettings> {
         let mut settings = StoreSettings::new(runtime);
         settings.traffic = Arc::clone(output.traffic());
         let told = Arc::clone(output);
         settings.notice = Some(Arc::new(move |message| told.warn(message)));
-        if let Some(connections) = self.store_connections {
-            settings.connections = connections.get();
-        }
+        settings.connections = self.connections();
         if address.folder().is_some() {
             return Ok(settings);
         }

@@ -159,3 +159,37 @@ fn what_the_first_copy_lost_the_second_one_gives_back() {
     home.restores_from("first");
     assert_eq!(home.summary(0, "icecore snapshots")["snapshots"], 2);
 }
+
+#[test]
+fn one_backup_goes_to_several_places() {
+    let home = Home::with_snapshots();
+    fs::write(home.path("data/more"), noise(5, 200_000)).unwrap();
+    let done = home.summary(0, "icecore backup --series data data --also second,third");
+    let copies = done["copies"].as_array().unwrap();
+    assert!(copies.len() == 3 && copies.iter().all(|copy| copy["acknowledged"] == true), "{copies:?}");
+    for repository in ["first", "second", "third"] {
+        home.run(0, &format!("icecore scrub -r {repository}"));
+        home.restores_from(repository);
+    }
+    // A place that cannot be written to: enough for a quorum of two, not for all.
+    fs::remove_dir_all(home.path("third/refs")).unwrap();
+    fs::write(home.path("third/refs"), "no folder").unwrap();
+    fs::write(home.path("data/more"), noise(6, 200_000)).unwrap();
+    home.run(1, "icecore backup --series data data --also second --also third");
+    let partial = home.summary(3, "icecore backup --series data data --also second,third --quorum 2");
+    let has = |name: &str| {
+        let copies = partial["copies"].as_array().unwrap();
+        copies.iter().find(|copy| copy["repository"].as_str().unwrap().ends_with(name)).unwrap()["acknowledged"].clone()
+    };
+    assert_eq!((has("first"), has("second"), has("third")), (true.into(), true.into(), false.into()));
+    assert_eq!(home.summary(0, "icecore snapshots -r second")["snapshots"], 3);
+    home.run(2, "icecore backup --series data data --also second --quorum 3");
+    home.run(0, "icecore init -r other --new-key-file other-key");
+    let said = home.run(2, "icecore backup --series data data --also other");
+    assert!(said.contains("icecore replicate --to"), "{said}");
+    // A replica within what is backed up is left out.
+    let inside = home.run(0, "icecore backup --series data data --also data/inside");
+    assert!(inside.contains("a replica in"), "{inside}");
+    home.run(0, "icecore replicate --to other --to-key-file other-key --series data");
+    home.run(0, "icecore snapshots -r other --key-file other-key");
+}

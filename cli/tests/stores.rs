@@ -230,7 +230,7 @@ fn bad_days_end_with_clear_errors_and_the_next_run_goes_on() {
 
     let failed = finish(1, world.command(&["snapshots"]).env("AWS_ACCESS_KEY_ID", "nobody"));
     assert!(failed.stderr.contains("does not know this access key"), "{}", failed.stderr);
-    let failed = finish(1, world.command(&["snapshots"]).args(["--store-option", "colour=red"]));
+    let failed = finish(2, world.command(&["snapshots"]).args(["--store-option", "colour=red"]));
     assert!(failed.stderr.contains("colour"), "{}", failed.stderr);
 }
 

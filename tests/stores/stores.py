@@ -128,7 +128,7 @@ def kill_nodes(program, server, folder):
         ("restore", ["restore", "latest", "--series", "more", "--target", str(folder / "restored")]),
     ]:
         if what == "gc":
-            client.run("forget", "--series", "victim", "--series", "data0", "--keep-last", "1")
+            client.run("forget", "--series", "data", "--keep-last", "1")
         process = client.start(*arguments)
         time.sleep(0.5)
         server.kill_node(2)

@@ -21,7 +21,7 @@ const PATHS_SHOWN: usize = 10;
 pub(crate) struct Args {}
 
 pub(crate) fn run(_: &Args, context: &Context) -> anyhow::Result<Outcome> {
-    let repository = context.open()?;
+    let repository = context.open_to_read()?;
     let progress = context.progress()?;
     let found = repository.check(&progress)?;
     drop(progress);

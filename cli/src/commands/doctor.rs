@@ -34,7 +34,8 @@ const BACKUP_DAYS_MAX: u64 = 7;
     icecore doctor\n  \
     icecore doctor -P home --max-age 2d --json\n\n\
     It ends with 0 where the repository can be used, also where something deserves a look, otherwise with the exit code of what failed first. \
-    A bucket is tried out under a scratch prefix, which is empty again afterwards. Nothing that is stored is changed; `icecore check` and `icecore scrub` look for damage.")]
+    A store is tried out under a scratch prefix, which is empty again afterwards; nothing that is stored is changed. `icecore check` and \
+    `icecore scrub` look for damage.")]
 pub(crate) struct Args {
     /// A series whose last snapshot is older than this deserves a look: 12h, 2d, 1w
     #[arg(long, value_name = "DURATION", value_parser = time::parse_duration)]

@@ -97,7 +97,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
 }
 
 fn to_folder(args: &Args, target: &Path, context: &Context) -> anyhow::Result<Outcome> {
-    let repository = context.open()?;
+    let repository = context.open_to_read()?;
     let snapshot = args.selection.find(&repository)?;
     let mut options = RestoreOptions::default();
     options.path = args.path.clone().map(OsString::into_vec);
@@ -147,7 +147,7 @@ fn own_places(context: &Context) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn onto_device(args: &Args, device: &Path, context: &Context) -> anyhow::Result<Outcome> {
-    let repository = context.open()?;
+    let repository = context.open_to_read()?;
     let snapshot = args.selection.find(&repository)?;
     let path = args.path.clone().map(OsString::into_vec);
     let mut options = OntoOptions::default();
@@ -165,7 +165,7 @@ fn onto_device(args: &Args, device: &Path, context: &Context) -> anyhow::Result<
 
 fn to_archive(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let Some(file) = &args.output else { return to_standard_output(args, context) };
-    let repository = context.open()?;
+    let repository = context.open_to_read()?;
     let snapshot = args.selection.find(&repository)?;
     let path = args.path.clone().map(OsString::into_vec);
     let progress = context.progress()?;
@@ -199,7 +199,7 @@ fn to_standard_output(args: &Args, context: &Context) -> anyhow::Result<Outcome>
         return Err(usage("an archive is nothing for a terminal: use --output FILE, or pass it on to another program"));
     }
     let mut data = context.output.begin_data();
-    let repository = context.open()?;
+    let repository = context.open_to_read()?;
     let snapshot = args.selection.find(&repository)?;
     let path = args.path.clone().map(OsString::into_vec);
     let progress = context.progress()?;
@@ -213,7 +213,7 @@ fn to_standard_output(args: &Args, context: &Context) -> anyhow::Result<Outcome>
 /// Writes one file of a snapshot to standard output.
 pub(super) fn to_stdout(selection: &Selection, path: Option<OsString>, context: &Context) -> anyhow::Result<Outcome> {
     let mut data = context.output.begin_data();
-    let repository = context.open()?;
+    let repository = context.open_to_read()?;
     let snapshot = selection.find(&repository)?;
     let path = path.map(OsString::into_vec);
     let progress = context.progress()?;

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         let scrub = if args.no_heal { scrub_keyless } else { scrub_and_heal_keyless };
         scrub(&*backend, &context.runtime(), &progress)?
     } else {
-        let repository = context.open()?;
+        let repository = context.open_to_read()?;
         let progress = context.progress()?;
         if args.no_heal { repository.scrub(&progress)? } else { repository.scrub_and_heal(&progress)? }
     };

@@ -131,6 +131,7 @@ fn what_is_printed_is_what_the_schemas_say() {
         &["thaw", "latest"],
         &["tier", "remove", "cold"],
         &["replicate", "--to", "second"],
+        &["backup", "data", "--series", "s", "--also", "second"],
         &["replicate", "--to", "second", "--dry-run", "--series", "s"],
         &["config"],
         &["config", "--parity", "3"],

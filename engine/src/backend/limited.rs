@@ -1,7 +1,7 @@
 //! A backend that takes its time: so many bytes a second to the store and from it.
 //!
-//! Bytes are paid for before they move, but for whole objects, whose size is not known before. What was not used for a while is not saved up, but for a tenth of a second. Listings, sizes and
-//! deletions cost nothing: their bytes are few.
+//! Bytes are paid for before they move, but for whole objects, whose size is not known before. What was not used for a while is not saved up,
+//! but for a tenth of a second. Listings, sizes and deletions cost nothing: their bytes are few.
 
 use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Thaw};
 use crate::error::Result;

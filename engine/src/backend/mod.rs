@@ -11,12 +11,13 @@ mod address;
 mod limited;
 mod local;
 mod memory;
+mod mirror;
 mod name;
 #[cfg(feature = "object-store")]
 mod object_store;
-#[cfg(any(feature = "object-store", feature = "sftp"))]
-mod patience;
 mod patient;
+#[cfg(any(feature = "object-store", feature = "sftp"))]
+mod retry;
 #[cfg(feature = "sftp")]
 mod sftp;
 mod store;
@@ -28,6 +29,7 @@ pub use address::{Address, BucketAddress, BucketKind, SftpAddress};
 pub use limited::{LimitedBackend, Limits};
 pub use local::{Ability, LocalBackend};
 pub use memory::MemoryBackend;
+pub(crate) use mirror::MirrorBackend;
 pub use name::{ObjectKind, ObjectName};
 #[cfg(feature = "object-store")]
 pub use object_store::ObjectStoreBackend;

@@ -38,6 +38,10 @@ impl Backend for PatientBackend {
         self.inner.get_range(name, offset, length)
     }
 
+    fn get_whole(&self, name: &ObjectName, size_max: u64) -> Result<Vec<u8>> {
+        self.inner.get_whole(name, size_max)
+    }
+
     fn size(&self, name: &ObjectName) -> Result<u64> {
         self.inner.size(name)
     }

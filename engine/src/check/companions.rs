@@ -12,7 +12,7 @@ use crate::format::session::{BeatBody, ClosedBody, SessionBody, TombstoneBody, W
 use crate::format::{Certificate, Roles};
 use crate::id::{HoldId, PackId, SessionId, SnapshotId};
 use crate::repository::{Repository, SnapshotListing};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A small object whose sealed part was opened.
 pub(super) struct Part {
@@ -124,6 +124,12 @@ fn check_holds(reading: &Reading<'_>, repository: &Repository, listing: &Listing
     for (snapshot, refusal) in snapshots.disbelieve_held() {
         let name = ObjectName::withdrawn(snapshot);
         reading.judge::<()>(&name, Err(refusal.context(name)))?;
+    }
+    // In a replica it may come later than its hold; otherwise `closed/` or who saw it misses it.
+    let there: HashSet<_> = snapshots.snapshots.iter().copied().collect();
+    let absent: BTreeSet<_> = snapshots.holds.all_held().filter(|id| !there.contains(id)).collect();
+    for id in absent.into_iter().filter(|id| reading.is_gone(&ObjectName::snapshot(*id))) {
+        reading.findings.notice(format!("snapshot {id} is held and is not here: it was not brought here yet, or it was taken away"));
     }
     Ok(())
 }

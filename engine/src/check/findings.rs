@@ -119,6 +119,23 @@ impl Findings {
         }
     }
 
+    /// Whether anything was found that a snapshot suffers from, or that is wrong with it.
+    pub(super) fn accuse(&self, snapshot: SnapshotId) -> bool {
+        let is_hurt = self.0.lock().hurt.contains_key(&snapshot);
+        is_hurt || self.is_about(&ObjectName::snapshot(snapshot))
+    }
+
+    /// The snapshot was taken away by the rules meanwhile: what it missed does not count.
+    pub(super) fn acquit(&self, snapshot: SnapshotId) {
+        let mut collected = self.0.lock();
+        let name = ObjectName::snapshot(snapshot);
+        for draft in &mut collected.drafts {
+            draft.finding.snapshots.retain(|other| *other != snapshot);
+            draft.is_latent |= draft.finding.object == Some(name);
+        }
+        collected.hurt.remove(&snapshot);
+    }
+
     /// Something that a person should know and that is no damage.
     pub(super) fn notice(&self, message: impl Into<String>) {
         let message = message.into();
@@ -135,7 +152,7 @@ impl Findings {
     /// Everything that was collected.
     pub(super) fn finish(&self) -> (Vec<Finding>, Vec<HurtSnapshot>, Vec<String>) {
         let mut collected = std::mem::take(&mut *self.0.lock());
-        let mut findings: Vec<_> = collected.drafts.into_iter().filter(|draft| !draft.is_latent).map(|draft| draft.finding).collect();
+        let mut findings: Vec<_> = collected.drafts.into_iter().filter(Draft::counts).map(|draft| draft.finding).collect();
         findings.iter_mut().for_each(|finding| finding.snapshots.sort_unstable());
         if collected.more_findings > 0 {
             let message = format!("{} more findings are not listed", collected.more_findings);
@@ -182,8 +199,11 @@ impl Collected {
 }
 
 impl Draft {
+    fn counts(&self) -> bool {
+        !self.is_latent || !self.finding.snapshots.is_empty()
+    }
+
     fn hurts(&mut self, snapshot: SnapshotId) {
-        self.is_latent = false;
         if !self.finding.snapshots.contains(&snapshot) {
             self.finding.snapshots.push(snapshot);
         }

@@ -76,9 +76,19 @@ impl Keyed<'_> {
             self.reading.counts.snapshots.fetch_add(1, Ordering::Relaxed);
             self.reading.counts.bytes_read.fetch_add(object.size, Ordering::Relaxed);
             self.check_snapshot(object, sessions, &mut memo)?;
+            // After all that was missed (I13): whatever was swept, a marker had been there before.
+            let id = SnapshotId(object.name.id());
+            if self.reading.findings.accuse(id) && self.is_over(id, sessions) {
+                self.reading.findings.acquit(id);
+            }
             self.reading.progress.event(Event::Advance { bytes: 0, items: 1 });
         }
         Ok(())
+    }
+
+    /// Whether the snapshot was deleted or withdrawn since everything was listed.
+    fn is_over(&self, id: SnapshotId, sessions: &Sessions) -> bool {
+        self.reading.is_gone(&ObjectName::snapshot(id)) || sessions.is_withdrawn_meanwhile(&self.reading, id)
     }
 
     fn check_snapshot(&self, object: &ObjectInfo, sessions: &Sessions, memo: &mut Memo) -> Result<()> {
@@ -323,8 +333,7 @@ impl SnapshotCheck<'_> {
         if std::mem::replace(&mut self.is_refreshed, true) {
             return Ok(false);
         }
-        let reading = &self.keyed.reading;
-        self.is_gone = reading.is_gone(&ObjectName::snapshot(self.id)) || self.sessions.is_withdrawn_meanwhile(reading, self.id);
+        self.is_gone = self.keyed.is_over(self.id, self.sessions);
         self.keyed.refresh()?;
         Ok(!self.is_gone)
     }
@@ -365,7 +374,12 @@ impl SnapshotCheck<'_> {
             && let Some(place) = keyed.reader.index().frame(place.ordinal)?
         {
             let name = ObjectName::pack(place.kind, place.pack);
-            let add = || keyed.reading.findings.add(name, error);
+            // One that is gone matters to those who need it.
+            let findings = &keyed.reading.findings;
+            let add = || match keyed.reading.is_gone(&name) {
+                true => findings.say_if_needed(name, error.to_string()),
+                false => findings.add(name, error),
+            };
             return Ok(keyed.damage.lose_frame((place.kind, place.pack), place.id, add));
         }
         Ok(self.missing())

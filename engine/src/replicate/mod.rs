@@ -3,7 +3,8 @@
 //! ```text
 //! session in each ─▶ snapshots of both, then packs of both ─▶ mark at the source what the snapshots need
 //!     ─▶ frames that stand in no pack of the target: copied, sealed as they are, checked against their hashes, durable
-//!     ─▶ index objects ─▶ relocations, holds ─▶ look for the own tombstone ─▶ snapshots ─▶ look again ─▶ `closed/` of their sessions ─▶ session objects
+//!     ─▶ index objects ─▶ relocations ─▶ look for the own tombstone ─▶ snapshots ─▶ holds ─▶ look again ─▶ `closed/` of their sessions
+//!     ─▶ session objects
 //! ```
 //! - Between replicas, which have the same id and keys, nothing is opened and nothing is sealed anew but the tables of the packs that hold the copies.
 //! - What the target has does not travel: frames are looked for by their identity, which is the same everywhere. So a run that was stopped goes on
@@ -15,6 +16,7 @@
 //! - A repository with other keys gets the content instead, cut and sealed with its own (see [`reseal`]).
 //! - The other way round it heals: what a repository lost comes back from its replica ([`Repository::bring_back`]).
 
+mod also;
 mod memo;
 mod plan;
 mod publish;

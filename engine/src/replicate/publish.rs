@@ -1,11 +1,13 @@
 //! Small objects, copied as they are: a snapshot is published at the target only after everything that it needs is durable there.
 
 use super::plan::Plan;
-use crate::backend::{BackendExt, ObjectKind, ObjectName};
+use crate::backend::{BackendExt, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Roles;
+use crate::format::hold::{HoldAction, HoldBody};
 use crate::format::object::Opened;
 use crate::format::session::ClosedBody;
-use crate::id::{SessionId, SnapshotId};
+use crate::id::{HoldId, SessionId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Session};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,13 +25,17 @@ pub(super) struct Publisher<'a> {
 impl Publisher<'_> {
     /// Publishes the snapshots of the plan. Frames are durable by now.
     pub(super) fn publish(&mut self, plan: &Plan<'_>) -> Result<()> {
-        self.copy_companions(plan)?;
+        for name in plan.mark.relocations_needed()? {
+            self.copy(&name)?;
+        }
         self.require_alive()?;
         let mut sessions: BTreeMap<SessionId, Vec<SnapshotId>> = BTreeMap::new();
         for wanted in &plan.wanted {
             self.copy(&ObjectName::snapshot(wanted.id))?;
             sessions.entry(wanted.session()).or_default().push(wanted.id);
         }
+        // Before they count: no rule forgets a suspect.
+        self.copy_holds(plan)?;
         // Who was given up may have relied on packs that are going: the snapshots stay suspect, and the next run finds what is missing.
         self.require_alive()?;
         for (session, snapshots) in &sessions {
@@ -47,14 +53,24 @@ impl Publisher<'_> {
         Ok(())
     }
 
-    /// What goes with snapshots and has to be there before them: relocations that lead to what they need, and holds, which must protect them from
-    /// the moment when they are there.
-    fn copy_companions(&mut self, plan: &Plan<'_>) -> Result<()> {
-        for name in plan.mark.relocations_needed()? {
-            self.copy(&name)?;
-        }
-        for object in self.source.backend.list_sorted(ObjectKind::Hold)? {
-            self.copy(&object.name)?;
+    /// What holds a snapshot at the source holds it at the target, and what was released is released. A hold that names others, too, which the target does
+    /// not have, is placed anew for those that it has: what is held and not there would look as if it had been taken away.
+    fn copy_holds(&mut self, plan: &Plan<'_>) -> Result<()> {
+        let standing = plan.target.snapshots.iter().filter(|id| !plan.target.withdrawn.contains(id));
+        let there: BTreeSet<_> = standing.copied().chain(plan.wanted.iter().map(|wanted| wanted.id)).collect();
+        for (id, body, is_in_force) in plan.source.holds.listed() {
+            let is_release = matches!(body.action, HoldAction::Release { .. });
+            let held: Vec<_> = body.snapshots.iter().filter(|held| there.contains(&held.snapshot)).copied().collect();
+            if is_release || is_in_force && !held.is_empty() && held.len() == body.snapshots.len() {
+                self.copy(&ObjectName::hold(id))?;
+            } else if is_in_force && !held.is_empty() {
+                let is_same = |other: &HoldBody| (other.action, &other.note, &other.snapshots) == (body.action, &body.note, &held);
+                if !plan.target.holds.listed().any(|(_, other, _)| is_same(other)) {
+                    self.target.require(Roles::MAINTAIN, "placing a hold for a part of the snapshots that it names")?;
+                    let body = HoldBody { now: self.target.runtime.clock.now(), snapshots: held, ..body.clone() };
+                    self.target.write_sealed(ObjectName::hold(HoldId(self.target.runtime.random())), body.encode())?;
+                }
+            }
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::gc::GcOptions;
 use crate::gc::tests::fixture::{Fixture, Interrupter, Kept, backup_state, client_with};
 use crate::progress::Silent;
 use crate::repair::RepairOptions;
-use crate::repository::{Replica, Snapshot};
+use crate::repository::{HoldState, Replica, Snapshot};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -430,6 +430,89 @@ fn with_other_keys_a_run_that_was_cut_off_goes_on() {
         assert_eq!(there.repository.snapshots().unwrap().len(), 2);
         there.assert_contents(&fixture);
         assert_eq!(replicate(&fixture, &there).bytes_sent, 0);
+    }
+}
+
+#[test]
+fn holds_go_along_and_so_do_releases() {
+    let fixture = Fixture::with_states(0..3);
+    let mut replica = fixture.replica(150);
+    let ids: Vec<_> = fixture.kept.iter().map(|kept| kept.id).collect();
+    let hold = fixture.repository.hold(&ids[..2], "case 7").unwrap();
+    let some = ReplicateOptions::of(vec![ids[0], ids[2]]);
+    for _ in 0..2 {
+        fixture.repository.replicate(&replica.repository, &some, &Silent).unwrap();
+        // What it holds and is not here must not look as if it had been taken away.
+        assert!(replica.repository.check(&Silent).unwrap().findings.is_empty());
+        let holds = replica.repository.holds().unwrap().0;
+        assert_eq!(holds.iter().map(|hold| hold.snapshots.as_slice()).collect::<Vec<_>>(), [&ids[..1]]);
+    }
+    let refused = replica.repository.forget(&ids[..1], &Silent);
+    assert!(refused.is_err(), "{refused:?}");
+    replicate(&fixture, &replica);
+    replica.keep_as(&fixture);
+    replica.assert_whole();
+    assert!(replica.repository.holds().unwrap().0.iter().any(|there| there.id == hold && there.snapshots == ids[..2]));
+    fixture.repository.release(hold, "closed").unwrap();
+    replicate(&fixture, &replica);
+    let state = |of: &Fixture| of.repository.holds().unwrap().0.into_iter().find(|there| there.id == hold).unwrap().state;
+    assert_eq!((state(&fixture), state(&replica)), (HoldState::Released, HoldState::Released));
+    let objects = replica.objects();
+    replicate(&fixture, &replica);
+    assert_eq!(replica.objects(), objects);
+}
+
+#[test]
+fn one_backup_reaches_several_replicas_and_is_not_read_back() {
+    let mut fixture = Fixture::with_states(0..2);
+    let (mut near, _) = replicated(&fixture);
+    let mut far = fixture.replica(140);
+    let first = fixture.other_handle(141).mirroring([&near.repository, &far.repository]).unwrap();
+    let before = fixture.pack_bytes();
+    let id = backup_state(&first, "daily", 2).unwrap();
+    assert!(fixture.pack_bytes() > before);
+    fixture.keep(id, 2);
+    // All frames are there, so none is read back.
+    let summary = first.acknowledge(id, &near.repository, &Silent).unwrap();
+    assert_eq!((summary.frames_planned, summary.written.packs, summary.snapshots.as_slice()), (0, 0, [id].as_slice()), "{summary:?}");
+    // One that lacked what came before gets that as well, and no more than that.
+    let summary = first.acknowledge(id, &far.repository, &Silent).unwrap();
+    assert!(summary.bytes_planned > 0 && summary.bytes_planned < before, "{summary:?}");
+    near.keep_as(&fixture);
+    near.assert_whole();
+    far.keep(id, 2);
+    far.assert_whole();
+    fixture.assert_whole();
+}
+
+#[test]
+fn a_replica_that_fails_does_nothing_to_the_others_and_another_one_goes_on() {
+    for operation in [Operation::Create, Operation::Write, Operation::Finish] {
+        for nth in [1, 2, 3] {
+            let mut fixture = Fixture::with_states(0..1);
+            let (mut good, _) = replicated(&fixture);
+            let bad = fixture.replica(142);
+            let faulty = Arc::new(FaultyBackend::new(Arc::new(bad.backend.clone()), 1));
+            let failing = bad.handle_through(Arc::clone(&faulty) as Arc<dyn Backend>, 143);
+            faulty.fail(operation, nth);
+            let first = fixture.other_handle(144).mirroring([&failing, &good.repository]).unwrap();
+            let id = backup_state(&first, "daily", 1).unwrap();
+            first.acknowledge(id, &good.repository, &Silent).unwrap();
+            fixture.keep(id, 1);
+            good.keep_as(&fixture);
+            good.assert_whole();
+            fixture.assert_whole();
+            // The other way round: where the first one fails, the next one has what was mirrored.
+            let faulty = Arc::new(FaultyBackend::new(Arc::new(fixture.backend.clone()), 1));
+            let first = fixture.handle_through(Arc::clone(&faulty) as Arc<dyn Backend>, 145).mirroring([&good.repository]).unwrap();
+            faulty.fail(Operation::Finish, 3 + nth);
+            if backup_state(&first, "daily", 2).is_err() {
+                let id = backup_state(&good.other_handle(146), "daily", 2).unwrap();
+                good.keep(id, 2);
+                good.assert_whole();
+            }
+            fixture.assert_whole();
+        }
     }
 }
 

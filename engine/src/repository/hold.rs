@@ -2,7 +2,8 @@
 //!
 //! Steps, each durable before the next: session; list snapshots, withdrawals and holds (what is to be held counts and is not withdrawn); `holds/`; look for
 //! a tombstone (I9); `closed/`. The session stands from before the look until after the hold, so that no collector passes its gate in between: after
-//! the gate it lists holds again and saves what they need (`HoldsAtRelist`). Whoever withdraws meanwhile finds the hold, or is not believed.
+//! the gate it lists holds again and saves what they need (`HoldsAtRelist`). Whoever withdraws meanwhile finds the hold, or is not believed; the marker is
+//! removed by whoever of the two comes last.
 
 use super::holds::{DAY_SECONDS, HoldState, seconds_after};
 use super::{Repository, Session, SnapshotListing, SnapshotState};
@@ -157,6 +158,9 @@ impl Repository {
             place(&listing, &ids)
         });
         let given_up = placed.is_ok() && session.is_given_up()?;
+        if placed.is_ok() {
+            self.settle_held(&ids)?;
+        }
         match placed {
             Ok(placed) if !given_up => session.close(true, Vec::new()).map(|()| placed),
             Ok(_) => {
@@ -223,10 +227,12 @@ fn require_counting(listing: &SnapshotListing, id: SnapshotId) -> Result<()> {
             let message = format!("the backup that makes snapshot {id} has not ended, or was interrupted; it does not count yet");
             Err(Error::new(ErrorKind::Busy, message))
         }
-        None if listing.snapshots.contains(&id) || listing.missing().contains(&id) => {
-            Err(Error::new(ErrorKind::Damaged, format!("snapshot {id} cannot be read, or is gone from the store; run check")))
+        None if listing.problems.iter().any(|(name, _)| *name == ObjectName::snapshot(id)) => {
+            Err(Error::new(ErrorKind::Damaged, format!("snapshot {id} cannot be read; run check")))
         }
-        None => Err(Error::new(ErrorKind::NotFound, format!("there is no snapshot {id}"))),
+        None => {
+            Err(Error::new(ErrorKind::NotFound, format!("there is no snapshot {id}, or it was forgotten or is gone; nothing was held")))
+        }
     }
 }
 

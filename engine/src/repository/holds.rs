@@ -102,8 +102,6 @@ pub(crate) struct Proof {
     pub(crate) now: Timestamp,
     /// Not before this moment; `None` where nothing proves any.
     pub(crate) proven: Option<Timestamp>,
-    /// The newest time that was told at all.
-    pub(crate) told: Option<Timestamp>,
 }
 
 impl Proof {
@@ -113,7 +111,6 @@ impl Proof {
 
     /// Takes what somebody says who wrote or noted it then.
     pub(crate) fn hear(&mut self, time: Timestamp) {
-        self.told = self.told.max(Some(time));
         if seconds_after(time, DAY_SECONDS) <= self.now {
             self.proven = self.proven.max(Some(time));
         }
@@ -165,6 +162,11 @@ impl Holds {
         }
     }
 
+    /// All that is listed, each with whether it is in force.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = (HoldId, &HoldBody, bool)> {
+        self.all.iter().map(|(id, (body, _))| (*id, body, self.is_in_force(*id, body)))
+    }
+
     fn is_in_force(&self, id: HoldId, body: &HoldBody) -> bool {
         matches!(self.state(id, body), HoldState::InForce | HoldState::Unproven)
     }
@@ -183,10 +185,10 @@ impl Holds {
         (held != Held::default()).then_some(held)
     }
 
-    /// Every snapshot that is held, with a hold that says who made it.
-    pub(super) fn all_held(&self) -> impl Iterator<Item = &crate::format::hold::HeldSnapshot> {
+    /// Every snapshot that is held, as often as there are holds.
+    pub(crate) fn all_held(&self) -> impl Iterator<Item = SnapshotId> + '_ {
         let in_force = self.all.iter().filter(|(id, (body, _))| self.is_in_force(**id, body));
-        in_force.flat_map(|(_, (body, _))| &body.snapshots)
+        in_force.flat_map(|(_, (body, _))| &body.snapshots).map(|held| held.snapshot)
     }
 
     /// Holds in force, each with its end, if it has one.
@@ -281,6 +283,27 @@ impl Repository {
         Ok(())
     }
 
+    /// After a write that may have met another one: removes withdrawals of these snapshots that nobody believes because they are held, and gives those that are.
+    /// Whoever holds and whoever forgets does this, so that no marker stays that would count once the hold has ended.
+    pub(crate) fn settle_held(&self, ids: &BTreeSet<SnapshotId>) -> Result<Vec<(SnapshotId, Held)>> {
+        if self.backend.list_sorted(ObjectKind::Hold)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let listing = self.list_snapshots()?;
+        let held: Vec<_> = ids.iter().filter_map(|id| Some((*id, listing.holds.held(*id)?))).collect();
+        for (id, _) in &held {
+            let name = ObjectName::withdrawn(*id);
+            let is_disbelieved = |(problem, error): &(ObjectName, Error)| *problem == name && error.broken_rule() == Some("HOLD-7");
+            if listing.problems.iter().any(is_disbelieved) {
+                match self.backend.delete(&name) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        Ok(held)
+    }
+
     /// All legal holds and locks, by name: those that are over and are still there, too.
     ///
     /// # Errors
@@ -310,7 +333,7 @@ impl Repository {
     /// What the backend says.
     pub fn held(&self) -> Result<BTreeMap<SnapshotId, Held>> {
         let listing = self.list_snapshots()?;
-        let ids: BTreeSet<_> = listing.holds.all_held().map(|held| held.snapshot).collect();
+        let ids: BTreeSet<_> = listing.holds.all_held().collect();
         Ok(ids.into_iter().filter_map(|id| Some((id, listing.holds.held(id)?))).collect())
     }
 }

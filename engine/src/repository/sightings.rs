@@ -250,14 +250,8 @@ impl Repository {
 
     /// `is_look` where snapshots that are new would be seen; otherwise only names were listed.
     fn compare(&self, listing: &mut SnapshotListing, is_look: bool) -> Result<()> {
-        let held: BTreeMap<_, _> = listing.holds.all_held().map(|held| (held.snapshot, held.session)).collect();
+        let Some(path) = self.sightings() else { return Ok(()) };
         let there: HashSet<_> = listing.snapshots.iter().copied().collect();
-        // What is held was seen by whoever holds it.
-        let mut gone: Vec<_> = held.iter().filter(|(snapshot, _)| !there.contains(snapshot)).collect();
-        let Some(path) = self.sightings() else {
-            listing.vanished = self.vanished(&gone, listing)?;
-            return Ok(());
-        };
         let before = match Seen::load(&path) {
             Ok(seen) => seen,
             Err(error) => {
@@ -282,11 +276,11 @@ impl Repository {
                 seen.snapshots.insert(snapshot, *before.snapshots.get(&snapshot).unwrap_or(&new));
             }
         }
-        let (unread, gone_seen): (Vec<_>, Vec<_>) = before.snapshots.iter().partition(|(snapshot, _)| there.contains(snapshot));
+        let (unread, gone): (Vec<_>, Vec<_>) = before.snapshots.iter().partition(|(snapshot, _)| there.contains(snapshot));
         // One that cannot be read now is damaged, not forgotten.
         let unread = unread.into_iter().filter(|(snapshot, _)| listing.header(**snapshot).is_none());
         seen.snapshots.extend(unread.map(|(snapshot, known)| (*snapshot, *known)));
-        gone.extend(gone_seen.into_iter().map(|(snapshot, seen)| (snapshot, &seen.session)));
+        let gone: Vec<_> = gone.into_iter().map(|(snapshot, seen)| (snapshot, &seen.session)).collect();
         listing.vanished = self.vanished(&gone, listing)?;
         let unknown = |session| SeenSnapshot { session, sight: None };
         let vanished = listing.vanished.iter();

@@ -64,8 +64,7 @@ impl Repository {
 
     /// After the withdrawals: a hold that came while they were written wins.
     fn require_not_held_meanwhile(&self, ids: &BTreeSet<SnapshotId>) -> Result<()> {
-        let holds = self.list_snapshots()?.holds;
-        match ids.iter().find_map(|id| Some((id, holds.held(*id)?))) {
+        match self.settle_held(ids)?.first() {
             None => Ok(()),
             Some((id, held)) => {
                 let message = format!("snapshot {id} was held while it was being forgotten, so it stays: {held}; others were forgotten");

@@ -2,15 +2,17 @@
 //!
 //! The caller hands a [`Runtime`] to the engine. Programs take [`Runtime::system`]; tests and simulations bring a
 //! clock that stands still and seeded entropy, and get the same stored bytes each time. Where threads wait for one another they do so by
-//! `channel` and `pool`, so that a simulation can decide who goes on.
+//! `channel`, `condition` and `pool`, so that a simulation can decide who goes on.
 
 pub(crate) mod channel;
+mod condition;
 mod pool;
 mod simulated;
 mod system;
 #[cfg(any(test, feature = "testing"))]
 pub mod turns;
 
+pub(crate) use condition::Condition;
 pub(crate) use pool::{Pool, Scope};
 pub use simulated::{SeededEntropy, StillClock};
 pub use system::{SystemClock, SystemEntropy, SystemExecutor};

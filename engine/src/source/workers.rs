@@ -10,8 +10,8 @@
 use super::visit::{Batch, Scratch, Task, Visitor};
 use crate::entry::Key;
 use crate::error::{Error, ErrorKind, Result};
-use crate::runtime::Executor;
-use parking_lot::{Condvar, Mutex};
+use crate::runtime::{Condition, Executor};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -32,9 +32,9 @@ pub(crate) struct Workers {
 struct Shared {
     state: Mutex<State>,
     /// A thread may find something to do.
-    work: Condvar,
+    work: Condition,
     /// A result is there.
-    done: Condvar,
+    done: Condition,
     visitor: Visitor,
 }
 
@@ -54,7 +54,7 @@ struct State {
 
 impl Workers {
     pub(crate) fn start(visitor: Visitor, executor: &dyn Executor) -> Result<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), done: Condvar::new(), visitor });
+        let shared = Arc::new(Shared { state: Mutex::default(), work: Condition::new(), done: Condition::new(), visitor });
         // Dropped on failure, it stops those that have started.
         let workers = Self { shared: Arc::clone(&shared), scratch: Scratch::default() };
         for _ in 0..executor.threads().min(THREADS_MAX) {

@@ -1,7 +1,8 @@
-//! Runs schedules of the deterministic simulation: `simulate --seed S --schedules N [--jobs J] [--mutants | --mutant NAME] [--trace]`.
+//! Runs schedules of the deterministic simulation: `simulate --seed S --schedules N [--jobs J] [--seconds T] [--mutants | --mutant NAME] [--trace]`.
 //!
 //! Prints how many it ran and how often each kind of step and each fault was reached. A finding ends it with the seed that replays it, and exit
-//! code 1; so does something that was never reached in 5,000 schedules or more. Jobs run side by side; a schedule is the same in any of them.
+//! code 1; so does something that was never reached in 5,000 schedules or more. Jobs run side by side; a schedule is the same in any of them. After T
+//! seconds no more are begun.
 
 #![allow(clippy::disallowed_methods, reason = "a program, which says how long it took and watches itself")]
 
@@ -39,6 +40,7 @@ struct Runs {
     /// Each job's schedule.
     current: Vec<AtomicU64>,
     has_found: AtomicBool,
+    until: Instant,
 }
 
 impl Runs {
@@ -52,7 +54,7 @@ impl Runs {
     /// Runs schedules until there are none left or one is found to be wrong.
     fn work(&self, job: usize) -> (Tally, Option<(u64, String)>) {
         let mut tally = Tally::default();
-        while !self.has_found.load(Ordering::Relaxed) {
+        while !self.has_found.load(Ordering::Relaxed) && Instant::now() < self.until {
             let seed = self.next.fetch_add(1, Ordering::Relaxed);
             if seed >= self.end {
                 break;
@@ -154,6 +156,7 @@ fn main() -> ExitCode {
         end: seed + schedules,
         current: (0..jobs.max(1)).map(|_| AtomicU64::new(u64::MAX)).collect(),
         has_found: AtomicBool::new(false),
+        until: Instant::now() + Duration::from_secs(number("--seconds", 1 << 30)),
     };
     let named = argument(&arguments, "--mutant");
     if named.is_some() || arguments.iter().any(|argument| argument == "--mutants") {

@@ -175,7 +175,7 @@ fn add(input: &mut Input<'_>, backend: &MemoryBackend, reached: &mut Reached) {
     }
     for _ in 0..input.below(FORGERIES_MAX) {
         if let Some((what, name, mut plaintext)) = forgery(input, &tables) {
-            if input.byte() % 4 == 0 {
+            if input.byte().is_multiple_of(4) {
                 Change::read(input).apply(&mut plaintext);
             }
             put(backend, &name, &base.thief.seal(name, plaintext).expect("he holds the structure key"));
@@ -207,7 +207,11 @@ fn forgery(input: &mut Input<'_>, tables: &[(Vec<u8>, u64)]) -> Option<(&'static
         1 => ("a tombstone", ObjectName::tombstone(session), TombstoneBody { epoch: u32::from(input.byte() % 4), now: NOW }.encode()),
         2 => {
             let body = ClosedBody { finished: true, now: NOW, snapshots: base.good.keys().copied().collect() };
-            ("an end", ObjectName::closed(if input.byte() % 2 == 0 { base.thief_session } else { SessionId(random) }), body.encode())
+            (
+                "an end",
+                ObjectName::closed(if input.byte().is_multiple_of(2) { base.thief_session } else { SessionId(random) }),
+                body.encode(),
+            )
         }
         3 => {
             let newest = base.stored.keys().filter(|name| name.kind() == ObjectKind::Epoch).map(ObjectName::number).max().unwrap_or(0);

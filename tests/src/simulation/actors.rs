@@ -1,22 +1,26 @@
 //! What processes do: each opens the repository as a program does, does one thing, and tells the oracle what it was told.
 
+use super::folders::{self, Folders};
 use super::oracle::Oracle;
 use super::random::Random;
 use super::store::{Fate, Store};
 use super::turns::{MachineClock, Scheduler, Threads};
-use icecore::backup::BackupOptions;
+use icecore::backup::{BackupOptions, BackupSummary};
 use icecore::crypto::Secret;
 use icecore::format::Roles;
+use icecore::format::snapshot::SourceKind;
 use icecore::gc::GcOptions;
 use icecore::id::SnapshotId;
 use icecore::progress::Silent;
 use icecore::repair::RepairOptions;
 use icecore::repository::{Key, Repository, Settings, Snapshot};
+use icecore::restore::RestoreOptions;
 use icecore::retention::TagChange;
 use icecore::runtime::{Runtime, SeededEntropy};
+use icecore::source::{Roots, SourceOptions};
 use icecore::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -34,6 +38,8 @@ pub enum Deed {
     Restore,
     /// Forgets a snapshot.
     Forget,
+    /// Puts a legal hold on a snapshot.
+    Hold,
     /// Changes the tags of a snapshot.
     Tag,
     /// Checks the structure.
@@ -48,8 +54,18 @@ pub enum Deed {
 
 impl Deed {
     /// All of them.
-    pub const ALL: [Self; 9] =
-        [Self::Backup, Self::Collect, Self::Restore, Self::Forget, Self::Tag, Self::Check, Self::Scrub, Self::Rotate, Self::Repair];
+    pub const ALL: [Self; 10] = [
+        Self::Backup,
+        Self::Collect,
+        Self::Restore,
+        Self::Forget,
+        Self::Hold,
+        Self::Tag,
+        Self::Check,
+        Self::Scrub,
+        Self::Rotate,
+        Self::Repair,
+    ];
 
     /// One of them, what is interesting more often.
     pub fn choose(random: &mut Random) -> Self {
@@ -58,6 +74,7 @@ impl Deed {
             6..=10 => Self::Collect,
             11..=12 => Self::Restore,
             13..=14 => Self::Forget,
+            15 if random.one_in(2) => Self::Hold,
             15 => Self::Tag,
             16 => Self::Check,
             17 => Self::Scrub,
@@ -93,8 +110,12 @@ pub struct World {
     pub holders: Mutex<BTreeMap<(Deed, Holder), u64>>,
     /// What was found to be wrong.
     pub findings: Mutex<Vec<String>>,
-    /// Where collectors remember what they saw; by machine.
+    /// Where processes keep what they know for the next one; by machine.
     pub cache: PathBuf,
+    /// What machines back up.
+    pub folders: Folders,
+    /// Whether what was seen is remembered, and an older state noticed.
+    pub has_sightings: bool,
     /// Whether keys were changed.
     pub has_rotated: Mutex<bool>,
     /// Snapshots that were there before.
@@ -143,7 +164,7 @@ impl Holder {
     fn choose(deed: Deed, random: &mut Random) -> Self {
         let other = match deed {
             Deed::Backup => Self::Client,
-            Deed::Collect | Deed::Forget => Self::Maintainer,
+            Deed::Collect | Deed::Forget | Deed::Hold => Self::Maintainer,
             Deed::Restore => Self::Reader,
             Deed::Check | Deed::Scrub if random.one_in(2) => Self::Reader,
             Deed::Check | Deed::Scrub => Self::Maintainer,
@@ -154,8 +175,8 @@ impl Holder {
 }
 
 /// The pieces that content is made of; most of a state is in others, too.
-pub fn content(random: &mut Random) -> Vec<u8> {
-    let (from, count) = (random.below(20), 6 + random.below(8));
+pub fn content(random: &mut Random, count: u64) -> Vec<u8> {
+    let from = random.below(20);
     let mut content = Vec::new();
     for number in from..from + count {
         let number = if random.one_in(5) { random.next_number() } else { number };
@@ -193,12 +214,15 @@ pub(super) fn runtime(world: &World, process: usize, random: &mut Random) -> Run
     }
 }
 
-pub(super) fn settings(cache: Option<&Path>, machine: u64, process: usize) -> Settings {
-    let settings = Settings::default().with_label(format!("machine{machine} process {process}"));
-    match cache {
-        Some(folder) => settings.with_cache(folder.join(machine.to_string())),
-        None => settings,
+pub(super) fn settings(world: &World, has_cache: bool, machine: u64, process: usize) -> Settings {
+    let mut settings = Settings::default().with_label(format!("machine{machine} process {process}"));
+    if has_cache {
+        settings = settings.with_cache(world.cache.join(machine.to_string()));
     }
+    if world.has_sightings {
+        settings = settings.with_sightings(world.cache.join(format!("seen by {machine}")));
+    }
+    settings
 }
 
 impl Actor {
@@ -220,8 +244,8 @@ impl Actor {
         let runtime = runtime(world, self.process, &mut self.random);
         let backend = world.store.reach(self.process, self.fate.clone(), is_collector, Arc::clone(&runtime.clock));
         // Without what it saw before a collector gives nobody of other machines up; others may keep a cache or not.
-        let cache = (is_collector || self.random.one_in(4)).then_some(world.cache.as_path());
-        Repository::open(backend, runtime, &holder.key(), settings(cache, self.machine, self.process))
+        let has_cache = is_collector || self.random.one_in(2);
+        Repository::open(backend, runtime, &holder.key(), settings(world, has_cache, self.machine, self.process))
     }
 
     /// Whether this error may be.
@@ -229,9 +253,14 @@ impl Actor {
         let has_suffered = world.store.has_suffered(self.process);
         let (end, is_right) = match error.kind() {
             ErrorKind::Busy => (End::Refused, true),
-            ErrorKind::NotFound => (End::Refused, matches!(self.deed, Deed::Restore | Deed::Forget | Deed::Tag)),
+            ErrorKind::NotFound => (End::Refused, matches!(self.deed, Deed::Restore | Deed::Forget | Deed::Hold | Deed::Tag)),
+            ErrorKind::Held => {
+                (End::Refused, matches!(self.deed, Deed::Forget | Deed::Tag) && !locked(&world.oracle).maybe_held.is_empty())
+            }
             ErrorKind::Unauthorized => (End::Refused, *locked(&world.has_rotated)),
             ErrorKind::Unavailable => (End::Failed, has_suffered),
+            // It stood still for longer than a lease: what it read may have been swept.
+            ErrorKind::Damaged => (End::Failed, world.store.was_given_up(self.process)),
             _ => (End::Failed, false),
         };
         if !is_right && !world.store.is_dead(self.process) {
@@ -247,6 +276,7 @@ impl Actor {
             Deed::Collect => self.collect(repository),
             Deed::Restore => self.restore(world, repository),
             Deed::Forget => self.forget(world, repository),
+            Deed::Hold => self.hold(world, repository),
             Deed::Tag => self.tag(world, repository),
             Deed::Check => self.report(world, &repository.check(&Silent)?),
             Deed::Scrub => self.report(world, &repository.scrub(&Silent)?),
@@ -265,16 +295,38 @@ impl Actor {
     }
 
     fn back_up(&mut self, world: &World, repository: &Repository) -> Result<()> {
-        let (series, content) = (format!("series {}", self.random.next_number()), content(&mut self.random));
+        if self.random.one_in(3) {
+            return self.back_up_folder(world, repository);
+        }
+        let count = 6 + self.random.below(8);
+        let (series, content) = (format!("series {}", self.random.next_number()), content(&mut self.random, count));
         locked(&world.oracle).contents.insert(series.clone(), content.clone());
         let stream = Box::new(std::io::Cursor::new(content));
         let made = repository.backup_stream("state", stream, &BackupOptions::new(series.as_str()), &Silent)?;
+        self.succeeded(world, &made, &series);
+        Ok(())
+    }
+
+    fn back_up_folder(&mut self, world: &World, repository: &Repository) -> Result<()> {
+        let made = world.folders.of(self.machine, &mut self.random);
+        let (folder, name, content) = made.map_err(|error| Error::io("a folder of the simulation", error))?;
+        locked(&world.oracle).contents.insert(name.clone(), content);
+        let roots = Roots::resolve(&[folder.join(".")])?;
+        let options = BackupOptions::new(folders::series(self.machine));
+        let made = repository.backup(&roots, &SourceOptions::default(), &options, &Silent)?;
+        if made.files_failed > 0 {
+            locked(&world.findings).push(format!("the backup of {name} could not read everything"));
+        }
+        self.succeeded(world, &made, &name);
+        Ok(())
+    }
+
+    fn succeeded(&self, world: &World, made: &BackupSummary, content: &str) {
         match made.snapshot {
             Some(_) if world.store.is_dead(self.process) => {}
-            Some(id) => locked(&world.oracle).acknowledge(id, &series),
-            None => locked(&world.findings).push(format!("the backup of {series} reports success without a snapshot")),
+            Some(id) => locked(&world.oracle).acknowledge(id, content),
+            None => locked(&world.findings).push(format!("the backup of {content} reports success without a snapshot")),
         }
-        Ok(())
     }
 
     /// One that may be there, those that have to be more often.
@@ -285,7 +337,7 @@ impl Actor {
 
     fn restore(&mut self, world: &World, repository: &Repository) -> Result<()> {
         let Some(id) = self.target(world) else { return Ok(()) };
-        let result = restore(repository, id);
+        let result = restore(world, repository, id);
         let oracle = locked(&world.oracle);
         let (series, _) = &oracle.snapshots[&id];
         match result {
@@ -308,6 +360,16 @@ impl Actor {
         repository.forget(&[id], &Silent)?;
         if !world.store.is_dead(self.process) {
             locked(&world.oracle).forget(id);
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, world: &World, repository: &Repository) -> Result<()> {
+        let Some(id) = self.target(world) else { return Ok(()) };
+        locked(&world.oracle).may_hold(id);
+        repository.hold(&[id], "")?;
+        if !world.store.is_dead(self.process) {
+            locked(&world.oracle).hold(id);
         }
         Ok(())
     }
@@ -339,7 +401,10 @@ impl Actor {
     /// Nothing was damaged, so nothing may be found; what could not be read may be said.
     fn report(&self, world: &World, report: &icecore::check::CheckReport) -> Result<()> {
         let has_suffered = world.store.has_suffered(self.process);
-        let wrong = report.findings.iter().find(|finding| !(has_suffered && finding.kind == ErrorKind::Unavailable));
+        // A marker that met a hold stands until one of the two has removed it, or repair has.
+        let is_held = |finding: &&icecore::check::Finding| finding.rule == Some("HOLD-7");
+        let findings = report.findings.iter().filter(|finding| !is_held(finding));
+        let wrong = findings.into_iter().find(|finding| !(has_suffered && finding.kind == ErrorKind::Unavailable));
         if let Some(finding) = wrong
             && !has_suffered
         {
@@ -350,12 +415,23 @@ impl Actor {
 }
 
 /// Restores the only file of a snapshot.
-fn restore(repository: &Repository, id: SnapshotId) -> Result<Vec<u8>> {
-    restored(repository, &repository.find_snapshot(&id.to_string(), None, None)?)
+fn restore(world: &World, repository: &Repository, id: SnapshotId) -> Result<Vec<u8>> {
+    restored(world, repository, &repository.find_snapshot(&id.to_string(), None, None)?)
 }
 
-pub(super) fn restored(repository: &Repository, snapshot: &Snapshot) -> Result<Vec<u8>> {
+pub(super) fn restored(world: &World, repository: &Repository, snapshot: &Snapshot) -> Result<Vec<u8>> {
     let mut content = Vec::new();
-    repository.restore_to_writer(snapshot, None, &mut content, &Silent)?;
-    Ok(content)
+    if snapshot.header.source_kind == SourceKind::Stream {
+        repository.restore_to_writer(snapshot, None, &mut content, &Silent)?;
+        return Ok(content);
+    }
+    let failed = |error| Error::io("a folder of the simulation", error);
+    std::fs::create_dir_all(&world.cache).map_err(failed)?;
+    let target = tempfile::tempdir_in(&world.cache).map_err(failed)?;
+    let made = repository.restore(snapshot, target.path(), &RestoreOptions::default(), &Silent)?;
+    match (made.damaged, made.items_failed) {
+        (false, 0) => folders::read(target.path()).map_err(failed),
+        (true, _) => Err(Error::new(ErrorKind::Damaged, "the repository is damaged")),
+        (false, items) => Err(Error::new(ErrorKind::Unavailable, format!("{items} items were not restored"))),
+    }
 }

@@ -5,6 +5,7 @@
 //! processes do, [`recovery`] what comes after them, [`watch`] which steps the protocol allows, [`oracle`] what has to come out.
 
 pub mod actors;
+pub mod folders;
 pub mod oracle;
 pub mod random;
 pub mod recovery;
@@ -13,6 +14,7 @@ pub mod turns;
 pub mod watch;
 
 use actors::{Actor, Deed, End, Holder, World, content};
+use folders::{Folders, MACHINES};
 use icecore::backend::testing::Operation;
 use icecore::backend::{BackendExt, MemoryBackend, ObjectKind};
 use icecore::backup::BackupOptions;
@@ -67,7 +69,7 @@ impl Start {
         }
         let (mut random, mut oracle) = (Random::new(number), Oracle::default());
         for day in 0..[0, 2, 4, 5, 3][number as usize] {
-            let (series, content) = (format!("start {day}"), content(&mut random));
+            let (series, content) = (format!("start {day}"), content(&mut random, 10));
             let stream = Box::new(std::io::Cursor::new(content.clone()));
             let made = repository.backup_stream("state", stream, &BackupOptions::new(series.as_str()), &Silent).unwrap();
             oracle.contents.insert(series.clone(), content);
@@ -128,6 +130,7 @@ impl Tally {
             ObjectKind::Withdrawn,
             ObjectKind::Epoch,
             ObjectKind::Relocation,
+            ObjectKind::Hold,
             ObjectKind::Config,
             ObjectKind::Slot,
             ObjectKind::Parity,
@@ -212,6 +215,8 @@ pub fn run(seed: u64, starts: &[Start], cache: &Path, mutant: Option<Mutant>, ke
         holders: Mutex::default(),
         findings: Mutex::default(),
         cache: cache.to_owned(),
+        folders: Folders::new(cache.join("folders")),
+        has_sightings: random.one_in(4),
         has_rotated: Mutex::new(false),
         old: start.oracle.snapshots.keys().copied().collect(),
         openings: AtomicU64::new(0),
@@ -227,9 +232,16 @@ pub fn run(seed: u64, starts: &[Start], cache: &Path, mutant: Option<Mutant>, ke
 fn run_rounds(world: &Arc<World>, random: &mut Random) -> Result<(), String> {
     let first_finding = || world.findings.lock().ok().and_then(|findings| findings.first().cloned()).map_or(Ok(()), Err);
     for _ in 0..1 + random.below(2) {
+        world.folders.next_round();
         for _ in 0..2 + random.below(3) {
             let process = world.scheduler.process();
-            let actor = Actor { process, deed: Deed::choose(random), machine: random.below(2), fate: fate(random), random: random.fork() };
+            let actor = Actor {
+                process,
+                deed: Deed::choose(random),
+                machine: random.below(MACHINES),
+                fate: fate(random, world.has_sightings),
+                random: random.fork(),
+            };
             let shared = Arc::clone(world);
             world.scheduler.spawn(process, Box::new(move || actor.act(&shared)));
         }
@@ -243,11 +255,12 @@ fn run_rounds(world: &Arc<World>, random: &mut Random) -> Result<(), String> {
     first_finding()
 }
 
-fn fate(random: &mut Random) -> Fate {
+/// `spares_power`: who saw what is lost with the power says that the store serves an older state, and is right.
+fn fate(random: &mut Random, spares_power: bool) -> Fate {
     let mut fate = Fate::default();
     match random.below(16) {
         0..=2 => fate.dies_at = Some(call(random)),
-        3 => (fate.dies_at, fate.power_cut) = (Some(call(random)), true),
+        3 => (fate.dies_at, fate.power_cut) = (Some(call(random)), !spares_power),
         4 => fate.fails_one_in = 10 + random.below(100),
         5 => {
             let from = call(random);

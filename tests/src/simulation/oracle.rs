@@ -1,7 +1,7 @@
 //! What has to be true: which snapshots were acknowledged, what is in them, and who forgot what.
 
 use icecore::id::SnapshotId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,21 +12,25 @@ pub enum Standing {
     Doubtful,
     /// Success was reported to whoever forgot it: it is not there.
     Forgotten,
+    /// Success was reported to whoever holds it: it is there, whoever forgets it.
+    Held,
 }
 
 /// What processes were told.
 #[derive(Debug, Clone, Default)]
 pub struct Oracle {
-    /// Content by series; each backup has a series of its own.
+    /// Content by name: a series, and of a folder its version, too.
     pub contents: BTreeMap<String, Vec<u8>>,
-    /// Snapshots of which somebody was told, with their series.
+    /// Snapshots of which somebody was told, with the names of what is in them.
     pub snapshots: BTreeMap<SnapshotId, (String, Standing)>,
+    /// Those that somebody began to hold.
+    pub maybe_held: BTreeSet<SnapshotId>,
 }
 
 impl Oracle {
     /// Success was reported for a snapshot.
-    pub fn acknowledge(&mut self, id: SnapshotId, series: &str) {
-        self.snapshots.entry(id).or_insert((series.to_owned(), Standing::Acknowledged));
+    pub fn acknowledge(&mut self, id: SnapshotId, content: &str) {
+        self.snapshots.entry(id).or_insert((content.to_owned(), Standing::Acknowledged));
     }
 
     /// Somebody is about to forget it.
@@ -40,14 +44,35 @@ impl Oracle {
 
     /// It was forgotten.
     pub fn forget(&mut self, id: SnapshotId) {
+        let is_maybe_held = self.maybe_held.contains(&id);
+        if let Some((_, standing)) = self.snapshots.get_mut(&id)
+            && *standing != Standing::Held
+        {
+            // A hold that was not reported may bring it back.
+            *standing = if is_maybe_held { Standing::Doubtful } else { Standing::Forgotten };
+        }
+    }
+
+    /// Somebody is about to hold it.
+    pub fn may_hold(&mut self, id: SnapshotId) {
+        self.maybe_held.insert(id);
+        if let Some((_, standing)) = self.snapshots.get_mut(&id)
+            && *standing == Standing::Forgotten
+        {
+            *standing = Standing::Doubtful;
+        }
+    }
+
+    /// It is held.
+    pub fn hold(&mut self, id: SnapshotId) {
         if let Some((_, standing)) = self.snapshots.get_mut(&id) {
-            *standing = Standing::Forgotten;
+            *standing = Standing::Held;
         }
     }
 
     /// Whether it has to be there.
     pub fn is_certain(&self, id: SnapshotId) -> bool {
-        self.snapshots.get(&id).is_some_and(|(_, standing)| *standing == Standing::Acknowledged)
+        self.snapshots.get(&id).is_some_and(|(_, standing)| matches!(standing, Standing::Acknowledged | Standing::Held))
     }
 
     /// Snapshots that may be there.
@@ -55,10 +80,18 @@ impl Oracle {
         self.snapshots.iter().filter(|(_, (_, standing))| *standing != Standing::Forgotten).map(|(id, _)| *id).collect()
     }
 
+    /// Whether this may come out of a snapshot. Of one that nobody was told of only the series is known.
+    fn is_content(&self, id: SnapshotId, series: &str, content: &[u8]) -> bool {
+        match self.snapshots.get(&id) {
+            Some((name, _)) => self.contents.get(name).is_some_and(|known| known == content),
+            None => self.contents.iter().any(|(name, known)| name.starts_with(series) && known == content),
+        }
+    }
+
     /// What is wrong with what a fresh process is shown: the snapshots with their series and, where one was restored, what came back.
     pub fn judge(&self, shown: &[(SnapshotId, String, Option<Vec<u8>>)]) -> Result<(), String> {
         for (id, series, content) in shown {
-            if content.as_ref().is_some_and(|content| self.contents.get(series) != Some(content)) {
+            if content.as_ref().is_some_and(|content| !self.is_content(*id, series, content)) {
                 return Err(format!("snapshot {id} of {series} comes back with other content"));
             }
             if self.snapshots.get(id).is_some_and(|(_, standing)| *standing == Standing::Forgotten) {

@@ -6,6 +6,7 @@ use super::store::Fate;
 use icecore::Error;
 use icecore::gc::GcOptions;
 use icecore::progress::Silent;
+use icecore::repair::RepairOptions;
 use icecore::repository::{Repository, Snapshot};
 use std::sync::Arc;
 
@@ -28,9 +29,13 @@ fn look_after(world: &World, process: usize, random: &mut Random, is_thorough: b
         let runtime = runtime(world, process, random);
         let backend = world.store.reach(process, Fate::default(), is_collector, Arc::clone(&runtime.clock));
         // One with a cache, which it keeps from one restore to the next, and one without.
-        let cache = (is_collector || !is_thorough).then_some(world.cache.as_path());
-        Repository::open(backend, runtime, &Holder::Owner.key(), settings(cache, 9, process)).map_err(|error| said("opening", &error))
+        let settings = settings(world, is_collector || !is_thorough, 9, process);
+        Repository::open(backend, runtime, &Holder::Owner.key(), settings).map_err(|error| said("opening", &error))
     };
+    if !locked(&world.oracle).maybe_held.is_empty() {
+        // A marker that met a hold, whose writers both died.
+        open(true, random)?.repair(&RepairOptions::default(), &Silent).map_err(|error| said("repair", &error))?;
+    }
     if is_thorough {
         let fresh = open(false, random)?;
         look(world, &fresh, random, true)?;
@@ -70,7 +75,7 @@ fn look(world: &World, repository: &Repository, random: &mut Random, is_thorough
         let is_restored = is_thorough || !old(&snapshot) || number == chosen;
         number += u64::from(old(&snapshot));
         let content = is_restored
-            .then(|| restored(repository, &snapshot))
+            .then(|| restored(world, repository, &snapshot))
             .transpose()
             .map_err(|error| format!("snapshot {} of {} cannot be restored: {error}", snapshot.id, snapshot.body.series))?;
         shown.push((snapshot.id, snapshot.body.series, content));

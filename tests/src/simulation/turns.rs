@@ -329,12 +329,14 @@ pub struct MachineClock {
 impl Clock for MachineClock {
     fn now(&self) -> Timestamp {
         const YEAR: i64 = 31_557_600;
+        // Later than any file of the machine that simulates, whenever that is: only then a schedule is the same for ever.
+        const TODAY: i64 = 4_000_000_000;
         let mut off = self.off.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if off.1.one_in(8) {
             off.0 = (off.1.below(21) as i64 - 10) * YEAR;
         }
         let now = self.scheduler.now_ns();
-        Timestamp { seconds: 1_800_000_000 + off.0 + (now / SECOND_NS) as i64, nanoseconds: (now % SECOND_NS) as u32 }
+        Timestamp { seconds: TODAY + off.0 + (now / SECOND_NS) as i64, nanoseconds: (now % SECOND_NS) as u32 }
     }
 
     fn monotonic_ns(&self) -> u64 {

@@ -39,6 +39,8 @@ pub struct Watch {
     /// When an object was first seen; later ones have higher numbers.
     there: BTreeMap<ObjectName, u64>,
     now: u64,
+    /// Sessions that were given up.
+    given_up: HashSet<SessionId>,
     /// What was broken, and how.
     pub broken: Vec<String>,
     /// How often each rule was looked at.
@@ -60,6 +62,12 @@ impl Watch {
         }
     }
 
+    /// Whether the last session of a process was given up.
+    pub fn was_given_up(&self, process: usize) -> bool {
+        let session = self.processes.get(&process).and_then(|process| process.session);
+        session.is_some_and(|(id, _)| self.given_up.contains(&id))
+    }
+
     /// A power cut took the object away.
     pub fn lost(&mut self, name: &ObjectName) {
         self.there.remove(name);
@@ -75,6 +83,9 @@ impl Watch {
         self.now += 1;
         let now = self.now;
         self.there.insert(*name, now);
+        if name.kind() == ObjectKind::Tombstone {
+            self.given_up.insert(SessionId(name.id()));
+        }
         let Process { session, packs_open, published, asked_tombstone, asked_session, .. } = self.processes.entry(process).or_default();
         match name.kind() {
             ObjectKind::Snapshot => {

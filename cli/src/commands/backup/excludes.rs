@@ -62,10 +62,16 @@ impl Excludes {
     }
 }
 
-/// Leaves out the repository and the caches where they lie in what is backed up: they change while it is read.
-pub(super) fn leave_out_own_folders(roots: &Roots, source: &mut SourceOptions, context: &Context) -> anyhow::Result<()> {
+/// Leaves out the repositories and the caches where they lie in what is backed up: they change while it is read.
+pub(super) fn leave_out_own_folders(
+    roots: &Roots,
+    replicas: &[PathBuf],
+    source: &mut SourceOptions,
+    context: &Context,
+) -> anyhow::Result<()> {
     let repository = context.place()?.folder().map(ToOwned::to_owned);
-    for (folder, what) in [(repository, "the repository"), (context.cache_folder(), "the cache")] {
+    let replicas = replicas.iter().map(|replica| (Some(replica.clone()), "a replica"));
+    for (folder, what) in [(repository, "the repository"), (context.cache_folder(), "the cache")].into_iter().chain(replicas) {
         let Some(folder) = folder.and_then(|folder| folder.canonicalize().ok()) else { continue };
         for root in roots.paths() {
             let root = Path::new(OsStr::from_bytes(root));

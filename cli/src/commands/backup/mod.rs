@@ -1,5 +1,6 @@
 //! `backup`: makes a snapshot of files and folders, of a stream, or of what a tar stream holds.
 
+mod also;
 mod excludes;
 mod exec;
 mod hooks;
@@ -12,12 +13,12 @@ use crate::environment;
 use crate::exit::{Outcome, usage};
 use crate::interrupt::Interruptible;
 use crate::{size, time};
+use also::{Also, Copies};
 use anyhow::Context as _;
 use excludes::{Excludes, leave_out_own_folders, warn_of_devices_in_use};
 use hooks::Hooks;
 use icecore::backup::{BackupOptions, BackupSummary};
 use icecore::limits::TEXT_MAX;
-use icecore::repository::Repository;
 use icecore::source::{Roots, SourceOptions};
 use lists::Lists;
 use std::ffi::OsString;
@@ -37,7 +38,8 @@ use std::time::Duration;
     icecore backup --tar --exec --name cluster -- pg_basebackup -D - -Ft -X fetch\n  \
     icecore backup --tar old.tar                                   what the archive holds, as files\n  \
     icecore backup /dev/vg0/home                                   what lies on a device, as a file `home`\n  \
-    icecore backup /srv/images --fixed '*.qcow2'                   images, cut every 16 KiB\n\n\
+    icecore backup /srv/images --fixed '*.qcow2'                   images, cut every 16 KiB\n  \
+    icecore backup /home --also /mnt/a,/mnt/b --quorum 2           read once, stored in three places, of which two must have it\n\n\
     A snapshot of the volume keeps files from changing while they are read:\n  \
     icecore backup /mnt/snap/. --series home \\\n    \
       --before 'lvcreate -s -n snap -l 20%ORIGIN vg0/home && mount -o ro /dev/vg0/snap /mnt/snap' \\\n    \
@@ -78,6 +80,8 @@ pub(crate) struct Args {
     /// Locks the snapshot for so long (30d, 8w, 1y): until then nobody can forget it. Needs a key that also maintains
     #[arg(long, value_name = "DURATION", value_parser = time::parse_duration)]
     lock: Option<Duration>,
+    #[command(flatten)]
+    also: Also,
     /// Reads all files, also those that look unchanged since the last backup
     #[arg(long)]
     read_all: bool,
@@ -152,21 +156,48 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let paths = [args.paths.clone(), args.lists.read()?].concat();
     let early = if args.hooks.before.is_none() { Some(args.request(&paths)?) } else { None };
 
-    let (repository, made) = context.open_or_make_default()?;
+    let (repository, key, made) = context.open_or_make_default()?;
     if let Some(made) = &made {
         report::introduce(made, context);
     }
+    let mut copies = args.also.open(repository, &key, context)?;
     let mut name = String::new();
     let (summary, has_ended_well) = args.hooks.around(context, || {
         let (source, options) = early.map_or_else(|| args.request(&paths), Ok)?;
         name.clone_from(&options.series);
-        back_up(args, &source, files, &options, &repository, context)
+        back_up_to_all(args, &source, &files, &options, &mut copies, context)
     })?;
-    report::report(&summary, &name, &repository, context)?;
-    let mut message = report::as_json(&summary, &name, &repository, made.as_ref());
+    report::report(&summary, &name, copies.first(), context)?;
+    copies.report(&context.output)?;
+    let mut message = report::as_json(&summary, &name, copies.first(), made.as_ref());
     message["after_failed"] = (!has_ended_well).into();
+    if let Some(said) = copies.as_json() {
+        message["copies"] = said;
+    }
     context.output.json("summary", message)?;
-    Ok(if has_ended_well { Outcome::of_items_failed(summary.files_failed) } else { Outcome::ItemsFailed })
+    Ok(if has_ended_well && copies.are_complete() { Outcome::of_items_failed(summary.files_failed) } else { Outcome::ItemsFailed })
+}
+
+/// Backs up once, and sees to it that the replicas have the snapshot.
+fn back_up_to_all(
+    args: &Args,
+    source: &Source,
+    files: &SourceOptions,
+    options: &BackupOptions,
+    copies: &mut Copies,
+    context: &Context,
+) -> anyhow::Result<BackupSummary> {
+    let summary = loop {
+        match back_up(args, source, files.clone(), options, copies, context) {
+            // Paths can be read again; a stream is gone.
+            Err(error) if matches!(source, Source::Paths(_)) && copies.go_on_without_first(&error, &context.output)? => {}
+            summary => break summary?,
+        }
+    };
+    if let Some(snapshot) = summary.snapshot {
+        copies.acknowledge(snapshot, context)?;
+    }
+    Ok(summary)
 }
 
 fn back_up(
@@ -174,13 +205,14 @@ fn back_up(
     source: &Source,
     mut files: SourceOptions,
     options: &BackupOptions,
-    repository: &Repository,
+    copies: &Copies,
     context: &Context,
 ) -> anyhow::Result<BackupSummary> {
+    let repository = copies.first();
     let progress = context.progress()?;
     Ok(match source {
         Source::Paths(roots) => {
-            leave_out_own_folders(roots, &mut files, context)?;
+            leave_out_own_folders(roots, &copies.folders(), &mut files, context)?;
             warn_of_devices_in_use(roots, context);
             progress.count_ahead(roots, &files, &context.runtime());
             repository.backup(roots, &files, options, &progress)?

@@ -4,7 +4,7 @@
 //! repeats what may pass.
 
 use super::answer::{Answer, Verdict};
-use crate::backend::patience::{Patience, Tries};
+use crate::backend::retry::{Patience, Tries};
 use crate::backend::store::{Request, StoreSettings, Traffic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Runtime;

@@ -15,7 +15,7 @@ mod tests;
 mod wire;
 mod writer;
 
-use super::patience::{Patience, Tries};
+use super::retry::{Patience, Tries};
 use super::store::{Remote, Request, StoreSettings, Traffic};
 use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, SftpAddress};
 use crate::error::{Error, ErrorKind, Result};

@@ -138,7 +138,8 @@ fn what_changed_little_costs_little_and_comes_back() {
     let (mut with, mut without) = (Fixture::new(2, true), Fixture::new(2, false));
     let mut state = files(120);
     let first = with.backup(&state);
-    assert_eq!(first.bytes_stored, without.backup(&state).bytes_stored);
+    // The folders' times differ, and with them a few bytes of the tree.
+    assert!(first.bytes_stored.abs_diff(without.backup(&state).bytes_stored) < 100);
     for salt in 1..4 {
         edit(&mut state, 2, salt);
         let (delta, whole) = (with.backup(&state).bytes_stored, without.backup(&state).bytes_stored);

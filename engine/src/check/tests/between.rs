@@ -134,3 +134,48 @@ fn what_is_published_or_forgotten_between_two_listings_is_no_finding() {
         }
     }
 }
+
+/// All snapshots are forgotten and swept after a check has asked whether one is still there, because it missed something, and before it looks again.
+#[test]
+fn what_is_forgotten_after_the_first_look_is_no_finding() {
+    let fixture = Fixture::with_snapshots();
+    let other = opened(Arc::new(fixture.backend.clone()));
+    let (is_armed, happened) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let has_missed = AtomicBool::new(false);
+    let backend = HookedBackend::new(Arc::new(fixture.backend.clone()), {
+        let (is_armed, happened) = (Arc::clone(&is_armed), Arc::clone(&happened));
+        move |call| {
+            let is_first_miss = call.operation == Operation::GetRange && call.kind == ObjectKind::RefsPack && !call.is_done;
+            if is_armed.load(Ordering::Relaxed) && is_first_miss && !has_missed.swap(true, Ordering::Relaxed) {
+                return Err(Error::new(ErrorKind::NotFound, "moved"));
+            }
+            let looks_again = call.operation == Operation::List && !call.is_done;
+            if looks_again && has_missed.load(Ordering::Relaxed) && !happened.swap(true, Ordering::Relaxed) {
+                let all: Vec<_> = other.snapshots().unwrap().into_iter().map(|snapshot| snapshot.id).collect();
+                other.forget(&all, &Silent).unwrap();
+                (0..2).for_each(|_| drop(other.gc(&crate::gc::GcOptions::default(), &Silent).unwrap()));
+            }
+            Ok(())
+        }
+    });
+    let repository = opened(Arc::new(backend));
+    let arm = At { phase: "check snapshots", is_armed: &is_armed };
+    let report = repository.check(&arm).unwrap();
+    assert!(happened.load(Ordering::Relaxed));
+    assert!(report.findings.is_empty() && report.hurt.is_empty(), "{:#?}", report.findings);
+}
+
+/// Says when a phase begins.
+#[derive(Debug)]
+struct At<'a> {
+    phase: &'static str,
+    is_armed: &'a AtomicBool,
+}
+
+impl crate::progress::Progress for At<'_> {
+    fn event(&self, event: crate::progress::Event<'_>) {
+        if matches!(event, crate::progress::Event::Phase { name, .. } if name == self.phase) {
+            self.is_armed.store(true, Ordering::Relaxed);
+        }
+    }
+}

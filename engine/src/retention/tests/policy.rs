@@ -366,3 +366,17 @@ proptest! {
         prop_assert_eq!(&decide_in(BERLIN, &more, &policy)[..candidates.len()], &decide_in(BERLIN, &candidates, &policy)[..]);
     }
 }
+
+#[test]
+fn dates_are_those_of_the_calendar() {
+    let shown = |seconds| Timestamp { seconds, nanoseconds: 0 }.to_string();
+    assert_eq!(shown(0), "1970-01-01 00:00:00 UTC");
+    assert_eq!(shown(-1), "1969-12-31 23:59:59 UTC");
+    assert_eq!(shown(951_782_399), "2000-02-28 23:59:59 UTC");
+    assert_eq!(shown(951_782_400), "2000-02-29 00:00:00 UTC");
+    assert_eq!(shown(4_107_542_400), "2100-03-01 00:00:00 UTC");
+    assert_eq!(shown(253_402_300_799), "9999-12-31 23:59:59 UTC");
+    assert_eq!(shown(-62_167_219_200), "0000-01-01 00:00:00 UTC");
+    // No panic at the ends of time.
+    assert!(!shown(i64::MAX).is_empty() && !shown(i64::MIN).is_empty());
+}

@@ -182,6 +182,11 @@ impl Store {
         process.is_dead || process.has_suffered
     }
 
+    /// Whether a collector gave its session up.
+    pub fn was_given_up(&self, process: usize) -> bool {
+        self.state().watch.was_given_up(process)
+    }
+
     /// The process ended: it holds nothing any more.
     pub fn ended(&self, process: usize) {
         self.state().processes[process].holds.clear();

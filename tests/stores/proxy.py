@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""A store that is far away: passes HTTP requests on to a store nearby, each some milliseconds late, any number beside one another.
+
+    python3 tests/stores/proxy.py 9000 127.0.0.1:3900 50      listens on 9000, 50 ms
+
+At its end (Ctrl-C) it says how many requests there were, and how many of them were under way at once at most.
+"""
+
+import asyncio
+import signal
+import sys
+
+
+class Proxy:
+    def __init__(self, host, port, delay):
+        self.host, self.port, self.delay = host, port, delay
+        self.requests = self.under_way = self.most = 0
+
+    async def serve(self, client, to_client):
+        store, to_store = await asyncio.open_connection(self.host, self.port, limit=1 << 20)
+        try:
+            while True:
+                head = await client.readuntil(b"\r\n\r\n")
+                self.requests += 1
+                self.under_way += 1
+                self.most = max(self.most, self.under_way)
+                try:
+                    await asyncio.sleep(self.delay)
+                    if b"100-continue" in head.lower():
+                        # The store is not asked whether it wants the body: that is one journey less than it might be.
+                        to_client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                        lines = head.split(b"\r\n")
+                        head = b"\r\n".join(line for line in lines if not line.lower().startswith(b"expect:"))
+                    to_store.write(head)
+                    await self.body(head, client, to_store)
+                    await to_store.drain()
+                    answer = await store.readuntil(b"\r\n\r\n")
+                    to_client.write(answer)
+                    status = int(answer.split()[1])
+                    if not head.startswith(b"HEAD") and status not in (204, 304):
+                        await self.body(answer, store, to_client)
+                    await to_client.drain()
+                finally:
+                    self.under_way -= 1
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            to_client.close()
+            to_store.close()
+
+    @staticmethod
+    async def body(head, source, target):
+        fields = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line)
+        if b"chunked" in fields.get(b"transfer-encoding", b""):
+            while True:
+                line = await source.readuntil(b"\r\n")
+                size = int(line.split(b";")[0], 16)
+                target.write(line + await source.readexactly(size + 2))
+                if size == 0:
+                    return
+        left = int(fields.get(b"content-length", b"0"))
+        while left:
+            data = await source.read(min(left, 1 << 18))
+            if not data:
+                raise ConnectionError
+            target.write(data)
+            await target.drain()
+            left -= len(data)
+
+
+async def main():
+    port, (host, to), delay = int(sys.argv[1]), sys.argv[2].split(":"), float(sys.argv[3]) / 1000
+    proxy = Proxy(host, int(to), delay)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", port, limit=1 << 20)
+    over = asyncio.Event()
+    for end in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(end, over.set)
+    async with server:
+        await over.wait()
+    print(f"{proxy.requests} requests, at most {proxy.most} at once", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
