@@ -44,6 +44,9 @@ pub(crate) struct GlobalOptions {
     /// Keeps no caches
     #[arg(long, global = true, conflicts_with = "cache_dir", help_heading = "Machine")]
     no_cache: bool,
+    /// Where a tier is on this machine, where that is not where the repository says (can be repeated)
+    #[arg(long, global = true, value_name = "NAME=FOLDER", value_parser = parse_tier_at, help_heading = "Machine")]
+    tier_at: Vec<(String, String)>,
     /// Worker threads; 0 takes one for each core
     #[arg(long, global = true, value_name = "N", default_value_t = 0, help_heading = "Machine")]
     threads: usize,
@@ -65,6 +68,11 @@ pub(crate) struct GlobalOptions {
     /// Says more
     #[arg(short, long, global = true, action = ArgAction::SetTrue, conflicts_with = "quiet", help_heading = "Output")]
     verbose: bool,
+}
+
+fn parse_tier_at(text: &str) -> Result<(String, String), String> {
+    let (name, folder) = text.split_once('=').ok_or("write it as NAME=FOLDER")?;
+    Ok((name.to_owned(), folder.to_owned()))
 }
 
 /// The options of all commands, and the outputs.
@@ -245,6 +253,9 @@ impl Context {
         if let Some(folder) = environment::data_folder() {
             let folder = folder.join("icecore");
             settings = settings.with_known_admins(folder.join("known-admins")).with_sightings(folder.join("sightings"));
+        }
+        for (name, address) in &self.options.tier_at {
+            settings = settings.with_tier(name, address);
         }
         let Some(folder) = self.cache_folder() else { return settings };
         match private_folder(&folder) {

@@ -7,6 +7,8 @@ use std::fmt;
 pub(crate) const USAGE: u8 = 2;
 /// Finished, but items were skipped or failed.
 pub(crate) const ITEMS_FAILED: u8 = 3;
+/// What is wanted has to thaw first, or its medium has to be plugged in.
+pub(crate) const FROZEN: u8 = 15;
 /// Damage was found.
 pub(crate) const DAMAGE: u8 = 14;
 /// Interrupted.
@@ -15,13 +17,14 @@ pub(crate) const INTERRUPTED: u8 = 130;
 const FAILED: u8 = 1;
 
 /// Exit code and name in JSON of each kind of error, with what to do where messages do not say it themselves.
-const KINDS: [(ErrorKind, u8, &str, Option<&str>); 12] = [
+const KINDS: [(ErrorKind, u8, &str, Option<&str>); 13] = [
     (ErrorKind::NoRepository, 10, "no_repository", None),
     (ErrorKind::NotFound, FAILED, "not_found", None),
     (ErrorKind::AlreadyExists, FAILED, "already_exists", None),
     (ErrorKind::Invalid, USAGE, "invalid", None),
     (ErrorKind::Unauthorized, 12, "unauthorized", None),
     (ErrorKind::Busy, FAILED, "busy", None),
+    (ErrorKind::Frozen, FROZEN, "frozen", None),
     (ErrorKind::Held, 13, "held", None),
     (ErrorKind::Unavailable, FAILED, "unavailable", None),
     (ErrorKind::Damaged, DAMAGE, "damaged", Some(DAMAGED)),
@@ -41,6 +44,8 @@ pub(crate) enum Outcome {
     Done,
     /// Items were skipped or failed.
     ItemsFailed,
+    /// Some of it has to thaw first, or its medium has to be plugged in.
+    Frozen,
     /// Damage was found.
     DamageFound,
 }
@@ -55,6 +60,7 @@ impl Outcome {
         match self {
             Self::Done => 0,
             Self::ItemsFailed => ITEMS_FAILED,
+            Self::Frozen => FROZEN,
             Self::DamageFound => DAMAGE,
         }
     }

@@ -9,6 +9,7 @@ mod context;
 mod environment;
 mod exit;
 mod interrupt;
+mod money;
 mod names;
 mod nearest;
 mod output;

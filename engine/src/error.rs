@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Unauthorized,
     /// Another session has to end first: try again later.
     Busy,
+    /// What is wanted lies where it cannot be read at once: thaw it, or plug in the medium that the message names.
+    Frozen,
     /// A snapshot is held, so it must not go: leave it, wait for the end of its lock, or release its legal hold.
     Held,
     /// The backend or the file system did not answer or refused: try again, or mend the machine.

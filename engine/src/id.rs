@@ -90,6 +90,14 @@ id!(
     RelocationsId, 16
 );
 id!(
+    /// Names a tier; random.
+    TierId, 16
+);
+id!(
+    /// Names a placement object; random, or that of the tier that it makes.
+    PlacementId, 16
+);
+id!(
     /// Names a sidecar: a hash of the name of what it heals.
     SidecarId, 16
 );

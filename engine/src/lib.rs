@@ -104,7 +104,7 @@
 //! # Layers
 //! A module uses what stands below it.
 //! ```text
-//! operations   backup   restore   browse   check
+//! operations   backup   restore   browse   check   gc   tiers
 //! store        repository
 //! model        tree   source   destination
 //! backend      backend
@@ -139,6 +139,7 @@ pub mod source;
 mod sys;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod tiers;
 pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};

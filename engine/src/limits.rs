@@ -99,6 +99,16 @@ pub const EPOCH_PACKS_MAX: usize = 524_288;
 pub const EPOCH_SNAPSHOTS_MAX: usize = 524_288;
 /// Frames of one relocations object (RELOC-1).
 pub const RELOCATED_FRAMES_MAX: usize = 65_536;
+/// Packs of one placement object (PLACE-5).
+pub const PLACED_PACKS_MAX: usize = 65_536;
+/// Ways to thaw of one tier (PLACE-4).
+pub const THAW_CLASSES_MAX: usize = 16;
+/// Address of a tier (PLACE-3).
+pub const TIER_ADDRESS_MAX: usize = 4_096;
+/// Label or storage class of a tier (PLACE-3).
+pub const TIER_LABEL_MAX: usize = 256;
+/// Name of a tier or of a way to thaw (PLACE-3).
+pub const TIER_NAME_MAX: usize = 64;
 /// Note of a hold (HOLD-4).
 pub const NOTE_MAX: usize = 1_024;
 /// Snapshots of one hold (HOLD-5).

@@ -1,11 +1,12 @@
-"""The bodies of the small objects: the pages `config`, `keys`, `session` (companions), `snapshot`, `epoch`, `holds`.
+"""The bodies of the small objects: the pages `config`, `keys`, `session` (companions), `snapshot`, `epoch`, `relocations`, `placement`, `holds`.
 
 Each `decode_*` takes plaintext and checks the rules of one page in their order.
 """
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple, Union
 
 from argon2.low_level import Type, hash_secret_raw
 
@@ -418,6 +419,105 @@ def _relocated_chunks(cursor: Cursor) -> Tuple[int, List[Tuple[int, int, int]]]:
         need(counter < 1 << 30 and to < 16_384, "RELOC-4", f"counter {counter}, position {to}")
         moved.append((position, counter, to))
     return chunks, moved
+
+
+# Placement
+
+@dataclass(frozen=True)
+class Tier:
+    form: int
+    rank: int
+    frozen: bool
+    removable: bool
+    retired: bool
+    tier: bytes
+    revision: int
+    minimum_days: int
+    latency: int
+    prices: List[int]                      # storage, retrieval, writes, reads
+    name: str
+    label: str
+    address: str
+    storage_class: str
+    classes: List[Tuple[str, int, int, int]]
+
+
+@dataclass(frozen=True)
+class Placed:
+    pack: bytes
+    size: int
+    hash: bytes
+    since: int
+    until: int
+
+
+@dataclass(frozen=True)
+class PlacedPacks:
+    form: int
+    tier: bytes
+    packs: List[Placed]
+
+
+def decode_placement(plain: bytes, *_: object) -> Union[Tier, PlacedPacks]:
+    cursor = Cursor(plain)
+    form = cursor.u8()
+    unsupported_unless(form in (1, 2), "PLACE-1", f"form {form}")
+    body = _tier(cursor) if form == 1 else _placed_packs(cursor)
+    cursor.end()
+    return body
+
+
+def _tier(cursor: Cursor) -> Tier:
+    rank, properties = cursor.u8(), cursor.u8()
+    need(rank and properties < 8, "PLACE-2", f"rank {rank}, properties {properties}")
+    cursor.zeros(1)
+    tier, revision = cursor.take(16), cursor.u32()
+    need(revision, "PLACE-2", "revision 0")
+    days, latency, prices = cursor.u32(), cursor.u32(), [cursor.u64() for _ in range(4)]
+    name, label, address = _tier_name(cursor), _tier_text(cursor, 256), _tier_text(cursor, 4096)
+    need(address, "PLACE-3", "no address")
+    storage_class, count = _tier_text(cursor, 256), cursor.varint()
+    need(count <= 16, "PLACE-4", f"{count} classes")
+    cursor.fits(count)
+    classes: List[Tuple[str, int, int, int]] = []
+    for _ in range(count):
+        thaw = _tier_name(cursor)
+        need(not classes or thaw > classes[-1][0], "PLACE-4", "classes not ascending")
+        classes.append((thaw, cursor.u32(), cursor.u64(), cursor.u64()))
+    return Tier(1, rank, bool(properties & 1), bool(properties & 2), bool(properties & 4), tier, revision, days, latency, prices,
+                name, label, address, storage_class, classes)
+
+
+def _tier_name(cursor: Cursor) -> str:
+    name = cursor.blob()
+    need(re.fullmatch(rb"[a-z0-9-]{1,64}", name), "PLACE-3", f"{name!r} is no name")
+    return name.decode()
+
+
+def _tier_text(cursor: Cursor, most: int) -> str:
+    data = cursor.blob()
+    need(len(data) <= most and not any(byte < 0x20 or byte == 0x7F for byte in data), "PLACE-3", "a text too long, or with control characters")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise RuleError("PLACE-3", "no UTF-8") from None
+
+
+def _placed_packs(cursor: Cursor) -> PlacedPacks:
+    cursor.zeros(3)
+    tier, count = cursor.take(16), cursor.varint()
+    need(1 <= count <= 65_536, "PLACE-5", f"{count} packs")
+    cursor.fits(count)
+    placed: List[Placed] = []
+    for _ in range(count):
+        pack = cursor.take(16)
+        need(not placed or pack > placed[-1].pack, "PLACE-5", "packs not ascending")
+        size, digest = cursor.u32(), cursor.take(32)
+        need(329 <= size <= 201_326_592, "PLACE-6", f"size {size}")
+        since, until = cursor.u64(), cursor.u64()
+        need(since <= until, "PLACE-6", f"since {since}, until {until}")
+        placed.append(Placed(pack, size, digest, since, until))
+    return PlacedPacks(2, tier, placed)
 
 
 # Holds

@@ -105,7 +105,8 @@ class Given:
             return bodies.decode_epoch(plain, obj.name.number, before)
         return {"session": bodies.decode_session, "beat": bodies.decode_beat, "closed": bodies.decode_closed,
                 "tombstone": bodies.decode_tombstone, "withdrawn": bodies.decode_withdrawn,
-                "relocations": bodies.decode_relocations, "hold": bodies.decode_hold}[structure](plain, obj, trust)
+                "relocations": bodies.decode_relocations, "placement": bodies.decode_placement,
+                "hold": bodies.decode_hold}[structure](plain, obj, trust)
 
     # Pieces
 

@@ -93,6 +93,7 @@ def arguments(given: Optional[List[str]]) -> argparse.Namespace:
     secret = parser.add_mutually_exclusive_group(required=True)
     secret.add_argument("--password-file")
     secret.add_argument("--key-file")
+    parser.add_argument("--tier", action="append", default=[], metavar="NAME=FOLDER", help="where a tier is on this machine")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("snapshots")
     restoring = commands.add_parser("restore")
@@ -109,6 +110,7 @@ def run(args: argparse.Namespace, problems: Problems) -> int:
     if not os.path.isdir(args.repository):
         raise NoRepository(f"{args.repository} is no folder")
     repository = Repository(Path(args.repository), problems)
+    repository.given_tiers = dict(given.partition("=")[::2] for given in args.tier)
     repository.open(Path(args.password_file or args.key_file).read_bytes(), bool(args.key_file))
     if args.command == "snapshots":
         return list_snapshots(repository)

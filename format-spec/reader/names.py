@@ -8,9 +8,9 @@ from typing import Optional
 CONFIG, SLOT, DATA_PACK, META_PACK, REFS_PACK, INDEX, SNAPSHOT = range(1, 8)
 SESSION, BEAT, CLOSED, TOMBSTONE, WITHDRAWN, EPOCH, RELOCATION = range(8, 15)
 PACKS = (DATA_PACK, META_PACK, REFS_PACK)
-HOLD, PARITY = 17, 18
+PLACEMENT, HOLD, PARITY = 15, 17, 18
 SPREAD = PACKS + (PARITY,)
-RESERVED = (15, 16, 19, 20)
+RESERVED = (16, 19, 20)
 
 FOLDERS = ["config", "keys", "packs", "meta", "refs", "index", "snapshots", "sessions", "beats", "closed", "tombstones",
            "withdrawn", "epochs", "relocations", "placement", "scrubbed", "holds", "parity", "journal", "attest"]

@@ -25,7 +25,8 @@ LIMITS = {names.CONFIG: 1 << 20, names.SLOT: 1 << 17, names.INDEX: 1 << 27, name
 OTHER_LIMIT = 1 << 24
 ROLES = {names.CONFIG: ADMIN, names.SLOT: ADMIN, names.DATA_PACK: 3, names.META_PACK: 3, names.REFS_PACK: 3,
          names.INDEX: 3, names.SNAPSHOT: BACKUP, names.SESSION: 7, names.BEAT: 7, names.CLOSED: 7, names.WITHDRAWN: 7,
-         names.TOMBSTONE: MAINTAIN, names.EPOCH: MAINTAIN, names.RELOCATION: MAINTAIN, names.HOLD: MAINTAIN | ADMIN,
+         names.TOMBSTONE: MAINTAIN, names.EPOCH: MAINTAIN, names.RELOCATION: MAINTAIN, names.PLACEMENT: MAINTAIN,
+         names.HOLD: MAINTAIN | ADMIN,
          names.PARITY: 15}
 
 

@@ -103,6 +103,9 @@ class Repository:
         self._list()
         self.frames: Dict[FrameId, Frame] = {}
         self.refs_chunks: Dict[bytes, FrameId] = {}
+        self.tiers: Dict[bytes, bodies.Tier] = {}
+        self.placed: Dict[bytes, List[bytes]] = {}
+        self.given_tiers: Dict[str, str] = {}
         self.relocations: Dict[FrameId, List[Tuple[bytes, bodies.Relocated]]] = {}
         self._secrets: Dict[bytes, Optional[bytes]] = {}
         self._cache: "OrderedDict[FrameId, List[bytes]]" = OrderedDict()
@@ -128,8 +131,41 @@ class Repository:
 
     @contextmanager
     def source(self, name: Name) -> Iterator[Source]:
-        with open(self.folder / str(name), "rb") as file:
+        with open(self._place(name), "rb") as file:
             yield Source(file=file)
+
+    def _place(self, name: Name) -> Path:
+        """The file of an object: of a pack that is not in the repository's own folder, in the tier of the lowest rank that has it."""
+        own = self.folder / str(name)
+        if name.kind != names.DATA_PACK or name.id not in self.placed or own.exists():
+            return own
+        places = [self.tier_place(tier) / str(name) for tier in sorted(self.placed[name.id], key=lambda tier: self.tiers[tier].rank)]
+        return next((place for place in places if place.exists()), places[0])
+
+    def tier_place(self, tier: bytes) -> Path:
+        body = self.tiers[tier]
+        place = Path(self.given_tiers.get(body.name, body.address))
+        if not (place / str(Name(names.PLACEMENT, tier, 0))).exists():
+            raise FileNotFoundError(f"{place} is not tier {body.name} ({body.label}): plug it in, or say --tier {body.name}=FOLDER")
+        return place
+
+    def load_placement(self) -> None:
+        """Learns which tiers there are and which packs lie in them; objects that break a rule say nothing."""
+        found: List[Tuple[bytes, bodies.PlacedPacks]] = []
+        for name in sorted(self.names[names.PLACEMENT], key=lambda name: name.id):
+            with self.problems.at(name):
+                body = self.part(name, bodies.decode_placement)
+                if isinstance(body, bodies.PlacedPacks):
+                    found.append((name.id, body))
+                elif body.tier not in self.tiers or self.tiers[body.tier].revision < body.revision:
+                    self.tiers[body.tier] = body
+        listed = {name.id for name in self.names[names.DATA_PACK]}
+        for _, body in found:
+            for placed in body.packs if body.tier in self.tiers else []:
+                self.placed.setdefault(placed.pack, []).append(body.tier)
+                if placed.pack not in listed:
+                    listed.add(placed.pack)
+                    self.names[names.DATA_PACK].append(Name(names.DATA_PACK, placed.pack, 0))
 
     def object(self, name: Name) -> Object:
         """An object that keeps all rules but those of its body. Of packs the frames are not read."""
@@ -174,6 +210,7 @@ class Repository:
         self.configs = self._read_configs(config_names)
         self.trust.revoked = dict(self.configs[-1].revoked)
         self.ids = ChunkIds(self.credential.chunk_id_key, self.credential.token_key)
+        self.load_placement()
 
     def _find_slot(self, secret: bytes, is_key_file: bool, repository: bytes) -> Credential:
         seen, damage = set(), []

@@ -463,6 +463,26 @@ class TinyRepository(unittest.TestCase):
         self.reframed(is_mapped=False)
         self.assert_broken("REFS-6", f"snapshots/{tiny.SNAPSHOT_FILES.hex()}")
 
+    def test_packs_in_a_tier(self) -> None:
+        cold, tier = self.repository.parent / "cold", tiny.place_in_tier(self.tiny, "/not/there")
+        for name in tier.moved + [tier.marker]:
+            (cold / name).parent.mkdir(parents=True, exist_ok=True)
+            (cold / name).write_bytes(self.tiny.objects[name])
+        for name in tier.placement:
+            path = self.repository / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.tiny.objects[name])
+        for name in tier.moved:
+            (self.repository / name).unlink()
+        code, _, err = self.run_reader("verify")
+        self.assertEqual(code, 1, err)
+        self.assertIn("is not tier cold", err)
+        code, _, err = self.run_reader("--tier", f"cold={cold}", "verify")
+        self.assertEqual(code, 0, err)
+        (cold / tier.moved[0]).unlink()
+        code, _, err = self.run_reader("--tier", f"cold={cold}", "verify")
+        self.assertNotEqual(code, 0, err)
+
     def test_restore_with_a_damaged_frame(self) -> None:
         path = self.repository / str(tiny.pack_name(3, "data"))
         data = bytearray(path.read_bytes())

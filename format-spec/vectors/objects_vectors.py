@@ -30,7 +30,7 @@ def flipped(data: bytes, at: int) -> bytes:
 
 def make(c: Any) -> None:
     for part in (headers, certificates, writers, parts, config, slots, sessions, companions, packs, indexes, snapshots, epochs,
-                 relocations, holds, sidecars):
+                 relocations, placement, holds, sidecars):
         part(c)
 
 
@@ -450,6 +450,55 @@ def relocations(c: Any) -> None:
     c.invalid("CONV-3", "relocations-long", "relocations",
               w.one_part(name, w.relocations_plain(COLLECTOR.id, [good]) + b"\0", MAINTAIN), name)
     c.invalid("OBJ-9", "relocations-by-backup", "relocations", w.one_part(name, w.relocations_plain(COLLECTOR.id, [more]), BACKUP), name)
+
+
+def placement(c: Any) -> None:
+    name, tier = named(names.PLACEMENT, "placement"), ident("tier")
+
+    def made(plain: bytes, signer: w.Signer = MAINTAIN) -> bytes:
+        return w.one_part(name, plain, signer)
+
+    def wrong(rule: str, what: str, plain: bytes, unsupported: bool = False) -> None:
+        c.invalid(rule, what, "placement", made(plain), name, unsupported)
+    classes = [(b"bulk", 172_800, 2_500_000, 25_000_000), (b"standard", 43_200, 20_000_000, 100_000_000)]
+    c.valid("placement-tier", "placement", made(w.tier_plain(tier)), name)
+    c.valid("placement-tier-frozen", "placement", made(w.tier_plain(
+        tier, rank=255, properties=7, revision=9, name=b"a" * 64, label="Kühlraum, Platte 3".encode(), address=b"s3://bucket/path",
+        storage_class=b"DEEP_ARCHIVE", classes=classes)), name)
+    wrong("PLACE-1", "form-0", w.tier_plain(tier, form=0), True)
+    wrong("PLACE-1", "form-3", w.tier_plain(tier, form=3), True)
+    wrong("PLACE-2", "rank", w.tier_plain(tier, rank=0))
+    wrong("PLACE-2", "properties", w.tier_plain(tier, properties=8))
+    wrong("PLACE-2", "revision", w.tier_plain(tier, revision=0))
+    wrong("CONV-4", "placement-reserved", w.tier_plain(tier, reserved=1))
+    for what, text in (("empty", b""), ("long", b"a" * 65), ("capital", b"Cold"), ("space", b"a b")):
+        wrong("PLACE-3", f"name-{what}", w.tier_plain(tier, name=text))
+    for what, text in (("long", b"a" * 257), ("control", b"a\nb"), ("delete", b"\x7f"), ("utf-8", b"\xff")):
+        wrong("PLACE-3", f"label-{what}", w.tier_plain(tier, label=text))
+    wrong("PLACE-3", "address-empty", w.tier_plain(tier, address=b""))
+    wrong("PLACE-3", "address-long", w.tier_plain(tier, address=b"a" * 4097))
+    wrong("PLACE-3", "storage-class", w.tier_plain(tier, storage_class=b"a" * 257))
+    wrong("PLACE-3", "class-name", w.tier_plain(tier, classes=[(b"Bulk", 1, 1, 1)]))
+    wrong("PLACE-4", "order", w.tier_plain(tier, classes=classes[::-1]))
+    wrong("PLACE-4", "twice", w.tier_plain(tier, classes=classes[:1] * 2))
+    wrong("PLACE-4", "count", w.tier_plain(tier, classes=[(b"%02d" % n, 1, 1, 1) for n in range(17)]))
+    wrong("CONV-2", "placement-tier-short", w.tier_plain(tier)[:-1])
+    wrong("CONV-3", "placement-tier-long", w.tier_plain(tier) + b"\0")
+
+    low, high = sorted((ident("pack one"), ident("pack two")))
+    one, two = (low, 329, w.fixed("hash"), 5, 5), (high, 201_326_592, w.fixed("other hash"), 1_790_000_000, 1_800_000_000)
+    c.valid("placement-packs", "placement", made(w.placed_plain(tier, [one, two])), name)
+    wrong("CONV-4", "placement-packs-reserved", w.placed_plain(tier, [one], reserved=b"\0\0\1"))
+    wrong("PLACE-5", "no-pack", w.placed_plain(tier, []))
+    wrong("PLACE-5", "packs-count", w.placed_plain(tier, [])[:-1] + w.varint(65_537))
+    wrong("PLACE-5", "packs-order", w.placed_plain(tier, [two, one]))
+    wrong("PLACE-5", "packs-twice", w.placed_plain(tier, [one, one]))
+    wrong("PLACE-6", "too-small", w.placed_plain(tier, [(low, 328, *one[2:])]))
+    wrong("PLACE-6", "too-large", w.placed_plain(tier, [(low, 201_326_593, *one[2:])]))
+    wrong("PLACE-6", "until", w.placed_plain(tier, [(*one[:3], 5, 4)]))
+    wrong("CONV-2", "placement-packs-short", w.placed_plain(tier, [one])[:-1])
+    c.invalid("OBJ-9", "placement-by-backup", "placement", made(w.tier_plain(tier), BACKUP), name)
+    c.invalid("OBJ-9", "placement-by-admin", "placement", made(w.tier_plain(tier), ADMIN_SIGNER), name)
 
 
 def holds(c: Any) -> None:

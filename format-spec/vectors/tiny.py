@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import writer as w
 import names
@@ -178,6 +178,24 @@ def reframe(tiny: Tiny, is_mapped: bool = True) -> List[Name]:
     for name, (session, moved) in zip(made, objects):
         tiny.add(name, w.one_part(name, w.relocations_plain(session.id, moved), w.MAINTAIN))
     return made
+
+
+class InTier(NamedTuple):
+    """What `place_in_tier` made, and what belongs into the tier: names."""
+    placement: List[str]
+    moved: List[str]
+    marker: str
+
+
+def place_in_tier(tiny: Tiny, address: str) -> InTier:
+    """Says that the data packs of the first session lie in a tier."""
+    tier = w.fixed("tiny tier", 16)
+    names_ = [Name(names.PLACEMENT, tier, 0), Name(names.PLACEMENT, w.fixed("tiny placed", 16), 0)]
+    moved = sorted(str(pack_name(3, text)) for text in ("data", "second"))
+    packs = [(bytes.fromhex(name[-32:]), len(tiny.objects[name]), tiny.objects[name][-32:], 1, 2) for name in moved]
+    tiny.add(names_[0], w.one_part(names_[0], w.tier_plain(tier, address=address.encode(), label=b"a disk"), w.MAINTAIN))
+    tiny.add(names_[1], w.one_part(names_[1], w.placed_plain(tier, sorted(packs)), w.MAINTAIN))
+    return InTier([str(name) for name in names_], moved, str(names_[0]))
 
 
 def _snapshot(tiny: Tiny, ident: bytes, session: Session, refs_root: bytes, root: bytes, totals: Tuple[int, ...], source: int = 1,

@@ -589,6 +589,20 @@ def relocations_plain(session: bytes, frames: Sequence[Tuple[bytes, int, int, Se
     return plain
 
 
+def tier_plain(tier: bytes, form: int = 1, rank: int = 1, properties: int = 0, reserved: int = 0, revision: int = 1, days: int = 90, latency: int = 5,
+               prices: Sequence[int] = (1_000_000, 2_000_000, 3_000_000, 4_000_000), name: bytes = b"cold", label: bytes = b"", address: bytes = b"/mnt/cold",
+               storage_class: bytes = b"", classes: Sequence[Tuple[bytes, int, int, int]] = ()) -> bytes:
+    plain = bytes([form, rank, properties, reserved]) + tier + u32(revision) + u32(days) + u32(latency) + b"".join(map(u64, prices))
+    plain += b"".join(map(blob, (name, label, address, storage_class))) + varint(len(classes))
+    return plain + b"".join(blob(thaw) + u32(seconds) + u64(price) + u64(requests) for thaw, seconds, price, requests in classes)
+
+
+def placed_plain(tier: bytes, packs_: Sequence[Tuple[bytes, int, bytes, int, int]], form: int = 2, reserved: bytes = bytes(3)) -> bytes:
+    """Each pack: id, size, hash, since, until."""
+    plain = bytes([form]) + reserved + tier + varint(len(packs_))
+    return plain + b"".join(ident + u32(size) + digest + u64(since) + u64(until) for ident, size, digest, since, until in packs_)
+
+
 def epoch_plain(session: bytes, packs_: Sequence[Tuple[int, bytes]], predecessor: bytes = bytes(32), snapshots: Sequence[bytes] = ()) -> bytes:
     packed = varint(len(packs_)) + b"".join(u8(kind) + ident for kind, ident in packs_)
     return predecessor + session + time(NOW) + packed + varint(len(snapshots)) + b"".join(snapshots)

@@ -99,6 +99,10 @@ pub(crate) fn relocations(data: &[u8]) {
     check_sealed(name("relocations/b45c0b77847ce098d43f5161bf4a335b"), data);
 }
 
+pub(crate) fn placement(data: &[u8]) {
+    check_sealed(name("placement/b45c0b77847ce098d43f5161bf4a335b"), data);
+}
+
 /// The body of a sidecar of a pack of which bytes are lost: how many the first byte says, from where the next two.
 pub(crate) fn sidecar(data: &[u8]) {
     let Some(([lost, high, low], body)) = data.split_first_chunk::<3>() else { return };

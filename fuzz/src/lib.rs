@@ -29,6 +29,7 @@ pub const TARGETS: [Target; 6] = [
             ("companions", decoders::companions),
             ("epoch", decoders::epoch),
             ("relocations", decoders::relocations),
+            ("placement", decoders::placement),
             ("sidecar", decoders::sidecar),
             ("snapshot_header", decoders::snapshot_header),
             ("snapshot_body", decoders::snapshot_body),

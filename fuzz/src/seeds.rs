@@ -108,6 +108,7 @@ fn seeds(entry: &Value, bytes: Vec<u8>) -> Vec<(&'static str, Vec<u8>)> {
         ObjectKind::Hold => companion(5),
         ObjectKind::Epoch => alone("epoch"),
         ObjectKind::Relocation => alone("relocations"),
+        ObjectKind::Placement => alone("placement"),
         ObjectKind::Parity => {
             let body = before_trailer.get(HEADER..).unwrap_or_default();
             vec![("sidecar", with(&[9, 3, 1], body)), ("sidecar", with(&[255, 0, 0], body))]

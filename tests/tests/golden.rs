@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 /// Every folder below `format-spec/golden` must be here: none is forgotten, none is added in silence.
-const GOLDEN: [&str; 5] = ["version-1", "version-1-collected", "version-1-delta", "version-1-held", "version-1-parity"];
+const GOLDEN: [&str; 6] = ["version-1", "version-1-collected", "version-1-delta", "version-1-held", "version-1-parity", "version-1-tiered"];
 
 fn golden(name: &str) -> PathBuf {
     reader::project().join("format-spec/golden").join(name)
@@ -50,6 +50,17 @@ fn the_collected_one_holds_what_collections_leave() {
         let objects = fs::read_dir(golden("version-1-collected/repository").join(kind)).unwrap().count();
         assert!(objects > 0, "{kind}");
     }
+}
+
+#[test]
+fn the_tiered_one_has_packs_in_its_tier_only() {
+    let folder = golden("version-1-tiered");
+    let packs = |place: &str| {
+        let packs = LocalBackend::open_folder(folder.join(place)).unwrap().list_sorted(ObjectKind::DataPack).unwrap();
+        packs.into_iter().map(|object| object.name).collect::<Vec<_>>()
+    };
+    let (warm, cold) = (packs("repository"), packs("tier"));
+    assert!(!cold.is_empty() && !warm.is_empty() && cold.iter().all(|name| !warm.contains(name)));
 }
 
 /// What is held cannot be forgotten, and a marker against a hold is believed by neither reader.
@@ -133,7 +144,8 @@ fn the_engine_reads_them() {
         let copy = tempfile::tempdir().unwrap();
         reader::run(Command::new("cp").arg("-r").arg(folder.join("repository")).arg(copy.path()));
         let backend = Arc::new(LocalBackend::open(copy.path().join("repository")).unwrap());
-        let repository = Repository::open(backend, Runtime::system(2), &key, Settings::default()).unwrap();
+        let settings = Settings::default().with_tier("cold", folder.join("tier").display().to_string());
+        let repository = Repository::open(backend, Runtime::system(2), &key, settings).unwrap();
         let report = repository.scrub(&Silent).unwrap();
         assert!(report.findings.is_empty(), "{name}: {:#?}", report.findings);
         let mut expected = expected(&folder);
@@ -154,7 +166,9 @@ fn the_second_reader_reads_them() {
         let folder = golden(name);
         let passphrase = folder.join("passphrase");
         let read = |arguments: &[&str]| {
-            let output = reader::read(&folder.join("repository"), ["--password-file", passphrase.to_str().unwrap()], arguments);
+            let tier = format!("cold={}", folder.join("tier").display());
+            let arguments = [&["--tier", &tier], arguments].concat();
+            let output = reader::read(&folder.join("repository"), ["--password-file", passphrase.to_str().unwrap()], &arguments);
             assert!(output.status.success(), "{name}: {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         };
         read(&["verify"]);

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Limits of the pages, and what the code has for them.
-const LIMITS: [(&str, &str, u64); 54] = [
+const LIMITS: [(&str, &str, u64); 59] = [
     ("chunking", "average size min", 256),
     ("chunking", "chunk size max", limits::CHUNK_SIZE_MAX as u64),
     ("chunking", "min size min", 64),
@@ -48,6 +48,11 @@ const LIMITS: [(&str, &str, u64); 54] = [
     ("parity", "data blocks max", limits::PARITY_DATA_BLOCKS_MAX as u64),
     ("parity", "recovery blocks max", limits::PARITY_RECOVERY_MAX as u64),
     ("parity", "recovery length max", limits::PARITY_RECOVERY_LENGTH_MAX as u64),
+    ("placement", "address max", limits::TIER_ADDRESS_MAX as u64),
+    ("placement", "placed packs max", limits::PLACED_PACKS_MAX as u64),
+    ("placement", "thaw classes max", limits::THAW_CLASSES_MAX as u64),
+    ("placement", "tier label max", limits::TIER_LABEL_MAX as u64),
+    ("placement", "tier name max", limits::TIER_NAME_MAX as u64),
     ("recipe", "recipe items max", limits::NODE_ITEMS_MAX as u64),
     ("refs", "refs items max", limits::NODE_ITEMS_MAX as u64),
     ("relocations", "relocated frames max", limits::RELOCATED_FRAMES_MAX as u64),

@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::exit::Outcome;
+use crate::money;
 use crate::names::shown;
 use crate::output::Output;
 use crate::size::{bytes, count, counted};
@@ -71,6 +72,16 @@ fn print_plan(plan: &GcPlan, output: &Output) -> anyhow::Result<()> {
         ))?;
     }
     output.line(format_args!("sweep         {} that an earlier gc condemned", group(plan.condemned)))?;
+    if plan.cold.packs > 0 {
+        output.line(format_args!("leave cold    {} in tiers, of which something is needed", group(plan.cold)))?;
+    }
+    if plan.early.packs > 0 {
+        let cost = money::shown(plan.early_cost);
+        output.line(format_args!(
+            "early         {} in tiers before their minimum days have passed: {cost} are paid all the same",
+            group(plan.early)
+        ))?;
+    }
     if plan.protected.packs > 0 {
         output.line(format_args!("leave alone   {} of sessions that are at work", group(plan.protected)))?;
     }
@@ -138,6 +149,9 @@ fn plan_as_json(plan: &GcPlan) -> Value {
         "remake": {"frames": plan.remake.frames, "bytes": plan.remake.bytes, "bytes_used": plan.remake.bytes_used},
         "condemned_before": group_as_json(plan.condemned),
         "protected": group_as_json(plan.protected),
+        "cold": group_as_json(plan.cold),
+        "early": group_as_json(plan.early),
+        "early_cost": money::as_number(plan.early_cost),
         "unreadable": plan.unreadable.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "bytes_to_free": plan.bytes_freed(),
         "waits_for": sessions_as_json(&plan.waits_for),

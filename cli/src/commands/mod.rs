@@ -28,6 +28,8 @@ mod selection;
 mod snapshots;
 mod stats;
 mod tag;
+mod thaw;
+mod tier;
 mod version;
 
 use crate::context::{Context, GlobalOptions};
@@ -46,7 +48,7 @@ use clap::{Parser, Subcommand};
         icecore snapshots                             what there is\n  \
         icecore restore latest --target ~/restored    all of it back\n\n\
         Exit codes: 0 all of it worked, 1 failed, 2 usage, 3 finished but items were skipped or failed, 10 no repository, \
-        12 wrong passphrase or key, 13 a snapshot is held, 14 damage found, 130 interrupted."
+        12 wrong passphrase or key, 13 a snapshot is held, 14 damage found, 15 has to thaw or be plugged in first, 130 interrupted."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -78,6 +80,9 @@ pub(crate) enum Command {
     Repair(Box<repair::Args>),
     Replicate(Box<replicate::Args>),
     Gc(gc::Args),
+    #[command(subcommand)]
+    Tier(Box<tier::Command>),
+    Thaw(thaw::Args),
     Config(config::Args),
     #[command(subcommand)]
     Key(Box<key::Command>),
@@ -112,6 +117,8 @@ impl Command {
             Self::Repair(args) => repair::run(args, context),
             Self::Replicate(args) => replicate::run(args, context),
             Self::Gc(args) => gc::run(args, context),
+            Self::Tier(command) => command.run(context),
+            Self::Thaw(args) => thaw::run(args, context),
             Self::Config(args) => config::run(args, context),
             Self::Key(command) => command.run(context),
             Self::Profile(command) => command.run(context),

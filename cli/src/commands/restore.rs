@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes that are collected before they go into an archive.
@@ -34,7 +34,8 @@ const ARCHIVE_BUFFER: usize = 1 << 20;
     icecore restore latest --series db:shop.sql --stdout | psql shop\n  \
     icecore restore latest --tar --output www.tar --path srv/www\n  \
     icecore restore latest --tar | ssh other tar -x --xattrs --xattrs-include='*' -C /srv\n  \
-    icecore restore latest --path vm.img --onto /dev/vg0/vm --verify\n\n\
+    icecore restore latest --path vm.img --onto /dev/vg0/vm --verify\n  \
+    icecore restore latest --at 2025-10-03 --plan      what lies in tiers, and what getting it costs\n\n\
     Of files that are in the target already only what differs is fetched and written; what the snapshot does not have stays, unless \
     --delete is given. A restore that was interrupted goes on when it is run again, onto a device too. Folders above --path that are \
     not there are made as the snapshot has them."
@@ -51,6 +52,9 @@ pub(crate) struct Args {
     /// Block device or image file that the content of the one file is written onto, in place
     #[arg(long, value_name = "DEVICE", group = "destination")]
     onto: Option<PathBuf>,
+    /// Only says from which tiers packs are needed, what has to thaw, what that costs and how long it takes
+    #[arg(long, group = "destination")]
+    plan: bool,
     /// Writes a tar archive (pax, with attributes, ACLs and holes) to standard output or --output
     #[arg(long, group = "destination")]
     tar: bool,
@@ -72,12 +76,18 @@ pub(crate) struct Args {
     /// Reads back what was written and compares it with the snapshot; what differs is named (exit code 3)
     #[arg(long, conflicts_with_all = ["stdout", "tar", "dry_run"])]
     verify: bool,
+    /// Where something has to thaw: writes what can be written, and goes on until all of it is there (ask for it with `icecore thaw` before)
+    #[arg(long, conflicts_with_all = ["onto", "tar", "stdout", "dry_run", "plan"])]
+    wait: bool,
     /// Only says what would be restored and what would be deleted; -v names everything that would change
     #[arg(long, conflicts_with_all = ["stdout", "tar"])]
     dry_run: bool,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    if args.plan {
+        return plan(args, context);
+    }
     match (&args.target, &args.onto) {
         (Some(target), _) => to_folder(args, target, context),
         (_, Some(device)) => onto_device(args, device, context),
@@ -97,9 +107,20 @@ fn to_folder(args: &Args, target: &Path, context: &Context) -> anyhow::Result<Ou
     options.numeric_owner = args.numeric_owner;
     if args.delete {
         options.spare = own_places(context)?;
+        options.spare.extend(repository.tiers()?.into_iter().map(|info| PathBuf::from(info.address)));
     }
     let progress = context.progress()?;
-    let summary = repository.restore(&snapshot, target, &options, &progress)?;
+    let summary = loop {
+        let summary = repository.restore(&snapshot, target, &options, &progress)?;
+        if !(args.wait && summary.frozen && !summary.damaged) {
+            break summary;
+        }
+        // Fails where something was not asked for, or a medium is not there.
+        let paths: Vec<_> = options.path.iter().cloned().collect();
+        repository.wait_for_some(&repository.cold_plan(&snapshot, &paths, &progress)?, &progress)?;
+        // What was there that the snapshot does not have is gone by now.
+        options.delete = false;
+    };
     drop(progress);
     report(&summary, &snapshot, &format!("into {}", target.display()), args, context)?;
     let mut line = as_json(&summary, &snapshot);
@@ -203,8 +224,23 @@ pub(super) fn to_stdout(selection: &Selection, path: Option<OsString>, context: 
     Ok(Outcome::Done)
 }
 
+/// What a restore needs from where.
+fn plan(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
+    let repository = context.open()?;
+    let snapshot = args.selection.find(&repository)?;
+    let progress = context.progress()?;
+    let paths: Vec<_> = args.path.iter().map(|path| path.as_bytes().to_vec()).collect();
+    let plan = repository.cold_plan(&snapshot, &paths, &progress)?;
+    drop(progress);
+    super::thaw::report(&plan, &snapshot, &context.output)
+}
+
 fn outcome(summary: &RestoreSummary) -> Outcome {
-    if summary.damaged { Outcome::DamageFound } else { Outcome::of_items_failed(summary.items_failed) }
+    match (summary.damaged, summary.frozen) {
+        (true, _) => Outcome::DamageFound,
+        (_, true) => Outcome::Frozen,
+        _ => Outcome::of_items_failed(summary.items_failed),
+    }
 }
 
 fn report(summary: &RestoreSummary, snapshot: &Snapshot, where_to: &str, args: &Args, context: &Context) -> anyhow::Result<()> {
@@ -237,6 +273,9 @@ fn report(summary: &RestoreSummary, snapshot: &Snapshot, where_to: &str, args: &
     if !output.is_json() && summary.items_failed > 0 {
         output.warn(format_args!("not restored, or only in part: {} (see above)", counted(summary.items_failed, "item")));
     }
+    if !output.is_json() && summary.frozen {
+        output.warn("some of it cannot be read yet; `icecore restore --plan` says what is needed, and the same restore goes on then");
+    }
     if !output.is_json() && summary.damaged {
         output.warn("the repository is damaged; `icecore scrub` says what else that concerns");
     }
@@ -252,6 +291,7 @@ fn as_json(summary: &RestoreSummary, snapshot: &Snapshot) -> Value {
         "files": summary.files,
         "items_failed": summary.items_failed,
         "damaged": summary.damaged,
+        "frozen": summary.frozen,
         "items_deleted": summary.items_deleted,
         "bytes_total": summary.bytes_total,
         "bytes_written": summary.bytes_written,

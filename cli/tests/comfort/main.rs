@@ -6,6 +6,7 @@ mod guide;
 mod home;
 mod json;
 mod profiles;
+mod tiers;
 
 use home::{Home, finish};
 use serde_json::json;
@@ -155,7 +156,7 @@ fn folders_are_listed_one_at_a_time() {
 fn every_command_has_an_example_in_its_help() {
     let home = Home::new();
     for command in json::commands(&home) {
-        let words: Vec<&str> = match command.split_once('-').filter(|(first, _)| ["key", "profile"].contains(first)) {
+        let words: Vec<&str> = match command.split_once('-').filter(|(first, _)| ["key", "profile", "tier"].contains(first)) {
             Some((first, second)) => vec![first, second],
             None => vec![&command],
         };

@@ -39,6 +39,7 @@ pub use sftp::SftpBackend;
 pub use store::{Notice, Request, StoreSettings, Traffic, create, open, try_create_if_absent, try_out};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::Timestamp;
 use std::fmt::Debug;
 
 /// An object as a listing shows it.
@@ -235,8 +236,52 @@ pub trait Backend: Send + Sync + Debug {
         Ok(None)
     }
 
+    /// How what lies here thaws; `None` where everything can be read at once.
+    fn thawing(&self) -> Option<&dyn Thaw> {
+        None
+    }
+
     /// Where this backend is, for people.
     fn describe(&self) -> String;
+}
+
+/// Whether an object can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Frost {
+    /// At once.
+    Warm,
+    /// Not before somebody asks for it and it has thawed.
+    Frozen,
+    /// It was asked for and is on its way.
+    Thawing,
+    /// At once, until then by the store's clock (`None`: the store does not say).
+    Thawed(Option<Timestamp>),
+}
+
+/// A place in which objects freeze: they are kept for little money, and cannot be read before they thaw.
+///
+/// [`Backend::get_range`] of what is frozen fails with [`ErrorKind::Frozen`]; nothing thaws unless it is asked for here. Writing, deleting and
+/// listing need no thaw.
+pub trait Thaw: Send + Sync {
+    /// Whether an object can be read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] without such an object, otherwise [`ErrorKind::Unavailable`].
+    fn frost(&self, name: &ObjectName) -> Result<Frost>;
+
+    /// Lets an object freeze that was written and read back. Does nothing where it is frozen already.
+    ///
+    /// # Errors
+    /// As [`Thaw::frost`].
+    fn freeze(&self, name: &ObjectName) -> Result<()>;
+
+    /// Asks for an object, by a way to thaw that the store knows, so that it can be read for so many days. Costs money. Does not wait. Asking again
+    /// for what is on its way does nothing.
+    ///
+    /// # Errors
+    /// As [`Thaw::frost`]; [`ErrorKind::Invalid`] where the store does not know `class`.
+    fn thaw(&self, name: &ObjectName, class: &str, days: u32) -> Result<()>;
 }
 
 /// An object being written. Dropped without [`ObjectWriter::finish`] it leaves nothing visible.

@@ -4,7 +4,9 @@
 //! digits; packs stand in 256 folders by their first byte, so that no folder of a file system grows too large.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{HoldId, IndexId, PackId, RelocationsId, RepositoryId, SessionId, SidecarId, SlotId, SnapshotId, from_hex, to_hex};
+use crate::id::{
+    HoldId, IndexId, PackId, PlacementId, RelocationsId, RepositoryId, SessionId, SidecarId, SlotId, SnapshotId, from_hex, to_hex,
+};
 use std::fmt;
 
 /// What an object is; the first component of its name and a byte of its header.
@@ -213,6 +215,11 @@ impl ObjectName {
     /// `relocations/<id>`
     pub fn relocations(id: RelocationsId) -> Self {
         Self { kind: ObjectKind::Relocation, id: id.0, number: 0 }
+    }
+
+    /// `placement/<id>`
+    pub fn placement(id: PlacementId) -> Self {
+        Self { kind: ObjectKind::Placement, id: id.0, number: 0 }
     }
 
     /// `holds/<id>`

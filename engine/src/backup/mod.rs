@@ -289,6 +289,8 @@ impl Repository {
         let index = self.open_index()?;
         let (_, condemned) = self.condemned()?;
         index.remove_packs(&condemned);
+        // A new snapshot shall not depend on what is cold (`WriterAvoidsCold`).
+        index.pass_over(self.tiers.view()?.packs().collect());
         let cache = if feed == Feed::Files { producer::open_cache(self, options) } else { None };
         let reader = FrameReader::new(self, Arc::clone(&index));
         let tree = match cache {

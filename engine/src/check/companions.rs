@@ -2,16 +2,17 @@
 
 use super::clear::of_kind;
 use super::reading::{Listing, Reading};
-use crate::backend::{ObjectInfo, ObjectKind, ObjectName};
-use crate::error::{Error, Result};
+use crate::backend::{BackendExt, ObjectInfo, ObjectKind, ObjectName};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::epoch::EpochBody;
 use crate::format::hold::HoldBody;
+use crate::format::placement::PlacementBody;
 use crate::format::relocations::RelocationsBody;
 use crate::format::session::{BeatBody, ClosedBody, SessionBody, TombstoneBody, WithdrawnBody};
 use crate::format::{Certificate, Roles};
-use crate::id::{HoldId, SessionId, SnapshotId};
+use crate::id::{HoldId, PackId, SessionId, SnapshotId};
 use crate::repository::{Repository, SnapshotListing};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A small object whose sealed part was opened.
 pub(super) struct Part {
@@ -212,9 +213,46 @@ pub(super) fn check_relocations(reading: &Reading<'_>, repository: &Repository, 
     Ok(())
 }
 
+/// Checks `placement/`, and that each pack lies where it says, as far as its place can be asked now.
+pub(super) fn check_placement(reading: &Reading<'_>, repository: &Repository, listing: &Listing) -> Result<()> {
+    for object in of_kind(listing, ObjectKind::Placement) {
+        let Some(part) = read_part(reading, repository, object)? else { continue };
+        reading.judge(&object.name, PlacementBody::decode(&part.plaintext).map_err(|error| named(error, &object.name)))?;
+    }
+    let view = repository.tiers.view()?;
+    for tier in view.tiers.values() {
+        let placed: BTreeMap<_, _> = view
+            .packs()
+            .filter_map(|pack| view.coldest(pack))
+            .filter(|(of, _)| of.tier == tier.tier)
+            .map(|(_, placed)| (ObjectName::pack(ObjectKind::DataPack, placed.pack), placed.size))
+            .collect();
+        let place = repository.tiers.place(tier).and_then(|place| repository.tiers.look(tier, &*place).map(|()| place));
+        let there: BTreeMap<ObjectName, u64> = match place.and_then(|place| place.list_sorted(ObjectKind::DataPack)) {
+            Ok(packs) => packs.into_iter().map(|object| (object.name, object.size)).collect(),
+            Err(error) if error.kind() == ErrorKind::Frozen => {
+                reading.findings.notice(format!("{} packs are not looked for: {error}", placed.len()));
+                continue;
+            }
+            Err(error) => return Err(error.context(format!("tier {}", tier.name))),
+        };
+        for (name, size) in placed.into_iter().filter(|(name, size)| there.get(name) != Some(&u64::from(*size))) {
+            // A pack that a collector deletes is said to be there until placement is written anew.
+            let moved = repository.tiers.reload()?.coldest(PackId(name.id())).is_none_or(|(now, _)| now.tier != tier.tier);
+            if moved || repository.condemned()?.1.contains(&(ObjectKind::DataPack, PackId(name.id()))) {
+                continue;
+            }
+            let found = there.get(&name).map_or("is not there".to_owned(), |size| format!("has {size} bytes there"));
+            let message = format!("{name}: lies in tier {} with {size} bytes, as placement says, and {found}", tier.name);
+            reading.findings.say(Some(name), None, message);
+        }
+    }
+    Ok(())
+}
+
 /// Checks objects whose kind nothing writes yet, as far as every object is alike.
 pub(super) fn check_reserved(reading: &Reading<'_>, repository: &Repository, listing: &Listing) -> Result<()> {
-    let is_reserved = |kind: ObjectKind| kind > ObjectKind::Relocation && !matches!(kind, ObjectKind::Hold | ObjectKind::Parity);
+    let is_reserved = |kind: ObjectKind| kind > ObjectKind::Placement && !matches!(kind, ObjectKind::Hold | ObjectKind::Parity);
     for object in listing.iter().filter(|(kind, _)| is_reserved(**kind)).flat_map(|(_, objects)| objects) {
         if let Some(bytes) = reading.read_small(object)? {
             reading.open(&object.name, &bytes, &repository.trust)?;

@@ -196,6 +196,7 @@ impl Keyed<'_> {
         let sessions = companions::check_sessions(reading, repository, &listing)?;
         companions::check_epochs(reading, repository, &listing)?;
         companions::check_relocations(reading, repository, &listing)?;
+        companions::check_placement(reading, repository, &listing)?;
         companions::check_reserved(reading, repository, &listing)?;
         let is_demanded = repository.config.parity_percent() > 0;
         sidecars::check_sidecars(reading, &repository.trust, &listing, *depth == Depth::Everything, is_demanded)?;

@@ -5,15 +5,15 @@ use super::clear::of_kind;
 use super::companions::{named, read_part};
 use super::reading::Listing;
 use super::survey::Depth;
-use crate::backend::{ObjectInfo, ObjectKind};
+use crate::backend::{ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::index_object::IndexBody;
 use crate::format::object::open_part;
 use crate::format::{ContentsTable, Roles, Tables, check_writer};
-use crate::id::{DomainId, PackId, SessionId};
+use crate::id::{DomainId, PackId, SessionId, TierId};
 use crate::progress::Event;
 use crate::repository::{ClearTail, PackTail, domains, heal, verify};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 /// A digest of the contents table of each pack that is right.
@@ -23,8 +23,9 @@ impl Keyed<'_> {
     /// Checks header, tail and tables of every pack and fills the index; and of those of which `depth` wants it every byte.
     pub(super) fn check_packs(&self, listing: &Listing, depth: &Depth) -> Result<Digests> {
         let packs: Vec<_> = listing.iter().filter(|(kind, _)| kind.is_pack()).flat_map(|(_, objects)| objects).collect();
-        let read_whole = packs.iter().filter(|object| depth.reads(&object.name));
-        let bytes: u64 = read_whole.map(|object| object.size).sum();
+        let unread = self.unread(&packs, depth)?;
+        let reads = |object: &ObjectInfo| depth.reads(&object.name) && !unread.contains(&object.name);
+        let bytes: u64 = packs.iter().filter(|object| reads(object)).map(|object| object.size).sum();
         let phase = if bytes > 0 { "scrub packs" } else { "check packs" };
         self.reading.progress.event(Event::Phase {
             name: phase,
@@ -38,7 +39,7 @@ impl Keyed<'_> {
             self.reading.counts.packs.fetch_add(1, Ordering::Relaxed);
             let pack = (object.name.kind(), PackId(object.name.id()));
             let mut tail = self.check_pack(object)?;
-            let scrub = |tail: &PackTail| if depth.reads(&object.name) { self.scrub_pack(object, tail) } else { Ok(()) };
+            let scrub = |tail: &PackTail| if reads(object) { self.scrub_pack(object, tail) } else { Ok(()) };
             tail.as_ref().map_or(Ok(()), scrub)?;
             if self.heals && self.damage.knows(pack) && self.heal_pack(object)? {
                 let healed = ObjectInfo { size: self.reading.backend.size(&object.name)?, ..object.clone() };
@@ -62,6 +63,29 @@ impl Keyed<'_> {
             with_bases.into_iter().try_for_each(|object| self.scrub_frames_with_bases(object))?;
         }
         Ok(digests)
+    }
+
+    /// Packs whose bytes are not read, because they are frozen or their medium is not there; how many these are is said.
+    fn unread(&self, packs: &[&ObjectInfo], depth: &Depth) -> Result<HashSet<ObjectName>> {
+        let (tiers, view) = (&self.repository.tiers, self.repository.tiers.view()?);
+        let mut unread = HashSet::new();
+        let mut of_tiers: BTreeMap<TierId, (u64, u64)> = BTreeMap::new();
+        for object in packs.iter().filter(|object| object.name.kind() == ObjectKind::DataPack && depth.reads(&object.name)) {
+            let Some((tier, _)) = view.coldest(PackId(object.name.id())).filter(|(_, placed)| tiers.is_cold(placed.pack)) else { continue };
+            let is_there = || tiers.place(tier).and_then(|place| tiers.look(tier, &*place));
+            if tier.is_frozen || is_there().is_err_and(|error| error.kind() == ErrorKind::Frozen) {
+                let (count, bytes) = of_tiers.entry(tier.tier).or_default();
+                *count += 1;
+                *bytes += object.size;
+                unread.insert(object.name);
+            }
+        }
+        for (tier, (count, bytes)) in of_tiers {
+            let Some(tier) = view.tiers.get(&tier) else { continue };
+            let why = if tier.is_frozen { "are frozen" } else { "lie on a medium that is not there" };
+            self.reading.findings.notice(format!("{count} packs ({bytes} bytes) {why} in tier {} and were not read", tier.name));
+        }
+        Ok(unread)
     }
 
     /// Heals a pack with which something is wrong; false where that cannot be done.

@@ -120,7 +120,10 @@ impl<'a> Reading<'a> {
 
     /// Whether an object that was listed is no longer there.
     pub(super) fn is_gone(&self, name: &ObjectName) -> bool {
-        self.backend.size(name).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        let is_missing = |error: Error| error.kind() == ErrorKind::NotFound;
+        // Placement tells the size of a pack for a while after a collector deleted it in its tier.
+        self.backend.size(name).is_err_and(is_missing)
+            || (name.kind().is_pack() && self.backend.get_range(name, 0, 1).is_err_and(is_missing))
     }
 
     /// Ends the run.

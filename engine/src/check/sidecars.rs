@@ -24,6 +24,8 @@ pub(super) fn heal_small(reading: &Reading<'_>, listing: &Listing, trust: &Trust
     reading.progress.event(Event::Phase { name: "look for damage", bytes_total: None, items_total: Some(sidecars.len() as u64) });
     let objects = listing.values().flatten().map(|object| (sidecar_of(&object.name), object.name));
     let known: HashMap<ObjectName, ObjectName> = objects.collect();
+    // Where packs lie cannot be read without a key; a pack that is missed may lie in a tier, whose copy is the one that counts.
+    let has_tiers = !of_kind(listing, ObjectKind::Placement).is_empty();
     let mut has_healed = false;
     for sidecar in sidecars {
         reading.go_on()?;
@@ -34,7 +36,7 @@ pub(super) fn heal_small(reading: &Reading<'_>, listing: &Listing, trust: &Trust
                 Err(error) if error.kind() == ErrorKind::NotFound => false,
                 Err(error) => heal_one(reading, trust, object, &reading.tolerate(error)?)?,
             },
-            None => bring_back(reading, trust, &sidecar.name)?,
+            None => bring_back(reading, trust, &sidecar.name, has_tiers)?,
         };
         reading.progress.event(Event::Advance { bytes: 0, items: 1 });
     }
@@ -50,11 +52,14 @@ fn look_at(reading: &Reading<'_>, name: &ObjectName, repository: Option<Reposito
 }
 
 /// Brings back what a sidecar heals, where that is gone. Whoever deletes an object takes its sidecar first, so it was lost.
-fn bring_back(reading: &Reading<'_>, trust: &Trust, sidecar: &ObjectName) -> Result<bool> {
+fn bring_back(reading: &Reading<'_>, trust: &Trust, sidecar: &ObjectName, has_tiers: bool) -> Result<bool> {
     // The check of sidecars says what is wrong with it.
     let Ok(read) = Sidecar::read(reading.backend, trust, sidecar) else { return Ok(false) };
     let name = read.head.object;
     drop(read);
+    if name.kind() == ObjectKind::DataPack && has_tiers {
+        return Ok(false);
+    }
     if !reading.is_gone(&name) || reading.is_gone(sidecar) {
         return Ok(false);
     }

@@ -16,6 +16,7 @@ mod node;
 pub mod object;
 pub mod pack;
 pub mod parity;
+pub mod placement;
 pub(crate) mod recipe;
 pub(crate) mod refs;
 pub mod relocations;

@@ -30,7 +30,7 @@ use std::sync::Arc;
 pub(crate) struct Live {
     pub(crate) frames: u64,
     /// Sealed bytes of these frames.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// What a snapshot lacks: a frame that is in no pack, or a refs node that cannot be read.
@@ -103,7 +103,7 @@ impl<'a> Mark<'a> {
     }
 
     /// Lists packs once more, after the snapshots: what these need may have been written since packs were listed first.
-    pub(super) fn take_late(&mut self) -> Result<()> {
+    pub(crate) fn take_late(&mut self) -> Result<()> {
         let index = self.standing.shared_index();
         let known: HashSet<Pack> = index.packs().into_iter().chain(self.doomed.index().packs()).collect();
         for object in self.repository.list_packs()? {
@@ -426,7 +426,7 @@ impl<'a> Mark<'a> {
     }
 
     /// What of a standing pack is needed.
-    pub(super) fn live(&self, pack: &Pack) -> Live {
+    pub(crate) fn live(&self, pack: &Pack) -> Live {
         self.live.get(pack).copied().unwrap_or_default()
     }
 

@@ -31,12 +31,13 @@ pub(crate) mod tests;
 
 pub use plan::{GcPlan, PackGroup, Remake};
 pub use sessions::OpenSession;
+pub(crate) use snapshots::Snapshots;
 
 pub(crate) use epochs::{Epochs, Pack};
 pub(crate) use mark::Mark;
 pub(crate) use repack::Copier;
 pub(crate) use settle::remove_own;
-pub(crate) use sweep::{INDEXED_PACKS_MIN, delete, refresh_index_objects};
+pub(crate) use sweep::{INDEXED_PACKS_MIN, delete, refresh_index_objects, write as write_index_objects};
 
 use crate::backend::{BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
@@ -49,7 +50,6 @@ use crate::repository::{Repository, Session};
 use observations::Observations;
 use reframe::Reframer;
 use sessions::Sessions;
-use snapshots::Snapshots;
 use std::collections::{BTreeSet, HashSet};
 
 /// How often a collector starts over because another one was faster.
@@ -387,7 +387,7 @@ impl<'a> Run<'a> {
 
     /// Deletes what epochs condemn whose gate is open.
     fn sweep(&mut self, epochs: &Epochs, gate: &Sessions, unsaved: &HashSet<Pack>) -> Result<()> {
-        let mut sweepable = Vec::new();
+        let (mut sweepable, mut gone) = (Vec::new(), HashSet::new());
         let mut newest_left = 0;
         for object in self.repository.list_packs()? {
             let pack = (object.name.kind(), crate::id::PackId(object.name.id()));
@@ -406,11 +406,23 @@ impl<'a> Run<'a> {
             if self.progress.is_cancelled() {
                 return Err(Error::new(ErrorKind::Cancelled, "garbage collection was stopped; the next run goes on"));
             }
-            if delete(self.repository, &object.name)? {
-                self.summary.deleted.add(object.size);
+            match delete(self.repository, &object.name) {
+                Ok(is_deleted) => {
+                    if is_deleted {
+                        self.summary.deleted.add(object.size);
+                    }
+                    gone.extend(object.name.pack_id());
+                }
+                // Its medium is not there; it goes when that is.
+                Err(error) if error.kind() == ErrorKind::Frozen => {
+                    self.progress.event(Event::Notice { message: &format!("{} stays for now: {error}", object.name) });
+                    self.summary.left.add(object.size);
+                }
+                Err(error) => return Err(error),
             }
             self.progress.event(Event::Advance { bytes: object.size, items: 1 });
         }
+        self.summary.objects_removed += self.repository.forget_places(&gone)?;
         self.sweep_sidecars(epochs, gate)
     }
 

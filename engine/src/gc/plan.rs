@@ -13,7 +13,7 @@ use crate::format::object::TRAILER_LENGTH;
 use crate::format::pack::{FOOTER_LENGTH, Footer};
 use crate::id::{PackId, SessionId, SnapshotId};
 use crate::limits::EPOCH_PACKS_MAX;
-use crate::repository::{PackTail, Repository};
+use crate::repository::{PackTail, Placement, Repository};
 use std::collections::{HashMap, HashSet};
 
 /// A pack with less dead weight than this share of its frames is not worth copying.
@@ -88,6 +88,12 @@ pub struct GcPlan {
     pub condemned: PackGroup,
     /// Packs that would be in one of the groups above, but belong to a session that is open.
     pub protected: PackGroup,
+    /// Packs in tiers of which something is needed: they stay as they are.
+    pub cold: PackGroup,
+    /// Packs in tiers that are to be condemned, or were, before their minimum days have passed.
+    pub early: PackGroup,
+    /// What the store takes for the days that are left, in millionths of the unit of money.
+    pub early_cost: u64,
     /// Packs that cannot be read. They are left alone.
     pub unreadable: Vec<ObjectName>,
     /// Sessions that have to end before anything that is condemned now can be deleted.
@@ -155,11 +161,14 @@ impl GcPlan {
         let mut plan = Self { bytes_live: mark.live_total().bytes, ..Self::default() };
         let (known, open) = (mark.packs(), sessions.open.iter().map(|open| open.session).collect());
         let mut choice = Choice { remakes: mark.remakes()?, ..Choice::default() };
+        let placement = repository.tiers.view()?;
+        let now = crate::tiers::seconds(repository.runtime.clock.now());
         let mut dead_bytes = 0;
         for object in listed {
             let pack = (object.name.kind(), PackId(object.name.id()));
             if epochs.condemned.contains_key(&pack) {
                 plan.condemned.add(object.size);
+                plan.count_early(&placement, object, now);
                 continue;
             }
             plan.packs.add(object.size);
@@ -168,6 +177,16 @@ impl GcPlan {
                     plan.unreadable.push(object.name);
                 }
                 continue;
+            }
+            if is_cold(repository, &pack) {
+                // What is copied out of it would be warm again, and early deletion costs as much as leaving it.
+                match mark.live(&pack).bytes {
+                    0 => plan.count_early(&placement, object, now),
+                    _ => {
+                        plan.cold.add(object.size);
+                        continue;
+                    }
+                }
             }
             dead_bytes += choice.take(repository, object, mark.live(&pack).bytes)?;
         }
@@ -263,7 +282,24 @@ impl GcPlan {
             return Ok(None);
         }
         let needs_copy = check_table(&name, &candidate, &tail, mark)?;
+        if needs_copy && is_cold(repository, &candidate.pack) {
+            self.cold.add(candidate.size);
+            return Ok(None);
+        }
         Ok(Some(Candidate { needs_copy, ..candidate }))
+    }
+
+    fn count_early(&mut self, placement: &Placement, object: &ObjectInfo, now: u64) {
+        let places = object.name.pack_id().map_or(&[][..], |pack| placement.places(pack));
+        let costs = places
+            .iter()
+            .filter(|(_, placed)| placed.until > now)
+            .filter_map(|(tier, placed)| Some(crate::tiers::storage_cost(placement.tiers.get(tier)?, object.size, placed.until - now)));
+        let costs: Vec<u64> = costs.collect();
+        if !costs.is_empty() {
+            self.early.add(object.size);
+            self.early_cost = self.early_cost.saturating_add(costs.iter().sum());
+        }
     }
 
     fn add(&mut self, candidate: Candidate) {
@@ -298,6 +334,11 @@ impl Choice {
         }
         Ok(dead)
     }
+}
+
+/// Whether a pack lies in tiers only.
+fn is_cold(repository: &Repository, pack: &Pack) -> bool {
+    pack.0 == ObjectKind::DataPack && repository.tiers.is_cold(pack.1)
 }
 
 fn is_small(repository: &Repository, size: u64) -> bool {

@@ -83,8 +83,10 @@ impl<'a> Copier<'a> {
             // Another copy stands for it, if that one can be read.
             Some(place) => {
                 let name = ObjectName::pack(place.kind, place.pack);
-                let is_good = match mark.reader().index().hash_of(&place) {
-                    Ok(hash) => read(copier.source, &name, place.offset, &hash, place.sealed_length)?.is_some(),
+                let hash = mark.reader().index().hash_of(&place);
+                let is_good = match hash.and_then(|hash| read(copier.source, &name, place.offset, &hash, place.sealed_length)) {
+                    Ok(bytes) => bytes.is_some(),
+                    Err(error) if copier.lets_freeze(&error) => false,
                     Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => false,
                     Err(error) => return Err(error),
                 };
@@ -110,9 +112,15 @@ impl<'a> Copier<'a> {
         let tail = match read {
             Ok(tail) => tail,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => return Ok(false),
+            Err(error) if self.lets_freeze(&error) => return Ok(false),
             Err(error) => return Err(error),
         };
         self.copy_frames(name, &tail.tables, fate, reframer)
+    }
+
+    /// Whether a pack simply stays where it is because it is frozen: nothing thaws for a collection. Whoever wants it elsewhere has to hear of it.
+    fn lets_freeze(&self, error: &Error) -> bool {
+        error.kind() == ErrorKind::Frozen && std::ptr::eq(self.source, self.repository)
     }
 
     /// Copies frames of a pack of which `tables` tell; false where any of them cannot be copied.
@@ -165,7 +173,11 @@ impl<'a> Copier<'a> {
         self.go_on()?;
         let Some(record) = source.sessions.get(&frame.id.session) else { return Ok(false) };
         self.require_right_to(record)?;
-        let Some(bytes) = read(self.source, &source.name, offset, &frame.hash, frame.sealed_length)? else { return Ok(false) };
+        let bytes = match read(self.source, &source.name, offset, &frame.hash, frame.sealed_length) {
+            Err(error) if self.lets_freeze(&error) => None,
+            bytes => bytes?,
+        };
+        let Some(bytes) = bytes else { return Ok(false) };
         let Some(lane) = KINDS.iter().position(|kind| *kind == source.name.kind()) else { return Ok(false) };
         self.put(lane, frame, record, &bytes)?;
         self.bytes_copied += bytes.len() as u64;

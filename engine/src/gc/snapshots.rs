@@ -12,20 +12,20 @@ use std::collections::HashSet;
 
 /// A snapshot.
 #[derive(Debug)]
-pub(super) struct Kept {
-    pub(super) id: SnapshotId,
-    pub(super) session: SessionId,
+pub(crate) struct Kept {
+    pub(crate) id: SnapshotId,
+    pub(crate) session: SessionId,
     /// Its session was closed and names it.
-    pub(super) is_closed: bool,
+    pub(crate) is_closed: bool,
     /// All that it needs is there.
     pub(super) is_whole: bool,
-    pub(super) header: SnapshotHeader,
+    pub(crate) header: SnapshotHeader,
 }
 
 /// All of them.
 #[derive(Debug)]
-pub(super) struct Snapshots {
-    pub(super) kept: Vec<Kept>,
+pub(crate) struct Snapshots {
+    pub(crate) kept: Vec<Kept>,
     /// Withdrawn ones that are still there: what they need in doomed packs may still be read by whoever began before.
     pub(super) withdrawn: Vec<Kept>,
     listed: HashSet<SnapshotId>,
@@ -36,7 +36,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`] where one that may count cannot be read or is gone: what it needs is then unknown.
-    pub(super) fn list(repository: &Repository, progress: &dyn Progress) -> Result<Self> {
+    pub(crate) fn list(repository: &Repository, progress: &dyn Progress) -> Result<Self> {
         let listing = repository.list_snapshots()?;
         for (name, error) in &listing.problems {
             if name.kind() != ObjectKind::Snapshot || error.is_refusal() {

@@ -43,7 +43,9 @@ pub(crate) fn refresh_index_objects(repository: &Repository, fresh: &[Pack], unt
             Err(error) => return Err(error),
         }
     }
-    if wanted.len() >= INDEXED_PACKS_MIN {
+    let is_cold = |(kind, pack): &Pack| *kind == ObjectKind::DataPack && repository.tiers.is_cold(*pack);
+    // Of what lies cold nothing else tells.
+    if wanted.len() >= INDEXED_PACKS_MIN || wanted.iter().any(is_cold) {
         write(repository, &wanted)?;
     }
     let mut removed = 0;
@@ -61,8 +63,8 @@ fn read(repository: &Repository, name: &ObjectName) -> Result<Vec<Pack>> {
     Ok(body.packs.into_iter().map(|(kind, pack, _)| (kind, pack)).collect())
 }
 
-/// Index objects of these packs, from the packs' own tables.
-fn write(repository: &Repository, packs: &BTreeSet<Pack>) -> Result<()> {
+/// Index objects of these packs, from the packs' own tables; of those that lie frozen from the index objects that there are.
+pub(crate) fn write(repository: &Repository, packs: &BTreeSet<Pack>) -> Result<()> {
     let mut next = Next::default();
     for (kind, pack) in packs {
         let name = ObjectName::pack(*kind, *pack);

@@ -11,7 +11,8 @@ use super::*;
 use crate::backend::{Backend, BackendExt, ObjectKind};
 use crate::format::session::SessionKind;
 use crate::progress::Silent;
-use fixture::{Fixture, Interrupter, client_with};
+pub(crate) use fixture::client_with;
+use fixture::{Fixture, Interrupter};
 
 fn gc(repository: &Repository) -> GcSummary {
     repository.gc(&GcOptions::default(), &Silent).unwrap()

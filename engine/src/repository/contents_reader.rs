@@ -2,8 +2,10 @@
 
 use super::index::ContentsSource;
 use super::objects::{ClearTail, Domains, PackTail, Unsealed, domains};
+use super::placement::Tiers;
 use super::read_through::ReadThrough;
-use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
+use super::told::Told;
+use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::index_object::IndexBody;
 use crate::format::object::Opened;
@@ -11,6 +13,7 @@ use crate::format::session::SessionBody;
 use crate::format::slot::Credential;
 use crate::format::{ContentsTable, Roles, Tables, Trust, check_writer};
 use crate::id::{PackId, RepositoryId, SessionId};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -30,6 +33,8 @@ pub(crate) struct ContentsReader {
     pub(super) credential: Arc<Credential>,
     pub(super) trust: Arc<Trust>,
     pub(super) id: RepositoryId,
+    pub(super) tiers: Arc<Tiers>,
+    pub(super) told: Arc<Told>,
     /// What helps where a pack does not give its tables; nothing for those who look for damage.
     pub(super) through: Option<Arc<ReadThrough>>,
 }
@@ -55,7 +60,37 @@ impl ContentsReader {
     }
 
     /// Reads header and tail of a pack of `size` bytes and checks all but the frames (OBJ and PACK rules without PACK-4).
+    ///
+    /// Of a pack that lies where it cannot be read at once an index object tells, which was written before it went there.
     pub(super) fn read_pack_tail(&self, name: &ObjectName, size: u64) -> Result<PackTail> {
+        let cold = name.pack_id().filter(|pack| name.kind() == ObjectKind::DataPack && self.tiers.is_cold(*pack));
+        let Some(pack) = cold else { return self.read_own_tail(name, size) };
+        let is_frozen = self.tiers.view()?.coldest(pack).is_some_and(|(tier, _)| tier.is_frozen);
+        if is_frozen && let Some(told) = self.told.of(self, pack)? {
+            return Ok(told);
+        }
+        match self.read_own_tail(name, size) {
+            Err(error) if error.kind() == ErrorKind::Frozen => self.told.of(self, pack)?.ok_or(error),
+            own => own,
+        }
+    }
+
+    /// Of these packs, those of which an index object tells, and whether it tells what the pack itself does.
+    pub(super) fn told_agrees<'o>(&self, packs: impl Iterator<Item = &'o ObjectInfo>) -> Result<BTreeMap<ObjectName, bool>> {
+        let mut agree = BTreeMap::new();
+        for object in packs {
+            let Some(told) = self.told.of(self, PackId(object.name.id()))? else { continue };
+            match self.read_own_tail(&object.name, object.size) {
+                Ok(own) => drop(agree.insert(object.name, own.tables.contents == told.tables.contents)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(agree)
+    }
+
+    /// As [`ContentsReader::read_pack_tail`], from the pack itself wherever it lies.
+    pub(super) fn read_own_tail(&self, name: &ObjectName, size: u64) -> Result<PackTail> {
         self.read_tail_from(&*self.backend, name, size)
             .map_err(|error| if error.broken_rule().is_some() { error.context(name) } else { error })
     }
@@ -109,7 +144,7 @@ impl ContentsReader {
         Ok(())
     }
 
-    fn read_index_object(&self, name: &ObjectName) -> Result<(IndexBody, bool)> {
+    pub(super) fn read_index_object(&self, name: &ObjectName) -> Result<(IndexBody, bool)> {
         let unsealed = self.read_sealed(name)?;
         let body = IndexBody::decode(&unsealed.plaintext, &self.id, &self.trust)?;
         check_writer(&body.sessions, (unsealed.certificate.verifying_key(), unsealed.certificate.roles()))?;

@@ -21,6 +21,7 @@ mod open;
 mod pack_writer;
 mod packer;
 mod parity;
+mod placement;
 mod protect;
 mod read_through;
 mod recipient;
@@ -34,6 +35,8 @@ mod slots;
 mod snapshots;
 #[cfg(test)]
 mod tests;
+mod tiered;
+mod told;
 mod writer;
 
 pub use create::CreateOptions;
@@ -41,6 +44,7 @@ pub use hold::{LockEnd, Locked};
 pub use holds::{Held, Hold, HoldState};
 pub use key::Key;
 pub use parity::{PARITY_PERCENT_MAX, Protected};
+pub use placement::{FolderTiers, TierOpener};
 pub use recipient::Recipient;
 pub use replica::Replica;
 pub use slots::{NewSlot, Rotation, SlotHolder, SlotInfo, SlotState};
@@ -56,6 +60,9 @@ pub(crate) use objects::{ClearTail, PackTail, domains};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use pack_writer::{PackMaker, SealedFrame};
 pub(crate) use pack_writer::{PackObject, WrittenPack};
+#[cfg(test)]
+pub(crate) use placement::absent;
+pub(crate) use placement::{Placement, Tiers, marker};
 pub(crate) use protect::verify;
 pub(crate) use read_through::ReadThrough;
 pub(crate) use refs_collector::RefsCollector;
@@ -73,8 +80,11 @@ use crate::format::{Roles, Trust};
 use crate::id::RepositoryId;
 use crate::runtime::{Pool, Runtime};
 use index::LookupIndex;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use tiered::TieredBackend;
+use told::Told;
 
 /// How this process works with a repository; nothing here changes what is stored.
 #[derive(Debug, Clone, Default)]
@@ -86,6 +96,10 @@ pub struct Settings {
     pub known_admins: Option<PathBuf>,
     /// Folder in which is remembered what was seen of each repository; not a cache. `None` does not notice a store that serves an older state.
     pub sightings: Option<PathBuf>,
+    /// Where tiers are on this machine, by name, instead of at the address that the repository knows.
+    pub tiers: BTreeMap<String, String>,
+    /// How places of tiers are opened; `None` for folders.
+    pub tier_opener: Option<Arc<dyn TierOpener>>,
     /// Where the repository is, whatever way it was named. What tells of one place (lookup index, what was seen) is kept for each place then, since a
     /// repository and its replicas have the same id. `None` where there is but one place.
     pub place: Option<String>,
@@ -112,6 +126,20 @@ impl Settings {
     #[must_use]
     pub fn with_sightings(mut self, folder: impl Into<PathBuf>) -> Self {
         self.sightings = Some(folder.into());
+        self
+    }
+
+    /// Looks for the tier of this name at `address`.
+    #[must_use]
+    pub fn with_tier(mut self, name: impl Into<String>, address: impl Into<String>) -> Self {
+        self.tiers.insert(name.into(), address.into());
+        self
+    }
+
+    /// Opens places of tiers by `opener`.
+    #[must_use]
+    pub fn with_tier_opener(mut self, opener: Arc<dyn TierOpener>) -> Self {
+        self.tier_opener = Some(opener);
         self
     }
 
@@ -148,6 +176,8 @@ pub struct Repository {
     pub(crate) id: RepositoryId,
     pub(crate) trust: Arc<Trust>,
     pub(crate) settings: Settings,
+    pub(crate) tiers: Arc<Tiers>,
+    told: Arc<Told>,
     generation: u32,
     /// The slot generation that the credential came out of; `None` where it came from elsewhere.
     slot: Option<ObjectName>,
@@ -164,16 +194,22 @@ impl Repository {
         generation: u32,
         settings: Settings,
     ) -> Self {
-        let backend = protect::guard(backend, &credential, &config, id, generation);
         let trust = Trust { repository: Some(id), admin_key: Some(credential.admin_key), revoked: config.revoked.clone() };
+        let (trust, credential) = (Arc::new(trust), Arc::new(credential));
+        let (opener, addresses) = (settings.tier_opener.clone(), settings.tiers.clone());
+        let tiers = Arc::new(Tiers::new(backend, Arc::clone(&credential), Arc::clone(&trust), opener, addresses));
+        let tiered = Arc::new(TieredBackend { tiers: Arc::clone(&tiers) });
+        let backend = protect::guard(tiered, &credential, &config, id, generation);
         Self {
             backend,
             runtime,
-            credential: Arc::new(credential),
+            credential,
             config,
             id,
-            trust: Arc::new(trust),
+            trust,
             settings,
+            tiers,
+            told: Arc::default(),
             generation,
             slot: None,
             pool: OnceLock::new(),

@@ -127,6 +127,11 @@ impl Repository {
         self.contents_reader().read_pack_tail(name, size)
     }
 
+    /// Of these data packs, those of which an index object tells, and whether it tells what the pack itself does.
+    pub(crate) fn told_agrees<'o>(&self, packs: impl Iterator<Item = &'o ObjectInfo>) -> Result<BTreeMap<ObjectName, bool>> {
+        self.contents_reader().told_agrees(packs)
+    }
+
     /// Reads contents tables with what the credential opens.
     pub(crate) fn contents_reader(&self) -> ContentsReader {
         ContentsReader {
@@ -134,6 +139,8 @@ impl Repository {
             credential: Arc::clone(&self.credential),
             trust: Arc::clone(&self.trust),
             id: self.id,
+            tiers: Arc::clone(&self.tiers),
+            told: Arc::clone(&self.told),
             through: None,
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::entry::{ChunkList, ChunkRef, FileContent};
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::ChunkId;
 use crate::tree::{NodeSource, RecipeWalk};
 
 /// Gives the chunks of a file in order, each with its offset; holes lie between them. Holds one node for each level of a recipe.
@@ -63,6 +64,15 @@ impl<'a> Layout<'a> {
         let message = format!("at {} chunks and holes do not make up the {} bytes of this file", self.position, self.size);
         Error::new(ErrorKind::Damaged, message)
     }
+}
+
+/// Calls `visit` with each chunk of a file's content.
+pub(crate) fn content_chunks(source: &dyn NodeSource, content: &FileContent, mut visit: impl FnMut(ChunkId) -> Result<()>) -> Result<()> {
+    let mut layout = Layout::new(source, content)?;
+    while let Some((_, chunk)) = layout.next()? {
+        visit(chunk.id)?;
+    }
+    Ok(())
 }
 
 /// Bytes outside the holes.

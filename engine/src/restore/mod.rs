@@ -33,6 +33,8 @@ mod work;
 
 pub use onto::OntoOptions;
 
+pub(crate) use layout::content_chunks;
+
 use crate::destination::Folder;
 use crate::entry::{Entry, EntryKind, Key, KeyKind, Metadata, join_key};
 use crate::error::{Error, ErrorKind, Result};
@@ -94,6 +96,8 @@ pub struct RestoreSummary {
     /// Something is missing because the repository is damaged (exit code 14), not because of the target. Damage that cost nothing, since
     /// there were other copies, is only told as a notice.
     pub damaged: bool,
+    /// Something is missing because it lies frozen, or on a medium that is not there (exit code 15): the same restore goes on once it can be read.
+    pub frozen: bool,
     /// Sizes of these files, holes included.
     pub bytes_total: u64,
     /// Things in the target that were deleted, or in a dry run would be.
@@ -122,6 +126,7 @@ impl RestoreSummary {
             files: 0,
             items_failed: 0,
             damaged: false,
+            frozen: false,
             bytes_total: 0,
             items_deleted: 0,
             plan: None,
@@ -137,6 +142,7 @@ impl RestoreSummary {
     fn take(&mut self, tally: &Tally<'_>) {
         self.items_failed = tally.items_failed.load(Ordering::Relaxed);
         self.damaged |= tally.damaged.load(Ordering::Relaxed);
+        self.frozen |= tally.frozen.load(Ordering::Relaxed);
         self.items_deleted = tally.items_deleted.load(Ordering::Relaxed);
         self.bytes_written = tally.bytes_written.load(Ordering::Relaxed);
         self.bytes_unchanged = tally.bytes_unchanged.load(Ordering::Relaxed);

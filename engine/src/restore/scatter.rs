@@ -100,6 +100,7 @@ impl<'a> Scatter<'a> {
                 Ok(Some(bytes))
             }
             // Each frame will say for itself whether it is damaged.
+            Err(error) if error.kind() == ErrorKind::Frozen => Ok(None),
             Err(error) => self.tally.tolerate(error).map(|_| None),
         }
     }
@@ -211,7 +212,8 @@ impl<'a> Scatter<'a> {
             Err(error) => {
                 let error = self.tally.damage(error)?;
                 if item.fail() {
-                    let message = format!("its content at {} is damaged, so it was not restored: {error}", used.offset);
+                    let why = if error.kind() == ErrorKind::Frozen { "cannot be read yet" } else { "is damaged" };
+                    let message = format!("its content at {} {why}, so it was not restored: {error}", used.offset);
                     self.tally.item_failed(&item.entry.key, &message);
                 }
                 Ok(None)

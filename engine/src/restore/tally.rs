@@ -16,6 +16,8 @@ pub(super) struct Tally<'a> {
     pub(super) progress: &'a dyn Progress,
     pub(super) items_failed: AtomicU64,
     pub(super) damaged: AtomicBool,
+    /// Something could not be read yet.
+    pub(super) frozen: AtomicBool,
     pub(super) bytes_written: AtomicU64,
     pub(super) bytes_unchanged: AtomicU64,
     pub(super) bytes_fetched: AtomicU64,
@@ -34,6 +36,7 @@ impl<'a> Tally<'a> {
             progress,
             items_failed: AtomicU64::default(),
             damaged: AtomicBool::default(),
+            frozen: AtomicBool::default(),
             bytes_written: AtomicU64::default(),
             bytes_unchanged: AtomicU64::default(),
             bytes_fetched: AtomicU64::default(),
@@ -80,14 +83,15 @@ impl<'a> Tally<'a> {
     /// else ends the restore.
     pub(super) fn damage(&self, error: Error) -> Result<Error> {
         let error = self.tolerate(error)?;
-        self.damaged.store(true, Ordering::Relaxed);
+        let flag = if error.kind() == ErrorKind::Frozen { &self.frozen } else { &self.damaged };
+        flag.store(true, Ordering::Relaxed);
         Ok(error)
     }
 
     /// Takes an error of a frame whose chunks will be looked for elsewhere.
     pub(super) fn frame_damaged(&self, error: Error) -> Result<()> {
         // A pack that is gone was condemned, and what is needed of it stands elsewhere.
-        if self.tolerate(error)?.kind() != ErrorKind::NotFound {
+        if !matches!(self.tolerate(error)?.kind(), ErrorKind::NotFound | ErrorKind::Frozen) {
             self.frames_damaged.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
@@ -96,7 +100,7 @@ impl<'a> Tally<'a> {
     /// Gives back what is wrong with one object alone. A store that does not answer at all ends the restore.
     pub(super) fn tolerate(&self, error: Error) -> Result<Error> {
         match error.kind() {
-            ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Unsupported => Ok(error),
+            ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::Frozen => Ok(error),
             ErrorKind::Unavailable if self.repository.answers_after(&error) => Ok(error),
             _ => Err(error),
         }

@@ -16,6 +16,7 @@ use crate::format::index_object::IndexBody;
 use crate::format::object::{HEADER_LENGTH, Header, Opened, check_keyless};
 use crate::format::pack::GroupHasher;
 use crate::format::parity::{HEAD_LENGTH, SidecarHead};
+use crate::format::placement::PlacementBody;
 use crate::format::relocations::RelocationsBody;
 use crate::format::session::{BeatBody, ClosedBody, SessionBody, SessionRecord, TombstoneBody, WithdrawnBody};
 use crate::format::slot::{Credential, Slot};
@@ -159,6 +160,7 @@ pub enum Decoded {
     Withdrawn(WithdrawnBody),
     Epoch(EpochBody),
     Relocations(RelocationsBody),
+    Placement(PlacementBody),
     Hold(HoldBody),
     Sidecar(SidecarHead),
     Certificate(Certificate),
@@ -413,6 +415,11 @@ fn object(keys: &Keys, name: &ObjectName, before: Option<&[u8; 32]>, seed: Optio
             let body = RelocationsBody::decode(plaintext)?;
             let written = body.encode();
             (Decoded::Relocations(body), written)
+        }
+        ObjectKind::Placement => {
+            let body = PlacementBody::decode(plaintext)?;
+            let written = body.encode();
+            (Decoded::Placement(body), written)
         }
         ObjectKind::Hold => {
             let body = HoldBody::decode(plaintext, &unsealed.certificate)?;

@@ -1,10 +1,11 @@
-//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected|parity|held|delta]`.
+//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected|parity|held|delta|tiered]`.
 //!
 //! Done once for each form of the format; what is made is committed and never edited. Seeded: the same build makes the same bytes; another one may
 //! draw its random names in another order. FOLDER gets `repository/`, `passphrase` and `expected`, which lists the content of each snapshot. A `collected` one is what garbage
 //! collection leaves: an epoch, the marker of a forgotten snapshot, frames that were made anew, and relocations that lead to them.
 //! One with `parity` has a sidecar beside every object, a `held` one a legal hold, a lock, and a hold that was released.
-//! Of one with `delta` the second state is compressed against the first, which is forgotten and collected.
+//! Of one with `delta` the second state is compressed against the first, which is forgotten and collected. A `tiered` one has a folder `tier/`, in
+//! which the packs lie that only older snapshots need.
 
 use icecore::backend::LocalBackend;
 use icecore::backup::BackupOptions;
@@ -15,6 +16,7 @@ use icecore::progress::Silent;
 use icecore::repository::{CreateOptions, Key, LockEnd, Repository, Settings};
 use icecore::runtime::{Runtime, Timestamp};
 use icecore::source::{Roots, SourceOptions};
+use icecore::tiers::{TierBody, TierPolicy};
 use icecore_tests::folders;
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -35,7 +37,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some("parity") => (false, true, false, false),
         Some("held") => (false, false, true, false),
         Some("delta") => (false, false, false, true),
-        Some(other) => return Err(format!("`{other}`: only `collected`, `parity`, `held` and `delta` are known").into()),
+        Some("tiered") => (false, false, false, false),
+        Some(other) => return Err(format!("`{other}`: only `collected`, `parity`, `held`, `delta` and `tiered` are known").into()),
     };
     fs::create_dir(&folder)?;
     fs::write(folder.join("passphrase"), format!("{PASSPHRASE}\n"))?;
@@ -52,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let backend = Arc::new(LocalBackend::create(folder.join("repository"))?);
     let key = Key::passphrase(PASSPHRASE)?;
     let cache = tempfile::tempdir()?;
-    let settings = Settings::default().with_label("golden");
+    let settings = Settings::default().with_label("golden").with_tier("cold", folder.join("tier").display().to_string());
     // What a file was before is known from the cache.
     let settings = if has_delta { settings.with_cache(cache.path()) } else { settings };
     let repository = Repository::create(backend, Runtime::seeded(1, NOW, 2), &key, &options, settings)?;
@@ -61,6 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (_, true, ..) => protected(&repository)?,
         (_, _, true, _) => held(&repository)?,
         (.., true) => changed(&repository)?,
+        _ if form.as_deref() == Some("tiered") => tiered(&repository)?,
         _ => states(&repository)?,
     };
     fs::write(folder.join("expected"), expected)?;
@@ -107,6 +111,24 @@ fn collected(repository: &Repository) -> Result<String, Box<dyn std::error::Erro
     match (summary.epoch, summary.frames_remade, summary.left.packs) {
         (Some(_), 1.., 0) => Ok(expected),
         _ => Err(format!("nothing was made anew: {summary:?}").into()),
+    }
+}
+
+/// Three states of a stream, which have a part in common; what only the older two need lies in a tier.
+fn tiered(repository: &Repository) -> Result<String, Box<dyn std::error::Error>> {
+    let common = folders::noise(40, 70_000);
+    let mut expected = String::new();
+    for state in 0..3 {
+        stream(repository, [&folders::noise(41 + state, 90_000)[..], &common].concat(), &mut expected)?;
+    }
+    let mut tier = TierBody::new("cold", "/the/repository/knows/another/place");
+    (tier.is_removable, tier.label, tier.minimum_days) = (true, "the folder beside the repository".into(), 30);
+    repository.add_tier(&tier)?;
+    let mut policy = TierPolicy::new("cold");
+    policy.live_percent_min = 0;
+    match repository.tier_apply(&policy, &Silent)? {
+        moved if moved.moved.packs > 0 && moved.failed.packs == 0 => Ok(expected),
+        other => Err(format!("nothing was moved: {other:?}").into()),
     }
 }
 

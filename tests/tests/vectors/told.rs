@@ -5,6 +5,7 @@ use icecore::entry::{ChunkList, ChunkRef, Entry, EntryKind};
 use icecore::format::config::{Config, CutMethod};
 use icecore::format::hold::HoldAction;
 use icecore::format::parity::SidecarForm;
+use icecore::format::placement::{PlacedPack, PlacementBody, ThawClass};
 use icecore::format::relocations::RelocatedFrame;
 use icecore::format::session::SessionRecord;
 use icecore::format::slot::{Slot, SlotKind};
@@ -63,6 +64,20 @@ fn decoded(value: &Decoded) -> Value {
             };
             let frames: Vec<_> = body.frames.iter().map(frame).collect();
             json!({"session": to_hex(&body.session.0), "now": time(body.now), "frames": frames})
+        }
+        Decoded::Placement(PlacementBody::Tier(tier)) => {
+            let class = |class: &ThawClass| json!([class.name, class.seconds, class.bytes_price, class.requests_price]);
+            let prices = tier.prices;
+            json!({
+                "form": 1, "rank": tier.rank, "frozen": tier.is_frozen, "removable": tier.is_removable, "retired": tier.is_retired,
+                "tier": to_hex(&tier.tier.0), "revision": tier.revision, "minimum_days": tier.minimum_days, "latency": tier.latency_s,
+                "prices": [prices.storage, prices.retrieval, prices.writes, prices.reads], "name": tier.name, "label": tier.label,
+                "address": tier.address, "storage_class": tier.storage_class, "classes": tier.classes.iter().map(class).collect::<Vec<_>>(),
+            })
+        }
+        Decoded::Placement(PlacementBody::Packs(placed)) => {
+            let pack = |pack: &PlacedPack| json!({"pack": to_hex(&pack.pack.0), "size": pack.size, "hash": to_hex(&pack.hash), "since": pack.since, "until": pack.until});
+            json!({"form": 2, "tier": to_hex(&placed.tier.0), "packs": placed.packs.iter().map(pack).collect::<Vec<_>>()})
         }
         Decoded::Hold(body) => {
             let zeros = (Timestamp::default(), to_hex(&[0; 16]));

@@ -97,6 +97,14 @@ impl LocalBackend {
         }
     }
 
+    /// Opens any folder that is there. Writes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is none, otherwise [`ErrorKind::Unavailable`].
+    pub fn open_folder(path: impl AsRef<Path>) -> Result<Self> {
+        Self::at(path.as_ref())
+    }
+
     fn at(path: &Path) -> Result<Self> {
         // Resolved once: later the working folder may be another.
         let path = path.canonicalize().map_err(|error| Error::io(path.display(), error))?;

@@ -3,7 +3,7 @@
 //! The same faults, seed and order of calls give the same failures.
 
 use super::Operation;
-use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
+use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Thaw};
 use crate::error::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -184,6 +184,10 @@ impl Backend for FaultyBackend {
 
     fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
         self.inner.is_held(name)
+    }
+
+    fn thawing(&self) -> Option<&dyn Thaw> {
+        self.inner.thawing()
     }
 
     fn describe(&self) -> String {

@@ -1,7 +1,7 @@
 //! A backend that asks before and after each call: tests in which something happens, fails or stops at a certain moment.
 
 use super::Operation;
-use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
+use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Thaw};
 use crate::error::Result;
 use std::fmt;
 use std::ops::Range;
@@ -94,6 +94,10 @@ impl Backend for HookedBackend {
 
     fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
         self.inner.is_held(name)
+    }
+
+    fn thawing(&self) -> Option<&dyn Thaw> {
+        self.inner.thawing()
     }
 
     fn describe(&self) -> String {

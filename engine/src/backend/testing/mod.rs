@@ -2,11 +2,13 @@
 
 pub mod contract;
 mod faulty;
+mod freezing;
 mod hooked;
 mod recording;
 pub mod s3;
 
 pub use faulty::FaultyBackend;
+pub use freezing::FreezingBackend;
 pub use hooked::{Call, HookedBackend};
 pub use recording::{Count, RecordingBackend};
 

@@ -1,7 +1,7 @@
 //! Counts what is asked of a backend: tests of how often and how much is read and written.
 
 use super::Operation;
-use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
+use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Thaw};
 use crate::error::Result;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -88,6 +88,10 @@ impl Backend for RecordingBackend {
 
     fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
         self.inner.is_held(name)
+    }
+
+    fn thawing(&self) -> Option<&dyn Thaw> {
+        self.inner.thawing()
     }
 
     fn describe(&self) -> String {

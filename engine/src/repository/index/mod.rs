@@ -157,6 +157,8 @@ pub struct LookupIndex {
     writer: Mutex<Writer>,
     /// The files were found wanting; nothing is saved any more.
     is_discarded: AtomicBool,
+    /// Data packs in which no chunk is found, although they are listed.
+    passed_over: RwLock<HashSet<PackId>>,
     /// How often packs were taken out, from 1: what was found to stand before may have gone.
     removals: AtomicU32,
 }
@@ -188,6 +190,7 @@ impl LookupIndex {
             state: RwLock::new(state),
             writer: Mutex::new(writer),
             is_discarded: AtomicBool::new(false),
+            passed_over: RwLock::default(),
             removals: AtomicU32::new(1),
         })
     }
@@ -278,6 +281,9 @@ impl LookupIndex {
         let packs = self.state.read().packs_of(run::key_of(id), known).map_err(|fault| self.error_of(fault))?;
         let (mut found, mut unread) = (Vec::new(), Vec::new());
         for pack in packs {
+            if pack.kind == ObjectKind::DataPack && self.passed_over.read().contains(&pack.id) {
+                continue;
+            }
             let table = match &recent {
                 Some(recent) if recent.pack == (pack.kind, pack.id) => Arc::clone(recent),
                 _ => match self.table(&pack)? {
@@ -387,6 +393,11 @@ impl LookupIndex {
         let mut writer = self.writer.lock();
         self.source.keep(kind, pack, table)?;
         self.add(&mut writer, kind, pack, table, domain_of).map_err(|fault| self.error_of(fault))
+    }
+
+    /// Finds no chunk in these data packs from now on, by this value: they stay listed, and frames are found in them.
+    pub fn pass_over(&self, packs: HashSet<PackId>) {
+        *self.passed_over.write() = packs;
     }
 
     /// Takes packs out: their frames are no longer found.

@@ -1,0 +1,80 @@
+//! Tiers as people use them: a disk in a drawer.
+
+use super::home::Home;
+use std::fs;
+
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// Two snapshots with nothing in common, and one that has a small file of the first one beside what is new.
+fn with_old_data() -> (Home, String) {
+    let home = Home::new();
+    home.write("data/old", noise(1, 400_000));
+    let first = home.backup(&["--series", "s", "--time", "2026-01-01T12:00:00Z"]);
+    home.write("data/old", noise(2, 400_000));
+    home.backup(&["--series", "s", "--time", "2026-01-02T12:00:00Z"]);
+    home.with(
+        0,
+        &["tier", "add", "shelf", "drawer/disk", "--removable", "--label", "disk 7", "--minimum-days", "30", "--storage-price", "4"],
+    );
+    (home, first)
+}
+
+#[test]
+fn a_disk_in_a_drawer_is_named_when_it_is_needed() {
+    let (home, first) = with_old_data();
+    let planned = home.with(0, &["tier", "plan", "shelf", "--json"]).last("summary");
+    assert!(planned["moves"]["packs"].as_u64().unwrap() >= 1 && planned["stranded"]["packs"] == 0, "{planned}");
+    assert_eq!(planned["snapshots_cold"], 1);
+    let said = home.with(0, &["tier", "apply", "shelf", "--dry-run"]).stdout;
+    assert!(said.contains("nothing was changed") && said.contains("for the minimum days"), "{said}");
+    let moved = home.with(0, &["tier", "apply", "shelf", "--json"]).last("summary");
+    assert_eq!(moved["moved"], planned["moves"]);
+    home.with(0, &["check"]);
+    assert!(home.with(0, &["tier", "list"]).stdout.contains("drawer/disk"));
+    assert!(home.with(1, &["tier", "remove", "shelf"]).stderr.contains("lie in tier shelf"));
+    assert!(home.with(0, &["restore", &first, "--plan"]).stdout.contains("all of it can be read now"));
+
+    fs::rename(home.path("drawer"), home.path("elsewhere")).unwrap();
+    let plan = home.with(0, &["restore", "latest", "--at", "2026-01-01", "--plan", "--json"]).last("summary");
+    assert!(plan["is_ready"] == false && plan["tiers"][0]["absent"].as_str().unwrap().contains("disk 7"), "{plan}");
+    assert!(home.with(15, &["restore", &first, "--target", "back"]).stderr.contains("disk 7"));
+    assert!(home.with(15, &["cat", &first, "data/old"]).stderr.contains("disk 7"));
+    assert!(home.with(15, &["thaw", &first]).stderr.contains("disk 7"));
+    home.with(15, &["tier", "apply", "shelf"]);
+    // What does not need it works.
+    home.with(0, &["restore", "latest", "--target", "new"]);
+    home.with(0, &["ls", &first]);
+    home.with(0, &["scrub"]);
+    home.with(0, &["gc"]);
+    // An empty folder where the disk is mounted is not the disk.
+    fs::create_dir_all(home.path("drawer/disk")).unwrap();
+    assert!(home.with(15, &["restore", &first, "--target", "back"]).stderr.contains("disk 7"));
+
+    home.with(0, &["restore", &first, "--target", "back", "--tier-at", "shelf=elsewhere/disk", "--verify"]);
+    assert!(fs::read(home.path("back/data/old")).unwrap() == noise(1, 400_000));
+    assert_eq!(fs::read_dir(home.path("drawer/disk")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_nobody_needs_goes_from_the_tier_and_then_the_tier() {
+    let (home, first) = with_old_data();
+    home.with(0, &["tier", "apply", "shelf"]);
+    home.with(0, &["forget", &first]);
+    let plan = home.with(0, &["gc", "--dry-run", "--json"]).last("summary");
+    assert!(plan["early"]["packs"].as_u64().unwrap() >= 1 && plan["early_cost"].as_f64().unwrap() > 0.0, "{plan}");
+    home.with(0, &["gc"]);
+    let listed = home.with(0, &["tier", "list", "--json"]).json();
+    assert_eq!(listed[0]["held"]["packs"], 0);
+    home.with(0, &["tier", "remove", "shelf"]);
+    home.with(1, &["tier", "apply", "shelf"]);
+    home.with(2, &["tier", "add", "Shelf", "x"]);
+    home.with(2, &["tier", "add", "shelf", "s3://bucket"]);
+    home.with(0, &["scrub"]);
+}

@@ -1,0 +1,112 @@
+//! What index objects of maintain tell of packs that lie cold, which cannot be asked themselves, or not without cost.
+
+use super::contents_reader::ContentsReader;
+use super::objects::PackTail;
+use crate::backend::{BackendExt, ObjectKind, ObjectName};
+use crate::error::{ErrorKind, Result};
+use crate::format::index_object::IndexBody;
+use crate::format::pack::Footer;
+use crate::format::{ContentsTable, Tables};
+use crate::id::PackId;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// How many index objects are kept: packs that moved together are told of by one.
+const KEPT_MAX: usize = 4;
+
+/// Which index object tells of which data pack; those that were read last.
+#[derive(Debug, Default)]
+pub(super) struct Told(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    looked_into: HashSet<ObjectName>,
+    objects: HashMap<PackId, ObjectName>,
+    kept: Vec<(ObjectName, Arc<IndexBody>)>,
+}
+
+impl Told {
+    /// The tables of a pack as an index object tells them, without group hashes; `None` where none does.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(super) fn of(&self, reader: &ContentsReader, pack: PackId) -> Result<Option<PackTail>> {
+        for is_second in [false, true] {
+            let known = self.0.lock().objects.get(&pack).copied();
+            let found = match known {
+                Some(name) => self.tail(reader, &name, pack)?,
+                None => None,
+            };
+            if found.is_some() || is_second {
+                return Ok(found);
+            }
+            self.look_again(reader)?;
+        }
+        Ok(None)
+    }
+
+    fn tail(&self, reader: &ContentsReader, name: &ObjectName, pack: PackId) -> Result<Option<PackTail>> {
+        let kept = self.0.lock().kept.iter().find(|(kept, _)| kept == name).map(|(_, body)| Arc::clone(body));
+        let body = match kept {
+            Some(body) => body,
+            None => match reader.read_index_object(name) {
+                Ok((body, _)) => self.keep(*name, body),
+                // Written anew under another name.
+                Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => {
+                    self.0.lock().objects.retain(|_, other| other != name);
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        Ok(body
+            .packs
+            .iter()
+            .find(|(kind, id, _)| (*kind, *id) == (ObjectKind::DataPack, pack))
+            .map(|(_, _, contents)| tail(&body, contents)))
+    }
+
+    fn keep(&self, name: ObjectName, body: IndexBody) -> Arc<IndexBody> {
+        let body = Arc::new(body);
+        let mut known = self.0.lock();
+        known.kept.truncate(KEPT_MAX - 1);
+        known.kept.insert(0, (name, Arc::clone(&body)));
+        body
+    }
+
+    /// Reads index objects that were not read before, each once.
+    fn look_again(&self, reader: &ContentsReader) -> Result<()> {
+        for object in reader.backend.list_sorted(ObjectKind::Index)? {
+            if self.0.lock().looked_into.contains(&object.name) {
+                continue;
+            }
+            match reader.read_index_object(&object.name) {
+                // Others could tell lies of it, and the pack itself cannot be asked.
+                Ok((_, false)) => drop(self.0.lock().looked_into.insert(object.name)),
+                Ok((body, true)) => {
+                    let body = self.keep(object.name, body);
+                    let packs = body.packs.iter().filter(|(kind, ..)| *kind == ObjectKind::DataPack);
+                    let mut known = self.0.lock();
+                    known.objects.extend(packs.map(|(_, pack, _)| (*pack, object.name)));
+                    known.looked_into.insert(object.name);
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tail(body: &IndexBody, contents: &ContentsTable) -> PackTail {
+    // Bound: a pack's frames region ends below 2^32 (PACK-1).
+    let frames_length = contents.frames.iter().map(|frame| u64::from(frame.sealed_length)).sum::<u64>() as u32;
+    let used: HashSet<_> = contents.frames.iter().map(|frame| frame.id.session).collect();
+    let sessions = body.sessions.iter().filter(|session| used.contains(&session.id())).cloned().collect();
+    PackTail {
+        footer: Footer { frames_length, tables_length: 0 },
+        tables: Tables { sessions, contents: contents.clone() },
+        groups: Vec::new(),
+    }
+}
