@@ -100,10 +100,11 @@ impl Damage {
         for base in good.bases_of(place.ordinal, place.frame)? {
             match good.ordinal_of(base.frame)?.map(|ordinal| good.frame(ordinal)).transpose()?.flatten() {
                 None => return Ok(Lost::Yes(self.of_frame(base.frame)?)),
-                Some(of_base) => match self.of_place(&of_base) {
-                    Some(finding) => return Ok(Lost::Yes(Some(finding))),
-                    None => {}
-                },
+                Some(of_base) => {
+                    if let Some(finding) = self.of_place(&of_base) {
+                        return Ok(Lost::Yes(Some(finding)));
+                    }
+                }
             }
         }
         Ok(Lost::No)

@@ -75,21 +75,29 @@ fn seal_packed(sealer: &Sealer, number: u32, (method, stored): (Method, &[u8])) 
     payload
 }
 
-/// Opens a sealed frame and unpacks it (FRAME-1 to FRAME-4), behind `bases` where its contents table names any. `sealed` is used as a buffer; the
-/// plaintext comes into `plaintext`.
+/// What is known of a sealed frame before it is opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expected<'a> {
+    pub(crate) id: FrameId,
+    /// BLAKE3 of the sealed bytes.
+    pub(crate) hash: &'a [u8; 32],
+    pub(crate) plaintext_length: u32,
+    /// What it is compressed against, where its contents table names any.
+    pub(crate) bases: Option<&'a [u8]>,
+}
+
+/// Opens a sealed frame and unpacks it (FRAME-1 to FRAME-4). `sealed` is used as a buffer; the plaintext comes into `plaintext`.
 ///
 /// # Errors
 /// The rule that is broken.
 pub(crate) fn open(
     sealer: &Sealer,
-    id: FrameId,
-    hash: &[u8; 32],
-    plaintext_length: u32,
-    bases: Option<&[u8]>,
+    expected: Expected<'_>,
     decompressor: &mut Decompressor,
     sealed: &mut Vec<u8>,
     plaintext: &mut Vec<u8>,
 ) -> Result<()> {
+    let Expected { id, hash, plaintext_length, bases } = expected;
     if blake3::hash(sealed).as_bytes() != hash {
         return Err(Error::rule("FRAME-1", format!("frame {} does not have the hash of its contents table", id)));
     }

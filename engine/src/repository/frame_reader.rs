@@ -184,8 +184,8 @@ impl FrameReader {
                 Some(decompressor) => decompressor,
                 None => Decompressor::new()?,
             };
-            let opened =
-                frame::open(&sealer, place.id, hash, place.plaintext_length, bases.as_deref(), &mut decompressor, sealed, plaintext);
+            let expected = frame::Expected { id: place.id, hash, plaintext_length: place.plaintext_length, bases: bases.as_deref() };
+            let opened = frame::open(&sealer, expected, &mut decompressor, sealed, plaintext);
             self.decompressors.lock().push(decompressor);
             opened?;
             *ranges = frame::chunk_ranges(plaintext, place.chunk_count as usize)?;

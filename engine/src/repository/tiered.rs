@@ -39,7 +39,7 @@ impl TieredBackend {
             }
         };
         match self.in_tiers(&*self.tiers.view()?, name, pack, &work)? {
-            Some(done) => return Ok(done),
+            Some(done) => Ok(done),
             None => match self.in_tiers(&*self.tiers.reload()?, name, pack, &work)? {
                 Some(done) => Ok(done),
                 None => Err(missed),

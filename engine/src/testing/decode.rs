@@ -247,7 +247,8 @@ pub(super) fn decode(keys: &Keys, piece: &Piece, bytes: &[u8]) -> Result<Reading
             let class = id.class().ok_or_else(|| Error::rule("PACK-7", "a frame of the reserved class"))?;
             let (mut sealed, mut plaintext) = (bytes.to_vec(), Vec::new());
             let mut decompressor = Decompressor::new()?;
-            frame::open(&Sealer::new(key), id, hash, *plaintext_length, bases.as_deref(), &mut decompressor, &mut sealed, &mut plaintext)?;
+            let expected = frame::Expected { id, hash, plaintext_length: *plaintext_length, bases: bases.as_deref() };
+            frame::open(&Sealer::new(key), expected, &mut decompressor, &mut sealed, &mut plaintext)?;
             let chunks = frame_plaintext(keys, class, chunks, &plaintext)?;
             let is_canonical = Some(write_plaintext(&chunks) == plaintext);
             Ok(Reading { value: Decoded::Chunks(chunks), object: None, is_canonical })

@@ -146,7 +146,8 @@ impl Rewrite<'_> {
         let sealer = self.sealer(sessions, record)?;
         let (mut sealed, mut plaintext) = (sealed.to_vec(), Vec::new());
         let mut decompressor = Decompressor::new()?;
-        frame::open(&sealer, record.id, &record.hash, record.plaintext_length, None, &mut decompressor, &mut sealed, &mut plaintext)?;
+        let expected = frame::Expected { id: record.id, hash: &record.hash, plaintext_length: record.plaintext_length, bases: None };
+        frame::open(&sealer, expected, &mut decompressor, &mut sealed, &mut plaintext)?;
         let (mut anew, mut chunks) = (FramePlaintext::default(), Vec::new());
         for (range, id) in frame::chunk_ranges(&plaintext, record.chunks.len())?.into_iter().zip(&record.chunks) {
             let (kind, part) = kind_of(record.id.class(), &plaintext[range.clone()]);

@@ -75,7 +75,9 @@ impl World {
     /// A snapshot of each of four days; that of the last day is the newest.
     fn with_days() -> Self {
         let mut world = Self::empty();
-        (0..4).for_each(|day| drop(world.backup(day)));
+        for day in 0..4 {
+            world.backup(day);
+        }
         world
     }
 
@@ -550,7 +552,9 @@ impl Progress for StopAfter {
 #[test]
 fn sidecars_stay_warm_and_bring_nothing_back_that_moved() {
     let mut world = World::with_parity(3);
-    (0..3).for_each(|day| drop(world.backup(day)));
+    for day in 0..3 {
+        world.backup(day);
+    }
     world.add(cold());
     let moved = world.apply().moved;
     assert!(moved.packs > 0);

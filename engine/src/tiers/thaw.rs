@@ -100,7 +100,8 @@ impl Repository {
         let packs = self.packs_needed(snapshot, paths, progress)?;
         let view = self.tiers.reload()?;
         let mut plan = ColdPlan { snapshot: snapshot.id, warm: PackGroup::default(), tiers: Vec::new() };
-        let mut of_tiers: BTreeMap<(u8, String), (Arc<TierBody>, Vec<(PackId, u64)>)> = BTreeMap::new();
+        // By rank and name.
+        let mut of_tiers: BTreeMap<_, (_, Vec<(PackId, u64)>)> = BTreeMap::new();
         for pack in packs {
             match view.coldest(pack).filter(|_| self.tiers.is_cold(pack)) {
                 None => plan.warm.add(self.backend.size(&name_of(pack))?),
