@@ -88,7 +88,7 @@ pub(crate) struct Args {
     /// Files may be unchanged although their file system has another device number than last time, as each snapshot of btrfs and ZFS has
     #[arg(long)]
     ignore_device: bool,
-    /// Compresses what changed against what it was, where that pays; needs a key that can restore. It is the default; undoes --no-delta
+    /// Compresses what changed against what it was, where that pays; needs a key that can restore. It is the default where the repository is a folder; undoes --no-delta
     #[arg(long, overrides_with = "no_delta")]
     delta: bool,
     /// Compresses nothing against what it was: more is stored, and nothing is read from the repository
@@ -154,7 +154,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         return Err(usage("what is left out can only be said of paths, not of what comes as a stream"));
     }
     let paths = [args.paths.clone(), args.lists.read()?].concat();
-    let early = if args.hooks.before.is_none() { Some(args.request(&paths)?) } else { None };
+    let early = if args.hooks.before.is_none() { Some(args.request(&paths, context)?) } else { None };
 
     let (repository, key, made) = context.open_or_make_default()?;
     if let Some(made) = &made {
@@ -163,7 +163,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let mut copies = args.also.open(repository, &key, context)?;
     let mut name = String::new();
     let (summary, has_ended_well) = args.hooks.around(context, || {
-        let (source, options) = early.map_or_else(|| args.request(&paths), Ok)?;
+        let (source, options) = early.map_or_else(|| args.request(&paths, context), Ok)?;
         name.clone_from(&options.series);
         back_up_to_all(args, &source, &files, &options, &mut copies, context)
     })?;
@@ -239,7 +239,7 @@ fn back_up(
 
 impl Args {
     /// What is backed up, and what it is called. Looks the paths up.
-    fn request(&self, paths: &[PathBuf]) -> anyhow::Result<(Source, BackupOptions)> {
+    fn request(&self, paths: &[PathBuf], context: &Context) -> anyhow::Result<(Source, BackupOptions)> {
         let source = match (&self.streams.name, paths) {
             (Some(name), _) => Source::Stream(if self.streams.exec { Stream::Exec } else { Stream::Stdin }, name.clone()),
             (None, [path]) if self.streams.tar => Source::Stream(Stream::File, archive(path)?),
@@ -254,7 +254,8 @@ impl Args {
         options.level = self.compression;
         options.read_all = self.read_all;
         options.ignore_device = self.ignore_device;
-        options.delta = self.delta || !self.no_delta;
+        // What is compared is read back first, which a store that is far away may charge more for than it saves.
+        options.delta = self.delta || (!self.no_delta && context.place()?.folder().is_some());
         options.memory = self.memory;
         options.lock = self.lock;
         Ok((source, options))
