@@ -92,7 +92,8 @@ impl Compressor {
 
     /// As [`Compressor::compress`], with `bases` as what comes before the plaintext, where that takes at most 70 % of what it takes without.
     ///
-    /// [`Decompressor::decompress_against`] reads it back with the same bases.
+    /// [`Decompressor::decompress_against`] reads it back with the same bases. They must not lie in the memory of `plaintext`: zstd leaves out what
+    /// overlaps, for it might be overwritten.
     pub fn compress_against<'a>(&'a mut self, plaintext: &'a [u8], bases: &[u8]) -> (Method, &'a [u8]) {
         let Some(length) = self.compress_with_bases(plaintext, bases) else { return self.compress(plaintext) };
         // Without bases it has to come out shorter than this to be preferred, so it is given up as soon as it is longer.
@@ -435,7 +436,10 @@ mod tests {
         assert_eq!(compressor.compress_against(&zeros, &zeros).0, Method::Zstd);
         let noise = noise(10, 1 << 20);
         assert_eq!(compressor.compress_against(&noise, &before).0, Method::Stored);
-        assert_eq!(compressor.compress_against(&noise[..100_000], &noise[50_000..200_000]).0, Method::ZstdWithBases);
+        // Copies: bases that lie in the same memory as the plaintext are passed over.
+        for (plaintext, bases) in [(&noise[..], noise.to_vec()), (&noise[..100_000], noise[50_000..200_000].to_vec())] {
+            assert_eq!(compressor.compress_against(plaintext, &bases).0, Method::ZstdWithBases);
+        }
     }
 
     #[test]

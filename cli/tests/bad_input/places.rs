@@ -96,7 +96,7 @@ fn without_permission_it_is_said_what_to_change() {
     let pack = home.only("packs");
     fs::set_permissions(home.path("r").join(&pack), fs::Permissions::from_mode(0o000)).unwrap();
     let (code, said) = as_nobody(&home, &["restore", "latest", "--target", "t/again"]);
-    assert!(code == 1 && said.contains(&pack) && said.contains("may not read it"), "{code}: {said}");
+    assert!(code == 14 && said.contains(&pack) && said.contains("may not read it"), "{code}: {said}");
     let (code, said) = as_nobody(&home, &["scrub"]);
     assert!(code == 14 && said.contains(&pack) && said.contains("may not read it"), "{code}: {said}");
 }
@@ -174,7 +174,7 @@ fn errors_of_a_disk_and_of_a_network_file_system_say_what_to_do() {
     let (pack, snapshot) = (pack.to_str().unwrap(), snapshot.to_str().unwrap());
     for (code, path, fault, command, words) in [
         (14, pack, "pread64:error=EIO", &["scrub"][..], ["the disk could not do it", "copy the repository"]),
-        (1, pack, "pread64:error=EIO", &["restore", "latest", "--target", "t"], ["the disk could not do it", "copy the repository"]),
+        (14, pack, "pread64:error=EIO", &["restore", "latest", "--target", "t"], ["the disk could not do it", "copy the repository"]),
         (1, snapshot, "pread64:error=ESTALE", &["snapshots"], ["lost track of it", "mount the repository anew"]),
         (1, "", "fsync:error=EIO", &["backup", "s"], ["the disk could not do it", "sessions/"]),
         (1, "", "fsync:error=EDQUOT", &["backup", "s"], ["quota", "free some space"]),

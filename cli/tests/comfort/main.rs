@@ -156,7 +156,7 @@ fn folders_are_listed_one_at_a_time() {
 fn every_command_has_an_example_in_its_help() {
     let home = Home::new();
     for command in json::commands(&home) {
-        let words: Vec<&str> = match command.split_once('-').filter(|(first, _)| ["key", "profile", "tier"].contains(first)) {
+        let words: Vec<&str> = match command.split_once('-').filter(|(first, _)| ["hold", "key", "profile", "tier"].contains(first)) {
             Some((first, second)) => vec![first, second],
             None => vec![&command],
         };

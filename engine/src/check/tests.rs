@@ -289,7 +289,7 @@ fn every_flipped_byte_is_found_with_and_without_keys() {
         }
         fixture.set(&name, Some(&bytes));
     }
-    assert_eq!(kinds.len(), 14, "{kinds:?}");
+    assert_eq!(kinds.len(), 15, "{kinds:?}");
     assert!(fixture.scrub().findings.is_empty());
 }
 

@@ -220,10 +220,14 @@ impl Repository {
         for (pack, object) in fresh {
             match reader.read_any_tail(&object.name) {
                 Ok(tail) => add(pack, &tail.tables.contents, &domains(&tail.tables.sessions))?,
-                // Gone since it was listed, or damaged: not there. Check names the damaged ones.
-                Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => {}
-                Err(error) if reader.through.is_some() && self.answers_after(&error) => {}
-                Err(error) => return Err(error),
+                // Gone since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // Not there for whoever reads; check names all of them.
+                Err(error) => match &reader.through {
+                    Some(through) if error.broken_rule().is_some() || self.answers_after(&error) => through.pass_over(&object.name, &error),
+                    None if error.broken_rule().is_some() => {}
+                    _ => return Err(error),
+                },
             }
         }
         index.save()

@@ -22,6 +22,8 @@ pub(crate) struct ReadThrough {
     packs: Mutex<BTreeMap<ObjectName, Option<Arc<Remedy>>>>,
     /// Packs of which something was read through, with what is wrong with them.
     told: Mutex<BTreeMap<ObjectName, String>>,
+    /// Packs whose tables nothing gives, with what is wrong with them.
+    passed_over: Mutex<BTreeMap<ObjectName, String>>,
 }
 
 impl ReadThrough {
@@ -50,6 +52,16 @@ impl ReadThrough {
     /// Packs that were read through, each with what is wrong with it.
     pub(crate) fn told(&self) -> Vec<(ObjectName, String)> {
         self.told.lock().iter().map(|(name, error)| (*name, error.clone())).collect()
+    }
+
+    /// Notes that a pack cannot be read at all.
+    pub(super) fn pass_over(&self, name: &ObjectName, error: &Error) {
+        self.passed_over.lock().insert(*name, error.to_string());
+    }
+
+    /// Packs that were passed over, each with what is wrong with it.
+    pub(crate) fn passed_over(&self) -> Vec<(ObjectName, String)> {
+        self.passed_over.lock().iter().map(|(name, error)| (*name, error.clone())).collect()
     }
 
     /// What two threads look for at once is computed twice: no lock is held while the store is read.

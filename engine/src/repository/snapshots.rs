@@ -148,6 +148,7 @@ impl Repository {
                 listing.closed.insert(session, body);
             }
         }
+        self.ask_for_named(&mut listing)?;
         for object in self.backend.list_sorted(ObjectKind::Withdrawn)? {
             let snapshot = SnapshotId(object.name.id());
             let read = self.read_withdrawn(snapshot, &listing);
@@ -166,6 +167,25 @@ impl Repository {
         problems.retain(|(name, _)| name.kind() != ObjectKind::Snapshot || !withdrawn.contains(&SnapshotId(name.id())));
         self.compare_with_sightings(&mut listing)?;
         Ok(listing)
+    }
+
+    /// Adds snapshots that a session closed with and that were not listed: they may have been published since (`AskByName`).
+    fn ask_for_named(&self, listing: &mut SnapshotListing) -> Result<()> {
+        let named: BTreeSet<_> = listing.closed.values().flat_map(|closed| closed.snapshots.iter().copied()).collect();
+        let listed = listing.snapshots.iter().copied().collect();
+        for id in named.difference(&listed).copied() {
+            match self.read_snapshot_pieces(id) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                read => {
+                    listing.snapshots.push(id);
+                    if let Some(pieces) = listing.keep_or_note(ObjectName::snapshot(id), read)? {
+                        listing.pieces.insert(id, pieces);
+                    }
+                }
+            }
+        }
+        listing.snapshots.sort_unstable();
+        Ok(())
     }
 
     /// What `closed/` says, if the session itself or maintain says it (SESS-3). Who closes a session without a snapshot does not matter.

@@ -75,7 +75,7 @@ impl<'a> Reading<'a> {
         self.repository.read_snapshot(id, &self.listing)
     }
 
-    /// The chunks that a snapshot may use. Frames of it that are in no pack are told as a notice.
+    /// The chunks that a snapshot may use. Frames of it that are in no pack are told as a notice, with the packs that cannot be read.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`] where the refs cannot be read.
@@ -89,6 +89,9 @@ impl<'a> Reading<'a> {
             let message =
                 format!("{missing} of the frames that the snapshot needs are in no pack: what stands only in these cannot be read");
             progress.event(Event::Notice { message: &message });
+            for (pack, error) in self.through.passed_over() {
+                progress.event(Event::Notice { message: &format!("{pack} cannot be read: {error}") });
+            }
         }
         Ok(chunks)
     }

@@ -99,6 +99,10 @@ struct Plan {
 impl Plan {
     fn read(input: &mut Input<'_>) -> Self {
         let extras = input.byte();
+        if extras & 0xe0 == 0xe0 {
+            // One in eight is only sealed anew: what is whole has to come back.
+            return Self { entries: Vec::new(), changes: Vec::new(), extras };
+        }
         let count = usize::from(input.byte()) % ENTRIES_MAX;
         let entries = (0..count).map(|_| (input.path(&NAMES, 0), input.byte(), input.path(&NAMES, b'/'))).collect();
         let count = usize::from(input.byte()) % CHANGES_MAX;

@@ -1,6 +1,6 @@
 //! Forgetting in a repository in memory: who may, what is left, and a stop at every step.
 
-use crate::backend::testing::{FaultyBackend, Operation};
+use crate::backend::testing::{FaultyBackend, HookedBackend, Operation};
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind, ObjectName};
 use crate::backup::BackupOptions;
 use crate::crypto::{PassphraseCost, Secret, Signer};
@@ -14,6 +14,7 @@ use crate::progress::{Cancel, Silent};
 use crate::repository::{CreateOptions, Key, Repository, Session, Settings, SnapshotState};
 use crate::retention::{Civil, KeepReason, Policy, SnapshotFilter, Verdict};
 use crate::runtime::{Runtime, Timestamp};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -421,4 +422,23 @@ fn false_times_of_a_stolen_key_are_bounded_by_what_was_seen() {
         let blind = dropped(&keeper(6, nowhere.path()), policy);
         assert!(good[2..5].iter().any(|id| blind.contains(id)), "{policy:?}");
     }
+}
+
+#[test]
+fn what_is_published_while_others_are_listed_is_not_missed() {
+    let (fixture, ids) = Fixture::with_snapshots(1);
+    let other = Mutex::new(Some(fixture.over(Arc::new(fixture.backend.clone()))));
+    // After the snapshots were listed, and before the ends of sessions are.
+    let lists = fixture.over(Arc::new(HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| {
+        if call.kind == ObjectKind::Closed && call.name.is_none() && !call.is_done {
+            let other = other.lock().take();
+            if let Some(other) = other {
+                back_up(&other, "series", 5, &[]);
+            }
+        }
+        Ok(())
+    })));
+    let listing = lists.list_snapshots().unwrap();
+    assert_eq!((listing.snapshots.len(), listing.missing()), (2, Vec::new()));
+    assert!(listing.headers().count() == 2 && listing.snapshots.contains(&ids[0]));
 }
