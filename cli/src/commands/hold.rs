@@ -24,6 +24,8 @@ pub(crate) enum Command {
 
 /// Places a legal hold: these snapshots stay until it is released
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    icecore hold add 3f2a9c1d 77b0e2aa --note 'case 4711'")]
 pub(crate) struct AddArgs {
     /// `latest`, or ids or the first digits of them
     #[arg(value_name = "SNAPSHOT|latest", required = true)]
@@ -38,6 +40,9 @@ pub(crate) struct AddArgs {
 
 /// Lists legal holds and locks
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    icecore hold list\n  \
+    icecore hold list --all --json")]
 pub(crate) struct ListArgs {
     /// Lists those that are over or released, too
     #[arg(long)]
@@ -46,6 +51,8 @@ pub(crate) struct ListArgs {
 
 /// Releases a legal hold, which only the admin may
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    icecore hold release 9be01c77 --note 'case closed'")]
 pub(crate) struct ReleaseArgs {
     /// The hold, or the first digits of its id, as `icecore hold list` shows it
     #[arg(value_name = "HOLD")]
