@@ -13,7 +13,7 @@
 //!   snapshot is published after all that it needs. At the source it is a reader.
 //! - Neither takes anything away. What was forgotten at the source stays at the target; what was forgotten at the target does not come back.
 //! - Damage does not spread: a frame without its hash is not copied, its pack is named, and snapshots that need it are not published.
-//! - A repository with other keys gets the content instead, cut and sealed with its own (see [`reseal`]).
+//! - A repository with other keys gets the content instead, cut and sealed with its own (see `reseal`).
 //! - The other way round it heals: what a repository lost comes back from its replica ([`Repository::bring_back`]).
 
 mod also;

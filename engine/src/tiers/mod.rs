@@ -7,7 +7,7 @@
 //! ```
 //! Packs move one way, to higher ranks, and **the copy of the highest rank is never deleted by a move** (I17): only gc deletes it, as a pack that an
 //! epoch condemns. So movers need no lock: whoever finds a copy of a lower rank beside one of a higher may finish what another began. Nothing but data
-//! packs moves. Nothing thaws but by [`crate::Repository::thaw`].
+//! packs moves. Nothing thaws but by [`crate::repository::Repository::thaw`].
 
 mod apply;
 mod plan;
