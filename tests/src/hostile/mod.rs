@@ -1,7 +1,7 @@
 //! Repositories by somebody hostile, made from bytes: fuzzing and seeded tests run the same.
 //!
-//! [`owner`] holds all keys, and everything he writes keeps the outer rules: nothing may panic, and nothing outside the target of a restore may
-//! be touched. [`thief`] holds a backup credential and a store to which he can only add: what others have stored may not suffer in any way.
+//! `owner` holds all keys, and everything he writes keeps the outer rules: nothing may panic, and nothing outside the target of a restore may
+//! be touched. `thief` holds a backup credential and a store to which he can only add: what others have stored may not suffer in any way.
 
 mod owner;
 mod thief;
