@@ -35,20 +35,36 @@ pub(crate) fn chunker(data: &[u8]) {
     assert_eq!(begin, rest.len());
 }
 
-/// The first byte says how often the rest is repeated.
+/// The first byte says how often the rest is repeated, and where it is cut in two: one part is what the other is compressed against.
 pub(crate) fn frame(data: &[u8]) {
     let Some((repeats, rest)) = data.split_first() else { return };
     let plaintext = rest.repeat(1 + usize::from(*repeats));
-    let (mut compressor, mut unpacked) = (Compressor::new(3).expect("the level exists"), Vec::new());
+    let mut compressor = Compressor::new(3).expect("the level exists");
     let (method, packed) = compressor.compress(&plaintext);
+    assert_ne!(method, Method::ZstdWithBases);
+    comes_back(method, packed, &[], &plaintext);
+
+    let (bases, after) = plaintext.split_at(plaintext.len() * usize::from(*repeats) / 256);
+    // Bases in memory of their own, as they always are.
+    let (bases, alone) = (bases.to_vec(), compressor.compress(after).1.len());
+    let (method, packed) = compressor.compress_against(after, &bases);
+    assert!(packed.len() <= alone);
+    comes_back(method, packed, &bases, after);
+}
+
+fn comes_back(method: Method, packed: &[u8], bases: &[u8], plaintext: &[u8]) {
+    let (mut decompressor, mut unpacked) = (Decompressor::new().expect("memory is there"), Vec::new());
+    let mut unpack = |length, unpacked: &mut Vec<u8>| match method {
+        Method::ZstdWithBases => decompressor.decompress_against(packed, bases, length, unpacked),
+        _ => decompressor.decompress(packed, length, unpacked),
+    };
     match method {
         Method::Stored => assert_eq!(packed, plaintext),
-        Method::Zstd => {
+        Method::Zstd | Method::ZstdWithBases => {
             assert!(packed.len() < plaintext.len());
-            let mut decompressor = Decompressor::new().expect("memory is there");
-            decompressor.decompress(packed, plaintext.len(), &mut unpacked).expect("it is what was packed");
+            unpack(plaintext.len(), &mut unpacked).expect("it is what was packed");
             assert_eq!(unpacked, plaintext);
-            assert!(decompressor.decompress(packed, plaintext.len() - 1, &mut unpacked).is_err());
+            assert!(unpack(plaintext.len() - 1, &mut unpacked).is_err());
         }
     }
 }
