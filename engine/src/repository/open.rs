@@ -46,7 +46,15 @@ impl Repository {
             check_predecessor(&*backend, &configs, generation, &config, &trust)?;
         }
         if let Some(folder) = &settings.sightings {
-            sightings::check_config(&folder.join(settings.local_name(claimed.repository)), generation, &opened.hash)?;
+            let seen = sightings::check_config(&folder.join(settings.local_name(claimed.repository)), generation, &opened.hash);
+            if let Err(error) = seen {
+                // Another process here may have seen what was written since this one listed: look again before saying so (I13).
+                let now = backend.list_sorted(ObjectKind::Config)?;
+                return match now.last().is_some_and(|newest| newest.name.number() > generation) {
+                    true => Self::open(backend, runtime, key, settings),
+                    false => Err(error),
+                };
+            }
         }
         trust.revoked.clone_from(&config.revoked);
         Ok(Self::assemble(backend, runtime, credential, config, claimed.repository, generation, settings).opened_by(slot))

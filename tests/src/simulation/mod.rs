@@ -215,8 +215,7 @@ pub fn run(seed: u64, starts: &[Start], cache: &Path, mutant: Option<Mutant>, ke
         findings: Mutex::default(),
         cache: cache.to_owned(),
         folders: Folders::new(cache.join("folders")),
-        // What a listing that lags behind shows once it need not show again until it is finished: that looks like an older state.
-        has_sightings: random.one_in(4) && !store.lags(),
+        has_sightings: random.one_in(4),
         has_rotated: Mutex::new(false),
         old: start.oracle.snapshots.keys().copied().collect(),
         openings: AtomicU64::new(0),

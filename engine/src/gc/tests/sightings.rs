@@ -2,6 +2,7 @@
 
 use super::fixture::{Fixture, NOW};
 use super::{GcOptions, gc};
+use crate::backend::testing::HookedBackend;
 use crate::backend::{Backend, BackendExt, ObjectKind};
 use crate::error::ErrorKind;
 use crate::progress::{Event, Progress, Silent};
@@ -157,6 +158,29 @@ fn an_older_config_is_refused_by_who_saw_a_newer_one() {
     let refused = try_client(&fixture, folder.path()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Damaged);
     assert!(refused.to_string().contains("generation 2 of the config"), "{refused}");
+}
+
+#[test]
+fn a_config_that_others_saw_while_this_one_opened_is_looked_for_again() {
+    let fixture = Fixture::with_states(0..1);
+    let folder = tempfile::tempdir().unwrap();
+    let (seeing, path) = (client(&fixture, folder.path()), folder.path().to_owned());
+    let (backend, key) = (fixture.backend.clone(), fixture.key().clone());
+    let (settings, runtime) = (move || Settings::default().with_sightings(&path), || Runtime::seeded(1 << 33, NOW, 1));
+    let others = Mutex::new(Some((seeing, settings.clone())));
+    // After the configs were listed the keys are rotated, and another process of this machine sees that.
+    let hooked = HookedBackend::new(Arc::new(backend.clone()), move |call| {
+        if call.kind == ObjectKind::Config && call.name.is_none() && call.is_done {
+            let others = others.lock().take();
+            if let Some((seeing, settings)) = others {
+                seeing.rotate(&seeing.plan_rotation(None)?)?;
+                Repository::open(Arc::new(backend.clone()), runtime(), &key, settings())?;
+            }
+        }
+        Ok(())
+    });
+    let opened = Repository::open(Arc::new(hooked), runtime(), fixture.key(), settings()).unwrap();
+    assert_eq!(opened.generation(), 2);
 }
 
 #[test]

@@ -145,11 +145,6 @@ impl Store {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Whether listings lag behind.
-    pub fn lags(&self) -> bool {
-        self.lag_ns > 0
-    }
-
     /// Notes every call from now on.
     pub fn keep_trace(&self) {
         self.state().trace = Some(Vec::new());
