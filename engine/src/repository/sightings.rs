@@ -265,7 +265,7 @@ impl Repository {
         let looked = if is_look { Some(now) } else { before.looked };
         let mut seen = Seen { looked, snapshots: BTreeMap::new(), holds: BTreeMap::new(), ..before.clone() };
         seen.read_clock(self.runtime.clock.now());
-        self.compare_holds(&path, &before, &mut seen, listing);
+        self.compare_holds(&path, &before, &mut seen, listing)?;
         match self.compare_epochs(&path, before.epoch)? {
             Ok(epoch) => seen.epoch = epoch,
             Err(setback) => listing.setback = Some(setback),
@@ -297,21 +297,29 @@ impl Repository {
     }
 
     /// Finds holds that were in force and are gone, and notes those that are.
-    fn compare_holds(&self, path: &Path, before: &Seen, seen: &mut Seen, listing: &mut SnapshotListing) {
+    fn compare_holds(&self, path: &Path, before: &Seen, seen: &mut Seen, listing: &mut SnapshotListing) -> Result<()> {
         if !listing.holds.are_listed {
             seen.holds.clone_from(&before.holds);
-            return;
+            return Ok(());
         }
         let is_over = |seconds: i64| seconds != 0 && listing.holds.proof.is_over(Timestamp { seconds, nanoseconds: 0 });
         let is_gone = |(hold, end): &(&HoldId, &i64)| !listing.holds.is_listed(**hold) && !is_over(**end);
-        let gone: Vec<_> = before.holds.iter().filter(is_gone).map(|(hold, end)| (*hold, *end)).collect();
+        let mut gone: Vec<_> = before.holds.iter().filter(is_gone).map(|(hold, end)| (*hold, *end)).collect();
+        let mut late = Vec::new();
+        if !gone.is_empty() {
+            // Another process here may have seen what was placed since holds were listed: list them again before saying so (I13).
+            let mut noted = SnapshotListing::default();
+            let now = self.list_holds(|name, read| noted.keep_or_note(name, read))?;
+            (late, gone) = gone.into_iter().partition(|(hold, _)| now.is_listed(*hold));
+        }
         if let Some((hold, _)) = gone.first() {
             let what = format!("hold {hold} was there and is gone, so that what it held is not protected any more");
             listing.setback = Some(older(path, &what));
         }
         seen.holds = listing.holds.in_force().map(|(hold, until)| (hold, until.map_or(0, |until| until.seconds))).collect();
-        seen.holds.extend(gone.iter().copied());
+        seen.holds.extend(gone.iter().chain(&late).copied());
         listing.holds.gone = gone.into_iter().map(|(hold, _)| hold).collect();
+        Ok(())
     }
 
     /// The newest epoch; or why it cannot be what comes after the one that was seen.

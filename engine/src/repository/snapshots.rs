@@ -89,7 +89,7 @@ impl Signers {
 
 impl SnapshotListing {
     /// The value; or nothing, with a note where a rule was broken. Objects that vanish meanwhile are nothing either.
-    fn keep_or_note<T>(&mut self, name: ObjectName, read: Result<T>) -> Result<Option<T>> {
+    pub(super) fn keep_or_note<T>(&mut self, name: ObjectName, read: Result<T>) -> Result<Option<T>> {
         match read {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.broken_rule().is_some() => {
