@@ -134,6 +134,10 @@ impl Backend for TieredBackend {
     }
 
     /// Of what lies cold as placement says: nobody is asked, and what is frozen or not plugged in has a size all the same.
+    fn get_whole(&self, name: &ObjectName, size_max: u64) -> Result<Vec<u8>> {
+        self.at_its_place(name, |backend| backend.get_whole(name, size_max))
+    }
+
     fn size(&self, name: &ObjectName) -> Result<u64> {
         let Some(pack) = movable(name) else { return self.warm().size(name) };
         let said = |view: &Placement| view.coldest(pack).map(|(_, placed)| u64::from(placed.size));
