@@ -6,12 +6,14 @@
     python3 tests/crashes/crashes.py --icecore target/release/icecore calls
     python3 tests/crashes/crashes.py --icecore target/release/icecore power
     python3 tests/crashes/crashes.py --icecore target/release/icecore device
+    python3 tests/crashes/crashes.py --icecore target/release/icecore drop
     python3 tests/crashes/crashes.py --icecore target/release/icecore full
 
 `kill` kills operations at random moments with SIGKILL. `calls` lets system calls fail, or the process die in them, one after the other through whole
 operations (needs strace). `power` cuts the power after each call that changes the repository: what was not synced is lost, in part or as a whole; before that it
 shows that the same script finds losses where fsync does nothing. `device` lets every write, sync and rename fail from some call on, as a device does that has died
-(needs strace), and brings it back. `full` backs up into a file system of a few MiB until that is full, frees some and goes on (needs root). After each: every acknowledged snapshot is listed and comes back byte for byte,
+(needs strace), and brings it back. `drop` leaves out some of what was written and synced, as a device does that lies: what comes back is right, or scrub says what is
+wrong. `full` backs up into a file system of a few MiB until that is full, frees some and goes on (needs root). After each but `drop`: every acknowledged snapshot is listed and comes back byte for byte,
 check is clean, and the next operation needs no unlocking. Ends with 1, and the seed, where that is not so. Seeded; timing is not.
 """
 
@@ -27,7 +29,7 @@ from collections import Counter
 from pathlib import Path
 
 from syscalls import CALLS, Disk, calls_of
-from world import Lost, World
+from world import Lost, World, digest
 
 # Garbage collection repacks and makes frames anew; repair writes index objects, and sidecars where there is parity.
 OPERATIONS = {"backup": 6, "forget": 3, "gc": 5, "key add": 1, "key remove": 1, "key rotate": 1, "repair --apply": 1}
@@ -215,6 +217,60 @@ def full(options: argparse.Namespace, folder: Path) -> None:
         subprocess.run(["umount", disk], check=True)
 
 
+def traced(world: World, arguments: list, log: Path) -> tuple:
+    """Runs an operation, which has to succeed, and gives what it printed and its calls."""
+    prefix = ("strace", "-f", "-y", "-xx", "-s", "100000000", "-o", log, "-e", f"trace={CALLS}")
+    done = world.run(*arguments, prefix=prefix)
+    if done.returncode != 0:
+        raise Lost(f"{arguments[0]} ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
+    return done, calls_of(log.read_text(errors="replace"))
+
+
+def drop(options: argparse.Namespace, folder: Path) -> None:
+    """The device says that all is durable, and drops some of it: nothing brings that back, but nothing of it may pass for good either."""
+    before = with_history(options.icecore, folder / "before", options.seed)
+    chance, outcomes = random.Random(options.seed), Counter()
+    for name in WRITING:
+        for run in range(options.rounds):
+            world = before.copy(folder / "world")
+            arguments, disk = world.operation(name), Disk(world.repository)
+            done, calls = traced(world, arguments, folder / "log")
+            world.ended(arguments, 0)
+            world.compare(arguments[0] == "backup", done.stdout)
+            for at, call in enumerate(calls):
+                disk.apply(at, call)
+            dropped = disk.after_drops(world.repository, chance)
+            try:
+                outcomes[f"{name}: {after_drops(world) if dropped else 'nothing dropped'}"] += 1
+            except Lost as lost:
+                raise Lost(f"{name}, run {run}, {dropped} drops: {lost}") from lost
+    for what, count in sorted(outcomes.items()):
+        print(f"{count:5}  {what}")
+    if not any(what.endswith("was said") for what in outcomes):
+        raise Lost("nothing that was dropped was ever missed: this script finds nothing")
+
+
+def after_drops(world: World) -> str:
+    """Every snapshot that was acknowledged comes back whole, or scrub says what is wrong."""
+    scrub = world.run("scrub")
+    if scrub.returncode not in (0, 14) or scrub.returncode == 14 and not scrub.stderr.strip() + scrub.stdout.strip():
+        raise Lost(f"scrub ended with {scrub.returncode}: {scrub.stderr.decode(errors='replace')}")
+    suffering = ""
+    for snapshot, content in world.acknowledged.items():
+        target = world.folder / "restored"
+        shutil.rmtree(target, ignore_errors=True)
+        done = world.run("restore", snapshot, "--target", target)
+        if b"panicked" in done.stderr:
+            raise Lost(f"restore: {done.stderr.decode(errors='replace')}")
+        if done.returncode == 0 and digest(target / "source") != content:
+            raise Lost(f"snapshot {snapshot} came back with other content, and restore ended with 0")
+        if done.returncode != 0:
+            suffering = f"{done.returncode}: {done.stderr.decode(errors='replace').strip()}"
+    if suffering and scrub.returncode == 0:
+        raise Lost(f"a snapshot does not come back, and scrub found nothing: {suffering}")
+    return "was said" if scrub.returncode else "did no harm"
+
+
 def power(options: argparse.Namespace, folder: Path) -> None:
     before = with_history(options.icecore, folder / "before", options.seed)
     chance = random.Random(options.seed)
@@ -234,13 +290,8 @@ def losses(options: argparse.Namespace, folder: Path, before: World, name: str, 
     """How often the power was cut, and how often something was lost by it."""
     world = before.copy(folder / "world")
     arguments = world.operation(name)
-    log = folder / "log"
     disk = Disk(world.repository, skip_fsync)
-    prefix = ("strace", "-f", "-y", "-xx", "-s", "100000000", "-o", log, "-e", f"trace={CALLS}")
-    done = world.run(*arguments, prefix=prefix)
-    if done.returncode != 0:
-        raise Lost(f"{name} ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
-    calls = calls_of(log.read_text(errors="replace"))
+    done, calls = traced(world, arguments, folder / "log")
     source = {path: path.read_bytes() for path in world.source.rglob("*") if path.is_file()}
     cuts = lost = 0
     for at, call in enumerate(calls):
@@ -281,13 +332,14 @@ def main() -> None:
     power_mode.add_argument("--rounds", type=int, default=2, help="outcomes for each cut")
     power_mode.add_argument("--share", type=float, default=1.0, help="cut after this share of the calls")
     modes.add_parser("device").add_argument("--steps", type=int, default=8, help="the more, the fewer calls are passed over")
+    modes.add_parser("drop").add_argument("--rounds", type=int, default=30, help="for each operation")
     full_mode = modes.add_parser("full")
     full_mode.add_argument("--runs", type=int, default=200)
     full_mode.add_argument("--mib", type=int, default=24)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="icecore-crashes-") as folder:
         try:
-            {"kill": kill, "calls": calls, "power": power, "device": device, "full": full}[options.mode](options, Path(folder).resolve())
+            {"kill": kill, "calls": calls, "power": power, "device": device, "drop": drop, "full": full}[options.mode](options, Path(folder).resolve())
         except Lost as lost:
             sys.exit(f"FOUND (seed {options.seed}): {lost}")
 

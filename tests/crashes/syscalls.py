@@ -9,7 +9,7 @@ import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 CALLS = "openat,write,pwrite64,fsync,fdatasync,linkat,renameat2,renameat,rename,unlinkat,unlink,mkdirat,mkdir,rmdir,ftruncate"
 LINE = re.compile(r"^(?:\[pid +(\d+)\] |(\d+) +)?(\w+)\((.*)\) += (-?\d+|\?)(.*)$", re.S)
@@ -138,20 +138,49 @@ class Disk:
 
     def after_power_cut(self, target: Path, chance: random.Random) -> None:
         """Writes what is left to `target`, which takes the place of `root`."""
+        keep_all, keep_none = chance.random() < 0.2, chance.random() < 0.4
+
+        def happens(changes: List[Change]) -> List[Change]:
+            last = max((n for n, change in enumerate(changes) if change.lasts), default=-1)
+            more = len(changes) - 1 - last
+            return changes[: last + 1 + (more if keep_all else 0 if keep_none else chance.randint(0, more))]
+
+        self.lay_out(target, happens, lambda file: self.left_of(file, chance))
+
+    def after_drops(self, target: Path, chance: random.Random) -> int:
+        """The same of a device that said that everything is durable, and dropped some of it. Gives how much that is."""
+        dropped, share = 0, chance.choice((0.02, 0.1, 0.3))
+
+        def is_dropped() -> bool:
+            nonlocal dropped
+            chosen = chance.random() < share
+            dropped += chosen
+            return chosen
+
+        def left_of(file: File) -> bytes:
+            content = bytearray(file.written)
+            if file.written_at and content and is_dropped():
+                begin, length = chance.randrange(len(content)), chance.choice((512, 4096, 1 << 20))
+                content[begin : begin + length] = b"" if chance.random() < 0.5 else bytes(len(content[begin : begin + length]))
+            return bytes(content)
+
+        # A folder's name is made once and used by all that follows: a drop of it is a drop of that.
+        happens = lambda changes: [change for change in changes if change.comes and change.file is None or not is_dropped()]
+        self.lay_out(target, happens, left_of)
+        return dropped
+
+    def lay_out(self, target: Path, happens: Callable[[List[Change]], List[Change]], left_of: Callable[[File], bytes]) -> None:
+        """Writes to `target` what is there when of each folder's changes these happen, and this is left of a file that was written."""
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
-        keep_all, keep_none = chance.random() < 0.2, chance.random() < 0.4
         folders = {str(self.root)} | self.old_folders
         files: Dict[str, File] = {path: File(bytearray(content), content) for path, content in self.old.items()}
         contents: Dict[int, bytes] = {}
         for folder in sorted(self.changes):
-            changes = self.changes[folder]
-            last = max((n for n, change in enumerate(changes) if change.lasts), default=-1)
-            more = len(changes) - 1 - last
-            last += more if keep_all else 0 if keep_none else chance.randint(0, more)
+            changes = happens(self.changes[folder])
             if folder not in folders:
                 continue
-            for change in changes[: last + 1]:
+            for change in changes:
                 path = f"{folder}/{change.name}"
                 if not change.comes:
                     files.pop(path, None)
@@ -164,7 +193,7 @@ class Disk:
             (target / Path(folder).relative_to(self.root)).mkdir(parents=True, exist_ok=True)
         for path, file in files.items():
             if id(file) not in contents:
-                contents[id(file)] = self.left_of(file, chance)
+                contents[id(file)] = left_of(file)
             if path.rpartition("/")[0] in folders:
                 (target / Path(path).relative_to(self.root)).write_bytes(contents[id(file)])
 

@@ -20,6 +20,8 @@ fn nothing_panics_nothing_leaves_the_target_and_others_lose_nothing() {
         "restored whole",
         "restored in part",
         "collected",
+        "not collected",
+        "forgotten as the error says",
         "found",
         "nothing found",
         "a withdrawal",

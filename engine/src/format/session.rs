@@ -402,7 +402,7 @@ pub enum WithdrawnReason {
 /// What `withdrawn/` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WithdrawnBody {
-    /// The snapshot's session.
+    /// The snapshot's session, or [`WithdrawnBody::SESSION_UNKNOWN`].
     pub session: SessionId,
     /// Why.
     pub reason: WithdrawnReason,
@@ -411,6 +411,9 @@ pub struct WithdrawnBody {
 }
 
 impl WithdrawnBody {
+    /// The session of a snapshot that breaks a rule, where nothing else tells which session made it.
+    pub const SESSION_UNKNOWN: SessionId = SessionId([0; 16]);
+
     /// The plaintext of the sealed part.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();

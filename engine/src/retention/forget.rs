@@ -82,10 +82,11 @@ impl Repository {
         match closed.or_else(|| listing.vanished.get(&id).copied()) {
             Some(session) => Ok(session),
             None if listing.withdrawn.contains(&id) => Ok(self.read_withdrawn(id, listing)?.0.session),
-            None if listing.snapshots.contains(&id) => {
-                let message = format!("snapshot {id} cannot be read, and nothing else tells which session made it; run check");
-                Err(Error::new(ErrorKind::Damaged, message))
-            }
+            None if listing.snapshots.contains(&id) => match self.read_snapshot_header(id) {
+                Ok(header) => Ok(header.record.id()),
+                Err(error) if error.broken_rule().is_some() => Ok(WithdrawnBody::SESSION_UNKNOWN),
+                Err(error) => Err(error),
+            },
             None => Err(Error::new(ErrorKind::NotFound, format!("there is no snapshot {id}"))),
         }
     }

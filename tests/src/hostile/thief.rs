@@ -28,6 +28,8 @@ use std::sync::{Arc, LazyLock};
 /// Changes and forgeries that an input may ask for.
 const CHANGES_MAX: usize = 8;
 const FORGERIES_MAX: usize = 6;
+/// Snapshots that these may leave in the way of garbage collection.
+const IN_THE_WAY_MAX: u64 = 8;
 
 type Objects = BTreeMap<ObjectName, Vec<u8>>;
 
@@ -138,12 +140,32 @@ pub(super) fn run(data: &[u8], reached: &mut Reached) {
     }
     let gone: Vec<_> = dropped(&owner).into_iter().filter(|id| base.good.contains_key(id) && !base.dropped.contains(id)).collect();
     assert!(gone.is_empty(), "rules let go of {gone:?}, by {added:?}");
-    for seed in [21, 22] {
+    // His snapshots that are damaged, or missing although he says that he made them, stand in the way until they are forgotten, as the error says.
+    let mut in_the_way = 0;
+    for seed in 21.. {
         let collector = open(seed).expect("the owner gets in");
         let collected = collector.gc(&collecting(), &Silent);
         reached.note(if collected.is_ok() { "collected" } else { "not collected" });
-        whole("after gc", &open(seed + 10).expect("the owner gets in"));
+        whole("after gc", &open(seed + 100).expect("the owner gets in"));
+        match collected {
+            Ok(_) if seed > 21 + in_the_way => break,
+            Ok(_) => {}
+            Err(error) => {
+                in_the_way += 1;
+                let named = named(&error).filter(|id| in_the_way <= IN_THE_WAY_MAX && !base.good.contains_key(id));
+                let named = named.unwrap_or_else(|| panic!("no collection any more: {error}; {added:?}"));
+                collector.forget(&[named], &Silent).unwrap_or_else(|error| panic!("{named} stays: {error}; {added:?}"));
+                reached.note("forgotten as the error says");
+            }
+        }
     }
+}
+
+/// The snapshot that an error says to forget.
+fn named(error: &Error) -> Option<SnapshotId> {
+    let text = error.to_string();
+    let (_, id) = text.split_once("`icecore forget ")?;
+    SnapshotId::parse(id.split_once('`')?.0).ok()
 }
 
 /// What the thief adds.
