@@ -16,7 +16,7 @@
 //! # What cannot be seen
 //! Every changed byte of any object is found. Of removed objects these are not missed, because they may go for good reasons:
 //! - beats, tombstones, the newest epochs, index objects, markers of withdrawn snapshots, packs and relocations that no snapshot needs;
-//! - key slots, as long as one of the credential in hand is left; session objects that published no snapshot;
+//! - key slots, as long as one of the credential in hand is left that has the keys in force; session objects that published no snapshot;
 //! - `closed/`: its snapshot is then suspect, which is a notice; `closed/` together with the snapshots that it names;
 //! - the newest config generations, back to the one with which the repository was opened.
 //!
@@ -193,6 +193,10 @@ impl Keyed<'_> {
         clear::check_configs(reading, &listing, &repository.trust, repository.generation())?;
         let credential = repository.credential.author.certificate.credential();
         clear::check_slots(reading, &listing, &repository.trust, Some(credential))?;
+        if let Err(error) = repository.structure_key() {
+            // Keys are in every slot before a config puts them in force (I14).
+            reading.findings.say(None, None, format!("the newest key slot of this credential is missing: {error}"));
+        }
         let sessions = companions::check_sessions(reading, repository, &listing)?;
         companions::check_epochs(reading, repository, &listing)?;
         companions::check_relocations(reading, repository, &listing)?;

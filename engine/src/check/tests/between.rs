@@ -179,3 +179,17 @@ impl crate::progress::Progress for At<'_> {
         }
     }
 }
+
+#[test]
+fn a_slot_that_lacks_the_keys_in_force_is_missed() {
+    let fixture = Fixture::with_snapshots();
+    let repository = opened(Arc::new(fixture.backend.clone()));
+    repository.rotate(&repository.plan_rotation(None).unwrap()).unwrap();
+    assert!(opened(Arc::new(fixture.backend.clone())).check(&Silent).unwrap().findings.is_empty());
+    // The generation before it opens what was written before, and nothing of what comes.
+    let newest = fixture.backend.list_sorted(ObjectKind::Slot).unwrap().pop().unwrap();
+    fixture.backend.delete(&newest.name).unwrap();
+    let report = opened(Arc::new(fixture.backend.clone())).check(&Silent).unwrap();
+    let found: Vec<_> = report.findings.iter().map(|finding| finding.message.as_str()).collect();
+    assert!(matches!(&found[..], [one] if one.starts_with("the newest key slot of this credential is missing")), "{found:?}");
+}
