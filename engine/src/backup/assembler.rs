@@ -47,6 +47,9 @@ pub(super) struct Assembler<'a> {
     previous: Previous<'a>,
     /// What leaves are compressed against; `None` where nothing is.
     pub(super) earlier: Option<Earlier<'a>>,
+    /// What stands behind the chunk that was found last: if a new one follows it, that is likely what it was, wherever in the source that is. So
+    /// what was moved and changed has bases.
+    behind: Option<ChunkUse>,
     file: OpenFile,
 }
 
@@ -95,6 +98,7 @@ impl<'a> Assembler<'a> {
             next_cache,
             previous,
             earlier,
+            behind: None,
             file: OpenFile::default(),
         })
     }
@@ -147,9 +151,20 @@ impl<'a> Assembler<'a> {
     }
 
     fn take_chunk(&mut self, bytes: &[u8], id: ChunkId, place: Option<ChunkUse>, bases: Vec<BaseHint>) -> Result<()> {
-        let place = match place {
-            Some(place) => place,
-            None => self.writer.add_against(ChunkKind::Data, id, bytes, bases)?,
+        let behind = |place: ChunkUse| ChunkUse { position: place.position + 1, ..place };
+        let place = match (place, self.behind) {
+            (Some(place), _) => {
+                self.behind = Some(behind(place));
+                place
+            }
+            (None, Some(was)) if bases.is_empty() => {
+                self.behind = Some(behind(was));
+                self.writer.add_guessing(id, bytes, was)?
+            }
+            (None, _) => {
+                self.behind = None;
+                self.writer.add_against(ChunkKind::Data, id, bytes, bases)?
+            }
         };
         self.refs.mark(place.frame, place.position);
         self.push_chunk(ChunkRef { id, length: bytes.len() as u32 })
@@ -208,6 +223,7 @@ impl<'a> Assembler<'a> {
 
     fn take_unmodified(&mut self, mut entry: Entry, stat: StatKey, mut content: FileContent, uses: &[ChunkUse]) -> Result<()> {
         uses.iter().for_each(|place| self.refs.mark(place.frame, place.position));
+        self.behind = uses.last().map(|last| ChunkUse { position: last.position + 1, ..*last });
         let ChunkList::Inline(chunks) = std::mem::take(&mut content.chunks) else {
             return Err(Error::new(ErrorKind::Internal, "the stat cache gave no chunk list"));
         };

@@ -8,7 +8,7 @@ use crate::format::{Roles, Usage};
 use crate::id::{ChunkId, FrameClass, FrameId};
 use crate::progress::{Event, Progress};
 use crate::repository::index::{FrameOrdinal, FramePlace};
-use crate::repository::{FrameReader, AnyNodes, Repository, Snapshot};
+use crate::repository::{AnyNodes, FrameReader, Repository, Snapshot};
 use crate::tree::{KeyRange, RefsWalk, TreeWalk};
 use std::collections::HashMap;
 

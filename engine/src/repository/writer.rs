@@ -36,8 +36,8 @@ use std::sync::Arc;
 const CLASSES: [FrameClass; 3] = [FrameClass::Data, FrameClass::Meta, FrameClass::Refs];
 /// Frames in the making: one of each class, and those with bases.
 const OPEN_FRAMES: usize = CLASSES.len() + WITH_BASES.len();
-/// The classes of the last of these. Of data text has no zero bytes; what has any changes in other ways, and is tried by itself.
-const WITH_BASES: [FrameClass; 3] = [FrameClass::Data, FrameClass::Data, FrameClass::Meta];
+/// The classes of the last of these. Of data text has no zero bytes; what has any changes in other ways, and is tried by itself. So are guesses.
+const WITH_BASES: [FrameClass; 4] = [FrameClass::Data, FrameClass::Data, FrameClass::Meta, FrameClass::Data];
 /// Frames with bases are smaller: matches far back in the bases are found better, what does not pay costs fewer others their saving, and who reads one chunk
 /// needs fewer bases.
 const SIZE_WITH_BASES_MAX: usize = 512 << 10;
@@ -213,16 +213,26 @@ impl Writer {
     }
 
     /// As [`Writer::add`], of a data or meta chunk whose last version stands at `bases`.
-    pub(crate) fn add_against(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8], mut bases: Vec<BaseHint>) -> Result<ChunkUse> {
+    pub(crate) fn add_against(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8], bases: Vec<BaseHint>) -> Result<ChunkUse> {
+        let with_bases = match kind.class() {
+            FrameClass::Data => usize::from(bytes.contains(&0)),
+            FrameClass::Meta | FrameClass::Refs => 2,
+        };
+        self.add_in(with_bases, kind, id, bytes, bases)
+    }
+
+    /// As [`Writer::add`], of a data chunk whose last version may stand at `was`.
+    pub(crate) fn add_guessing(&mut self, id: ChunkId, bytes: &[u8], was: ChunkUse) -> Result<ChunkUse> {
+        let (first, last) = (was.position, was.position);
+        self.add_in(3, ChunkKind::Data, id, bytes, vec![BaseHint::Chunks { frame: was.frame, first, last, length: bytes.len() as u32 }])
+    }
+
+    fn add_in(&mut self, with_bases: usize, kind: ChunkKind, id: ChunkId, bytes: &[u8], mut bases: Vec<BaseHint>) -> Result<ChunkUse> {
         if let Some(found) = self.find(&id)? {
             return Ok(found);
         }
         without_own(&mut bases, self.session);
         let class = kind.class();
-        let with_bases = match class {
-            FrameClass::Data => usize::from(bytes.contains(&0)),
-            FrameClass::Meta | FrameClass::Refs => 2,
-        };
         match !bases.is_empty() && self.has_frame_for(with_bases, bytes.len(), &bases)? {
             true => self.push(class, CLASSES.len() + with_bases, id, bytes, &bases),
             false => self.push(class, class as usize, id, bytes, &[]),

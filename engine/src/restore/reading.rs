@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
-use crate::repository::{FrameReader, ReadThrough, AnyNodes, Repository, Session, Snapshot, SnapshotChunks, SnapshotListing};
+use crate::repository::{AnyNodes, FrameReader, ReadThrough, Repository, Session, Snapshot, SnapshotChunks, SnapshotListing};
 use crate::tree::RefsWalk;
 use std::sync::{Arc, OnceLock};
 

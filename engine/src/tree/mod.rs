@@ -26,8 +26,8 @@ pub(crate) use compare::{TreeComparison, Unequal};
 pub(crate) use cursor::{Head, TreeCursor};
 pub(crate) use entries::entry_weight;
 pub use entries::{TreeBuilder, TreeRoot, TreeWalk, check_entry, find_entry};
-pub(crate) use leaves::{RecipeLeaves, TreeLeaves};
 pub use frames::{RefsBuilder, RefsRoot, RefsWalk};
+pub(crate) use leaves::{RecipeLeaves, TreeLeaves};
 pub use links::check_link;
 pub use range::KeyRange;
 
