@@ -132,12 +132,12 @@ class _FrameReader:
     def _bases(self, ident: Tuple[bytes, int]) -> Tuple[Base, ...]:
         cursor = self.cursor
         count = cursor.varint()
-        need(count <= 64 and (not count or ident[1] >> 30 == DATA), "PACK-10", f"{count} bases")
+        need(count <= 64 and (not count or ident[1] >> 30 != REFS), "PACK-10", f"{count} bases")
         bases: List[Base] = []
         total, chunk = 0, 0
         for _ in range(count):
             base = Base(cursor.take(16), cursor.u32(), cursor.varint(), cursor.varint(), cursor.varint())
-            need((base.session, base.number) != ident and base.number >> 30 == DATA, "PACK-10", "the frame itself, or of another class")
+            need((base.session, base.number) != ident and base.number >> 30 == ident[1] >> 30, "PACK-10", "the frame itself, or of another class")
             need(chunk <= base.chunk < 16_384, "PACK-10", f"base for chunk {base.chunk}")
             need(base.length and base.offset + base.length <= PLAINTEXT_MAX, "PACK-10", f"{base.length} bytes at {base.offset}")
             total, chunk = total + base.length, base.chunk

@@ -497,7 +497,6 @@ def _refs_runs(cursor: Cursor, session: bytes, runs: int, frames: List[RefsFrame
         first = end + gap
         end = first + length
         need(end <= 1 << 31, "REFS-3", f"number {end - 1}, or its class")
-        need(not is_base or end <= 1 << 30, "REFS-3", "a base that is no data frame")
         used = _bitmap(cursor, count) if partial and not is_base else None
         frames.extend(RefsFrame(session, number, used, is_base) for number in range(first, end))
         after_whole = not partial

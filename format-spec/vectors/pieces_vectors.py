@@ -163,10 +163,13 @@ def tables(c: Any) -> None:
     wrong("PACK-10", "base-end", first(bases=[w.base(other, 1, 0, 4_259_840, 1)]))
     wrong("PACK-10", "base-end-64-bits", first(bases=[w.base(other, 1, 0, (1 << 64) - 1, 1)]))
     wrong("PACK-10", "bases-long", first(bases=[w.base(other, n, 0, 0, 4_194_305) for n in (1, 2)]))
-    wrong("PACK-10", "bases-in-meta", first(bases=[w.base(other, 1, 0, 0, 9)]), kind=names.META_PACK)
+    wrong("PACK-10", "base-of-data-in-meta", first(bases=[w.base(other, 1, 0, 0, 9)]), kind=names.META_PACK)
+    wrong("PACK-10", "bases-in-refs", first(bases=[w.base(other, 2 << 30, 0, 0, 9)]), kind=names.REFS_PACK)
     wrong("PACK-11", "base-for-no-chunk", first(bases=[w.base(other, 1, len(samples[0].ids), 0, 9)]))
     most = [w.base(other, 1 + n, min(n, len(samples[0].ids) - 1), 7 * n, 131_072) for n in range(64)]
     c.valid("tables-with-bases", "tables", w.tables_bytes(records, first(bases=most)), **context)
+    of_meta = w.tables_bytes(records, first(bases=[w.base(other, (1 << 30) + 4, 0, 70, 500)]))
+    c.valid("tables-of-meta-with-bases", "tables", of_meta, **{**context, "kind": names.META_PACK})
     wrong("PACK-11", "no-chunk", first(ids=[]))
     wrong("PACK-11", "chunk-twice", first(ids=samples[0].ids[:1] * 2))
     many = w.table_entry(0, samples[0], ids=[]).removesuffix(b"\0") + w.varint(16_385)
@@ -464,7 +467,7 @@ def refs(c: Any) -> None:
     leaf = w.refs_leaf([(a, runs), (b, [w.whole(1 << 30, 1)])])
     c.valid("refs-leaf", "refs leaf", leaf, **context)
     with_bases = [w.whole(0, 2), w.as_base(0), w.as_base(0), w.whole(0, 1), w.partial(0, bits), w.as_base((1 << 30) - 7)]
-    c.valid("refs-leaf-bases", "refs leaf", w.refs_leaf([(a, with_bases), (b, [w.as_base(0)])]), **context)
+    c.valid("refs-leaf-bases", "refs leaf", w.refs_leaf([(a, with_bases), (b, [w.as_base(0), w.as_base(1 << 30)])]), **context)
     children = [(a, 5, SHA, 4096), (a, 300, SHA, 1), (b, 4, SHA, 2)]
     c.valid("refs-inner", "refs inner", w.refs_inner(1, children), parent_level=2)
 
@@ -491,7 +494,7 @@ def refs(c: Any) -> None:
     wrong("REFS-3", "over-32-bits", one(w.whole(1 << 32, 1)))
     wrong("REFS-3", "gap-64-bits", one(w.whole((1 << 64) - 1, 1)))
     wrong("REFS-4", "one-chunk", one(w.partial(0, (True,))))
-    wrong("REFS-3", "base-of-meta", one(w.as_base(1 << 30)))
+    wrong("REFS-3", "base-of-refs", one(w.as_base(1 << 31)))
     wrong("REFS-4", "chunks-16385", one(w.partial(0, (True,) * 16_384 + (False,))))
     wrong("REFS-4", "none-set", one(w.partial(0, (False,) * 9)))
     wrong("REFS-4", "all-set", one(w.partial(0, (True,) * 9)))

@@ -2,6 +2,7 @@
 
 use super::batch::{Batch, Extent, Found, Item, Numbered};
 use super::collected::Collected;
+use super::earlier::{Earlier, NodesAgainst};
 use super::previous::Previous;
 use super::stat_cache::{StatCache, StatCacheBuilder};
 use super::{BackupOptions, BackupSummary, Feed, stat_cache_context, stat_cache_path};
@@ -12,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
 use crate::limits::INLINE_CHUNKS_MAX;
 use crate::progress::{Event, Progress};
-use crate::repository::{BaseHint, ChunkUse, NodeStore, RefsCollector, Repository, Writer};
+use crate::repository::{BaseHint, ChunkKind, ChunkUse, NodeStore, RefsCollector, Repository, Writer};
 use crate::runtime::Timestamp;
 use crate::source::StatKey;
 use crate::tree::{RecipeBuilder, TreeBuilder};
@@ -38,10 +39,17 @@ pub(super) struct Assembler<'a> {
     collected: Option<Collected>,
     /// What the last backup of the series saw.
     pub(super) cache: Option<Arc<StatCache>>,
+    /// How the last snapshot's files were cut, where the stat cache does not tell.
+    pub(super) recalled: Option<Arc<StatCache>>,
     /// What this one sees; `None` where there is no cache folder, or where writing to it failed.
     pub(super) next_cache: Option<StatCacheBuilder>,
     /// What the last snapshot of the series holds; tells new from changed files.
     previous: Previous<'a>,
+    /// What leaves are compressed against; `None` where nothing is.
+    pub(super) earlier: Option<Earlier<'a>>,
+    /// What stands behind the chunk that was found last: if a new one follows it, that is likely what it was, wherever in the source that is. So
+    /// what was moved and changed has bases.
+    behind: Option<ChunkUse>,
     file: OpenFile,
 }
 
@@ -65,6 +73,7 @@ impl<'a> Assembler<'a> {
         feed: Feed,
         (writer, in_flight): (Writer, usize),
         previous: Previous<'a>,
+        earlier: Option<Earlier<'a>>,
     ) -> Result<Self> {
         let chunk_id_key = repository.credential.chunk_id_key.as_ref();
         let chunk_id_key = chunk_id_key.ok_or_else(|| Error::new(ErrorKind::Unauthorized, "this credential cannot name chunks"))?;
@@ -85,8 +94,11 @@ impl<'a> Assembler<'a> {
             feed,
             collected: (feed == Feed::Tar).then(Collected::default),
             cache: previous.cache(),
+            recalled: None,
             next_cache,
             previous,
+            earlier,
+            behind: None,
             file: OpenFile::default(),
         })
     }
@@ -101,12 +113,14 @@ impl<'a> Assembler<'a> {
         let reused = items.iter().map(|item| if let Item::Unmodified { content, .. } = item { content.size } else { 0 }).sum::<u64>();
         for item in items {
             match item {
+                Item::Begin(key) => self.begin_file(Some(key)),
                 Item::Chunks(chunks) => self.take_chunks(&data, chunks)?,
                 Item::Extent(extent) => self.take_extent(&data, extent)?,
                 Item::Entry { entry, stat } => self.take_entry(entry, stat)?,
                 Item::Unmodified { entry, stat, content, uses } => self.take_unmodified(entry, stat, content, &uses)?,
                 Item::Failed { path, message } => {
                     self.file = OpenFile::default();
+                    self.begin_file(None);
                     self.fail(&path, &message);
                 }
             }
@@ -137,9 +151,20 @@ impl<'a> Assembler<'a> {
     }
 
     fn take_chunk(&mut self, bytes: &[u8], id: ChunkId, place: Option<ChunkUse>, bases: Vec<BaseHint>) -> Result<()> {
-        let place = match place {
-            Some(place) => place,
-            None => self.writer.add_against(id, bytes, bases)?,
+        let behind = |place: ChunkUse| ChunkUse { position: place.position + 1, ..place };
+        let place = match (place, self.behind) {
+            (Some(place), _) => {
+                self.behind = Some(behind(place));
+                place
+            }
+            (None, Some(was)) if bases.is_empty() => {
+                self.behind = Some(behind(was));
+                self.writer.add_guessing(id, bytes, was)?
+            }
+            (None, _) => {
+                self.behind = None;
+                self.writer.add_against(ChunkKind::Data, id, bytes, bases)?
+            }
         };
         self.refs.mark(place.frame, place.position);
         self.push_chunk(ChunkRef { id, length: bytes.len() as u32 })
@@ -147,9 +172,13 @@ impl<'a> Assembler<'a> {
 
     /// Few chunks stand in the entry itself, many in a recipe, which is written as they come.
     fn push_chunk(&mut self, chunk: ChunkRef) -> Result<()> {
+        if let Some(earlier) = &mut self.earlier {
+            earlier.chunk(chunk.length);
+        }
         let file = &mut self.file;
         file.count += 1;
-        let mut nodes = NodeStore { writer: &mut self.writer, refs: &mut self.refs };
+        let nodes = NodeStore { writer: &mut self.writer, refs: &mut self.refs };
+        let mut nodes = NodesAgainst { nodes, earlier: self.earlier.as_mut() };
         if file.count == INLINE_CHUNKS_MAX + 1 {
             let mut recipe = RecipeBuilder::new();
             file.chunks.iter().try_for_each(|chunk| recipe.push(*chunk, &mut nodes))?;
@@ -164,16 +193,27 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
+    /// Chunks come, of the file at this key where that is known.
+    fn begin_file(&mut self, key: Option<Key>) {
+        if let Some(earlier) = &mut self.earlier {
+            earlier.file(key);
+        }
+    }
+
     fn take_entry(&mut self, mut entry: Entry, stat: Option<StatKey>) -> Result<()> {
         let mut file = std::mem::take(&mut self.file);
         if let EntryKind::File(content) = &mut entry.kind {
             content.chunks = match file.recipe {
-                Some(recipe) => ChunkList::Recipe(recipe.finish(&mut NodeStore { writer: &mut self.writer, refs: &mut self.refs })?.id),
+                Some(recipe) => {
+                    let nodes = NodeStore { writer: &mut self.writer, refs: &mut self.refs };
+                    ChunkList::Recipe(recipe.finish(&mut NodesAgainst { nodes, earlier: self.earlier.as_mut() })?.id)
+                }
                 None => ChunkList::Inline(std::mem::take(&mut file.chunks)),
             };
             if self.collected.is_none() {
                 self.count(&entry, &file.chunks);
             }
+            self.begin_file(None);
         }
         if let Some(stat) = stat.filter(|_| file.count <= CACHED_CHUNKS_MAX) {
             self.remember(&stat, &entry, file.chunks);
@@ -183,6 +223,7 @@ impl<'a> Assembler<'a> {
 
     fn take_unmodified(&mut self, mut entry: Entry, stat: StatKey, mut content: FileContent, uses: &[ChunkUse]) -> Result<()> {
         uses.iter().for_each(|place| self.refs.mark(place.frame, place.position));
+        self.behind = uses.last().map(|last| ChunkUse { position: last.position + 1, ..*last });
         let ChunkList::Inline(chunks) = std::mem::take(&mut content.chunks) else {
             return Err(Error::new(ErrorKind::Internal, "the stat cache gave no chunk list"));
         };
@@ -265,6 +306,10 @@ impl<'a> Assembler<'a> {
 
     fn push_in_order(&mut self, entry: Entry) -> Result<()> {
         self.summary.entries += 1;
-        self.tree.push(entry, &mut NodeStore { writer: &mut self.writer, refs: &mut self.refs })
+        if let Some(earlier) = &mut self.earlier {
+            earlier.entry(&entry.key);
+        }
+        let nodes = NodeStore { writer: &mut self.writer, refs: &mut self.refs };
+        self.tree.push(entry, &mut NodesAgainst { nodes, earlier: self.earlier.as_mut() })
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Batch {
 /// One step of a batch.
 #[derive(Debug)]
 pub(super) enum Item {
+    /// A large file begins, at this key.
+    Begin(Vec<u8>),
     /// Chunks of the file whose entry comes next, perhaps in a later batch.
     Chunks(Vec<Found>),
     /// The next extent of the large file whose entry comes next.
@@ -141,15 +143,22 @@ impl Chunking {
         }
     }
 
-    /// Names the chunks and looks them up.
-    pub(super) fn find(&self, data: &[u8], ranges: Vec<Range<usize>>) -> Result<Vec<Found>> {
-        ranges
-            .into_iter()
-            .map(|range| {
-                let id = self.name(&data[range.clone()])?;
-                Ok(Found { id, place: self.place(&id)?, range, bases: Vec::new() })
-            })
-            .collect()
+    /// Names chunks that were cut and looks them up, as `guide` tells what they were.
+    pub(super) fn find(&self, cut: &Cut, guide: &mut Guide, data: &[u8], ranges: Vec<Range<usize>>) -> Result<Vec<Found>> {
+        let mut found = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let id = self.name(&data[range.clone()])?;
+            guide.pass(&cut.cutter, range.len(), &id);
+            found.push(self.found(id, range, guide)?);
+        }
+        Ok(found)
+    }
+
+    /// Looks a chunk up; if it is new, that which was in its place.
+    fn found(&self, id: ChunkId, range: Range<usize>, guide: &Guide) -> Result<Found> {
+        let place = self.place(&id)?;
+        let bases = if place.is_none() && self.wants_bases { self.bases(guide.earlier())? } else { Vec::new() };
+        Ok(Found { id, range, place, bases })
     }
 
     /// Cuts `data` from `start` on, as far as it can be done (all of it where `is_last`), names the chunks and looks them up. Gives where
@@ -164,9 +173,7 @@ impl Chunking {
     ) -> Result<(Vec<Found>, usize)> {
         let mut found = Vec::new();
         while let Some((length, id)) = guide.next_cut(&cut.cutter, &data[start..], is_last, |bytes| self.name(bytes))? {
-            let place = self.place(&id)?;
-            let bases = if place.is_none() && self.wants_bases { self.bases(guide.earlier())? } else { Vec::new() };
-            found.push(Found { id, place, range: start..start + length, bases });
+            found.push(self.found(id, start..start + length, guide)?);
             start += length;
         }
         Ok((found, start))

@@ -1,6 +1,7 @@
 //! How the last version of a file was cut, as a hint for cutting this one.
 //!
-//! The stat cache has it, for every credential. Only what lies near an extent is held in memory.
+//! The stat cache has it, for every credential; where there is none, the last snapshot ([`super::recall`]). Only what lies near an extent is held in
+//! memory.
 
 use super::batch::Cut;
 use super::stat_cache::{CachedChunks, StatCache};
@@ -20,20 +21,18 @@ pub(super) struct Hints<'a> {
     end: u64,
     /// Chunks near the extent, each with where it begins.
     near: VecDeque<(u64, ChunkRef)>,
+    is_fixed: bool,
 }
 
 impl<'a> Hints<'a> {
-    /// What `cache` knows of the file at `key`; nothing if another cutter made its chunks, or one that needs no hint.
+    /// What `cache` knows of the file at `key`; nothing if another cutter made its chunks.
     pub(super) fn new(cache: Option<&'a StatCache>, key: &[u8], cut: &Cut) -> Self {
-        let rest = match cut.cutter {
-            Cutter::Content(_) => cache.and_then(|cache| cache.chunks(key)).filter(|chunks| chunks.cutter == cut.id),
-            Cutter::Fixed(_) => None,
-        };
-        Self { rest, end: 0, near: VecDeque::new() }
+        let rest = cache.and_then(|cache| cache.chunks(key)).filter(|chunks| chunks.cutter == cut.id);
+        Self { rest, end: 0, near: VecDeque::new(), is_fixed: matches!(cut.cutter, Cutter::Fixed(_)) }
     }
 
     /// How long the extent should be that begins at `start`, holes left out, and is to have about `length` bytes; and how to cut it.
-    /// An extent ends where a chunk did, if one is near. Starts must ascend.
+    /// An extent ends where a chunk did, if one is near and chunks are not all of one size. Starts must ascend.
     pub(super) fn extent(&mut self, start: u64, length: u64) -> (u64, Guide) {
         let wanted = start.saturating_add(length);
         loop {
@@ -46,6 +45,7 @@ impl<'a> Hints<'a> {
             }
         }
         let end = self.near.iter().map(|(at, _)| *at).filter(|at| *at > start + length / 2 && *at <= wanted).max();
+        let end = end.filter(|_| !self.is_fixed);
         let next = self.near.partition_point(|(at, _)| *at < start);
         let guide = Guide::new(self.near.iter().map(|(_, chunk)| *chunk).collect(), next);
         (end.map_or(length, |end| end - start), guide)

@@ -11,6 +11,7 @@
 mod assembler;
 mod batch;
 mod collected;
+mod earlier;
 mod extents;
 mod hints;
 mod memory;
@@ -18,6 +19,7 @@ mod paths;
 mod previous;
 mod producer;
 pub(crate) mod publish;
+mod recall;
 mod stat_cache;
 mod stream;
 mod tar;
@@ -32,13 +34,14 @@ use crate::format::snapshot::SourceKind;
 use crate::id::SnapshotId;
 use crate::limits::{TAGS_MAX, TEXT_MAX};
 use crate::progress::{Event, Progress};
-use crate::repository::{FrameReader, LockEnd, Repository, Session, Writer};
+use crate::repository::{AnyNodes, FrameReader, LockEnd, Repository, Session, Writer};
 use crate::runtime::Timestamp;
 use crate::runtime::channel::Receiver;
 use crate::source::{Roots, SourceOptions};
 use assembler::Assembler;
 pub(crate) use batch::Chunking;
 use batch::Numbered;
+use earlier::Earlier;
 use previous::{Previous, PreviousTree};
 pub(crate) use publish::{last_of_series, put_snapshot};
 use stat_cache::StatCacheBuilder;
@@ -133,6 +136,8 @@ pub struct BackupSummary {
     pub bytes_total: u64,
     /// Bytes of content that were not in the repository.
     pub bytes_unique: u64,
+    /// Bytes of that, and of the tree, which were compressed against older ones.
+    pub delta_bytes: u64,
     /// Bytes of packs, index object and snapshot that were written.
     pub bytes_stored: u64,
     /// Until when the snapshot is locked, if that was asked for.
@@ -229,7 +234,7 @@ impl Repository {
         start: impl FnOnce(&Assembler<'_>) -> Result<Receiver<Numbered>>,
     ) -> Result<BackupSummary> {
         options.check()?;
-        self.in_flight(options, feed)?;
+        self.in_flight(options)?;
         self.require(Roles::BACKUP, "a backup")?;
         if options.lock.is_some() {
             self.require(Roles::MAINTAIN, "locking what a backup makes")?;
@@ -266,14 +271,14 @@ impl Repository {
     }
 
     /// How many batches and frames may be under way.
-    fn in_flight(&self, options: &BackupOptions, feed: Feed) -> Result<usize> {
+    fn in_flight(&self, options: &BackupOptions) -> Result<usize> {
         let threads = self.runtime.executor.threads();
-        memory::in_flight(options.memory, threads, u64::from(self.config.data_frame_size), options.level, self.makes_deltas(options, feed))
+        memory::in_flight(options.memory, threads, u64::from(self.config.data_frame_size), options.level, self.makes_deltas(options))
     }
 
-    /// Whether bases are used: the stat cache tells of them, and whoever wants to read them needs the role restore.
-    fn makes_deltas(&self, options: &BackupOptions, feed: Feed) -> bool {
-        options.delta && feed == Feed::Files && self.settings.cache.is_some() && self.roles().contain(Roles::RESTORE)
+    /// Whether bases are used: whoever wants to read them needs the role restore.
+    fn makes_deltas(&self, options: &BackupOptions) -> bool {
+        options.delta && self.roles().contain(Roles::RESTORE)
     }
 
     fn run_session(
@@ -298,11 +303,18 @@ impl Repository {
             // What is counted is not worth failing for.
             None => PreviousTree::newest(self, &reader, &options.series).unwrap_or_default(),
         };
-        let in_flight = self.in_flight(options, feed)?;
-        let makes_deltas = cache.is_some() && self.makes_deltas(options, feed);
+        let in_flight = self.in_flight(options)?;
+        let makes_deltas = self.makes_deltas(options);
         let of_bases = makes_deltas.then(|| Arc::new(FrameReader::with_room(self, index.clone(), memory::BASE_FRAMES_BYTES as usize)));
-        let writer = Writer::start_with(self, session, index, options.level, in_flight, of_bases)?;
-        let mut run = Assembler::new(self, options, progress, feed, (writer, in_flight), Previous::new(cache, tree.as_ref()))?;
+        let nodes = of_bases.as_deref().map(|reader| AnyNodes { reader });
+        let earlier = nodes.as_ref().map(|nodes| Earlier::new(self, &options.series, nodes));
+        let writer = Writer::start_with(self, session, index, options.level, in_flight, of_bases.clone())?;
+        // A guess that cannot be had is none.
+        let recall = |nodes| recall::recall(self, &options.series, nodes, stat_cache_context(self)).unwrap_or_default();
+        let recalled = nodes.as_ref().filter(|_| cache.is_none()).and_then(|nodes| recall(nodes));
+        let previous = Previous::new(cache, tree.as_ref());
+        let mut run = Assembler::new(self, options, progress, feed, (writer, in_flight), previous, earlier)?;
+        run.recalled = recalled;
         progress.event(Event::Phase { name: "backup", bytes_total: None, items_total: None });
         let batches = start(&run)?;
         let done = take_in_order(&batches, |batch| session.require_keys_unchanged().and_then(|()| run.take(batch)));

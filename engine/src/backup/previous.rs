@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::format::Roles;
 use crate::format::snapshot::series_token;
 use crate::id::ChunkId;
-use crate::repository::{FrameReader, Repository, SnapshotChunks};
+use crate::repository::{FrameReader, Repository, Snapshot, SnapshotChunks};
 use crate::tree::{KeyRange, TreeWalk};
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -35,16 +35,21 @@ pub(super) struct PreviousTree<'a> {
 impl<'a> PreviousTree<'a> {
     /// The newest snapshot of `series`, if there is one that this credential may read.
     pub(super) fn newest(repository: &'a Repository, reader: &'a FrameReader, series: &str) -> Result<Option<Self>> {
-        if !repository.roles().contain(Roles::RESTORE) {
-            return Ok(None);
-        }
-        let token = series_token(&repository.credential.token_key, series);
-        let listing = repository.list_snapshots()?;
-        let headers = listing.headers().filter(|(id, header)| header.series == token && !listing.withdrawn.contains(id));
-        let Some((id, header)) = headers.max_by_key(|(_, header)| (header.time, header.sequence)) else { return Ok(None) };
-        let snapshot = repository.read_snapshot(id, &listing)?;
-        Ok(Some(Self { chunks: repository.snapshot_chunks(reader, header)?, root: snapshot.body.tree_root }))
+        let Some(snapshot) = newest(repository, series)? else { return Ok(None) };
+        Ok(Some(Self { chunks: repository.snapshot_chunks(reader, &snapshot.header)?, root: snapshot.body.tree_root }))
     }
+}
+
+/// The newest snapshot of `series`, if there is one that this credential may read.
+pub(super) fn newest(repository: &Repository, series: &str) -> Result<Option<Snapshot>> {
+    if !repository.roles().contain(Roles::RESTORE) {
+        return Ok(None);
+    }
+    let token = series_token(&repository.credential.token_key, series);
+    let listing = repository.list_snapshots()?;
+    let headers = listing.headers().filter(|(id, header)| header.series == token && !listing.withdrawn.contains(id));
+    let Some((id, _)) = headers.max_by_key(|(_, header)| (header.time, header.sequence)) else { return Ok(None) };
+    repository.read_snapshot(id, &listing).map(Some)
 }
 
 impl<'a> Previous<'a> {

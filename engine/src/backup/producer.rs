@@ -51,7 +51,8 @@ pub(super) fn start_with(
 ) -> Result<Receiver<Numbered>> {
     let (dispatcher, batches) = Dispatcher::new(run.repository, run.in_flight)?;
     let chunking = Arc::new(Chunking::new(run.repository, &run.writer)?);
-    let producer = Producer { dispatcher, chunking, cache: run.cache.clone(), small: Vec::new(), small_bytes: 0 };
+    let cache = run.cache.clone().or_else(|| run.recalled.clone());
+    let producer = Producer { dispatcher, chunking, cache, small: Vec::new(), small_bytes: 0 };
     run.repository.runtime.executor.spawn("icecore-walk", Box::new(move || producer.run(items)))?;
     Ok(batches)
 }
@@ -148,6 +149,8 @@ impl Producer {
 
     /// Deals out a large file, and waits until it was read.
     fn read_large(&mut self, mut entry: SourceEntry) -> bool {
+        let begin = Item::Begin(entry.entry.key.clone());
+        self.dispatcher.dispatch(move |data| Ok(Batch { data, items: vec![begin], bytes_read: 0 }));
         let cut = self.chunking.cut(entry.is_fixed);
         let hints = Hints::new(self.cache.as_deref(), &entry.entry.key, cut);
         let extents = Extents::new(&mut self.dispatcher, &self.chunking, hints, entry.is_fixed);

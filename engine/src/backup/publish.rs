@@ -2,6 +2,7 @@
 
 use super::BackupSummary;
 use super::assembler::Assembler;
+use super::earlier::NodesAgainst;
 use super::paths::recorded;
 use super::stat_cache::StatCacheBuilder;
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
@@ -48,6 +49,8 @@ pub(crate) struct Published {
     pub(crate) bytes_stored: u64,
     /// Content bytes that were not in the repository.
     pub(crate) bytes_unique: u64,
+    /// Bytes of what was compressed against older frames.
+    pub(crate) delta_bytes: u64,
 }
 
 impl Assembler<'_> {
@@ -55,7 +58,8 @@ impl Assembler<'_> {
     pub(super) fn publish(mut self, session: &Session<'_>, paths: &[Vec<u8>]) -> Result<(BackupSummary, Option<StatCacheBuilder>)> {
         self.progress.event(Event::Phase { name: "finish", bytes_total: None, items_total: None });
         self.push_collected()?;
-        let tree = self.tree.finish(&mut NodeStore { writer: &mut self.writer, refs: &mut self.refs })?;
+        let nodes = NodeStore { writer: &mut self.writer, refs: &mut self.refs };
+        let tree = self.tree.finish(&mut NodesAgainst { nodes, earlier: self.earlier.as_mut() })?;
         let draft = Draft {
             tree,
             keys_are_paths: true,
@@ -72,6 +76,7 @@ impl Assembler<'_> {
         };
         let published = publish(self.repository, session, &mut self.writer, self.refs, &draft)?;
         self.summary.bytes_unique = published.bytes_unique;
+        self.summary.delta_bytes = published.delta_bytes;
         self.summary.bytes_stored = published.bytes_stored;
         self.summary.bytes_total = tree.file_bytes;
         self.summary.snapshot = Some(published.id);
@@ -88,9 +93,11 @@ pub(crate) fn publish(
     draft: &Draft<'_>,
 ) -> Result<Published> {
     let token_key = &repository.credential.token_key;
-    let RefsRoot { id: refs_root, frames } = build_refs(writer, refs, token_key)?;
+    let RefsRoot { id: refs_root, frames: frames_used } = build_refs(writer, refs, token_key)?;
     let written = writer.finish()?;
-    let new_bytes = written.packs.iter().flat_map(|(_, _, contents)| &contents.frames).map(|frame| u64::from(frame.sealed_length)).sum();
+    let frames = || written.packs.iter().flat_map(|(_, _, contents)| &contents.frames);
+    let new_bytes = frames().map(|frame| u64::from(frame.sealed_length)).sum();
+    let delta_bytes = frames().filter(|frame| !frame.bases.is_empty()).map(|frame| u64::from(frame.plaintext_length)).sum();
     let mut bytes_stored = written.bytes_stored;
     if written.packs.len() >= INDEXED_PACKS_MIN {
         bytes_stored += publish_index(repository, session, written.packs)?;
@@ -117,7 +124,7 @@ pub(crate) fn publish(
         refs_root,
         entries: draft.tree.entries,
         file_bytes: draft.tree.file_bytes,
-        frames,
+        frames: frames_used,
         new_bytes,
         tags: tag_tokens,
         record: (**session.record()).clone(),
@@ -137,7 +144,7 @@ pub(crate) fn publish(
     repository.require_newest_config()?;
     bytes_stored += put_snapshot(repository, session, id, &header, &body)?;
     session.withdraw_if_given_up(id)?;
-    Ok(Published { id, bytes_stored, bytes_unique: written.data_bytes_new })
+    Ok(Published { id, bytes_stored, bytes_unique: written.data_bytes_new, delta_bytes })
 }
 
 /// Writes the refs of everything that was used, and of what that is compressed against.

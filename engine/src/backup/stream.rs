@@ -2,6 +2,8 @@
 
 use super::assembler::Assembler;
 use super::batch::{Batch, Chunking, Dispatcher, Item, Numbered, PIECE_LENGTH};
+use super::hints::Hints;
+use super::stat_cache::StatCache;
 use crate::entry::{Entry, EntryKind, FileContent, KeyKind, Metadata};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Timestamp;
@@ -25,7 +27,7 @@ pub(super) fn start(key: Vec<u8>, modified: Timestamp, stream: Box<dyn Read + Se
     let chunking = Arc::new(Chunking::new(run.repository, &run.writer)?);
     let metadata = Metadata { mode: 0o600, modified, ..Metadata::default() };
     let entry = Entry { key, kind: EntryKind::File(FileContent { cutter: chunking.cut(false).id, ..FileContent::default() }), metadata };
-    let mut producer = Producer { dispatcher, chunking, entry };
+    let mut producer = Producer { dispatcher, chunking, entry, recalled: run.recalled.clone() };
     let work = move || {
         if let Err(error) = producer.read(stream) {
             producer.dispatcher.dispatch(|_| Err(error));
@@ -39,11 +41,17 @@ struct Producer {
     dispatcher: Dispatcher,
     chunking: Arc<Chunking>,
     entry: Entry,
+    /// What the last snapshot has.
+    recalled: Option<Arc<StatCache>>,
 }
 
 impl Producer {
     fn read(&mut self, mut stream: Box<dyn Read + Send>) -> Result<()> {
-        let mut size = 0_u64;
+        let recalled = self.recalled.clone();
+        let mut hints = Hints::new(recalled.as_deref(), &self.entry.key, self.chunking.cut(false));
+        let begin = Item::Begin(self.entry.key.clone());
+        self.dispatcher.dispatch(move |data| Ok(Batch { data, items: vec![begin], bytes_read: 0 }));
+        let (mut size, mut cut_size) = (0_u64, 0_u64);
         let length_max = self.chunking.cut(false).cutter.length_max();
         let mut data = self.dispatcher.buffer();
         loop {
@@ -58,9 +66,11 @@ impl Producer {
             let is_last = (length as u64) < limit;
             let (ranges, cut_to) = self.chunking.cut(false).cut(&data, 0..data.len(), is_last);
             let rest = data[cut_to..].to_vec();
+            let (_, mut guide) = hints.extent(cut_size, cut_to as u64);
+            cut_size += cut_to as u64;
             let (chunking, bytes_read) = (Arc::clone(&self.chunking), length as u64);
             let work = move || {
-                let found = chunking.find(&data, ranges)?;
+                let found = chunking.find(chunking.cut(false), &mut guide, &data, ranges)?;
                 Ok(Batch { data, items: vec![Item::Chunks(found)], bytes_read })
             };
             if !self.dispatcher.send(work) {

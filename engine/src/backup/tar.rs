@@ -4,6 +4,8 @@
 
 use super::assembler::Assembler;
 use super::batch::{Batch, Buffer, Chunking, Dispatcher, Item, Numbered, PIECE_LENGTH};
+use super::hints::Hints;
+use super::stat_cache::StatCache;
 use crate::entry::{Entry, EntryKind, FileContent};
 use crate::error::Result;
 use crate::runtime::channel::Receiver;
@@ -23,7 +25,8 @@ pub(super) fn start(stream: Box<dyn Read + Send>, run: &Assembler<'_>) -> Result
     let (dispatcher, batches) = Dispatcher::new(run.repository, run.in_flight)?;
     let chunking = Arc::new(Chunking::new(run.repository, &run.writer)?);
     let data = dispatcher.buffer();
-    let mut producer = Producer { dispatcher, chunking, tar: TarReader::new(stream), data, steps: Vec::new() };
+    let recalled = run.recalled.clone();
+    let mut producer = Producer { dispatcher, chunking, tar: TarReader::new(stream), data, steps: Vec::new(), recalled };
     let work = move || {
         if let Err(error) = producer.run() {
             producer.dispatcher.dispatch(|_| Err(error));
@@ -40,6 +43,8 @@ struct Producer {
     /// Content of small files that waits for its batch, and what the batch holds.
     data: Buffer,
     steps: Vec<Step>,
+    /// What the last snapshot has.
+    recalled: Option<Arc<StatCache>>,
 }
 
 enum Step {
@@ -91,6 +96,11 @@ impl Producer {
 
     /// Reads and cuts here, in order; workers name the chunks and look them up.
     fn read_large(&mut self, entry: Entry, ranges: &[Range<u64>]) -> Result<bool> {
+        let recalled = self.recalled.clone();
+        let mut hints = Hints::new(recalled.as_deref(), &entry.key, self.chunking.cut(false));
+        let mut cut_length = 0;
+        let begin = Item::Begin(entry.key.clone());
+        self.dispatcher.dispatch(move |data| Ok(Batch { data, items: vec![begin], bytes_read: 0 }));
         for range in ranges {
             let mut left = range.end - range.start;
             let mut data = self.dispatcher.buffer();
@@ -102,9 +112,11 @@ impl Producer {
                 left -= length as u64;
                 let (cuts, cut_to) = self.chunking.cut(false).cut(&data, 0..data.len(), left == 0);
                 let rest = data[cut_to..].to_vec();
+                let (_, mut guide) = hints.extent(cut_length, cut_to as u64);
+                cut_length += cut_to as u64;
                 let (chunking, bytes_read) = (Arc::clone(&self.chunking), length as u64);
                 let goes_on = self.dispatcher.send(move || {
-                    let found = chunking.find(&data, cuts)?;
+                    let found = chunking.find(chunking.cut(false), &mut guide, &data, cuts)?;
                     Ok(Batch { data, items: vec![Item::Chunks(found)], bytes_read })
                 });
                 if !goes_on {
@@ -132,16 +144,18 @@ impl Producer {
         }
         let next = self.dispatcher.buffer();
         let data = std::mem::replace(&mut self.data, next);
-        let chunking = Arc::clone(&self.chunking);
+        let (chunking, recalled) = (Arc::clone(&self.chunking), self.recalled.clone());
         self.dispatcher.send(move || {
             let mut items = Vec::with_capacity(2 * steps.len());
             for step in steps {
                 match step {
                     Step::Failed { path, message } => items.push(Item::Failed { path, message }),
                     Step::Entry(entry, pieces) => {
+                        let cut = chunking.cut(false);
+                        let (_, mut guide) = Hints::new(recalled.as_deref(), &entry.key, cut).extent(0, SMALL_FILE_SIZE_MAX);
                         for piece in pieces {
-                            let (cuts, _) = chunking.cut(false).cut(&data, piece, true);
-                            items.push(Item::Chunks(chunking.find(&data, cuts)?));
+                            let (cuts, _) = cut.cut(&data, piece, true);
+                            items.push(Item::Chunks(chunking.find(cut, &mut guide, &data, cuts)?));
                         }
                         items.push(Item::Entry { entry, stat: None });
                     }

@@ -8,7 +8,7 @@ use crate::format::{Roles, Usage};
 use crate::id::{ChunkId, FrameClass, FrameId};
 use crate::progress::{Event, Progress};
 use crate::repository::index::{FrameOrdinal, FramePlace};
-use crate::repository::{FrameReader, RefsNodes, Repository, Snapshot};
+use crate::repository::{AnyNodes, FrameReader, Repository, Snapshot};
 use crate::tree::{KeyRange, RefsWalk, TreeWalk};
 use std::collections::HashMap;
 
@@ -125,7 +125,7 @@ impl Repository {
         used: &mut FramesUsed,
         gone: impl Fn(FrameId) -> Result<()>,
     ) -> Result<()> {
-        let nodes = RefsNodes { reader };
+        let nodes = AnyNodes { reader };
         for frame in RefsWalk::new(&nodes, root)? {
             let frame = frame?;
             if let Some(ordinal) = reader.index().ordinal_of(frame.frame)? {

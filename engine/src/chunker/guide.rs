@@ -66,7 +66,12 @@ impl Guide {
         is_last: bool,
         name: impl Fn(&[u8]) -> Result<ChunkId>,
     ) -> Result<Option<(usize, ChunkId)>> {
-        let tries = if self.is_following { 1 } else { TRIES };
+        let tries = match cutter {
+            // What is cut at fixed sizes is cut without looking.
+            Cutter::Fixed(_) => 0,
+            Cutter::Content(_) if self.is_following => 1,
+            Cutter::Content(_) => TRIES,
+        };
         for (index, hint) in self.chunks.iter().enumerate().skip(self.next).take(tries) {
             let Some(bytes) = data.get(..hint.length as usize) else { continue };
             let is_end = is_last && bytes.len() == data.len();
@@ -87,15 +92,22 @@ impl Guide {
             self.rolled += length;
         }
         let id = name(&data[..length])?;
+        self.pass(cutter, length, &id);
+        Ok(Some((length, id)))
+    }
+
+    /// A chunk comes that was cut already.
+    pub(crate) fn pass(&mut self, cutter: &Cutter, length: usize, id: &ChunkId) {
         let stood = self.stood(length);
-        match self.look_for(&id) {
+        // Where all is in fixed places nothing moves, and the same bytes elsewhere mean nothing.
+        let met = if matches!(cutter, Cutter::Content(_)) { self.look_for(id) } else { None };
+        match met {
             Some(index) => self.move_behind(index),
             None => {
                 self.earlier = stood;
                 self.place += length as u64;
             }
         }
-        Ok(Some((length, id)))
     }
 
     /// Chunks of the earlier version in the place of the last chunk, if that one was not in it: what it likely was before it changed.

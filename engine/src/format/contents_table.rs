@@ -242,7 +242,7 @@ fn decode_frame(reader: &mut Reader<'_>, class: FrameClass, sessions: &[SessionR
 fn decode_bases(reader: &mut Reader<'_>, id: FrameId, class: FrameClass) -> Result<Vec<BaseRange>> {
     let wrong = |what: String| Err(Error::rule("PACK-10", format!("frame {id}: {what}")));
     let count = reader.varint()?;
-    if count > BASES_MAX as u64 || (count > 0 && class != FrameClass::Data) {
+    if count > BASES_MAX as u64 || (count > 0 && class == FrameClass::Refs) {
         return wrong(format!("{count} bases"));
     }
     let mut bases: Vec<BaseRange> = Vec::with_capacity(count as usize);
@@ -250,7 +250,7 @@ fn decode_bases(reader: &mut Reader<'_>, id: FrameId, class: FrameClass) -> Resu
     for _ in 0..count {
         let frame = FrameId { session: SessionId(reader.array()?), number: reader.u32()? };
         let (chunk, offset, length) = (reader.varint()?, reader.varint()?, reader.varint()?);
-        if frame == id || frame.class() != Some(FrameClass::Data) {
+        if frame == id || frame.class() != Some(class) {
             return wrong(format!("frame {frame} cannot be a base"));
         }
         if chunk >= FRAME_CHUNKS_MAX as u64 || bases.last().is_some_and(|before| u64::from(before.chunk) > chunk) {

@@ -3,7 +3,7 @@
 use super::cursor::{Reader, Write};
 use super::node;
 use crate::error::{Error, Result};
-use crate::id::{ChunkId, FrameClass, FrameId, SessionId};
+use crate::id::{ChunkId, FrameId, SessionId};
 use crate::limits::{FRAME_CHUNKS_MAX, NODE_ITEMS_MAX};
 
 const LEAF: u8 = 5;
@@ -173,19 +173,12 @@ fn read_session(reader: &mut Reader<'_>, session: SessionId, frames: &mut Vec<Fr
             frames.extend((first as u32..past as u32).map(frame));
         } else {
             let frame = FrameId { session, number: first as u32 };
-            let usage = if head == 1 { read_base(frame)? } else { read_part(reader, frame, head / 2)? };
+            let usage = if head == 1 { Usage::Base } else { read_part(reader, frame, head / 2)? };
             frames.push(FrameUse { frame, usage });
         }
         (end, after_whole) = (past, whole);
     }
     Ok(())
-}
-
-fn read_base(frame: FrameId) -> Result<Usage> {
-    match frame.class() {
-        Some(FrameClass::Data) => Ok(Usage::Base),
-        _ => Err(Error::rule("REFS-3", format!("frame {frame}, which is not of class data, is named as a base"))),
-    }
 }
 
 fn read_part(reader: &mut Reader<'_>, frame: FrameId, chunks: u64) -> Result<Usage> {
@@ -254,8 +247,7 @@ mod tests {
     fn node() -> impl Strategy<Value = RefsNode> {
         let number = || prop_oneof![0..30_u32, (1 << 30) - 3..(1 << 30) + 3_u32, (1 << 31) - 3..(1 << 31) as u32];
         let leaf = btree_map((0..3_u8, number()), usage(), 1..40).prop_map(|frames| {
-            let fitting = |number: u32, usage| if usage == Usage::Base && number >> 30 != 0 { Usage::Whole } else { usage };
-            let used = |((session, number), usage)| FrameUse { frame: frame(session, number), usage: fitting(number, usage) };
+            let used = |((session, number), usage)| FrameUse { frame: frame(session, number), usage };
             RefsNode::Leaf(frames.into_iter().map(used).collect())
         });
         let inner = btree_map((0..3_u8, any::<u32>()), (any::<[u8; 32]>(), any::<u64>()), 1..20).prop_map(|children| {
@@ -305,7 +297,7 @@ mod tests {
         check("REFS-3", &leaf(&[&[0, 2], &[0, 2]]));
         check("REFS-3", &leaf(&[&[1 << 31, 2]]));
         check("REFS-3", &leaf(&[&[0, 2], &[u64::MAX, 2]]));
-        check("REFS-3", &leaf(&[&[1 << 30, 1]]));
+        check("REFS-3", &leaf(&[&[1 << 31, 1]]));
         check("REFS-4", &leaf(&[&[0, 3, 1]]));
         check("REFS-4", &leaf(&[&[0, 2 * 16_385 + 1]]));
         for bitmap in [0, 3, 4, 5] {

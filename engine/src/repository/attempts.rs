@@ -13,8 +13,10 @@ use std::sync::Arc;
 
 /// Attempts that may be under way.
 const LAG: u32 = 8;
-/// After a second failure in a row a pause is made, of 2 frames, and each more doubles it up to 32.
-const DOUBLINGS_MAX: u32 = 5;
+/// After so many failures in a row a pause is made, of one frame, and each more doubles it up to 4: long pauses miss what would pay, and a failure costs little
+/// more than the frame itself.
+const FAILURES_BEFORE_PAUSE: u32 = 4;
+const DOUBLINGS_MAX: u32 = 2;
 
 /// The attempts of a session.
 #[derive(Debug)]
@@ -104,7 +106,8 @@ impl Attempts {
             self.heeded += 1;
             if outcome.bases.is_empty() {
                 self.failures += 1;
-                self.pause = if self.failures > 1 { self.frame_size << (self.failures - 1).min(DOUBLINGS_MAX) } else { 0 };
+                let more = self.failures.checked_sub(FAILURES_BEFORE_PAUSE);
+                self.pause = more.map_or(0, |more| self.frame_size << more.min(DOUBLINGS_MAX));
             } else {
                 (self.failures, self.pause) = (0, 0);
                 self.bases.insert(outcome.frame, outcome.bases);

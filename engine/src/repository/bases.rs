@@ -13,11 +13,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::BaseRange;
 use crate::id::{FrameId, SessionId};
 use crate::limits::{BASES_LENGTH_MAX, BASES_MAX};
+use std::collections::{HashMap, VecDeque};
 
 /// A frame ends when its bases would have more bytes: less than the format allows, since whoever seals holds them in memory.
 const BASES_LENGTH_END: usize = 3 << 20;
 /// Neighbours are joined to bases of up to about so many bytes, so that it stays known for which chunk what is there.
 const JOINED_LENGTH_MAX: usize = 128 << 10;
+/// Bytes of bases that are kept for frames to come.
+const KEPT_LENGTH_MAX: usize = 24 << 20;
 
 /// Where content stands that may be a base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,11 +150,27 @@ impl FrameReader {
         Ok(Some((self.read_cached(ordinal)?, place)))
     }
 
+    /// Keeps stretches of a decoded frame for frames to come that are compressed against them, as far as there is room.
+    pub(crate) fn keep_bases(&self, place: &FramePlace, frame: &super::Frame, stretches: &[BaseRange]) {
+        if place.has_bases {
+            return;
+        }
+        for base in stretches.iter().filter(|base| base.frame == place.id) {
+            if let Some(bytes) = frame.content().get(base.offset as usize..base.offset as usize + base.length as usize) {
+                self.kept_bases().put(base, bytes);
+            }
+        }
+    }
+
     /// The bytes of a frame's bases, one behind the other (FRAME-8).
     pub(crate) fn read_bases(&self, place: &FramePlace) -> Result<Vec<u8>> {
         let bases = self.index().bases_of(place.ordinal, place.id)?;
         let mut bytes = Vec::with_capacity(bases.iter().map(|base| base.length as usize).sum());
         for base in bases {
+            if let Some(kept) = self.kept_bases().take(&base) {
+                bytes.extend_from_slice(&kept);
+                continue;
+            }
             let of_base = |error: Error| error.context(format!("a base of frame {}", place.id));
             let missing = || Error::new(ErrorKind::Damaged, format!("frame {}, a base of frame {}, is in no pack", base.frame, place.id));
             let ordinal = self.index().ordinal_of(base.frame)?.ok_or_else(missing)?;
@@ -165,6 +184,46 @@ impl FrameReader {
             bytes.extend_from_slice(stretch.ok_or_else(short)?);
         }
         Ok(bytes)
+    }
+}
+
+/// Stretches of frames that were decoded for their own sake, kept for those that are compressed against them: else each such frame would be decoded
+/// twice. The oldest make room.
+#[derive(Debug, Default)]
+pub(super) struct KeptBases {
+    stretches: HashMap<(FrameId, u32, u32), Vec<u8>>,
+    order: VecDeque<(FrameId, u32, u32)>,
+    length: usize,
+}
+
+impl KeptBases {
+    fn put(&mut self, base: &BaseRange, bytes: &[u8]) {
+        let key = (base.frame, base.offset, base.length);
+        if self.stretches.contains_key(&key) {
+            return;
+        }
+        self.length += bytes.len();
+        self.stretches.insert(key, bytes.to_vec());
+        self.order.push_back(key);
+        while self.length > KEPT_LENGTH_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.remove(&oldest);
+        }
+    }
+
+    /// Nearly every stretch is the base of one frame only.
+    fn take(&mut self, base: &BaseRange) -> Option<Vec<u8>> {
+        let key = (base.frame, base.offset, base.length);
+        let bytes = self.remove(&key)?;
+        self.order.retain(|kept| *kept != key);
+        Some(bytes)
+    }
+
+    fn remove(&mut self, key: &(FrameId, u32, u32)) -> Option<Vec<u8>> {
+        let bytes = self.stretches.remove(key)?;
+        self.length -= bytes.len();
+        Some(bytes)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading frames and the chunks in them, verified.
 
+use super::bases::KeptBases;
 use super::contents_reader::ContentsReader;
 use super::index::{ChunkPlace, FrameOrdinal, FramePlace, LookupIndex};
 use super::{ChunkIds, ChunkKind, ReadThrough, Relocations, Repository};
@@ -12,7 +13,7 @@ use crate::format::frame;
 use crate::format::object::StructureKeys;
 use crate::format::session::{SessionRecord, frame_sealer, refs_frame_sealer};
 use crate::id::{ChunkId, FrameClass, FrameId, SessionId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -60,6 +61,7 @@ pub(crate) struct FrameReader {
     keys: Keys,
     cache: Mutex<FrameCache>,
     decompressors: Mutex<Vec<Decompressor>>,
+    kept_bases: Mutex<KeptBases>,
     /// Once a frame was missed.
     relocations: Mutex<Option<Arc<Relocations>>>,
 }
@@ -101,6 +103,7 @@ impl FrameReader {
             },
             cache: Mutex::new(FrameCache { bytes_max: cache_bytes, ..FrameCache::default() }),
             decompressors: Mutex::default(),
+            kept_bases: Mutex::default(),
             relocations: Mutex::default(),
         }
     }
@@ -119,6 +122,11 @@ impl FrameReader {
     /// The same, to be shared.
     pub(crate) fn shared_index(&self) -> Arc<LookupIndex> {
         Arc::clone(&self.index)
+    }
+
+    /// Bases that were kept for frames to come.
+    pub(super) fn kept_bases(&self) -> MutexGuard<'_, KeptBases> {
+        self.kept_bases.lock()
     }
 
     /// How chunks are named.

@@ -55,7 +55,7 @@ pub(crate) use bases::BaseHint;
 pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
 pub(crate) use heal::{Sidecar, heal};
-pub(crate) use nodes::{NodeStore, RefsNodes};
+pub(crate) use nodes::{AnyNodes, NodeStore};
 pub(crate) use objects::{ClearTail, PackTail, domains};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use pack_writer::{PackMaker, SealedFrame};

@@ -39,13 +39,13 @@ impl NodeSource for SnapshotChunks<'_> {
     }
 }
 
-/// Refs nodes, which any refs frame may hold.
+/// Nodes out of whichever frame holds them: refs nodes, and those that are only a hint.
 #[derive(Debug)]
-pub(crate) struct RefsNodes<'a> {
+pub(crate) struct AnyNodes<'a> {
     pub(crate) reader: &'a FrameReader,
 }
 
-impl NodeSource for RefsNodes<'_> {
+impl NodeSource for AnyNodes<'_> {
     fn load(&self, kind: NodeKind, id: &ChunkId) -> Result<Arc<[u8]>> {
         self.reader.chunk(kind.into(), id, |_| Ok(true)).map(Arc::from)
     }
@@ -54,7 +54,7 @@ impl NodeSource for RefsNodes<'_> {
 impl Repository {
     /// Calls `visit` for every frame that the refs below `root` name.
     pub(crate) fn walk_refs(&self, reader: &FrameReader, root: &ChunkId, mut visit: impl FnMut(FrameUse) -> Result<()>) -> Result<()> {
-        let nodes = RefsNodes { reader };
+        let nodes = AnyNodes { reader };
         for used in RefsWalk::new(&nodes, root)? {
             visit(used?)?;
         }

@@ -10,7 +10,7 @@
 //! ```
 //! Tokens bound the frames between `add` and the disk.
 //!
-//! Data chunks whose last version stands in the repository go into frames of their own, which are compressed against what they were
+//! Chunks whose last version stands in the repository go into frames of their own, which are compressed against what they were
 //! ([`super::bases`]) where that pays ([`Attempts`]).
 
 use super::attempts::{Attempts, Outcome};
@@ -34,10 +34,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 const CLASSES: [FrameClass; 3] = [FrameClass::Data, FrameClass::Meta, FrameClass::Refs];
-/// Frames in the making: one of each class, and two of data chunks with bases.
-const OPEN_FRAMES: usize = 5;
-/// The last of these. Text has no zero bytes; what has any changes in other ways, and is tried by itself.
-const WITH_BASES: [usize; 2] = [3, 4];
+/// Frames in the making: one of each class, and those with bases.
+const OPEN_FRAMES: usize = CLASSES.len() + WITH_BASES.len();
+/// The classes of the last of these. Of data text has no zero bytes; what has any changes in other ways, and is tried by itself. So are guesses.
+const WITH_BASES: [FrameClass; 4] = [FrameClass::Data, FrameClass::Data, FrameClass::Meta, FrameClass::Data];
+/// Frames with bases are smaller: matches far back in the bases are found better, what does not pay costs fewer others their saving, and who reads one chunk
+/// needs fewer bases.
+const SIZE_WITH_BASES_MAX: usize = 512 << 10;
 
 /// In which frame a chunk stands, and which of its chunks it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,15 +165,19 @@ impl Writer {
         };
         executor.spawn("icecore-packer", Box::new(move || packer.run(&sealed)))?;
         let meta = config.meta_frame_size as usize;
+        let frame_sizes = [config.data_frame_size as usize, meta, meta];
         Ok(Self {
             session: id,
             domain: repository.credential.author.certificate.domain(),
             index,
             ids: ChunkIds::new(&repository.credential),
-            frame_sizes: [config.data_frame_size as usize, meta, meta],
+            frame_sizes,
             open: Default::default(),
             frames: Default::default(),
-            attempts: reader.map(|reader| WITH_BASES.map(|_| Attempts::new(Arc::clone(&reader), config.data_frame_size as usize))),
+            attempts: reader.map(|reader| {
+                let size = |class| frame_sizes[class as usize].min(SIZE_WITH_BASES_MAX);
+                WITH_BASES.map(|class| Attempts::new(Arc::clone(&reader), size(class)))
+            }),
             pending: HashMap::new(),
             sealing: Arc::new(Sealing { sealers, level, benches: Mutex::default(), spare: Mutex::default() }),
             pool: repository.pool()?,
@@ -205,34 +212,60 @@ impl Writer {
         }
     }
 
-    /// As [`Writer::add`], of a data chunk whose last version stands at `bases`.
-    pub(crate) fn add_against(&mut self, id: ChunkId, bytes: &[u8], mut bases: Vec<BaseHint>) -> Result<ChunkUse> {
+    /// As [`Writer::add`], of a data or meta chunk whose last version stands at `bases`.
+    pub(crate) fn add_against(&mut self, kind: ChunkKind, id: ChunkId, bytes: &[u8], bases: Vec<BaseHint>) -> Result<ChunkUse> {
+        let with_bases = match kind.class() {
+            FrameClass::Data => usize::from(bytes.contains(&0)),
+            FrameClass::Meta | FrameClass::Refs => 2,
+        };
+        self.add_in(with_bases, kind, id, bytes, bases)
+    }
+
+    /// As [`Writer::add`], of a data chunk whose last version may stand at `was`.
+    pub(crate) fn add_guessing(&mut self, id: ChunkId, bytes: &[u8], was: ChunkUse) -> Result<ChunkUse> {
+        let (first, last) = (was.position, was.position);
+        self.add_in(3, ChunkKind::Data, id, bytes, vec![BaseHint::Chunks { frame: was.frame, first, last, length: bytes.len() as u32 }])
+    }
+
+    fn add_in(&mut self, with_bases: usize, kind: ChunkKind, id: ChunkId, bytes: &[u8], mut bases: Vec<BaseHint>) -> Result<ChunkUse> {
         if let Some(found) = self.find(&id)? {
             return Ok(found);
         }
         without_own(&mut bases, self.session);
-        let kind = usize::from(bytes.contains(&0));
-        if !bases.is_empty() && self.has_frame_for(kind, bytes.len(), &bases)? {
-            return self.push(FrameClass::Data, WITH_BASES[kind], id, bytes, &bases);
+        let class = kind.class();
+        match !bases.is_empty() && self.has_frame_for(with_bases, bytes.len(), &bases)? {
+            true => self.push(class, CLASSES.len() + with_bases, id, bytes, &bases),
+            false => self.push(class, class as usize, id, bytes, &[]),
         }
-        self.push(FrameClass::Data, FrameClass::Data as usize, id, bytes, &[])
+    }
+
+    /// Where these chunks stand that may be bases of one of `length` bytes; those that are missing are left out.
+    pub(crate) fn hints_of(&self, chunks: &[ChunkId], length: u32) -> Result<Vec<BaseHint>> {
+        let mut hints = Vec::new();
+        for chunk in chunks {
+            if let Some(place) = self.index.lookup(chunk, self.domain)? {
+                self.index.base_hints(&place, length, &mut hints)?;
+            }
+        }
+        Ok(hints)
     }
 
     /// Whether a frame with bases is open, or is to be begun, that takes a chunk of `length` bytes with these.
-    fn has_frame_for(&mut self, kind: usize, length: usize, bases: &[BaseHint]) -> Result<bool> {
-        let open = &self.open[WITH_BASES[kind]];
-        if open.plaintext.is_full_for(length, self.frame_sizes[FrameClass::Data as usize]) || open.bases.is_full_for(bases) {
-            self.end_frame(FrameClass::Data, WITH_BASES[kind])?;
+    fn has_frame_for(&mut self, with_bases: usize, length: usize, bases: &[BaseHint]) -> Result<bool> {
+        let (lane, class) = (CLASSES.len() + with_bases, WITH_BASES[with_bases]);
+        let open = &self.open[lane];
+        if open.plaintext.is_full_for(length, self.frame_size(class, lane)) || open.bases.is_full_for(bases) {
+            self.end_frame(class, lane)?;
         }
         match &mut self.attempts {
             None => Ok(false),
-            Some(attempts) => Ok(!self.open[WITH_BASES[kind]].ids.is_empty() || attempts[kind].begin(length)?),
+            Some(attempts) => Ok(!self.open[lane].ids.is_empty() || attempts[with_bases].begin(length)?),
         }
     }
 
     /// Puts a new chunk into a frame in the making.
     fn push(&mut self, class: FrameClass, lane: usize, id: ChunkId, bytes: &[u8], bases: &[BaseHint]) -> Result<ChunkUse> {
-        if self.open[lane].plaintext.is_full_for(bytes.len(), self.frame_sizes[class as usize]) {
+        if self.open[lane].plaintext.is_full_for(bytes.len(), self.frame_size(class, lane)) {
             self.end_frame(class, lane)?;
         }
         let (open, frames) = (&mut self.open[lane], &mut self.frames[class as usize]);
@@ -253,6 +286,12 @@ impl Writer {
         Ok(ChunkUse { frame: FrameId { session: self.session, number }, position })
     }
 
+    /// Plaintext bytes after which a frame ends.
+    fn frame_size(&self, class: FrameClass, lane: usize) -> usize {
+        let size = self.frame_sizes[class as usize];
+        if lane < CLASSES.len() { size } else { size.min(SIZE_WITH_BASES_MAX) }
+    }
+
     /// Where a chunk stands that this session or an earlier one stored.
     pub(crate) fn find(&self, id: &ChunkId) -> Result<Option<ChunkUse>> {
         if let Some((number, position)) = self.pending.get(id) {
@@ -267,22 +306,19 @@ impl Writer {
         if frame.session == self.session {
             let class = (frame.number >> 30) as usize % CLASSES.len();
             let ended = self.frames[class].counts.get(frame.counter() as usize).copied().filter(|count| *count > 0);
-            let with_bases = WITH_BASES.into_iter().filter(|_| class == FrameClass::Data as usize);
-            let mut lanes = with_bases.chain([class]).map(|lane| &self.open[lane]);
-            let open = lanes.find(|open| open.counter == frame.counter() && !open.ids.is_empty());
-            let count = ended.or(open.map(|open| open.ids.len() as u32));
+            let mut open = self.open.iter().zip(CLASSES.into_iter().chain(WITH_BASES));
+            let open = open.find(|(open, of)| *of as usize == class && open.counter == frame.counter() && !open.ids.is_empty());
+            let count = ended.or(open.map(|(open, _)| open.ids.len() as u32));
             return count.ok_or_else(|| internal("a frame of this session that nobody began"));
         }
         let place = self.index.ordinal_of(frame)?.map(|ordinal| self.index.frame(ordinal)).transpose()?.flatten();
         place.map(|place| place.chunk_count).ok_or_else(|| internal("a frame that is used is not in the index"))
     }
 
-    /// Ends the data frames in the making, and waits until it is known which of them have bases.
+    /// Ends the frames in the making that may have bases, and waits until it is known which of them have.
     pub(crate) fn settle_bases(&mut self) -> Result<()> {
         self.end_frame(FrameClass::Data, FrameClass::Data as usize)?;
-        for lane in WITH_BASES {
-            self.end_frame(FrameClass::Data, lane)?;
-        }
+        self.end_frames_with_bases()?;
         self.attempts.iter_mut().flatten().try_for_each(Attempts::settle)
     }
 
@@ -298,6 +334,10 @@ impl Writer {
             true => Ok(self.index.bases_of(ordinal, frame)?.into_iter().map(|base| base.frame).collect()),
             false => Ok(Vec::new()),
         }
+    }
+
+    fn end_frames_with_bases(&mut self) -> Result<()> {
+        WITH_BASES.into_iter().enumerate().try_for_each(|(with_bases, class)| self.end_frame(class, CLASSES.len() + with_bases))
     }
 
     /// Ends a frame in the making and sends it on its way.
@@ -319,8 +359,8 @@ impl Writer {
         self.take_written()?;
         self.tokens.recv().map_err(|_| internal("the packer is gone"))?;
         let (sealing, to_packer) = (Arc::clone(&self.sealing), self.to_packer.clone());
-        let kind = WITH_BASES.iter().position(|with_bases| *with_bases == lane);
-        let attempt = kind.and_then(|kind| Some(self.attempts.as_mut()?[kind].end()));
+        let with_bases = lane.checked_sub(CLASSES.len());
+        let attempt = with_bases.and_then(|with_bases| Some(self.attempts.as_mut()?[with_bases].end()));
         self.pool.spawn(move || {
             let gathered = attempt.as_ref().map(|attempt| attempt.reader.gather(&bases)).unwrap_or_default();
             let frame = sealing.seal(class, id, chunks, plaintext, gathered);
@@ -361,9 +401,7 @@ impl Writer {
 
     /// Ends all frames and packs and waits until everything is durable. Nothing may be added afterwards.
     pub(crate) fn finish(&mut self) -> Result<WriterSummary> {
-        for lane in WITH_BASES {
-            self.end_frame(FrameClass::Data, lane)?;
-        }
+        self.end_frames_with_bases()?;
         for class in CLASSES {
             self.end_frame(class, class as usize)?;
         }

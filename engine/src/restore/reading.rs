@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
-use crate::repository::{FrameReader, ReadThrough, RefsNodes, Repository, Session, Snapshot, SnapshotChunks, SnapshotListing};
+use crate::repository::{AnyNodes, FrameReader, ReadThrough, Repository, Session, Snapshot, SnapshotChunks, SnapshotListing};
 use crate::tree::RefsWalk;
 use std::sync::{Arc, OnceLock};
 
@@ -130,7 +130,7 @@ fn allowed_chunks<'a>(repository: &'a Repository, reader: &'a FrameReader, snaps
 fn allow<'a>(repository: &'a Repository, reader: &'a FrameReader, snapshot: &Snapshot) -> Result<(SnapshotChunks<'a>, u64)> {
     let mut chunks = SnapshotChunks::new(repository, reader, snapshot.header.refs_root);
     let mut missing = 0;
-    let nodes = RefsNodes { reader };
+    let nodes = AnyNodes { reader };
     for used in RefsWalk::new(&nodes, &snapshot.header.refs_root)? {
         missing += u64::from(!chunks.allow(&used?)?);
     }

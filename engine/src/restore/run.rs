@@ -429,7 +429,7 @@ impl<'s, 'a> Restore<'s, 'a> {
             let comparison = Comparison { folder, ids: self.chunks.reader.ids(), tally: self.tally, may_write };
             comparison.run(&mut window, &*self.repository.pool()?)?;
         }
-        window.sort();
+        window.sort(self.chunks.reader)?;
         if let Target::Planned(folder) = self.target {
             let whole = window.items.len() - usize::from(last == Last::GoesOn && !window.items.is_empty());
             self.count(folder, &mut window, whole)?;

@@ -2,7 +2,7 @@
 //! of the pool, which waits for nobody.
 
 use super::tally::{Tally, shown};
-use super::window::{Item, Read, Use, Way};
+use super::window::{Item, Read, Use, Way, Window};
 use crate::backend::ObjectName;
 use crate::destination::Folder;
 use crate::error::{Error, ErrorKind, Result};
@@ -63,18 +63,18 @@ impl<'a> Scatter<'a> {
         Self { chunks, folder, tally, failure: Failure::default(), rooms: Mutex::default() }
     }
 
-    /// Carries out what a plan wants of one read.
+    /// Carries out what the plan of a window wants of one read.
     ///
     /// # Errors
     /// What ends the whole restore; damage and failures of items are noted with these.
-    pub(super) fn process(&self, read: &Read, plan: &[Use], items: &[Item]) -> Result<()> {
+    pub(super) fn process(&self, read: &Read, window: &Window) -> Result<()> {
         let mut room = self.rooms.lock().pop().unwrap_or_default();
-        let done = self.process_in(&mut room, read, plan, items);
+        let done = self.process_in(&mut room, read, window);
         self.rooms.lock().push(room);
         done
     }
 
-    fn process_in(&self, room: &mut Room, read: &Read, plan: &[Use], items: &[Item]) -> Result<()> {
+    fn process_in(&self, room: &mut Room, read: &Read, window: &Window) -> Result<()> {
         if self.failure.is_set() {
             return Ok(());
         }
@@ -83,9 +83,12 @@ impl<'a> Scatter<'a> {
             if self.failure.is_set() {
                 return Ok(());
             }
-            let uses = plan.get(range.clone()).unwrap_or_default();
+            let uses = window.uses.get(range.clone()).unwrap_or_default();
             self.open(room, read, place, bytes.as_mut())?;
-            let bytes = self.scatter(&mut room.opened, &mut room.joined, uses, items)?;
+            if let Some(bases) = window.bases.get(&place.ordinal).filter(|_| !room.opened.is_damaged) {
+                self.chunks.reader.keep_bases(place, &room.opened.frame, bases);
+            }
+            let bytes = self.scatter(&mut room.opened, &mut room.joined, uses, &window.items)?;
             self.tally.progress.event(Event::Advance { bytes, items: 0 });
         }
         Ok(())

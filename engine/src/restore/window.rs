@@ -7,10 +7,12 @@
 use crate::backend::ObjectKind;
 use crate::entry::{Entry, EntryKind};
 use crate::error::Result;
+use crate::format::BaseRange;
 use crate::id::{ChunkId, PackId};
 use crate::progress::Change;
 use crate::repository::FrameReader;
 use crate::repository::index::{FrameOrdinal, FramePlace};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +44,9 @@ const SMALLER_WINDOWS: u32 = 4;
 
 /// Frames that lie so near to each other are read together, with what lies between them.
 const GAP_MAX: u64 = 64 << 10;
+
+/// So many frames after the last of its bases a frame comes: they are decoded by then, by other threads.
+const BEHIND: u32 = 4;
 
 /// How an item is restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +119,8 @@ pub(super) struct Window {
     pub(super) links: Vec<Entry>,
     /// Folders below which nothing comes any more, those below others first.
     pub(super) folders: Vec<Entry>,
+    /// Of frames, the stretches that others of the plan are compressed against.
+    pub(super) bases: HashMap<FrameOrdinal, Vec<BaseRange>>,
     bytes: usize,
 }
 
@@ -136,9 +143,32 @@ impl Window {
         entries >= limits.entries_max || self.bytes + self.uses.len() * size_of::<Use>() >= limits.bytes_max
     }
 
-    /// Puts the plan into the order of reading: the frames of a pack have ascending ordinals.
-    pub(super) fn sort(&mut self) {
+    /// Puts the plan into the order of reading: the frames of a pack have ascending ordinals. A frame with bases comes soon after the last of these, which
+    /// are then at hand.
+    pub(super) fn sort(&mut self, reader: &FrameReader) -> Result<()> {
         self.uses.sort_unstable_by_key(|used| (used.ordinal, used.item, used.offset));
+        let mut behind = HashMap::new();
+        for of_frame in self.uses.chunk_by(|one, other| one.ordinal == other.ordinal) {
+            let Some(place) = of_frame.first().map(|first| reader.place(first.ordinal)).transpose()?.filter(|place| place.has_bases) else {
+                continue;
+            };
+            // What is wrong shows where the frame is read.
+            let mut last = place.ordinal.get();
+            for (number, base) in reader.index().bases_of(place.ordinal, place.id).unwrap_or_default().into_iter().enumerate() {
+                let Some(ordinal) = reader.index().ordinal_of(base.frame)? else { continue };
+                last = if number == 0 { ordinal.get() } else { last.max(ordinal.get()) };
+                self.bases.entry(ordinal).or_default().push(base);
+            }
+            behind.insert(place.ordinal, last.saturating_add(BEHIND));
+        }
+        if !behind.is_empty() {
+            // Stable: the chunks of a frame stay in their order.
+            self.uses.sort_by_key(|used| match behind.get(&used.ordinal) {
+                Some(behind) => (*behind, true, used.ordinal),
+                None => (used.ordinal.get(), false, used.ordinal),
+            });
+        }
+        Ok(())
     }
 }
 

@@ -229,7 +229,7 @@ impl<'s, 'a> Work<'s, 'a> {
             self.packs.insert(read.pack);
             self.reads += 1;
             let window = Arc::clone(&of.window);
-            self.spawn(at, true, move |scatter| scatter.process(&read, &window.uses, &window.items));
+            self.spawn(at, true, move |scatter| scatter.process(&read, &window));
         }
         Ok(())
     }

@@ -151,7 +151,7 @@ fn sum_chunks(id: ChunkId, chunks: &[ChunkRef]) -> RecipeChild {
 }
 
 #[derive(Debug)]
-struct Chunks;
+pub(super) struct Chunks;
 
 impl Family for Chunks {
     const KIND: NodeKind = NodeKind::Recipe;

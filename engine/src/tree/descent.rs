@@ -80,6 +80,29 @@ impl<'a, F: Family> Descent<'a, F> {
         self.inner.clear();
         Ok(None)
     }
+
+    /// Names the next leaf without opening it, and the place behind it.
+    pub(super) fn pass_leaf(&mut self) -> Result<Option<(F::Place, ChunkId)>> {
+        if self.only_leaf.take().is_some() {
+            return Ok(Some((F::after(&F::Place::default(), &self.root), F::id(&self.root))));
+        }
+        while let Some(parent) = self.inner.last_mut() {
+            let Some(claim) = parent.children.next() else {
+                self.inner.pop();
+                continue;
+            };
+            let (id, level) = (F::id(&claim), parent.level - 1);
+            let after = F::after(&parent.place, &claim);
+            let place = std::mem::replace(&mut parent.place, after.clone());
+            if level == 0 {
+                return Ok(Some((after, id)));
+            }
+            if let (Node::Inner(level, children), _) = open(&self.family, self.source, &mut self.counters, &id, Some(level))? {
+                self.inner.push(Step { id, level, children, place });
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Loads and opens a node.

@@ -12,6 +12,7 @@ mod descent;
 mod entries;
 mod family;
 mod frames;
+mod leaves;
 mod levels;
 mod links;
 mod range;
@@ -26,6 +27,7 @@ pub(crate) use cursor::{Head, TreeCursor};
 pub(crate) use entries::entry_weight;
 pub use entries::{TreeBuilder, TreeRoot, TreeWalk, check_entry, find_entry};
 pub use frames::{RefsBuilder, RefsRoot, RefsWalk};
+pub(crate) use leaves::{RecipeLeaves, TreeLeaves};
 pub use links::check_link;
 pub use range::KeyRange;
 

@@ -4,7 +4,8 @@
 //! draw its random names in another order. FOLDER gets `repository/`, `passphrase` and `expected`, which lists the content of each snapshot. A `collected` one is what garbage
 //! collection leaves: an epoch, the marker of a forgotten snapshot, frames that were made anew, and relocations that lead to them.
 //! One with `parity` has a sidecar beside every object, a `held` one a legal hold, a lock, and a hold that was released.
-//! Of one with `delta` the second state is compressed against the first, which is forgotten and collected. A `tiered` one has a folder `tier/`, in
+//! Of one with `delta` the second state is compressed against the first, which is forgotten and collected; `version-1-delta-tree`, of which the tree is too, was
+//! made by the program: 90 files that all got new times. A `tiered` one has a folder `tier/`, in
 //! which the packs lie that only older snapshots need.
 
 use icecore::backend::LocalBackend;

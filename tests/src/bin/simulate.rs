@@ -185,6 +185,7 @@ fn main() -> ExitCode {
     tally.faults.iter().for_each(|(fault, count)| println!("fault {fault:?}: {count}"));
     tally.rules.iter().for_each(|(rule, count)| println!("rule {rule}: looked at {count} times"));
     tally.calls.iter().for_each(|((operation, kind), count)| println!("call {operation:?} {}: {count}", kind.folder()));
+    println!("backups that compressed something against what it was: {}", tally.deltas);
     let missed = tally.missed();
     missed.iter().for_each(|what| println!("never reached: {what}"));
     if let Some((seed, finding)) = found {

@@ -122,6 +122,8 @@ pub struct World {
     pub old: BTreeSet<SnapshotId>,
     /// How often the repository was opened.
     pub openings: AtomicU64,
+    /// Backups that compressed something against what it was.
+    pub deltas: AtomicU64,
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -319,6 +321,7 @@ impl Actor {
         if made.files_failed > 0 {
             locked(&world.findings).push(format!("the backup of {name} could not read everything"));
         }
+        world.deltas.fetch_add(u64::from(made.delta_bytes > 0), Ordering::Relaxed);
         self.succeeded(world, &made, &name);
         Ok(())
     }

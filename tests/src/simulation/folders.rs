@@ -77,7 +77,11 @@ impl Machine {
                 }
                 continue;
             }
-            let content = super::actors::content(random, 1 + self.version % 3);
+            let content = match self.files.get(&name) {
+                // Most changes are small ones: what they change is compressed against what it was.
+                Some(content) if !random.one_in(3) => edited(content, random),
+                _ => super::actors::content(random, 1 + self.version % 3),
+            };
             fs::create_dir_all(path.parent().unwrap_or(folder))?;
             fs::write(folder.with_extension("new"), &content)?;
             fs::rename(folder.with_extension("new"), &path)?;
@@ -89,6 +93,19 @@ impl Machine {
         let files = self.files.keys().map(|name| folder.join(name));
         files.chain(folders).chain([folder.to_owned()]).try_for_each(|path| File::open(path)?.set_modified(time))
     }
+}
+
+/// With a few other bytes, in the same place or inserted.
+fn edited(content: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut content = content.to_vec();
+    for _ in 0..1 + random.below(2) {
+        let at = random.below(content.len() as u64) as usize;
+        match random.one_in(2) {
+            true => content[at] = content[at].wrapping_add(1),
+            false => content.insert(at, 7),
+        }
+    }
+    content
 }
 
 /// All files of a folder, in one row.

@@ -29,7 +29,7 @@ use random::Random;
 use recovery::recover;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use store::{Fate, Fault, Mutant, Objects, Store};
 use turns::Scheduler;
@@ -113,6 +113,8 @@ pub struct Tally {
     pub calls: BTreeMap<(Operation, ObjectKind), u64>,
     /// How often each rule was looked at.
     pub rules: BTreeMap<&'static str, u64>,
+    /// Backups that compressed something against what it was.
+    pub deltas: u64,
 }
 
 impl Tally {
@@ -148,7 +150,8 @@ impl Tally {
         let faults = Fault::ALL.into_iter().filter(|fault| !self.faults.contains_key(fault)).map(|fault| format!("{fault:?}"));
         let ends = Deed::ALL.into_iter().flat_map(|deed| [(deed, End::Done), (deed, End::Failed)]);
         let ends = ends.filter(|end| !self.ends.contains_key(end)).map(|end| format!("{end:?}"));
-        calls.chain(faults).chain(ends).collect()
+        let deltas = (self.deltas == 0).then(|| "frames with bases".to_owned());
+        calls.chain(faults).chain(ends).chain(deltas).collect()
     }
 
     /// Adds what happened in others.
@@ -157,6 +160,7 @@ impl Tally {
         self.steps += other.steps;
         self.leaps += other.leaps;
         self.sleeps += other.sleeps;
+        self.deltas += other.deltas;
         add(&mut self.ends, other.ends);
         add(&mut self.holders, other.holders);
         add(&mut self.faults, other.faults);
@@ -170,6 +174,7 @@ impl Tally {
         self.steps += turned.steps;
         self.leaps += turned.leaps;
         self.sleeps += turned.sleeps;
+        self.deltas += world.deltas.load(Ordering::Relaxed);
         let counts = world.store.counts();
         add(&mut self.faults, counts.faults);
         add(&mut self.calls, counts.calls);
@@ -219,6 +224,7 @@ pub fn run(seed: u64, starts: &[Start], cache: &Path, mutant: Option<Mutant>, ke
         has_rotated: Mutex::new(false),
         old: start.oracle.snapshots.keys().copied().collect(),
         openings: AtomicU64::new(0),
+        deltas: AtomicU64::new(0),
         store,
     });
     let finding = run_rounds(&world, &mut random).err();

@@ -68,6 +68,7 @@ pub(super) fn as_json(summary: &BackupSummary, series: &str, repository: &Reposi
         "bytes_read": summary.bytes_read,
         "bytes_unique": summary.bytes_unique,
         "bytes_stored": summary.bytes_stored,
+        "delta_bytes": summary.delta_bytes,
         "locked_until": summary.locked_until.map(time::rfc3339),
         "duration_s": summary.duration_ns as f64 / 1e9,
     })

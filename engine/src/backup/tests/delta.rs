@@ -5,28 +5,28 @@ use crate::backend::Backend;
 use crate::check::CheckReport;
 use crate::format::Usage;
 use crate::gc::GcOptions;
-use crate::id::FrameId;
+use crate::id::{FrameClass, FrameId};
 use crate::repository::{FrameReader, Snapshot};
 use crate::restore::RestoreOptions;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 
 /// Files by name.
-type Files = BTreeMap<String, Vec<u8>>;
+pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
 /// A repository with a cache, and a folder whose states are backed up.
-struct Fixture {
+pub(super) struct Fixture {
     backend: MemoryBackend,
-    repository: Repository,
-    folder: tempfile::TempDir,
+    pub(super) repository: Repository,
+    pub(super) folder: tempfile::TempDir,
     _cache: tempfile::TempDir,
     delta: bool,
     states: u64,
-    kept: Vec<(Snapshot, Files)>,
+    pub(super) kept: Vec<(Snapshot, Files)>,
 }
 
 impl Fixture {
-    fn new(threads: usize, delta: bool) -> Self {
+    pub(super) fn new(threads: usize, delta: bool) -> Self {
         let (backend, cache) = (MemoryBackend::new(), tempfile::tempdir().unwrap());
         let (key, settings) = (Key::passphrase("correct horse").unwrap(), Settings::default().with_cache(cache.path()));
         let runtime = Runtime::seeded(7, NOW, threads);
@@ -35,7 +35,7 @@ impl Fixture {
     }
 
     /// Backs up a state.
-    fn backup(&mut self, files: &Files) -> BackupSummary {
+    pub(super) fn backup(&mut self, files: &Files) -> BackupSummary {
         self.states += 1;
         for entry in std::fs::read_dir(self.folder.path()).unwrap() {
             let path = entry.unwrap().path();
@@ -59,13 +59,13 @@ impl Fixture {
         summary
     }
 
-    fn forget(&mut self, at: usize) {
+    pub(super) fn forget(&mut self, at: usize) {
         let (snapshot, _) = self.kept.remove(at);
         self.repository.forget(&[snapshot.id], &Silent).unwrap();
     }
 
     /// Collects until nothing is left to do.
-    fn gc(&self) -> u64 {
+    pub(super) fn gc(&self) -> u64 {
         let options = GcOptions { dead_percent_max: 0 };
         let mut remade = 0;
         for _ in 0..4 {
@@ -77,7 +77,7 @@ impl Fixture {
     }
 
     /// Every kept state comes back, and nothing is wrong with the repository.
-    fn assert_whole(&self) {
+    pub(super) fn assert_whole(&self) {
         for (snapshot, files) in &self.kept {
             let target = tempfile::tempdir().unwrap();
             let summary = self.repository.restore(snapshot, target.path(), &RestoreOptions::default(), &Silent).unwrap();
@@ -98,8 +98,8 @@ impl Fixture {
         FrameReader::new(&self.repository, self.repository.open_index().unwrap())
     }
 
-    /// Frames with bases that a snapshot needs, and the bases that its refs name.
-    fn bases(&self, snapshot: &Snapshot) -> (Vec<FrameId>, HashSet<FrameId>) {
+    /// Frames of the class with bases that a snapshot needs, and the bases that its refs name.
+    pub(super) fn bases_of(&self, snapshot: &Snapshot, class: FrameClass) -> (Vec<FrameId>, HashSet<FrameId>) {
         let reader = self.reader();
         let (mut deltas, mut bases) = (Vec::new(), HashSet::new());
         let visit = |used: crate::format::FrameUse| {
@@ -113,7 +113,15 @@ impl Fixture {
             Ok(())
         };
         self.repository.walk_refs(&reader, &snapshot.header.refs_root, visit).unwrap();
+        let is_of_class = |frame: &FrameId| frame.class() == Some(class);
+        deltas.retain(is_of_class);
+        bases.retain(is_of_class);
         (deltas, bases)
+    }
+
+    /// The same of data frames.
+    fn bases(&self, snapshot: &Snapshot) -> (Vec<FrameId>, HashSet<FrameId>) {
+        self.bases_of(snapshot, FrameClass::Data)
     }
 }
 

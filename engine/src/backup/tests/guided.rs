@@ -91,10 +91,13 @@ fn hints_of_another_cutter_or_another_file_are_none() {
     let folder = tempfile::tempdir().unwrap();
     let cache = cache_of(folder.path(), 1, 100, 1000);
     let fixed = Cut { cutter: FixedCutter::new(4096).unwrap().into(), id: 1 };
-    for (key, cut) in [(b"file", &cut(2)), (b"else", &cut(1)), (b"file", &fixed)] {
+    for (key, cut) in [(b"file", &cut(2)), (b"else", &cut(1))] {
         let (length, guide) = Hints::new(Some(&cache), key, cut).extent(0, 10_000);
         assert_eq!((length, guide), (10_000, Guide::new(Vec::new(), 0)));
     }
+    // Fixed sizes do not end where chunks did, and still tell what was there.
+    let (length, guide) = Hints::new(Some(&cache), b"file", &fixed).extent(0, 10_500);
+    assert!(length == 10_500 && guide != Guide::new(Vec::new(), 0));
 }
 
 #[test]

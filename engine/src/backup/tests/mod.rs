@@ -2,6 +2,7 @@
 
 mod changing;
 mod delta;
+mod earlier;
 mod guided;
 
 use super::*;
@@ -65,7 +66,7 @@ fn the_same_inputs_and_seed_store_the_same_bytes_whatever_the_threads_and_the_me
         let backend = MemoryBackend::new();
         let repository = repository(&backend, threads);
         let roots = Roots::resolve(&[folder.path().join(".")]).unwrap();
-        let options = BackupOptions { memory, ..BackupOptions::new("tests") };
+        let options = BackupOptions { memory, delta: false, ..BackupOptions::new("tests") };
         repository.backup(&roots, &SourceOptions::default(), &options, &Silent).unwrap();
         let mut objects = Vec::new();
         for kind in ObjectKind::ALL {
@@ -89,7 +90,7 @@ fn a_stream_gets_through_with_the_least_memory_and_with_less_there_is_no_session
     let backend = MemoryBackend::new();
     let repository = repository(&backend, 2);
     let store = |memory| {
-        let options = BackupOptions { memory: Some(memory), ..BackupOptions::new("tests") };
+        let options = BackupOptions { memory: Some(memory), delta: false, ..BackupOptions::new("tests") };
         repository.backup_stream("stream", Box::new(std::io::Cursor::new(noise(1, 20 << 20))), &options, &Silent)
     };
     assert_eq!(store(MEMORY_LEAST - (2 << 20)).unwrap_err().kind(), ErrorKind::Invalid);
