@@ -42,6 +42,7 @@ use batch::Numbered;
 use previous::{Previous, PreviousTree};
 pub(crate) use publish::{last_of_series, put_snapshot};
 use stat_cache::StatCacheBuilder;
+pub(crate) use stat_cache::{put_entry, read_entry};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
