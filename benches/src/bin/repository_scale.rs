@@ -5,11 +5,12 @@
 //!     [--program target/release/icecore] [--folder FOLDER]
 //! ```
 //!
-//! The repository is made by ordinary backups, of streams that are cut every 512 bytes, most of them zeros: so a chunk costs a record as any other does, and little
-//! else. A frame has 32 of them and a pack some 2,000, a backup stores 2,000,000. Then the program `icecore` runs one command after the other, each as a process
-//! of its own, with a key file: a backup of a small folder, whose lookup index is not there yet, the same again, `snapshots`, `check`, a restore of
-//! that folder, one of a tenth of all chunks in a file, `forget` of nine tenths, two rounds of `gc`, and `check` again. For each the seconds and the
-//! most memory that the process had, pages of mapped files included. 100 million take some 15 GB of disk.
+//! The repository is made by ordinary backups, of streams that are cut every 512 bytes, most of them zeros: so a chunk costs a record as any other
+//! does, and little else. A frame has 32 of them and a pack some 2,000; a backup stores 2,000,000, or a twentieth of all if that is less. Then the
+//! program `icecore` runs one command after the other, each as a process of its own, with a key file: a backup of a small folder, whose lookup
+//! index is not there yet, the same again, `snapshots`, `check`, a restore of that folder and one of a stream, `forget` of nine tenths, two rounds
+//! of `gc`, and `check` again. For each the seconds and the most memory that the process had, pages of mapped files included. 100 million take
+//! some 13 GB of disk.
 
 use icecore::backend::LocalBackend;
 use icecore::backup::BackupOptions;
@@ -31,7 +32,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const CHUNK: usize = 512;
 /// Of these bytes of a chunk differ from those of others; the rest compresses.
 const NOISE: usize = 16;
-const CHUNKS_IN_A_BACKUP: u64 = 2_000_000;
+const CHUNKS_IN_A_BACKUP_MAX: u64 = 2_000_000;
+const BACKUPS_MIN: u64 = 20;
 /// Of so many backups one is kept.
 const KEPT: u64 = 10;
 
@@ -178,10 +180,11 @@ impl Home {
         // The program finds no lookup index of ours.
         let settings = Settings::default().with_cache(self.folder.join("cache"));
         let repository = Repository::create(backend, runtime, &key, &options, settings)?;
-        let backups = chunks.div_ceil(CHUNKS_IN_A_BACKUP);
+        let of_each = chunks.div_ceil(BACKUPS_MIN).clamp(1, CHUNKS_IN_A_BACKUP_MAX);
+        let backups = chunks.div_ceil(of_each);
         for number in 0..backups {
-            let next = number * CHUNKS_IN_A_BACKUP;
-            let stream = Chunks { next, end: chunks.min(next + CHUNKS_IN_A_BACKUP), chunk: [0; CHUNK], at: CHUNK };
+            let next = number * of_each;
+            let stream = Chunks { next, end: chunks.min(next + of_each), chunk: [0; CHUNK], at: CHUNK };
             let options = BackupOptions::new(format!("part-{number}"));
             repository.backup_stream("stream", Box::new(stream), &options, &Silent)?;
         }

@@ -32,8 +32,7 @@ pub(super) fn write(
     };
     let bytes_total = path.is_none().then_some(snapshot.header.file_bytes);
     progress.event(Event::Phase { name: "restore", bytes_total, items_total: None });
-    let spill = chunks.repository.spill_folder(None);
-    let tally = Tally::new(chunks.repository, progress, &spill);
+    let tally = Tally::new(chunks.repository, progress, chunks.repository.spill_folder(None));
     let mut packs = HashSet::new();
     let mut archive = Archive { out, length: 0, tally: &tally };
     let mut members = Members {
@@ -41,7 +40,7 @@ pub(super) fn write(
         snapshot,
         range,
         tally: &tally,
-        stand_ins: SpilledMap::new(spill, KEYS_BYTES),
+        stand_ins: SpilledMap::new(tally.spill.clone(), KEYS_BYTES),
         summary: RestoreSummary::new(snapshot.id),
     };
     with_pipeline(chunks, &tally, &mut packs, &mut archive, |pipeline| members.add_all(pipeline))?;

@@ -168,7 +168,7 @@ fn decode(record: &[u8; USE_LENGTH]) -> Use {
     Use {
         ordinal: FrameOrdinal::of(number(0)),
         item: number(4),
-        offset: u64::from(number(8)) << 32 | u64::from(number(12)),
+        offset: (u64::from(number(8)) << 32) | u64::from(number(12)),
         position: number(16),
         length: number(20),
         id: ChunkId(record.last_chunk().copied().unwrap_or_default()),

@@ -193,15 +193,13 @@ impl Repository {
                 find_path(chunks, snapshot, path)?;
             }
             let folder = if options.dry_run { Folder::find(target)? } else { Some(Folder::open(target)?) };
-            let spill = self.spill_folder(folder.is_some().then_some(target));
-            let tally = Tally::new(self, progress, &spill);
+            let tally = Tally::new(self, progress, self.spill_folder(folder.is_some().then_some(target)));
             let target = match &folder {
                 Some(folder) if !options.dry_run => Target::Written(folder),
                 folder => Target::Planned(folder.as_ref()),
             };
-            let mut summary = self
-                .pool()?
-                .in_place_scope(|scope| Restore::new(scope, self, snapshot, chunks, target, &tally, limits, spill).run(&options))?;
+            let mut summary =
+                self.pool()?.in_place_scope(|scope| Restore::new(scope, self, snapshot, chunks, target, &tally, limits).run(&options))?;
             summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
             Ok(summary)
         })

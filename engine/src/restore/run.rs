@@ -16,7 +16,7 @@ use crate::id::PackId;
 use crate::progress::Event;
 use crate::repository::{Repository, Snapshot, SnapshotChunks};
 use crate::runtime::Scope;
-use crate::spill::{SpillFolder, SpilledMap};
+use crate::spill::SpilledMap;
 use crate::tree::{KeyRange, TreeWalk, find_entry};
 use std::collections::HashSet;
 
@@ -59,8 +59,6 @@ pub(super) struct Restore<'s, 'a> {
     pub(super) window: Window,
     pub(super) windows: u32,
     pub(super) later: Later,
-    /// Where temporary files are made.
-    pub(super) spill: SpillFolder,
     /// What is being done; nothing in a dry run.
     pub(super) work: Option<Work<'s, 'a>>,
     folders: OpenFolders,
@@ -83,7 +81,6 @@ impl<'s, 'a> Restore<'s, 'a> {
         target: Target<'a>,
         tally: &'a Tally<'a>,
         limits: Limits,
-        spill: SpillFolder,
     ) -> Self {
         let work = match target {
             Target::Written(folder) => Some(Work::new(scope, chunks, folder, tally, limits)),
@@ -100,15 +97,14 @@ impl<'s, 'a> Restore<'s, 'a> {
             above: Vec::new(),
             window: Window::default(),
             windows: 0,
-            later: Later::new(spill.clone(), &limits),
+            later: Later::new(tally.spill.clone(), &limits),
             work,
             folders: OpenFolders::default(),
-            linked_from_outside: SpilledMap::new(spill.clone(), KEYS_BYTES),
+            linked_from_outside: SpilledMap::new(tally.spill.clone(), KEYS_BYTES),
             owners: LocalOwners::default(),
             has_flags: false,
             packs: HashSet::new(),
             summary: RestoreSummary::new(snapshot.id),
-            spill,
         }
     }
 

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 #[derive(Debug)]
 pub(super) struct Tally<'a> {
     repository: &'a Repository,
+    /// Where temporary files are made.
+    pub(super) spill: SpillFolder,
     pub(super) progress: &'a dyn Progress,
     pub(super) items_failed: AtomicU64,
     pub(super) damaged: AtomicBool,
@@ -33,10 +35,12 @@ pub(super) struct Tally<'a> {
 pub(super) const KEYS_BYTES: usize = 1 << 20;
 
 impl<'a> Tally<'a> {
-    /// Nothing was done yet. `spill` is where temporary files are made.
-    pub(super) fn new(repository: &'a Repository, progress: &'a dyn Progress, spill: &SpillFolder) -> Self {
+    /// Nothing was done yet. Temporary files are made in `spill`.
+    pub(super) fn new(repository: &'a Repository, progress: &'a dyn Progress, spill: SpillFolder) -> Self {
         Self {
             repository,
+            failed: Mutex::new(SpilledMap::new(spill.clone(), KEYS_BYTES)),
+            spill,
             progress,
             items_failed: AtomicU64::default(),
             damaged: AtomicBool::default(),
@@ -47,7 +51,6 @@ impl<'a> Tally<'a> {
             frames_decoded: AtomicU64::default(),
             items_deleted: AtomicU64::default(),
             frames_damaged: AtomicU64::default(),
-            failed: Mutex::new(SpilledMap::new(spill.clone(), KEYS_BYTES)),
         }
     }
 

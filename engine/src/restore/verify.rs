@@ -36,7 +36,7 @@ impl Restore<'_, '_> {
         let tally = self.tally;
         tally.progress.event(Event::Phase { name: "verify", bytes_total: Some(self.summary.bytes_total), items_total: None });
         // Of files whose first name is outside of what is restored, the name that took its place.
-        let mut stand_ins = SpilledMap::new(self.spill.clone(), KEYS_BYTES);
+        let mut stand_ins = SpilledMap::new(tally.spill.clone(), KEYS_BYTES);
         let mut batch = Batch::default();
         let mut walk = self.walk()?;
         while let Some(entry) = walk.next() {

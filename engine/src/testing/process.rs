@@ -71,6 +71,6 @@ pub fn wait_for_peak(child: &mut Child) -> io::Result<(ExitStatus, u64)> {
         if let Some(status) = child.try_wait()? {
             return Ok((status, peak));
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::park_timeout(Duration::from_millis(2));
     }
 }
