@@ -14,7 +14,7 @@ fn records_come_in_order_whatever_is_kept_in_memory() {
         for step in 0..700 {
             let mut record = [0; 12];
             // Some of them twice.
-            record[..8].copy_from_slice(&(random(seed, step) % 500 << 40).to_be_bytes());
+            record[..8].copy_from_slice(&((random(seed, step) % 500) << 40).to_be_bytes());
             records.push(record).unwrap();
             expected.insert(record);
         }
