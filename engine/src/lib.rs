@@ -136,6 +136,7 @@ pub mod restore;
 pub mod retention;
 pub mod runtime;
 pub mod source;
+mod spill;
 mod sys;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -1,12 +1,13 @@
 //! Marking at scale: how long garbage collection takes to mark synthetic refs, and how much memory. Prints, last, one line of JSON.
 //!
 //! ```sh
-//! cargo run --release -p icecore-benches --bin mark_scale -- --refs 100000000
+//! cargo run --release -p icecore-benches --bin mark_scale -- --refs 100000000 [--memory BYTES]
 //! ```
 //!
 //! A thirty-second of so many frames stands in packs of 64; 32 snapshots name all of them, in the order of their identities as refs do, in
 //! leaves of 1,000, and share no leaf. Decoding leaves is not part of it. `build_seconds` is the time that the index of the frames takes;
-//! `resident_bytes` counts mapped pages of the index.
+//! `resident_bytes` counts mapped pages of the index. With `--memory` all of it runs in a process that may have so much memory, pages of files
+//! included (in a memory cgroup, where this user may make one).
 
 use icecore::backend::ObjectKind;
 use icecore::format::{ContentsTable, FrameRecord, FrameUse, Usage};
@@ -14,6 +15,7 @@ use icecore::id::{ChunkId, DomainId, FrameClass, FrameId, PackId, SessionId};
 use icecore::repository::index::{ContentsSource, LookupIndex};
 use icecore::runtime::{Clock, SystemClock};
 use icecore::testing::measure::Marking;
+use icecore::testing::process::MemoryGroup;
 use icecore::{Error, ErrorKind};
 use serde_json::json;
 use std::sync::Arc;
@@ -62,7 +64,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let words: Vec<_> = std::env::args().collect();
     let refs: u64 = match &words[1..] {
         [option, value] if option == "--refs" => value.parse()?,
-        _ => return Err("usage: mark_scale --refs N".into()),
+        [option, value, memory, bytes] if option == "--refs" && memory == "--memory" => {
+            let group = MemoryGroup::new(bytes.parse()?)?;
+            let status = group.command(std::env::current_exe()?).args([option, value]).status()?;
+            return if status.success() { Ok(()) } else { Err(format!("within {bytes} bytes of memory: {status}").into()) };
+        }
+        _ => return Err("usage: mark_scale --refs N [--memory BYTES]".into()),
     };
     let frames = (refs / SNAPSHOTS).next_multiple_of(FRAMES_IN_A_PACK);
     let clock = SystemClock;

@@ -7,7 +7,7 @@ use crate::environment;
 use crate::exit::{Outcome, usage};
 use crate::names::shown;
 use crate::secrets::Secret;
-use crate::size::{bytes, count, counted};
+use crate::size::{self, bytes, count, counted};
 use crate::time;
 use icecore::Error;
 use icecore::repository::Snapshot;
@@ -79,6 +79,9 @@ pub(crate) struct Args {
     /// Where something has to thaw: writes what can be written, and goes on until all of it is there (ask for it with `icecore thaw` before)
     #[arg(long, conflicts_with_all = ["onto", "tar", "stdout", "dry_run", "plan"])]
     wait: bool,
+    /// Memory to get along with, as 64M; without it what is of use, at most 128 MiB on two cores. Less makes it slower, and changes nothing else
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, conflicts_with_all = ["onto", "tar", "stdout", "plan"], help_heading = "Machine")]
+    memory: Option<u64>,
     /// Only says what would be restored and what would be deleted; -v names everything that would change
     #[arg(long, conflicts_with_all = ["stdout", "tar"])]
     dry_run: bool,
@@ -105,6 +108,7 @@ fn to_folder(args: &Args, target: &Path, context: &Context) -> anyhow::Result<Ou
     options.delete = args.delete;
     options.verify = args.verify;
     options.numeric_owner = args.numeric_owner;
+    options.memory = args.memory;
     if args.delete {
         options.spare = own_places(context)?;
         options.spare.extend(repository.tiers()?.into_iter().map(|info| PathBuf::from(info.address)));

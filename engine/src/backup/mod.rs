@@ -45,6 +45,7 @@ use earlier::Earlier;
 use previous::{Previous, PreviousTree};
 pub(crate) use publish::{last_of_series, put_snapshot};
 use stat_cache::StatCacheBuilder;
+pub(crate) use stat_cache::{put_entry, read_entry};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;

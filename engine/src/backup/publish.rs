@@ -162,16 +162,16 @@ fn build_refs(writer: &mut Writer, mut refs: RefsCollector, token_key: &crate::c
     builder.finish(&mut nodes)
 }
 
-/// One object with the contents tables of all packs of this session; its size.
+/// Objects with the contents tables of all packs of this session; their size.
 fn publish_index(repository: &Repository, session: &Session<'_>, packs: Vec<(ObjectKind, PackId, ContentsTable)>) -> Result<u64> {
-    let name = ObjectName::index(IndexId(repository.runtime.random()));
-    let body = IndexBody { sessions: vec![(**session.record()).clone()], packs }.encode();
-    if body.len() as u64 + 1024 > name.kind().size_max() {
-        // An index object saves time; without it every pack is asked.
-        return Ok(0);
+    let mut packs = packs.into_iter().peekable();
+    let mut size = 0;
+    while packs.peek().is_some() {
+        let packs = IndexBody::take_packs(&mut packs, IndexBody::LENGTH_END);
+        let body = IndexBody { sessions: vec![(**session.record()).clone()], packs }.encode();
+        size += body.len() as u64;
+        repository.write_sealed(ObjectName::index(IndexId(repository.runtime.random())), body)?;
     }
-    let size = body.len() as u64;
-    repository.write_sealed(name, body)?;
     Ok(size)
 }
 

@@ -19,6 +19,30 @@ pub struct IndexBody {
 }
 
 impl IndexBody {
+    /// Bytes of contents after which a writer begins another object: so much whoever reads them has in memory at once. No rule of the format.
+    pub(crate) const LENGTH_END: usize = 16 << 20;
+
+    /// About how many bytes the contents of a pack take in one.
+    pub(crate) fn length_of(contents: &ContentsTable) -> usize {
+        contents.frames.iter().map(|frame| 64 + ChunkId::LENGTH * frame.chunks.len()).sum()
+    }
+
+    /// Takes the packs of one object: the next ones, until their contents have `length_end` bytes.
+    pub(crate) fn take_packs(
+        packs: &mut impl Iterator<Item = (ObjectKind, PackId, ContentsTable)>,
+        length_end: usize,
+    ) -> Vec<(ObjectKind, PackId, ContentsTable)> {
+        let (mut taken, mut length) = (Vec::new(), 0);
+        while length < length_end
+            && taken.len() < INDEX_PACKS_MAX
+            && let Some(pack) = packs.next()
+        {
+            length += Self::length_of(&pack.2);
+            taken.push(pack);
+        }
+        taken
+    }
+
     /// The plaintext of the sealed part.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -69,5 +93,37 @@ impl IndexBody {
             true => Ok(Self { sessions, packs }),
             false => Err(Error::rule("PACK-5", "a session record is used by no frame")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::FrameRecord;
+    use crate::id::{FrameClass, FrameId, SessionId};
+
+    #[test]
+    fn an_object_ends_after_so_many_bytes() {
+        let contents = |chunks: usize| ContentsTable {
+            frames: vec![FrameRecord {
+                id: FrameId::new(SessionId([1; 16]), FrameClass::Data, 0),
+                sealed_length: 1,
+                plaintext_length: 1,
+                hash: [0; 32],
+                bases: Vec::new(),
+                chunks: vec![ChunkId([0; 32]); chunks],
+            }],
+        };
+        let packs = (0..7).map(|n| (ObjectKind::DataPack, PackId([n; 16]), contents(10)));
+        let mut packs = packs.chain([(ObjectKind::MetaPack, PackId([0; 16]), contents(1000))]);
+        let mut counts = Vec::new();
+        loop {
+            let taken = IndexBody::take_packs(&mut packs, 1000);
+            match taken.len() {
+                0 => break,
+                count => counts.push(count),
+            }
+        }
+        assert_eq!(counts, [3, 3, 2], "384 bytes for each pack but the last");
     }
 }

@@ -6,15 +6,13 @@ use crate::error::{ErrorKind, Result};
 use crate::format::index_object::IndexBody;
 use crate::format::session::SessionRecord;
 use crate::format::{ContentsTable, check_writer};
-use crate::id::{ChunkId, IndexId, PackId, SessionId};
+use crate::id::{IndexId, PackId, SessionId};
 use crate::limits::{INDEX_PACKS_MAX, PACK_SESSIONS_MAX};
 use crate::repository::{PackTail, Repository};
 use std::collections::{BTreeSet, HashSet};
 
 /// So many packs without an index object get one.
 pub(crate) const INDEXED_PACKS_MIN: usize = 8;
-/// Bytes after which an index object ends.
-const INDEX_LENGTH_END: usize = 32 << 20;
 
 /// Deletes an object; false where it was gone already.
 pub(crate) fn delete(repository: &Repository, name: &ObjectName) -> Result<bool> {
@@ -94,7 +92,7 @@ struct Next {
 
 impl Next {
     fn has_room_for(&self, tail: &PackTail) -> bool {
-        self.length < INDEX_LENGTH_END
+        self.length < IndexBody::LENGTH_END
             && self.packs.len() < INDEX_PACKS_MAX
             && self.sessions.len() + tail.tables.sessions.len() <= PACK_SESSIONS_MAX
     }
@@ -107,7 +105,7 @@ impl Next {
                 self.sessions.push(session);
             }
         }
-        self.length += tail.tables.contents.frames.iter().map(|frame| 64 + ChunkId::LENGTH * frame.chunks.len()).sum::<usize>();
+        self.length += IndexBody::length_of(&tail.tables.contents);
         self.packs.push((kind, pack, tail.tables.contents));
     }
 

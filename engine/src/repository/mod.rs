@@ -79,6 +79,7 @@ use crate::format::slot::Credential;
 use crate::format::{Roles, Trust};
 use crate::id::RepositoryId;
 use crate::runtime::{Pool, Runtime};
+use crate::spill::SpillFolder;
 use index::LookupIndex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -304,6 +305,11 @@ impl Repository {
     /// The folder for caches of what is in this place.
     pub(crate) fn place_cache_folder(&self) -> Option<PathBuf> {
         Some(self.settings.cache.as_ref()?.join(self.settings.local_name(self.id)))
+    }
+
+    /// Where temporary files are made: the folder for caches, otherwise `other` where that is a folder.
+    pub(crate) fn spill_folder(&self, other: Option<&std::path::Path>) -> SpillFolder {
+        SpillFolder::new(self.settings.cache.as_deref().into_iter().chain(other))
     }
 
     /// Opens the lookup index and makes it agree with what is listed now.

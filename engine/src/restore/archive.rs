@@ -5,15 +5,16 @@
 
 use super::pipeline::{Pipeline, Sink, with_pipeline};
 use super::stream::failed;
-use super::tally::{Tally, shown};
+use super::tally::{KEYS_BYTES, Tally, shown};
 use super::{RestoreSummary, find_path};
 use crate::destination::tar;
 use crate::entry::{ChunkList, Entry, EntryKind, FileContent, Key, KeyKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Event, Progress};
 use crate::repository::{Snapshot, SnapshotChunks};
+use crate::spill::SpilledMap;
 use crate::tree::{KeyRange, TreeWalk, find_entry};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io::Write;
 use std::sync::atomic::Ordering;
 
@@ -31,7 +32,7 @@ pub(super) fn write(
     };
     let bytes_total = path.is_none().then_some(snapshot.header.file_bytes);
     progress.event(Event::Phase { name: "restore", bytes_total, items_total: None });
-    let tally = Tally::new(chunks.repository, progress);
+    let tally = Tally::new(chunks.repository, progress, chunks.repository.spill_folder(None));
     let mut packs = HashSet::new();
     let mut archive = Archive { out, length: 0, tally: &tally };
     let mut members = Members {
@@ -39,8 +40,7 @@ pub(super) fn write(
         snapshot,
         range,
         tally: &tally,
-        skipped: HashSet::new(),
-        stand_ins: HashMap::new(),
+        stand_ins: SpilledMap::new(tally.spill.clone(), KEYS_BYTES),
         summary: RestoreSummary::new(snapshot.id),
     };
     with_pipeline(chunks, &tally, &mut packs, &mut archive, |pipeline| members.add_all(pipeline))?;
@@ -60,10 +60,8 @@ struct Members<'a> {
     snapshot: &'a Snapshot,
     range: KeyRange,
     tally: &'a Tally<'a>,
-    /// Entries that are not in the archive: what is linked to them cannot be either.
-    skipped: HashSet<Key>,
     /// Of entries outside the range that have another name in it, the first such name.
-    stand_ins: HashMap<Key, Key>,
+    stand_ins: SpilledMap,
     summary: RestoreSummary,
 }
 
@@ -93,8 +91,7 @@ impl Members<'_> {
         let mut entry = match self.with_first_name_inside(entry) {
             Ok(entry) => entry,
             Err((key, error)) => {
-                self.skip(key, &self.tally.damage(error)?);
-                return Ok(());
+                return self.skip(&key, &self.tally.damage(error)?);
             }
         };
         if entry.kind == EntryKind::Folder && entry.metadata.is_of_way() {
@@ -102,22 +99,19 @@ impl Members<'_> {
             return Ok(());
         }
         if let EntryKind::HardLink(earlier) = &entry.kind
-            && self.skipped.contains(earlier)
+            && self.tally.is_lost(earlier)?
         {
             let error = Error::new(ErrorKind::NotFound, format!("{}, of which it is another name, is not in the archive", shown(earlier)));
-            self.skip(entry.key, &error);
-            return Ok(());
+            return self.skip(&entry.key, &error);
         }
         if let Err(error) = tar::head(&entry) {
-            self.skip(entry.key, &error);
-            return Ok(());
+            return self.skip(&entry.key, &error);
         }
         let EntryKind::File(content) = &mut entry.kind else { return pipeline.entry(entry, None) };
         if let ChunkList::Inline(chunks) = &content.chunks
             && let Some(error) = chunks.iter().find_map(|chunk| self.chunks.find(&chunk.id).err())
         {
-            self.skip(entry.key, &self.tally.damage(error)?);
-            return Ok(());
+            return self.skip(&entry.key, &self.tally.damage(error)?);
         }
         self.summary.files += 1;
         self.summary.bytes_total = self.summary.bytes_total.wrapping_add(content.size);
@@ -133,13 +127,19 @@ impl Members<'_> {
         if self.range.contains(earlier) {
             return Ok(entry);
         }
-        if let Some(name) = self.stand_ins.get(earlier) {
-            earlier.clone_from(name);
-            return Ok(entry);
+        match self.stand_ins.get(earlier) {
+            Ok(Some(name)) => {
+                *earlier = name;
+                return Ok(entry);
+            }
+            Ok(None) => {}
+            Err(error) => return Err((entry.key, error)),
         }
         match find_entry(self.chunks, &self.snapshot.body.tree_root, KeyKind::Paths, earlier) {
             Ok(Some(first)) if !matches!(first.kind, EntryKind::Folder | EntryKind::HardLink(_)) => {
-                self.stand_ins.insert(first.key, entry.key.clone());
+                if let Err(error) = self.stand_ins.insert(&first.key, &entry.key) {
+                    return Err((entry.key, error));
+                }
                 Ok(Entry { key: entry.key, kind: first.kind, metadata: first.metadata })
             }
             Ok(_) => {
@@ -150,9 +150,10 @@ impl Members<'_> {
         }
     }
 
-    fn skip(&mut self, key: Key, error: &Error) {
-        self.tally.item_failed(&key, &format!("it is not in the archive: {error}"));
-        self.skipped.insert(key);
+    /// What is linked to it cannot be in the archive either.
+    fn skip(&self, key: &[u8], error: &Error) -> Result<()> {
+        self.tally.item_failed(key, &format!("it is not in the archive: {error}"));
+        self.tally.lose(key).map(drop)
     }
 }
 

@@ -16,7 +16,7 @@ impl Restore<'_, '_> {
         let mut folders = OpenFolders::default();
         let finish = |entry: &Entry| -> Result<()> {
             self.tally.check_cancelled()?;
-            if self.tally.is_lost(&entry.key) {
+            if self.tally.is_lost(&entry.key)? {
                 return Ok(());
             }
             match folder.finish_flags(entry) {
@@ -62,8 +62,15 @@ impl Restore<'_, '_> {
     }
 }
 
-/// Restores the metadata of an item whose content is there, and removes one whose content is not.
+/// Restores the metadata of an item whose content is there, and removes one whose content is not. One with content that comes later is
+/// finished later.
 pub(super) fn finish_item(item: &Item, folder: &Folder, tally: &Tally<'_>) -> Result<()> {
+    if item.later.is_some() && item.way != Way::Small {
+        if item.has_failed() && tally.lose(&item.entry.key)? {
+            remove_damaged(item, folder, tally);
+        }
+        return Ok(());
+    }
     if !item.has_failed() && item.way != Way::Small {
         match folder.finish_metadata(&item.entry) {
             Ok(problems) => tally.problems(&item.entry.key, &problems),
@@ -78,7 +85,7 @@ pub(super) fn finish_item(item: &Item, folder: &Folder, tally: &Tally<'_>) -> Re
         remove_damaged(item, folder, tally);
     }
     if item.has_failed() {
-        tally.lose(item.entry.key.clone());
+        tally.lose(&item.entry.key)?;
     }
     Ok(())
 }
@@ -110,7 +117,7 @@ pub(super) fn finish_window(window: &Window, folder: &Folder, tally: &Tally<'_>)
 
 fn make_link(link: &Entry, folder: &Folder, tally: &Tally<'_>) -> Result<()> {
     let EntryKind::HardLink(earlier) = &link.kind else { return Ok(()) };
-    let made = match tally.is_lost(earlier) {
+    let made = match tally.is_lost(earlier)? {
         true => Err(Error::new(ErrorKind::NotFound, format!("{}, of which it is another name, was not restored", shown(earlier)))),
         false => folder.prepare(link).map(drop),
     };

@@ -9,14 +9,18 @@
 //! Invariants:
 //! - Bytes reach a file only after their chunk id was checked, and only from frames that the snapshot's refs name.
 //! - A file whose content is damaged is reported and not left in the target as if it were good; everything else is restored.
-//! - The plan takes bounded memory (`window`), whatever the snapshot's size.
+//! - A restore takes bounded memory, whatever the snapshot's size: the plan goes through windows (`window`), and what has to wait or to be
+//!   remembered for longer goes to temporary files (`later`).
 
 mod archive;
 mod compare;
 mod deletion;
 mod finish;
+mod flush;
 mod folders;
+mod later;
 mod layout;
+mod memory;
 mod onto;
 mod pipeline;
 mod plan;
@@ -67,6 +71,9 @@ pub struct RestoreOptions {
     pub numeric_owner: bool,
     /// Things in the target that are never deleted, such as the repository itself.
     pub spare: Vec<PathBuf>,
+    /// Bytes of memory to get along with; `None` for what is of use, at most about 100 MiB and 8 MiB for each worker thread. Less makes it
+    /// slower, and changes nothing else.
+    pub memory: Option<u64>,
 }
 
 /// What a dry run found: numbers of entries.
@@ -165,7 +172,8 @@ impl Repository {
     /// [`ErrorKind::Damaged`] where nothing of it can be read, [`ErrorKind::Cancelled`] when `progress` says so,
     /// [`ErrorKind::Unavailable`] where the backend fails or the target is full.
     pub fn restore(&self, snapshot: &Snapshot, target: &Path, options: &RestoreOptions, progress: &dyn Progress) -> Result<RestoreSummary> {
-        self.restore_within(snapshot, target, options, progress, Limits::DEFAULT)
+        let limits = memory::limits(options.memory, self.runtime.executor.threads(), self.config.data_frame_size.into())?;
+        self.restore_within(snapshot, target, options, progress, limits)
     }
 
     fn restore_within(
@@ -180,12 +188,12 @@ impl Repository {
         require_paths(snapshot)?;
         reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks| {
             let options = RestoreOptions { path: options.path.as_deref().map(path_key).transpose()?, ..options.clone() };
-            let tally = Tally::new(self, progress);
             if let Some(path) = &options.path {
                 // A wrong path makes no target folder.
                 find_path(chunks, snapshot, path)?;
             }
             let folder = if options.dry_run { Folder::find(target)? } else { Some(Folder::open(target)?) };
+            let tally = Tally::new(self, progress, self.spill_folder(folder.is_some().then_some(target)));
             let target = match &folder {
                 Some(folder) if !options.dry_run => Target::Written(folder),
                 folder => Target::Planned(folder.as_ref()),

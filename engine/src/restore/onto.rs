@@ -44,7 +44,7 @@ pub(super) fn write(
         progress.event(Event::Notice { message: &message });
     }
     progress.event(Event::Phase { name: "restore", bytes_total: Some(content.size), items_total: Some(1) });
-    let tally = Tally::new(chunks.repository, progress);
+    let tally = Tally::new(chunks.repository, progress, chunks.repository.spill_folder(None));
     let mut packs = HashSet::new();
     if !options.dry_run {
         device.fit(content.size)?;

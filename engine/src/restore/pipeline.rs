@@ -5,6 +5,7 @@
 
 use super::layout::Layout;
 use super::tally::{Tally, shown};
+use super::window::weight_of;
 use crate::entry::{ChunkRef, Entry, FileContent, Key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::PackId;
@@ -17,6 +18,8 @@ use std::sync::atomic::Ordering;
 
 /// Chunks and entries that are planned ahead at most.
 const PLANNED_MAX: usize = 16_384;
+/// Bytes of entries that are planned ahead at most.
+const ENTRIES_BYTES_MAX: usize = 8 << 20;
 /// Frames that no planned chunk needs and that are kept all the same.
 const IDLE_MAX: usize = 8;
 
@@ -47,6 +50,8 @@ enum Step {
 pub(super) struct Pipeline<'s, 'scope, 'a> {
     frames: Frames<'s, 'scope, 'a>,
     planned: VecDeque<Step>,
+    /// Of the entries that are planned.
+    bytes: usize,
     busy_max: usize,
     sink: &'a mut dyn Sink,
     current: Key,
@@ -64,7 +69,7 @@ pub(super) fn with_pipeline(
     pool.in_place_scope(|scope| {
         let frames = Frames { scope, chunks, tally, held: HashMap::new(), clock: 0, packs };
         let busy_max = 2 * pool.current_num_threads() + 2;
-        let mut pipeline = Pipeline { frames, planned: VecDeque::new(), busy_max, sink, current: Key::new() };
+        let mut pipeline = Pipeline { frames, planned: VecDeque::new(), bytes: 0, busy_max, sink, current: Key::new() };
         work(&mut pipeline)?;
         while pipeline.step()? {}
         Ok(())
@@ -75,6 +80,7 @@ impl Pipeline<'_, '_, '_> {
     /// Plans an entry with its content, which `entry` itself need not have.
     pub(super) fn entry(&mut self, entry: Entry, content: Option<&FileContent>) -> Result<()> {
         let key = entry.key.clone();
+        self.bytes += weight_of(&entry);
         self.plan(Step::Begin(Box::new(entry)))?;
         if let Some(content) = content {
             let named = |error: Error| error.context(shown(&key));
@@ -99,7 +105,7 @@ impl Pipeline<'_, '_, '_> {
 
     fn make_room(&mut self) -> Result<()> {
         self.frames.tally.check_cancelled()?;
-        while self.planned.len() >= PLANNED_MAX || self.frames.busy() >= self.busy_max {
+        while self.planned.len() >= PLANNED_MAX || self.bytes >= ENTRIES_BYTES_MAX || self.frames.busy() >= self.busy_max {
             if !self.step()? {
                 return Ok(());
             }
@@ -111,9 +117,10 @@ impl Pipeline<'_, '_, '_> {
     fn step(&mut self) -> Result<bool> {
         self.frames.tally.check_cancelled()?;
         let Some(step) = self.planned.pop_front() else { return Ok(false) };
-        let Self { frames, sink, current, .. } = self;
+        let Self { frames, sink, current, bytes, .. } = self;
         let done = match step {
             Step::Begin(entry) => {
+                *bytes -= weight_of(&entry);
                 current.clone_from(&entry.key);
                 sink.begin(&entry)
             }

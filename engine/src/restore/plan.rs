@@ -54,8 +54,8 @@ impl Restore<'_, '_> {
         }
     }
 
-    /// Counts what would be read and written, and tells of items whose content is planned as a whole.
-    pub(super) fn count(&mut self, folder: Option<&Folder>, window: &mut Window, whole: usize) -> Result<()> {
+    /// Counts what would be written, and tells of items whose content is planned as a whole.
+    pub(super) fn foresee_window(&mut self, folder: Option<&Folder>, window: &mut Window, whole: usize) {
         for used in &window.uses {
             self.tally.bytes_written.fetch_add(u64::from(used.length), Ordering::Relaxed);
             if let Some(item) = window.items.get_mut(used.item as usize) {
@@ -69,6 +69,10 @@ impl Restore<'_, '_> {
         for link in &window.links {
             self.foresee_bare(folder, link);
         }
+    }
+
+    /// Counts what would be read.
+    pub(super) fn count_reads(&mut self, window: &Window) -> Result<()> {
         let mut reads = Reads::default();
         while let Some(read) = reads.next(&window.uses, self.chunks.reader, &self.limits)? {
             self.packs.insert(read.pack);

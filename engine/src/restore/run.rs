@@ -1,11 +1,11 @@
 //! A restore on its way: entries come in key order, are prepared and planned, and done window by window.
 
-use super::compare::Comparison;
 use super::deletion::Deletion;
 use super::folders::OpenFolders;
+use super::later::Later;
 use super::layout::{Layout, data_bytes};
 use super::plan::foresee_item;
-use super::tally::{Tally, shown};
+use super::tally::{KEYS_BYTES, Tally, shown};
 use super::window::{Item, Limits, Use, Way, Window};
 use super::work::Work;
 use super::{RestoreOptions, RestoreSummary};
@@ -16,8 +16,9 @@ use crate::id::PackId;
 use crate::progress::Event;
 use crate::repository::{Repository, Snapshot, SnapshotChunks};
 use crate::runtime::Scope;
+use crate::spill::SpilledMap;
 use crate::tree::{KeyRange, TreeWalk, find_entry};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// Whether all content of the item that a window holds last is planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub(super) enum Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn folder(self) -> Option<&'a Folder> {
+    pub(super) fn folder(self) -> Option<&'a Folder> {
         match self {
             Self::Planned(folder) => folder,
             Self::Written(folder) => Some(folder),
@@ -48,20 +49,21 @@ pub(super) struct Restore<'s, 'a> {
     pub(super) repository: &'a Repository,
     pub(super) snapshot: &'a Snapshot,
     pub(super) chunks: &'a SnapshotChunks<'a>,
-    target: Target<'a>,
+    pub(super) target: Target<'a>,
     pub(super) tally: &'a Tally<'a>,
     pub(super) limits: Limits,
     range: KeyRange,
     /// Folders above the range whose metadata is restored too.
     pub(super) above: Vec<Entry>,
     /// What is planned, and how many windows were before.
-    window: Window,
-    windows: u32,
+    pub(super) window: Window,
+    pub(super) windows: u32,
+    pub(super) later: Later,
     /// What is being done; nothing in a dry run.
-    work: Option<Work<'s, 'a>>,
+    pub(super) work: Option<Work<'s, 'a>>,
     folders: OpenFolders,
     /// Of entries outside the range that have another name in it, the first such name.
-    linked_from_outside: HashMap<Key, Key>,
+    linked_from_outside: SpilledMap,
     owners: LocalOwners,
     has_flags: bool,
     /// Packs that a dry run would read.
@@ -95,9 +97,10 @@ impl<'s, 'a> Restore<'s, 'a> {
             above: Vec::new(),
             window: Window::default(),
             windows: 0,
+            later: Later::new(tally.spill.clone(), &limits),
             work,
             folders: OpenFolders::default(),
-            linked_from_outside: HashMap::new(),
+            linked_from_outside: SpilledMap::new(tally.spill.clone(), KEYS_BYTES),
             owners: LocalOwners::default(),
             has_flags: false,
             packs: HashSet::new(),
@@ -142,7 +145,7 @@ impl<'s, 'a> Restore<'s, 'a> {
         for folder in self.above.clone().into_iter().rev() {
             self.keep_folder(folder)?;
         }
-        self.flush(Last::IsWhole)?;
+        self.flush_last()?;
         if let (Some(work), Target::Written(folder)) = (&mut self.work, self.target) {
             work.end()?;
             if self.has_flags {
@@ -268,8 +271,8 @@ impl<'s, 'a> Restore<'s, 'a> {
     fn take_link(&mut self, mut entry: Entry) -> Result<()> {
         let EntryKind::HardLink(earlier) = &mut entry.kind else { return Ok(()) };
         if !self.range.contains(earlier) {
-            match self.linked_from_outside.get(earlier) {
-                Some(name) => earlier.clone_from(name),
+            match self.linked_from_outside.get(earlier)? {
+                Some(name) => *earlier = name,
                 None => {
                     let earlier = std::mem::take(earlier);
                     return self.take_outside(entry.key, earlier);
@@ -292,7 +295,7 @@ impl<'s, 'a> Restore<'s, 'a> {
             }
             Err(error) => return self.damaged(key, error),
         };
-        self.linked_from_outside.insert(earlier, key.clone());
+        self.linked_from_outside.insert(&earlier, &key)?;
         let first = self.with_owner(Entry { key, ..first });
         self.take_first_name(first)
     }
@@ -404,43 +407,12 @@ impl<'s, 'a> Restore<'s, 'a> {
     fn damaged(&mut self, key: Key, error: Error) -> Result<()> {
         let error = self.tally.damage(error)?;
         self.tally.item_failed(&key, &format!("it is damaged and was not restored: {error}"));
-        self.tally.lose(key);
-        Ok(())
+        self.tally.lose(&key).map(drop)
     }
 
     /// Keeps the pool busy meanwhile.
-    fn go_on(&mut self) -> Result<()> {
+    pub(super) fn go_on(&mut self) -> Result<()> {
         self.work.as_mut().map_or(Ok(()), Work::go_on)
-    }
-
-    fn flush_if_full(&mut self) -> Result<()> {
-        match self.window.is_full(&self.limits.of_window(self.windows)) {
-            true => self.flush(Last::IsWhole),
-            false => Ok(()),
-        }
-    }
-
-    /// Gives what was planned to the pool, or counts it.
-    fn flush(&mut self, last: Last) -> Result<()> {
-        let mut window = std::mem::take(&mut self.window);
-        self.windows += 1;
-        if let Some(folder) = self.target.folder().filter(|folder| !folder.is_new()) {
-            let may_write = matches!(self.target, Target::Written(_));
-            let comparison = Comparison { folder, ids: self.chunks.reader.ids(), tally: self.tally, may_write };
-            comparison.run(&mut window, &*self.repository.pool()?)?;
-        }
-        window.sort(self.chunks.reader)?;
-        if let Target::Planned(folder) = self.target {
-            let whole = window.items.len() - usize::from(last == Last::GoesOn && !window.items.is_empty());
-            self.count(folder, &mut window, whole)?;
-        }
-        if last == Last::GoesOn
-            && let Some(item) = window.items.last()
-        {
-            self.window.weigh(&item.entry);
-            self.window.items.push(item.clone());
-        }
-        self.work.as_mut().map_or(Ok(()), |work| work.take(window, last))
     }
 
     fn into_summary(self) -> RestoreSummary {

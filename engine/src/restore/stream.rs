@@ -23,7 +23,7 @@ pub(super) fn write(
 ) -> Result<RestoreSummary> {
     let content = file_content(entry)?;
     progress.event(Event::Phase { name: "restore", bytes_total: Some(content.size), items_total: Some(1) });
-    let tally = Tally::new(chunks.repository, progress);
+    let tally = Tally::new(chunks.repository, progress, chunks.repository.spill_folder(None));
     let mut output = Output { out, position: 0, size: content.size, tally: &tally };
     let mut packs = HashSet::new();
     with_pipeline(chunks, &tally, &mut packs, &mut output, |pipeline| pipeline.entry(entry.clone(), Some(content)))?;

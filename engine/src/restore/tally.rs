@@ -5,14 +5,16 @@ use crate::entry::{Key, key_components};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Event, Progress};
 use crate::repository::Repository;
+use crate::spill::{SpillFolder, SpilledMap};
 use parking_lot::Mutex;
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Numbers of a restore, and who hears of them.
 #[derive(Debug)]
 pub(super) struct Tally<'a> {
     repository: &'a Repository,
+    /// Where temporary files are made.
+    pub(super) spill: SpillFolder,
     pub(super) progress: &'a dyn Progress,
     pub(super) items_failed: AtomicU64,
     pub(super) damaged: AtomicBool,
@@ -26,13 +28,19 @@ pub(super) struct Tally<'a> {
     /// Frames that could not be read; their chunks may stand elsewhere too.
     frames_damaged: AtomicU64,
     /// Keys of entries that could not be restored.
-    failed: Mutex<HashSet<Key>>,
+    failed: Mutex<SpilledMap>,
 }
 
+/// Bytes of each map of keys that are kept in memory.
+pub(super) const KEYS_BYTES: usize = 1 << 20;
+
 impl<'a> Tally<'a> {
-    pub(super) fn new(repository: &'a Repository, progress: &'a dyn Progress) -> Self {
+    /// Nothing was done yet. Temporary files are made in `spill`.
+    pub(super) fn new(repository: &'a Repository, progress: &'a dyn Progress, spill: SpillFolder) -> Self {
         Self {
             repository,
+            failed: Mutex::new(SpilledMap::new(spill.clone(), KEYS_BYTES)),
+            spill,
             progress,
             items_failed: AtomicU64::default(),
             damaged: AtomicBool::default(),
@@ -43,7 +51,6 @@ impl<'a> Tally<'a> {
             frames_decoded: AtomicU64::default(),
             items_deleted: AtomicU64::default(),
             frames_damaged: AtomicU64::default(),
-            failed: Mutex::default(),
         }
     }
 
@@ -62,13 +69,14 @@ impl<'a> Tally<'a> {
     }
 
     /// Notes that an entry could not be restored: what is linked to it cannot either, and there is nothing to finish or to read back.
-    pub(super) fn lose(&self, key: Key) {
-        self.failed.lock().insert(key);
+    /// Whether that is new.
+    pub(super) fn lose(&self, key: &[u8]) -> Result<bool> {
+        self.failed.lock().insert(key, &[])
     }
 
     /// Whether an entry could not be restored.
-    pub(super) fn is_lost(&self, key: &[u8]) -> bool {
-        self.failed.lock().contains(key)
+    pub(super) fn is_lost(&self, key: &[u8]) -> Result<bool> {
+        Ok(self.failed.lock().get(key)?.is_some())
     }
 
     /// As [`Tally::item_failed`] for what of an item could not be restored.
@@ -138,8 +146,7 @@ impl<'a> Tally<'a> {
     pub(super) fn refused(&self, key: &Key, error: Error) -> Result<()> {
         let error = self.refusal(error).map_err(|error| error.context(shown(key)))?;
         self.item_failed(key, &error.to_string());
-        self.lose(key.clone());
-        Ok(())
+        self.lose(key).map(drop)
     }
 }
 

@@ -7,14 +7,14 @@ use super::compare::has_chunk;
 use super::layout::Layout;
 use super::run::Restore;
 use super::scatter::Failure;
-use super::tally::Tally;
+use super::tally::{KEYS_BYTES, Tally};
 use crate::destination::{Folder, Standing};
 use crate::entry::{ChunkRef, Entry, EntryKind, Key, KeyKind};
 use crate::error::Result;
 use crate::progress::Event;
 use crate::repository::ChunkIds;
+use crate::spill::SpilledMap;
 use crate::tree::find_entry;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Chunks that are read back between two looks at the tree.
@@ -36,7 +36,7 @@ impl Restore<'_, '_> {
         let tally = self.tally;
         tally.progress.event(Event::Phase { name: "verify", bytes_total: Some(self.summary.bytes_total), items_total: None });
         // Of files whose first name is outside of what is restored, the name that took its place.
-        let mut stand_ins: HashMap<Key, Key> = HashMap::new();
+        let mut stand_ins = SpilledMap::new(tally.spill.clone(), KEYS_BYTES);
         let mut batch = Batch::default();
         let mut walk = self.walk()?;
         while let Some(entry) = walk.next() {
@@ -46,19 +46,19 @@ impl Restore<'_, '_> {
                 walk.skip_damage();
                 continue;
             };
-            if tally.is_lost(&entry.key) {
+            if tally.is_lost(&entry.key)? {
                 continue;
             }
             if let EntryKind::HardLink(earlier) = &mut entry.kind
                 && !self.is_restored(earlier)
             {
-                match stand_ins.get(earlier) {
-                    Some(name) => earlier.clone_from(name),
+                match stand_ins.get(earlier)? {
+                    Some(name) => *earlier = name,
                     None => {
                         let root = &self.snapshot.body.tree_root;
                         // Where it is damaged that was reported before.
                         let Ok(Some(first)) = find_entry(self.chunks, root, KeyKind::Paths, earlier) else { continue };
-                        stand_ins.insert(first.key, entry.key.clone());
+                        stand_ins.insert(&first.key, &entry.key)?;
                         entry.kind = first.kind;
                     }
                 }

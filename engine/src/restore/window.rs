@@ -1,8 +1,8 @@
 //! A window: entries that are restored together, and the plan of which frame's chunks go where.
 //!
 //! A restore of any size goes through windows, so that its plan takes bounded memory. Within a window every frame is read once, in the
-//! order of packs and offsets; a frame whose chunks are used in two windows is read twice. The first windows are small, so that the
-//! work begins at once; how windows are cut depends on the snapshot alone.
+//! order of packs and offsets; what other windows may need of a frame as well waits until all are planned (`later`). The first windows are
+//! small, so that the work begins at once; how windows are cut depends on the snapshot alone.
 
 use crate::backend::ObjectKind;
 use crate::entry::{Entry, EntryKind};
@@ -31,6 +31,12 @@ pub(super) struct Limits {
 impl Limits {
     /// What a restore uses: 20 MiB, which are 330,000 chunks, for each of the three windows that are in memory at once.
     pub(super) const DEFAULT: Self = Self { entries_max: 32_000, bytes_max: 20 << 20, read_bytes_max: 1 << 20 };
+
+    /// With windows of so many bytes, if that is less, and as many fewer entries.
+    pub(super) fn with_window_bytes(self, bytes: usize) -> Self {
+        let bytes_max = bytes.min(self.bytes_max);
+        Self { entries_max: (self.entries_max * (bytes_max >> 10) / (self.bytes_max >> 10)).max(1), bytes_max, ..self }
+    }
 
     /// For the window of this number, counted from 0: each is twice as large as the one before, up to the limits.
     pub(super) fn of_window(self, number: u32) -> Self {
@@ -67,11 +73,23 @@ pub(super) struct Item {
     failed: Arc<AtomicBool>,
     /// In a dry run, what is known so far of what becomes of it: that and the bytes.
     pub(super) planned: (Option<Change>, u64),
+    /// Its number among the entries that wait, where some of its content comes later: then it is finished later, too.
+    pub(super) later: Option<u32>,
 }
 
 impl Item {
     pub(super) fn new(entry: Entry, way: Way) -> Self {
-        Self { entry, way, failed: Arc::default(), planned: (None, 0) }
+        Self { entry, way, failed: Arc::default(), planned: (None, 0), later: None }
+    }
+
+    /// The same that another window has, with the entry as it was kept.
+    pub(super) fn again(entry: Entry, way: Way, number: u32, failed: Arc<AtomicBool>) -> Self {
+        Self { failed, later: Some(number), ..Self::new(entry, way) }
+    }
+
+    /// Whether it failed, for copies of it.
+    pub(super) fn share_failed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.failed)
     }
 
     /// Whether it could not be restored.
@@ -127,14 +145,7 @@ pub(super) struct Window {
 impl Window {
     /// Notes that an entry is kept.
     pub(super) fn weigh(&mut self, entry: &Entry) {
-        let attributes: usize = entry.metadata.xattrs.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
-        let of_kind = match &entry.kind {
-            EntryKind::Symlink(target) => target.len(),
-            EntryKind::HardLink(earlier) => earlier.len(),
-            EntryKind::File(content) => 16 * content.holes.len(),
-            _ => 0,
-        };
-        self.bytes += size_of::<Item>() + entry.key.len() + attributes + of_kind;
+        self.bytes += weight_of(entry);
     }
 
     /// Whether it has to be restored before more is collected.
@@ -143,33 +154,69 @@ impl Window {
         entries >= limits.entries_max || self.bytes + self.uses.len() * size_of::<Use>() >= limits.bytes_max
     }
 
-    /// Puts the plan into the order of reading: the frames of a pack have ascending ordinals. A frame with bases comes soon after the last of these, which
-    /// are then at hand.
-    pub(super) fn sort(&mut self, reader: &FrameReader) -> Result<()> {
+    /// Puts what is needed of each frame together, the frames of a pack one behind the other.
+    pub(super) fn sort(&mut self) {
         self.uses.sort_unstable_by_key(|used| (used.ordinal, used.item, used.offset));
-        let mut behind = HashMap::new();
+    }
+
+    /// Puts the frames, whose uses are together, into the order of reading, and notes what others want of them as bases.
+    pub(super) fn order(&mut self, reader: &FrameReader) -> Result<()> {
+        let mut turns = HashMap::new();
         for of_frame in self.uses.chunk_by(|one, other| one.ordinal == other.ordinal) {
             let Some(place) = of_frame.first().map(|first| reader.place(first.ordinal)).transpose()?.filter(|place| place.has_bases) else {
                 continue;
             };
-            // What is wrong shows where the frame is read.
-            let mut last = place.ordinal.get();
-            for (number, base) in reader.index().bases_of(place.ordinal, place.id).unwrap_or_default().into_iter().enumerate() {
-                let Some(ordinal) = reader.index().ordinal_of(base.frame)? else { continue };
-                last = if number == 0 { ordinal.get() } else { last.max(ordinal.get()) };
-                self.bases.entry(ordinal).or_default().push(base);
-            }
-            behind.insert(place.ordinal, last.saturating_add(BEHIND));
+            let turn = Turn::of(&place, reader, |ordinal, base| self.bases.entry(ordinal).or_default().push(base))?;
+            turns.insert(place.ordinal, turn);
         }
-        if !behind.is_empty() {
+        if !turns.is_empty() {
             // Stable: the chunks of a frame stay in their order.
-            self.uses.sort_by_key(|used| match behind.get(&used.ordinal) {
-                Some(behind) => (*behind, true, used.ordinal),
-                None => (used.ordinal.get(), false, used.ordinal),
-            });
+            self.uses.sort_by_key(|used| turns.get(&used.ordinal).copied().unwrap_or(Turn::without_bases(used.ordinal)));
         }
         Ok(())
     }
+}
+
+/// When a frame is read: in the order of ordinals, and one with bases soon after the last of these, which are then at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Turn {
+    pub(super) behind: u32,
+    pub(super) has_bases: bool,
+    pub(super) ordinal: FrameOrdinal,
+}
+
+impl Turn {
+    fn without_bases(ordinal: FrameOrdinal) -> Self {
+        Self { behind: ordinal.get(), has_bases: false, ordinal }
+    }
+
+    /// The turn of a frame; `want` is told what it needs of which other frames.
+    pub(super) fn of(place: &FramePlace, reader: &FrameReader, mut want: impl FnMut(FrameOrdinal, BaseRange)) -> Result<Self> {
+        if !place.has_bases {
+            return Ok(Self::without_bases(place.ordinal));
+        }
+        let mut last = None;
+        // What is wrong shows where the frame is read.
+        for base in reader.index().bases_of(place.ordinal, place.id).unwrap_or_default() {
+            let Some(ordinal) = reader.index().ordinal_of(base.frame)? else { continue };
+            last = last.max(Some(ordinal));
+            want(ordinal, base);
+        }
+        let last = last.unwrap_or(place.ordinal).get();
+        Ok(Self { behind: last.saturating_add(BEHIND), has_bases: true, ordinal: place.ordinal })
+    }
+}
+
+/// About how many bytes an entry without its chunk list takes.
+pub(super) fn weight_of(entry: &Entry) -> usize {
+    let attributes: usize = entry.metadata.xattrs.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+    let of_kind = match &entry.kind {
+        EntryKind::Symlink(target) => target.len(),
+        EntryKind::HardLink(earlier) => earlier.len(),
+        EntryKind::File(content) => 16 * content.holes.len(),
+        _ => 0,
+    };
+    size_of::<Item>() + entry.key.len() + attributes + of_kind
 }
 
 /// Goes through a plan that is in the order of reading, read by read.

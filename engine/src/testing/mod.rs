@@ -7,6 +7,7 @@ mod decode;
 pub mod measure;
 mod nodes;
 pub mod primitives;
+pub mod process;
 mod rewrite;
 mod seal;
 mod tar;

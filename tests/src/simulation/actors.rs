@@ -262,9 +262,7 @@ impl Actor {
             ErrorKind::Unauthorized => (End::Refused, *locked(&world.has_rotated)),
             ErrorKind::Unavailable => (End::Failed, has_suffered),
             // It stood still for longer than a lease: what it read may have been swept. A restore goes on past what cannot be read, and names it.
-            ErrorKind::Damaged => {
-                (End::Failed, world.store.was_given_up(self.process) || (self.deed == Deed::Restore && has_suffered))
-            }
+            ErrorKind::Damaged => (End::Failed, world.store.was_given_up(self.process) || (self.deed == Deed::Restore && has_suffered)),
             _ => (End::Failed, false),
         };
         if !is_right && !world.store.is_dead(self.process) {

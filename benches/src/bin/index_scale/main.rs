@@ -15,13 +15,12 @@
 //! - `scattered_hits_per_second`: chunks in no order: each costs a contents table;
 //! - `misses_per_second`: chunks that are not there, enough to touch every page of the filters.
 
-mod cgroup;
 mod synthetic;
 
-use cgroup::MemoryGroup;
 use icecore::backend::ObjectKind;
 use icecore::repository::index::LookupIndex;
 use icecore::runtime::{Clock, SystemClock};
+use icecore::testing::process::MemoryGroup;
 use icecore_benches::resident_bytes;
 use serde_json::{Value, json};
 use std::error::Error;
@@ -48,9 +47,8 @@ struct Arguments {
     folder: Option<PathBuf>,
     /// Bytes for the process that looks up.
     memory: Option<u64>,
-    /// This is that process, and joins this group.
+    /// This is that process.
     look_up: bool,
-    group: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -78,7 +76,6 @@ fn arguments() -> Result<Arguments> {
             Some("--memory") => arguments.memory = Some(number(value()?)?),
             Some("--folder") => arguments.folder = Some(value()?.into()),
             Some("--look-up") => arguments.look_up = true,
-            Some("--group") => arguments.group = Some(value()?.into()),
             _ => return Err(format!("{} is no option; see the head of index_scale/main.rs", word.display()).into()),
         }
     }
@@ -96,11 +93,9 @@ fn measure(arguments: &Arguments) -> Result<Value> {
     let disk = forget_pages(&folder)?;
     let memory = arguments.memory.unwrap_or((chunks * BUDGET_TENTHS / 10).max(BUDGET_MIN));
     let group = MemoryGroup::new(memory).inspect_err(|error| eprintln!("no memory cgroup, so nothing limits memory: {error}")).ok();
-    let mut command = Command::new(std::env::current_exe()?);
+    let program = std::env::current_exe()?;
+    let mut command = group.as_ref().map_or_else(|| Command::new(&program), |group| group.command(&program));
     command.arg("--look-up").arg("--chunks").arg(chunks.to_string()).arg("--folder").arg(&folder).stdout(Stdio::piped());
-    if let Some(group) = &group {
-        command.arg("--group").arg(group.path());
-    }
     let output = command.spawn()?.wait_with_output()?;
     if !output.status.success() {
         return Err(format!("the process that looks up failed: {}", output.status).into());
@@ -170,9 +165,6 @@ fn forget_pages(folder: &Path) -> Result<u64> {
 
 /// Opens the index and looks chunks up.
 fn look_up(arguments: &Arguments) -> Result<Value> {
-    if let Some(group) = &arguments.group {
-        cgroup::join(group)?;
-    }
     let clock = SystemClock;
     let chunks = arguments.chunks;
     let started = clock.monotonic_ns();

@@ -28,7 +28,7 @@ mod record;
 mod tests;
 mod write;
 
-pub(crate) use record::CachedChunks;
+pub(crate) use record::{CachedChunks, put_entry, read_entry};
 pub(crate) use write::StatCacheBuilder;
 
 use crate::entry::Entry;

@@ -133,6 +133,19 @@ pub(super) fn put_record(bytes: &mut Vec<u8>, fence_key: &[u8], stat: &StatKey, 
     }
 }
 
+/// Appends `entry` by itself, for whoever keeps it for a while.
+pub(crate) fn put_entry(bytes: &mut Vec<u8>, entry: &Entry) {
+    let modified = entry.metadata.modified;
+    put_record(bytes, &[], &StatKey { device: 0, inode: 0, ctime: modified, modified, size: 0 }, entry, false);
+}
+
+/// What [`put_entry`] put there; `None` where that is something else.
+pub(crate) fn read_entry(bytes: &[u8]) -> Option<Entry> {
+    let record = Record::new(bytes)?;
+    let key = record.key_rest;
+    record.read(key).map(|cached| cached.entry)
+}
+
 fn tag(kind: &EntryKind) -> u8 {
     match kind {
         EntryKind::File(FileContent { chunks: ChunkList::Inline(_), .. }) => 0,

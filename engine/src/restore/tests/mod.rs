@@ -1,6 +1,7 @@
 //! Out of memory into folders, and compared with what went in.
 
 mod existing;
+mod later;
 mod threads;
 mod unreadable;
 
