@@ -313,14 +313,8 @@ fn a_replica_stands_in_another_store_with_credentials_of_its_own() {
         command.args(more).env("ICECORE_TO_AWS_ACCESS_KEY_ID", ACCESS_KEY).env("ICECORE_TO_AWS_SECRET_ACCESS_KEY", "other");
         command
     };
-    // The credentials of the first place are not those of the second one, nor the other way round.
-    let failed = finish(
-        1,
-        world
-            .command(&["replicate", "--to", "s3://bucket/copy"])
-            .env("ICECORE_TO_AWS_ACCESS_KEY_ID", "nobody")
-            .env("ICECORE_TO_AWS_SECRET_ACCESS_KEY", "x"),
-    );
+    // Those of the first place do not count there.
+    let failed = finish(1, replicate(&[]).env("ICECORE_TO_AWS_ACCESS_KEY_ID", "nobody"));
     assert!(failed.stderr.contains("does not know this access key"), "{}", failed.stderr);
     let first = finish(0, &mut replicate(&[])).summary();
     let (planned, sent) = (first["bytes_planned"].as_u64().unwrap(), first["bytes_sent"].as_u64().unwrap());

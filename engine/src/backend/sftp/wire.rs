@@ -176,7 +176,7 @@ mod tests {
         let attrs =
             |packet: Packet| packet.u32(0x8000_000f).u64(7).u32(1).u32(2).u32(0o100_644).u32(3).u32(4).u32(1).string(b"a").string(b"b");
         let whole = attrs(Packet::new(NAME, 9).u32(1).string(b"name").string(b"long name")).0;
-        let expected = Attrs { size: Some(7), mode: Some(0o100_644), modified: None };
+        let expected = Attrs { size: Some(7), mode: Some(0o100_644), modified: Some(4) };
         assert_eq!(reply(&whole), Some((9, Reply::Names(vec![("name".into(), expected)]))));
         assert!(expected.is_file() && !expected.is_folder());
         assert!((0..whole.len()).all(|end| reply(&whole[..end]).is_none()));
