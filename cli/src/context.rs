@@ -8,7 +8,7 @@ use crate::profile::Profile;
 use crate::progress::Display;
 use crate::secrets::{Secret, SecretOptions, write_key_file};
 use crate::size;
-use crate::store::StoreOptions;
+use crate::store::{SecondStoreOptions, StoreOptions};
 use clap::{ArgAction, Args};
 use icecore::backend::{self, Address, Backend, LimitedBackend, Limits, StoreSettings};
 use icecore::repository::{CreateOptions, Key, Repository, Settings};
@@ -154,12 +154,20 @@ impl Context {
         Ok(self.open_with_key()?.0)
     }
 
-    /// Opens the repository for a command that reads most of the time. Each worker waits for what it reads; so over a store that is far away
-    /// there are as many of them as there may be requests, unless somebody said how many.
+    /// Opens the repository for a command that reads most of the time.
     pub(crate) fn open_to_read(&self) -> anyhow::Result<Repository> {
-        let is_far = self.place()?.folder().is_none() && self.options.threads == 0;
-        let runtime = if is_far { Runtime::system(self.options.store.connections()) } else { self.runtime() };
-        Ok(self.open_on(runtime)?.0)
+        Ok(self.open_to_read_with_key()?.0)
+    }
+
+    /// The same, and gives the key that opened it.
+    pub(crate) fn open_to_read_with_key(&self) -> anyhow::Result<(Repository, Key)> {
+        self.open_on(self.runtime_to_wait(self.place()?.folder().is_none()))
+    }
+
+    /// For work where each worker waits for what it reads or writes: over a store that is far away there are as many of them as there may be
+    /// requests, unless somebody said how many.
+    pub(crate) fn runtime_to_wait(&self, is_far: bool) -> Runtime {
+        if is_far && self.options.threads == 0 { Runtime::system(self.options.store.connections()) } else { self.runtime() }
     }
 
     /// Opens the repository, and gives the key that opened it.
@@ -188,11 +196,7 @@ impl Context {
     }
 
     /// Opens the repository in `backend`.
-    pub(crate) fn open_in(&self, backend: Arc<dyn Backend>, key: &Key) -> icecore::Result<Repository> {
-        self.open_with(backend, key, self.runtime())
-    }
-
-    fn open_with(&self, backend: Arc<dyn Backend>, key: &Key, runtime: Runtime) -> icecore::Result<Repository> {
+    pub(crate) fn open_with(&self, backend: Arc<dyn Backend>, key: &Key, runtime: Runtime) -> icecore::Result<Repository> {
         let settings = self.settings().with_place(backend.describe());
         Repository::open(backend, runtime, key, settings)
     }
@@ -233,6 +237,11 @@ impl Context {
     /// What the store at `address` is reached with.
     pub(crate) fn store_settings(&self, address: &Address) -> anyhow::Result<StoreSettings> {
         self.options.store.settings(address, self.runtime(), &self.output)
+    }
+
+    /// What the store of a second repository at `address` is reached with.
+    pub(crate) fn second_store_settings(&self, address: &Address, second: &SecondStoreOptions) -> anyhow::Result<StoreSettings> {
+        self.options.store.of_second(second).settings(address, self.runtime(), &self.output)
     }
 
     /// The store, no faster than the options allow.

@@ -4,7 +4,8 @@ use crate::context::Context;
 use crate::exit::usage;
 use crate::place::Place;
 use crate::secrets::Secret;
-use icecore::backend::{self, Backend};
+use crate::store::SecondStoreOptions;
+use icecore::backend::{self, Address, Backend};
 use icecore::repository::{Key, Replica, Repository};
 use icecore::{Error, ErrorKind};
 use std::ffi::OsStr;
@@ -34,23 +35,35 @@ impl SecondSecret {
 /// The place of a second repository: the one way from what a person types to a backend.
 pub(crate) struct Second {
     pub(crate) backend: Arc<dyn Backend>,
+    is_far: bool,
 }
 
 impl Second {
     /// A repository that is there.
-    pub(crate) fn find(name: &OsStr, context: &Context) -> anyhow::Result<Self> {
-        Ok(Self { backend: context.backend(&place(name)?)? })
+    pub(crate) fn find(name: &OsStr, store: &SecondStoreOptions, context: &Context) -> anyhow::Result<Self> {
+        let place = place(name)?;
+        let address = place.address();
+        let opened = backend::open(&address, &context.second_store_settings(&address, store)?);
+        Ok(Self::at(&address, opened.map_err(|error| place.explain(error))?, context))
     }
 
     /// A repository that is there, or an empty or missing place for one.
-    pub(crate) fn find_or_make(name: &OsStr, context: &Context) -> anyhow::Result<Self> {
+    pub(crate) fn find_or_make(name: &OsStr, store: &SecondStoreOptions, context: &Context) -> anyhow::Result<Self> {
         let address = place(name)?.address();
-        let settings = context.store_settings(&address)?;
+        let settings = context.second_store_settings(&address, store)?;
         let backend = match backend::open(&address, &settings) {
             Err(error) if error.kind() == ErrorKind::NoRepository => backend::create(&address, &settings)?,
             opened => opened?,
         };
-        Ok(Self { backend: context.limited(backend) })
+        Ok(Self::at(&address, backend, context))
+    }
+
+    fn at(address: &Address, backend: Arc<dyn Backend>, context: &Context) -> Self {
+        Self { backend: context.limited(backend), is_far: address.folder().is_none() }
+    }
+
+    fn open(&self, key: &Key, context: &Context) -> icecore::Result<Repository> {
+        context.open_with(Arc::clone(&self.backend), key, context.runtime_to_wait(self.is_far))
     }
 
     /// Opens a replica of `first` with the key that opened that.
@@ -58,7 +71,7 @@ impl Second {
         if self.backend.describe() == first.describe() {
             return Err(usage(format!("{}: this is the repository itself; name another one", self.backend.describe())));
         }
-        let repository = context.open_in(Arc::clone(&self.backend), key).map_err(|error| error.context(self.backend.describe()))?;
+        let repository = self.open(key, context).map_err(|error| error.context(self.backend.describe()))?;
         if repository.id() != first.id() {
             let message = format!("{} is no replica of {}: it has keys of its own", repository.describe(), first.describe());
             return Err(Error::new(ErrorKind::Invalid, message).into());
@@ -75,7 +88,7 @@ impl Second {
             );
             return Err(Error::new(ErrorKind::Unauthorized, message).into());
         };
-        Ok(context.open_in(Arc::clone(&self.backend), &key).map_err(|error| error.context(secret.describe()))?)
+        Ok(self.open(&key, context).map_err(|error| error.context(secret.describe()))?)
     }
 
     /// What it is to `first`.

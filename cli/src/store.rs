@@ -9,6 +9,7 @@ use icecore::runtime::Runtime;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Options about stores.
 #[derive(Debug, Clone, Default, Args)]
@@ -22,15 +23,58 @@ pub(crate) struct StoreOptions {
     /// An option of the store by the name that the crate object_store has for it, as virtual_hosted_style_request=true; may be given again
     #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = "Store")]
     store_option: Vec<String>,
+    /// So many seconds after it was written, at the latest, the store lists an object, as `icecore doctor` found; each listing waits for that
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = parse_seconds, help_heading = "Store")]
+    listing_lag: Option<Duration>,
     /// Requests to a store that are under way at once
     #[arg(long, global = true, value_name = "N", help_heading = "Store")]
     store_connections: Option<NonZeroUsize>,
+    #[arg(skip)]
+    is_second: bool,
 }
 
+/// Options about the store of the second repository, where it is another one than that of the first.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct SecondStoreOptions {
+    /// As --endpoint, for the second repository; its credentials can stand in variables that begin with ICECORE_TO_, as ICECORE_TO_AWS_PROFILE
+    #[arg(long, value_name = "URL")]
+    to_endpoint: Option<String>,
+    /// As --region, for the second repository
+    #[arg(long, value_name = "NAME")]
+    to_region: Option<String>,
+    /// As --store-option, for the second repository; where one is given, none of the first counts there
+    #[arg(long, value_name = "KEY=VALUE")]
+    to_store_option: Vec<String>,
+}
+
+/// What the variables of the environment begin with that are meant for the second repository only.
+const SECOND_PREFIX: &str = "ICECORE_TO_";
+
 impl StoreOptions {
+    /// Those of the second repository: what is said of it goes before what is said of the first.
+    pub(crate) fn of_second(&self, second: &SecondStoreOptions) -> Self {
+        let store_option = if second.to_store_option.is_empty() { &self.store_option } else { &second.to_store_option };
+        Self {
+            endpoint: second.to_endpoint.clone().or_else(|| self.endpoint.clone()),
+            region: second.to_region.clone().or_else(|| self.region.clone()),
+            store_option: store_option.clone(),
+            is_second: true,
+            ..self.clone()
+        }
+    }
+
     /// Requests that are under way at once.
     pub(crate) fn connections(&self) -> usize {
         self.store_connections.map_or(StoreSettings::CONNECTIONS, NonZeroUsize::get)
+    }
+
+    /// Variables of the environment. Those for the second repository never mix with others: a key goes with its own secret and token.
+    fn environment(&self, prefix: &str) -> Variables {
+        let named = if self.is_second { environment::variables(&format!("{SECOND_PREFIX}{prefix}")) } else { Vec::new() };
+        match named.is_empty() {
+            true => environment::variables(prefix),
+            false => named.into_iter().filter_map(|(name, value)| Some((name.strip_prefix(SECOND_PREFIX)?.to_owned(), value))).collect(),
+        }
     }
 
     /// All that is needed to reach the store at `address`.
@@ -40,6 +84,7 @@ impl StoreOptions {
         let told = Arc::clone(output);
         settings.notice = Some(Arc::new(move |message| told.warn(message)));
         settings.connections = self.connections();
+        settings.listing_lag = self.listing_lag.unwrap_or_default();
         if address.folder().is_some() {
             return Ok(settings);
         }
@@ -47,13 +92,13 @@ impl StoreOptions {
         settings.environment = match kind {
             None => Vec::new(),
             Some(BucketKind::S3) => {
-                let of_environment = environment::variables("AWS_");
+                let of_environment = self.environment("AWS_");
                 let mut found = of_profile(&of_environment)?;
                 found.extend(of_environment);
                 found
             }
-            Some(BucketKind::Azure) => environment::variables("AZURE_"),
-            Some(BucketKind::Google) => environment::variables("GOOGLE_"),
+            Some(BucketKind::Azure) => self.environment("AZURE_"),
+            Some(BucketKind::Google) => self.environment("GOOGLE_"),
         };
         for option in &self.store_option {
             let Some((name, value)) = option.split_once('=') else {
@@ -66,6 +111,11 @@ impl StoreOptions {
         settings.options.extend(named);
         Ok(settings)
     }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| format!("`{text}` is no number of seconds"))
 }
 
 /// Options by the names of the environment.

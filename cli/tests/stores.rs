@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use icecore::backend::testing::s3::{ACCESS_KEY, Asked, Fault, S3Server};
+use icecore::runtime::SystemClock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
@@ -137,7 +138,19 @@ fn a_bucket_is_a_place_like_any_other() {
 
 #[test]
 fn several_clients_back_up_while_garbage_is_collected() {
+    many_clients(&World::new(), &["cache-gc", "cache-gc2"]);
+}
+
+/// Then one machine collects; backups of others go on beside it.
+#[test]
+fn several_clients_back_up_beside_one_collector_where_nothing_is_created_only_if_absent() {
     let world = World::new();
+    world.server.ignore_conditions();
+    many_clients(&world, &["cache-gc"]);
+}
+
+/// So many collectors at once.
+fn many_clients(world: &World, collectors: &[&str]) {
     world.run(0, &["backup", "data", "--series", "data"]);
     world.run(0, &["backup", "data", "--series", "data", "--tag", "old"]);
     for client in ["one", "two", "three"] {
@@ -149,11 +162,8 @@ fn several_clients_back_up_while_garbage_is_collected() {
         let backups =
             ["one", "two", "three"].map(|client| start(&["backup", client, "--series", client, "--cache-dir", &format!("cache-{client}")]));
         world.run(0, &["forget", "--tag", "old", "--keep-last", "1"]);
-        let collectors = [start(&["gc", "--cache-dir", "cache-gc"]), start(&["gc", "--cache-dir", "cache-gc2"])];
-        for child in backups {
-            ends_well(child, round);
-        }
-        for child in collectors {
+        let running: Vec<Child> = collectors.iter().map(|cache| start(&["gc", "--cache-dir", cache])).collect();
+        for child in backups.into_iter().chain(running) {
             ends_well(child, round);
         }
     }
@@ -258,8 +268,16 @@ fn doctor_says_what_a_store_can_do() {
     let said = world.run(0, &["doctor"]);
     assert!(said.stdout.contains("create if absent") && said.stdout.contains("uploads in parts"), "{}", said.stdout);
     assert_eq!((world.server.keys(), world.server.uploads()), (before, 0), "the scratch prefix is empty again");
+    for extra in ["list after write", "conditional delete", "no object lock (it is not switched on", "no storage classes (the store has"] {
+        assert!(said.stdout.contains(extra), "{extra}: {}", said.stdout);
+    }
     world.server.ignore_conditions();
+    world.server.have_extras();
     let said = world.run(0, &["doctor", "--json"]);
+    let abilities: Vec<Value> = said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ability = |name: &str| abilities.iter().find(|line| line["message_type"] == "ability" && line["name"] == name).unwrap();
+    assert_eq!((&ability("create if absent")["found"], &ability("list after write")["found"]), (&"no".into(), &"yes".into()));
+    assert_eq!(ability("storage classes")["detail"], "STANDARD_IA, GLACIER_IR");
     assert!(said.stdout.contains("no create if absent") && said.stdout.contains("only one machine"), "{}", said.stdout);
     let home = tempfile::tempdir_in(world.home.path()).unwrap();
     let key = home.path().join("key");
@@ -268,4 +286,55 @@ fn doctor_says_what_a_store_can_do() {
     world.server.fail_by(|asked| (asked.method == "PUT").then_some(Fault::Refuse(403, "AccessDenied")));
     let said = world.run(0, &["doctor"]);
     assert!(said.stdout.contains("may not do that"), "{}", said.stdout);
+}
+
+#[test]
+fn listings_that_lag_behind_are_waited_for_by_every_command() {
+    let world = World::new();
+    world.server.lag_listings(Arc::new(SystemClock), 150_000_000);
+    let lag = ["--listing-lag", "0.15"];
+    world.run(0, &[&["backup", "data"][..], &lag].concat());
+    world.write("data/words", b"now it is day\n");
+    world.run(0, &[&["backup", "data"][..], &lag].concat());
+    world.run(0, &[&["forget", "--keep-last", "1"][..], &lag].concat());
+    world.run(0, &[&["gc"][..], &lag].concat());
+    world.run(0, &[&["check"][..], &lag].concat());
+    world.proves("data");
+    world.run(2, &["snapshots", "--listing-lag", "soon"]);
+}
+
+#[test]
+fn a_replica_stands_in_another_store_with_credentials_of_its_own() {
+    let world = World::new();
+    let other = S3Server::start();
+    world.run(0, &["backup", "data"]);
+    let replicate = |more: &[&str]| {
+        let mut command = world.command(&["replicate", "--to", "s3://bucket/copy", "--to-endpoint", &other.endpoint(), "--json"]);
+        command.args(more).env("ICECORE_TO_AWS_ACCESS_KEY_ID", ACCESS_KEY).env("ICECORE_TO_AWS_SECRET_ACCESS_KEY", "other");
+        command
+    };
+    // Those of the first place do not count there.
+    let failed = finish(1, replicate(&[]).env("ICECORE_TO_AWS_ACCESS_KEY_ID", "nobody"));
+    assert!(failed.stderr.contains("does not know this access key"), "{}", failed.stderr);
+    let first = finish(0, &mut replicate(&[])).summary();
+    let (planned, sent) = (first["bytes_planned"].as_u64().unwrap(), first["bytes_sent"].as_u64().unwrap());
+    assert!(planned > 3 << 20 && sent <= planned + planned / 50, "{first}");
+    assert!(
+        world.server.keys().iter().all(|key| !key.starts_with("copy/")) && other.keys().iter().any(|key| key.starts_with("copy/packs/"))
+    );
+    assert_eq!(finish(0, &mut replicate(&[])).summary()["bytes_sent"], 0);
+    let target = world.path("back");
+    let mut restore = world.command(&["restore", "latest", "-r", "s3://bucket/copy", "--endpoint", &other.endpoint()]);
+    finish(0, restore.args(["--target", target.to_str().unwrap()]));
+    assert!(fs::read(target.join("data/noise")).unwrap() == fs::read(world.path("data/noise")).unwrap());
+}
+
+#[test]
+fn gc_takes_back_uploads_that_nobody_finishes() {
+    let world = World::new();
+    world.run(0, &["backup", "data"]);
+    world.server.plant_upload("some/prefix/packs/ab/abababababababababababababababab");
+    world.server.plant_upload("elsewhere/packs/ab/abababababababababababababababab");
+    world.run(0, &["gc"]);
+    assert_eq!(world.server.uploads(), 1, "those of others stay");
 }

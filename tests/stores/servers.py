@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -145,22 +146,30 @@ class Moto(Server):
 
     name = "moto"
 
-    def __init__(self, folder):
+    def __init__(self, folder, tls=False):
         super().__init__(folder)
         python = CACHE / "moto/bin/python"
         if not python.exists():
             subprocess.run([sys.executable, "-m", "venv", str(CACHE / "moto")], check=True)
             subprocess.run([str(python), "-m", "pip", "install", "--quiet", "moto[server,s3]==5.2.1"], check=True)
         self.port = free_port()
-        self.start(str(python.parent / "moto_server"), "-H", "127.0.0.1", "-p", str(self.port))
+        self.endpoint, self.certificate = f"http://127.0.0.1:{self.port}", None
+        secure, trust = [], None
+        if tls:
+            self.endpoint, self.certificate = f"https://127.0.0.1:{self.port}", self.folder / "certificate.pem"
+            make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+            make += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(self.folder / "key.pem"), "-out", str(self.certificate)]
+            subprocess.run(make, check=True, capture_output=True)
+            secure = ["-s", "-c", str(self.certificate), "-k", str(self.folder / "key.pem")]
+            trust = ssl.create_default_context(cafile=str(self.certificate))
+        self.start(str(python.parent / "moto_server"), "-H", "127.0.0.1", "-p", str(self.port), *secure)
         wait_for(self.port, "moto")
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/bucket", method="PUT")
+        request = urllib.request.Request(f"{self.endpoint}/bucket", method="PUT")
         request.add_header("Authorization", "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request")
-        urllib.request.urlopen(request).read()
+        urllib.request.urlopen(request, context=trust).read()
 
     def environment(self):
-        endpoint = f"http://127.0.0.1:{self.port}"
-        return {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1"}
+        return {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1"}
 
 
 class Azurite(Server):

@@ -7,7 +7,9 @@
     python3 tests/stores/stores.py --program target/debug/icecore moto
 
 Against each store: doctor (the trial of what the store does), and a life of a repository: backups of several clients at once beside gc, an
-interrupted client, restore, check, scrub, forget, gc. Of Garage a node is killed during backup, gc and restore. Ends with 0 where all of it worked.
+interrupted client, restore, check, scrub, forget, gc; then a replica in another store with credentials of its own, whose making is interrupted.
+Of Garage a node is killed during backup, gc and restore; moto speaks TLS with a certificate that nobody vouches for. Ends with 0 where all of it
+worked.
 """
 
 import argparse
@@ -22,7 +24,7 @@ import sys
 import tempfile
 import time
 
-from servers import ROOT, SERVERS
+from servers import ROOT, SERVERS, Moto
 
 
 class Client:
@@ -37,13 +39,13 @@ class Client:
         key = [] if arguments[0] == "init" else ["--key-file", str(self.folder.parent / "key")]
         return [self.program, *arguments, *key]
 
-    def start(self, *arguments):
+    def start(self, *arguments, **more):
         return subprocess.Popen(
-            self.command(*arguments), env=self.variables, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            self.command(*arguments), env={**self.variables, **more}, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def run(self, *arguments, expected=0):
-        return self.finish(self.start(*arguments), expected, arguments)
+    def run(self, *arguments, expected=0, **more):
+        return self.finish(self.start(*arguments, **more), expected, arguments)
 
     @staticmethod
     def finish(process, expected=0, what=""):
@@ -52,8 +54,8 @@ class Client:
             raise SystemExit(f"FAILED: {what}: {process.returncode} instead of {expected}\n{output}{said}")
         return output
 
-    def summary(self, *arguments):
-        return json.loads(self.run(*arguments, "--json").splitlines()[-1])
+    def summary(self, *arguments, **more):
+        return json.loads(self.run(*arguments, "--json", **more).splitlines()[-1])
 
     def brings_back(self, data, *arguments):
         with tempfile.TemporaryDirectory(dir=self.folder) as target:
@@ -118,6 +120,51 @@ def life(program, server, folder):
     print("  many clients, one of them killed, beside gc: everything is back")
 
 
+def replicas(program, server, folder):
+    """A replica in another store: its making is interrupted, and only what is missing travels."""
+    client = Client(program, server, folder / "client")
+    data = make_data(folder / "wide", 5, files=80, size=2 << 20)
+    client.run("backup", str(data), "--series", "wide")
+    (folder / "second").mkdir()
+    second = Moto(folder / "second")
+    try:
+        place = second.place("replica")
+        credentials = {f"ICECORE_TO_{name}": value for name, value in second.environment().items()}
+        process = client.start("replicate", "--to", place, **credentials)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGKILL)
+        was_killed = process.wait() != 0
+        told = client.summary("replicate", "--to", place, **credentials)
+        total = sum(path.stat().st_size for path in data.iterdir())
+        print(f"  replica, {'after it was killed once' if was_killed else 'not killed in time'}: {told['bytes_planned']:,} B were missing of {total:,};", requests(told))
+        client.run("backup", str(make_data(folder / "new", 6, files=20)), "--series", "new")
+        told = client.summary("replicate", "--to", place, **credentials)
+        assert told["bytes_sent"] <= 1.02 * told["bytes_planned"], told
+        print(f"  what is new: {told['bytes_sent']:,} B sent, {told['bytes_planned']:,} B were missing")
+        assert client.summary("replicate", "--to", place, **credentials)["bytes_sent"] == 0
+        other = Client(program, second, folder / "other", "replica")
+        other.brings_back(data, "--no-cache")
+        other.run("scrub")
+    finally:
+        second.stop()
+    print("  the replica has everything")
+
+
+def without_trust(program, folder):
+    """A certificate that nobody vouches for: refused with a way out, which works."""
+    (folder / "tls").mkdir()
+    server = Moto(folder / "tls", tls=True)
+    try:
+        client = Client(program, server, folder / "client", "repository")
+        process = client.start("init", "--new-key-file", str(folder / "tls-key"))
+        _, said = process.communicate()
+        assert process.returncode != 0 and "SSL_CERT_FILE" in said, said
+        client.run("init", "--new-key-file", str(folder / "tls-key"), SSL_CERT_FILE=str(server.certificate))
+    finally:
+        server.stop()
+    print("  a certificate of its own is refused, and taken once SSL_CERT_FILE names it")
+
+
 def kill_nodes(program, server, folder):
     """A node of the cluster dies in the middle of each kind of work, and comes back."""
     client = Client(program, server, folder / "client")
@@ -164,6 +211,9 @@ def main():
             try:
                 server.__init__(folder)
                 life(program, server, folder)
+                replicas(program, server, folder)
+                if name == "moto":
+                    without_trust(program, folder)
                 if name == "garage":
                     kill_nodes(program, server, folder)
             finally:

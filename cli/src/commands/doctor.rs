@@ -9,12 +9,12 @@ use crate::size::{bytes, count};
 use crate::table::{Colour, coloured, has_colours};
 use crate::time;
 use icecore::ErrorKind;
-use icecore::backend::{self, Ability};
+use icecore::backend::{self, Ability, Found, Need};
 use icecore::format::Roles;
 use icecore::gc::GcOptions;
 use icecore::repository::{Repository, Snapshot};
 use icecore::runtime::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -194,17 +194,47 @@ fn abilities(examination: &Examination<'_>, topic: &str, tried: icecore::Result<
             return examination.warn(topic, &error.to_string(), advice);
         }
     };
-    let (there, missing): (Vec<_>, Vec<_>) = abilities.iter().partition(|ability| ability.missing.is_none());
-    if missing.is_empty() || topic == "store" {
-        let names: Vec<_> = there.iter().map(|ability| ability.name).collect();
-        examination.ok(topic, &names.join(", "))?;
+    let mut there = Vec::new();
+    for ability in &abilities {
+        examination.output.json("ability", as_json(ability))?;
+        there.extend(match &ability.found {
+            Found::Yes(None) => Some(ability.name.to_owned()),
+            Found::Yes(Some(kinds)) => Some(format!("{} ({kinds})", ability.name)),
+            Found::No(_) | Found::Unknown(_) => None,
+        });
     }
-    for ability in missing {
-        let what = format!("no {} ({})", ability.name, ability.missing.as_deref().unwrap_or_default());
-        let state = if ability.is_needed { State::Fail } else { State::Warn };
-        examination.tell(state, topic, &what, Some(&format!("{}; {advice}", ability.purpose)))?;
+    if there.len() == abilities.len() || topic == "store" {
+        examination.ok(topic, &there.join(", "))?;
+    }
+    for ability in &abilities {
+        let (what, why) = match &ability.found {
+            Found::Yes(_) => continue,
+            Found::No(why) => (format!("no {}", ability.name), why),
+            Found::Unknown(why) => (format!("{}: not known", ability.name), why),
+        };
+        let (what, advice) = (format!("{what} ({why})"), format!("{}; {advice}", ability.purpose));
+        match ability.need {
+            Need::Must => examination.tell(State::Fail, topic, &what, Some(&advice))?,
+            Need::Should => examination.warn(topic, &what, &advice)?,
+            // Nothing has to be done.
+            Need::May => examination.ok(topic, &what)?,
+        }
     }
     Ok(())
+}
+
+fn as_json(ability: &Ability) -> Value {
+    let (found, detail) = match &ability.found {
+        Found::Yes(kinds) => ("yes", kinds.as_deref()),
+        Found::No(why) => ("no", Some(why.as_str())),
+        Found::Unknown(why) => ("unknown", Some(why.as_str())),
+    };
+    let need = match ability.need {
+        Need::Must => "must",
+        Need::Should => "should",
+        Need::May => "may",
+    };
+    json!({"name": ability.name, "found": found, "detail": detail, "need": need, "purpose": ability.purpose})
 }
 
 fn space(examination: &Examination<'_>, folder: &Path) -> anyhow::Result<()> {

@@ -57,8 +57,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         None => "the passphrase or key".to_owned(),
     };
     output.note(format_args!("Keep a copy of {opens} in another place: without it nobody can read the backups, you included."));
-    if let Some(ability) = raced.filter(|ability| ability.missing.is_some()) {
-        let why = ability.missing.unwrap_or_default();
+    if let Some(ability) = raced.filter(|ability| ability.missing().is_some()) {
+        let why = ability.missing().unwrap_or_default();
         output.warn(format_args!("this store has no {} ({why}): {}", ability.name, ability.purpose));
     }
     let key_file = args.new_key_file.as_ref().map(|path| path.display().to_string());

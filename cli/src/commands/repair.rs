@@ -8,6 +8,7 @@ use crate::names::{path_of, put_paths, shown};
 use crate::output::Output;
 use crate::second::Second;
 use crate::size::{bytes, count, counted};
+use crate::store::SecondStoreOptions;
 use crate::time;
 use icecore::check::HurtSnapshot;
 use icecore::id::PackId;
@@ -42,6 +43,8 @@ pub(crate) struct Args {
     /// Brings back what is lost from this replica of the repository, as `icecore replicate` makes one
     #[arg(long, value_name = "REPO", conflicts_with = "salvage")]
     from: Option<OsString>,
+    #[command(flatten)]
+    store: SecondStoreOptions,
     /// Reads no content, so that only what `check` finds is mended
     #[arg(long, conflicts_with = "packs")]
     quick: bool,
@@ -58,7 +61,8 @@ fn pack_id(text: &str) -> Result<PackId, String> {
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let (repository, key) = context.open_with_key()?;
-    let replica = args.from.as_deref().map(|from| Second::find(from, context)?.open_replica(&repository, &key, context)).transpose()?;
+    let replica =
+        args.from.as_deref().map(|from| Second::find(from, &args.store, context)?.open_replica(&repository, &key, context)).transpose()?;
     let mut options = RepairOptions::default();
     options.salvage = args.salvage;
     options.reads = match (args.quick, args.packs.is_empty()) {

@@ -7,6 +7,7 @@ use crate::exit::{self, Outcome, usage};
 use crate::output::Output;
 use crate::second::{Second, SecondSecret};
 use crate::size::{bytes, count, counted};
+use crate::store::SecondStoreOptions;
 use crate::time;
 use icecore::id::SnapshotId;
 use icecore::replicate::{ReplicateOptions, ReplicateSummary};
@@ -19,7 +20,8 @@ use std::ffi::OsString;
 #[command(after_help = "Examples:\n  \
     icecore replicate --to /mnt/second                        all snapshots; an empty folder becomes a replica with the same keys\n  \
     icecore replicate --to /mnt/second --series web --latest 3\n  \
-    icecore replicate --to /mnt/second 3f2a9c1d --dry-run     says what would travel\n\n\
+    icecore replicate --to /mnt/second 3f2a9c1d --dry-run     says what would travel\n  \
+    ICECORE_TO_AWS_PROFILE=away icecore replicate --to s3://second/backups --to-endpoint https://s3.example.org\n\n\
     What opens the repository opens its replica, and a key that can only maintain is enough to replicate. It can be stopped and run again at any \
     time: what arrived is used. What is forgotten at one place stays at the other, so each has its own `icecore forget` and `icecore gc`.\n\
     The way back: `icecore repair --from /mnt/second` mends this repository with what its replica has.\n\n\
@@ -34,6 +36,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     secret: SecondSecret,
     #[command(flatten)]
+    store: SecondStoreOptions,
+    #[command(flatten)]
     filter: SnapshotFilter,
     /// Only says what would be copied
     #[arg(long)]
@@ -44,12 +48,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     if !args.ids.is_empty() && args.filter.is_given() {
         return Err(usage("name snapshots or say which ones fit, not both"));
     }
-    let (source, key) = context.open_with_key()?;
+    let (source, key) = context.open_to_read_with_key()?;
     let output = &context.output;
     let (snapshots, chosen) = choose(args, &source, context)?;
     let second = match args.dry_run {
-        true => Second::find(&args.to, context)?,
-        false => Second::find_or_make(&args.to, context)?,
+        true => Second::find(&args.to, &args.store, context)?,
+        false => Second::find_or_make(&args.to, &args.store, context)?,
     };
     let was = second.replica_of(&source)?;
     let made = was == Replica::Nothing;

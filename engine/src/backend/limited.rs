@@ -9,6 +9,7 @@ use crate::runtime::Clock;
 use parking_lot::Mutex;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes that are written after one wait.
 const PIECE: usize = 64 << 10;
@@ -111,6 +112,10 @@ impl Backend for LimitedBackend {
 
     fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
         self.inner.is_held(name)
+    }
+
+    fn clear_unfinished(&self, age: Duration) -> u64 {
+        self.inner.clear_unfinished(age)
     }
 
     fn thawing(&self) -> Option<&dyn Thaw> {

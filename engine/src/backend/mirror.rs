@@ -7,6 +7,7 @@ use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
 use crate::error::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Passes everything on, and writes packs to the mirrors, too.
 #[derive(Debug)]
@@ -111,6 +112,10 @@ impl Backend for MirrorBackend {
 
     fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
         self.inner.is_held(name)
+    }
+
+    fn clear_unfinished(&self, age: Duration) -> u64 {
+        self.inner.clear_unfinished(age)
     }
 
     fn describe(&self) -> String {

@@ -7,6 +7,7 @@
 //! durable and visible to every later [`Backend::list`], [`Backend::size`] and [`Backend::get_range`]; before that it is invisible.
 //! What a backend answers about one object is never taken as proof of its content: hashes, seals and signatures are checked above.
 
+mod ability;
 mod address;
 mod limited;
 mod local;
@@ -25,9 +26,10 @@ mod store;
 pub mod testing;
 mod trial;
 
+pub use ability::{Ability, Found, Need};
 pub use address::{Address, BucketAddress, BucketKind, SftpAddress};
 pub use limited::{LimitedBackend, Limits};
-pub use local::{Ability, LocalBackend};
+pub use local::LocalBackend;
 pub use memory::MemoryBackend;
 pub(crate) use mirror::MirrorBackend;
 pub use name::{ObjectKind, ObjectName};
@@ -41,6 +43,7 @@ pub use store::{Notice, Request, StoreSettings, Traffic, create, open, try_creat
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Timestamp;
 use std::fmt::Debug;
+use std::time::Duration;
 
 /// An object as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -234,6 +237,13 @@ pub trait Backend: Send + Sync + Debug {
     fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
         let _ = name;
         Ok(None)
+    }
+
+    /// Takes away what clients that ended left unfinished at least `age` ago, by this runtime's clock: uploads in parts, files that became no object.
+    /// None of it is an object, and nobody needs it. A service: what cannot be found or taken away stays. Gives how many there were.
+    fn clear_unfinished(&self, age: Duration) -> u64 {
+        let _ = age;
+        0
     }
 
     /// How what lies here thaws; `None` where everything can be read at once.

@@ -8,6 +8,7 @@ use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Thaw};
 use crate::error::Result;
 use crate::runtime::Clock;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Passes everything on, listings after a wait.
 #[derive(Debug)]
@@ -66,6 +67,10 @@ impl Backend for PatientBackend {
 
     fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
         self.inner.is_held(name)
+    }
+
+    fn clear_unfinished(&self, age: Duration) -> u64 {
+        self.inner.clear_unfinished(age)
     }
 
     fn thawing(&self) -> Option<&dyn Thaw> {

@@ -1,6 +1,6 @@
 //! The one door to places of repositories: an address, and what is needed to reach it.
 
-use super::{Ability, Address, Backend, LocalBackend};
+use super::{Ability, Address, Backend, LocalBackend, ObjectName, PatientBackend};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Runtime;
 use std::fmt;
@@ -26,6 +26,9 @@ pub struct StoreSettings {
     pub connections: usize,
     /// How long a store that does not answer, or asks to come again later, is tried again.
     pub patience: Duration,
+    /// After how long, at the latest, what was written or deleted is in listings: each listing waits for that ([`PatientBackend`]). Zero for a
+    /// store that lists at once.
+    pub listing_lag: Duration,
     /// Counts what goes to the store and comes from it.
     pub traffic: Arc<Traffic>,
     /// Is told when a store keeps everybody waiting.
@@ -41,7 +44,16 @@ impl StoreSettings {
     /// Without options.
     pub fn new(runtime: Runtime) -> Self {
         let (connections, patience) = (Self::CONNECTIONS, Self::PATIENCE);
-        Self { runtime, options: Vec::new(), environment: Vec::new(), connections, patience, traffic: Arc::default(), notice: None }
+        Self {
+            runtime,
+            options: Vec::new(),
+            environment: Vec::new(),
+            connections,
+            patience,
+            listing_lag: Duration::ZERO,
+            traffic: Arc::default(),
+            notice: None,
+        }
     }
 }
 
@@ -142,7 +154,7 @@ pub fn open(address: &Address, settings: &StoreSettings) -> Result<Arc<dyn Backe
         _ => {
             let remote = remote(address, settings)?;
             remote.require_repository()?;
-            Ok(remote)
+            Ok(patient(remote, settings))
         }
     }
 }
@@ -157,7 +169,7 @@ pub fn create(address: &Address, settings: &StoreSettings) -> Result<Arc<dyn Bac
         _ => {
             let remote = remote(address, settings)?;
             remote.require_empty()?;
-            Ok(remote)
+            Ok(patient(remote, settings))
         }
     }
 }
@@ -169,7 +181,9 @@ pub fn create(address: &Address, settings: &StoreSettings) -> Result<Arc<dyn Bac
 pub fn try_out(address: &Address, settings: &StoreSettings) -> Result<Vec<Ability>> {
     match address {
         Address::Folder(folder) => LocalBackend::open(folder)?.abilities(),
-        _ => try_in(&*remote(address, settings)?, settings, super::trial::run),
+        _ => try_in(&*remote(address, settings)?, settings, |scratch, runtime| {
+            super::trial::run(&patient(Arc::clone(scratch), settings), &|name| scratch.extras(name), runtime)
+        }),
     }
 }
 
@@ -180,7 +194,10 @@ pub fn try_out(address: &Address, settings: &StoreSettings) -> Result<Vec<Abilit
 pub fn try_create_if_absent(address: &Address, settings: &StoreSettings) -> Result<Option<Ability>> {
     match address {
         Address::Folder(_) => Ok(None),
-        _ => try_in(&*remote(address, settings)?, settings, super::trial::race_only).map(Some),
+        _ => try_in(&*remote(address, settings)?, settings, |scratch, runtime| {
+            super::trial::race_only(&patient(Arc::clone(scratch), settings), runtime)
+        })
+        .map(Some),
     }
 }
 
@@ -195,7 +212,13 @@ pub(super) trait Remote: Backend {
     }
 
     /// A place below this one that nobody uses.
-    fn scratch(&self, settings: &StoreSettings) -> Result<Arc<dyn Backend>>;
+    fn scratch(&self, settings: &StoreSettings) -> Result<Arc<dyn Remote>>;
+
+    /// Tries out, with an object of this name, which is gone afterwards or can be deleted, what only this kind of place may have.
+    fn extras(&self, name: &ObjectName) -> Result<Vec<Ability>> {
+        let _ = name;
+        Ok(Vec::new())
+    }
 
     /// Takes away what is left of such places once they are empty.
     fn clear_scratch(&self) {}
@@ -214,8 +237,16 @@ fn remote(address: &Address, settings: &StoreSettings) -> Result<Arc<dyn Remote>
     }
 }
 
+/// Waits for listings that lag behind.
+fn patient(remote: Arc<dyn Remote>, settings: &StoreSettings) -> Arc<dyn Backend> {
+    match u64::try_from(settings.listing_lag.as_nanos()).unwrap_or(u64::MAX) {
+        0 => remote,
+        lag_ns => Arc::new(PatientBackend::new(remote, lag_ns, Arc::clone(&settings.runtime.clock))),
+    }
+}
+
 /// Runs a trial in a scratch place.
-fn try_in<T>(remote: &dyn Remote, settings: &StoreSettings, run: impl FnOnce(&Arc<dyn Backend>, &Runtime) -> Result<T>) -> Result<T> {
+fn try_in<T>(remote: &dyn Remote, settings: &StoreSettings, run: impl FnOnce(&Arc<dyn Remote>, &Runtime) -> Result<T>) -> Result<T> {
     let tried = run(&remote.scratch(settings)?, &settings.runtime);
     remote.clear_scratch();
     tried

@@ -2,27 +2,38 @@
 //!
 //! Documentation is not believed, nor are answers: what counts is what comes of it, when threads race for one name for example.
 
-use super::{Ability, Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
+use super::{Ability, Backend, BackendExt, Found, Need, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::runtime::Runtime;
 use crate::runtime::channel::{bounded, unbounded};
+use crate::runtime::{Clock, Runtime};
 use std::sync::Arc;
 
 /// Threads that race for one name.
 const RACERS: usize = 8;
+/// The name that what only some stores have is tried out with.
+const EXTRA: u32 = 4;
+/// The names of races are above this.
+const FIRST_RACE: u32 = 100;
 /// Names that are raced for.
 const RACES: u32 = 4;
 /// More than one part of an upload.
 const LARGE_BYTES: usize = (9 << 20) + 4321;
+/// A listing that shows an object only later than this is not waited for.
+const LAG_SECONDS_MAX: u64 = 60;
 /// More than what some stores list at once with a small page.
 const LISTED: u32 = 12;
+/// After each of the last of them there is a listing.
+const LISTED_SINGLY: u32 = 3;
 
-/// Tries everything. `backend` has no object, and has none when this returns, unless the store fails to delete.
+/// What only some kinds of stores have, tried out with an object of this name.
+type Extras<'a> = dyn Fn(&ObjectName) -> Result<Vec<Ability>> + 'a;
+
+/// Tries everything, `extras` at last. `backend` has no object, and has none when this returns, unless the store fails to delete.
 ///
 /// # Errors
 /// Where not even one object can be written, read and deleted: the store cannot be used, or can only be read.
-pub(super) fn run(backend: &Arc<dyn Backend>, runtime: &Runtime) -> Result<Vec<Ability>> {
-    let tried = all(backend, runtime);
+pub(super) fn run(backend: &Arc<dyn Backend>, extras: &Extras<'_>, runtime: &Runtime) -> Result<Vec<Ability>> {
+    let tried = all(backend, extras, runtime);
     let cleaned = clean(&**backend);
     let abilities = tried?;
     cleaned.map(|()| abilities)
@@ -36,29 +47,36 @@ pub(super) fn race_only(backend: &Arc<dyn Backend>, runtime: &Runtime) -> Result
     cleaned.map(|()| ability)
 }
 
-fn all(backend: &Arc<dyn Backend>, runtime: &Runtime) -> Result<Vec<Ability>> {
+fn all(backend: &Arc<dyn Backend>, extras: &Extras<'_>, runtime: &Runtime) -> Result<Vec<Ability>> {
     let store = &**backend;
     let basics = basics(store)?;
-    let tell = |name, purpose, is_needed, missing| Ability { name, purpose, is_needed, missing };
-    Ok(vec![
-        tell("objects that are read back as they were written", "nothing works without", true, basics),
+    let tell = |name, purpose, need, missing| Ability { name, purpose, need, found: Found::unless(missing) };
+    let mut abilities = vec![
+        tell("objects that are read back as they were written", "nothing works without", Need::Must, basics),
         create_ability(create_if_absent(backend, runtime)?),
-        tell("listings that show at once what was written", "gc and backups rely on them", true, missing(listings_of_written(store))?),
         tell(
-            "listings that leave out at once what was deleted",
-            "without them commands ask in vain for what is gone, which is harmless",
-            false,
+            "list after write",
+            "listings show at once what was written, on which gc and backups rely",
+            Need::Must,
+            missing(listings_of_written(store, &*runtime.clock))?,
+        ),
+        tell(
+            "list after delete",
+            "without it commands ask in vain for what is gone, which is harmless",
+            Need::Should,
             missing(listings_of_deleted(store))?,
         ),
-        tell("uploads in parts", "packs are written so", true, missing(large(store))?),
-        tell("replacing an object", "scrub puts healed objects back by it", false, missing(replacing(store))?),
-    ])
+        tell("uploads in parts", "packs are written so", Need::Must, missing(large(store))?),
+        tell("replacing an object", "scrub puts healed objects back by it", Need::Should, missing(replacing(store))?),
+    ];
+    abilities.extend(extras(&name(ObjectKind::Index, EXTRA))?);
+    Ok(abilities)
 }
 
 fn create_ability(missing: Option<String>) -> Ability {
     let purpose =
         "without it only one machine may run gc, forget, repair, config and key, never two at once; backups and restores need no such care";
-    Ability { name: "create if absent", purpose, is_needed: false, missing }
+    Ability { name: "create if absent", purpose, need: Need::Should, found: Found::unless(missing) }
 }
 
 /// What the store does not do is an answer; that it cannot be asked is an error.
@@ -100,7 +118,7 @@ fn create_if_absent(backend: &Arc<dyn Backend>, runtime: &Runtime) -> Result<Opt
         Ok(()) => return Ok(Some("a second writer of a name is not refused".to_owned())),
     }
     for race in 1..=RACES {
-        let winners = race_for(backend, runtime, name(ObjectKind::Index, 100 + race))?;
+        let winners = race_for(backend, runtime, name(ObjectKind::Index, FIRST_RACE + race))?;
         if winners != 1 {
             return Ok(Some(format!("of {RACERS} writers of the same name in the same moment {winners} were told that they wrote it")));
         }
@@ -140,24 +158,40 @@ fn is_listed(store: &dyn Backend, name: ObjectName) -> Result<bool> {
     Ok(store.list_sorted(ObjectKind::Snapshot)?.iter().any(|object| object.name == name))
 }
 
-fn listings_of_written(store: &dyn Backend) -> Result<Option<String>> {
-    for name in listed() {
+fn listings_of_written(store: &dyn Backend, clock: &dyn Clock) -> Result<Option<String>> {
+    for (number, name) in (1..).zip(listed()) {
         store.put(&name, b"listed")?;
-        if !is_listed(store, name)? {
-            return Ok(Some("an object that was just written is not listed".to_owned()));
+        if number > LISTED - LISTED_SINGLY && !is_listed(store, name)? {
+            return how_late(store, name, clock).map(Some);
         }
     }
-    Ok(None)
+    let found = store.list_sorted(ObjectKind::Snapshot)?.len();
+    Ok((found != LISTED as usize).then(|| format!("{LISTED} objects were written, and {found} are listed")))
+}
+
+/// When an object that was just written, and is not listed, is listed after all; and what to do about it.
+fn how_late(store: &dyn Backend, name: ObjectName, clock: &dyn Clock) -> Result<String> {
+    for seconds in 1..=LAG_SECONDS_MAX {
+        clock.sleep_ns(1_000_000_000);
+        if is_listed(store, name)? {
+            let lag = seconds * 3 + 2;
+            return Ok(format!(
+                "an object was listed only {seconds} s after it was written; it may take longer at other times. Give --listing-lag {lag} or more, \
+                 with every command and on every machine"
+            ));
+        }
+    }
+    Ok(format!("an object that was written is not listed {LAG_SECONDS_MAX} s later"))
 }
 
 /// Of what [`listings_of_written`] wrote.
 fn listings_of_deleted(store: &dyn Backend) -> Result<Option<String>> {
-    for name in listed() {
+    for (number, name) in (1..).zip(listed()) {
         match store.delete(&name) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             other => other?,
         }
-        if is_listed(store, name)? {
+        if number > LISTED - LISTED_SINGLY && is_listed(store, name)? {
             return Ok(Some("an object that was just deleted is still listed".to_owned()));
         }
     }
@@ -182,13 +216,13 @@ fn replacing(store: &dyn Backend) -> Result<Option<String>> {
     Ok((store.get(&name, 100)? != b"healed").then(|| "the old object is still there".to_owned()))
 }
 
+/// By the names that are used above: a listing may lag behind.
 fn clean(store: &dyn Backend) -> Result<()> {
-    for kind in [ObjectKind::Index, ObjectKind::Snapshot, ObjectKind::DataPack] {
-        for ObjectInfo { name, .. } in store.list_sorted(kind)? {
-            match store.delete(&name) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                other => other.map_err(|error: Error| error.context("cleaning up after the trial"))?,
-            }
+    let small = (1..=EXTRA).chain((1..=RACES).map(|race| FIRST_RACE + race)).map(|number| name(ObjectKind::Index, number));
+    for name in small.chain(listed()).chain([name(ObjectKind::DataPack, 1)]) {
+        match store.delete(&name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            other => other.map_err(|error: Error| error.context("cleaning up after the trial"))?,
         }
     }
     Ok(())
@@ -197,6 +231,7 @@ fn clean(store: &dyn Backend) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::ObjectInfo;
     use crate::backend::testing::{FaultyBackend, Operation};
     use crate::backend::{MemoryBackend, ObjectWriter};
     use crate::runtime::Timestamp;
@@ -209,9 +244,9 @@ mod tests {
     fn a_good_store_can_do_everything_and_nothing_is_left() {
         let memory = MemoryBackend::new();
         let backend: Arc<dyn Backend> = Arc::new(memory.clone());
-        let abilities = run(&backend, &runtime()).unwrap();
-        assert!(abilities.len() == 6 && abilities.iter().all(|ability| ability.missing.is_none()), "{abilities:?}");
-        assert!(race_only(&backend, &runtime()).unwrap().missing.is_none());
+        let abilities = run(&backend, &|_| Ok(Vec::new()), &runtime()).unwrap();
+        assert!(abilities.len() == 6 && abilities.iter().all(|ability| ability.missing().is_none()), "{abilities:?}");
+        assert!(race_only(&backend, &runtime()).unwrap().missing().is_none());
         assert!(ObjectKind::ALL.into_iter().all(|kind| memory.list_sorted(kind).unwrap().is_empty()));
     }
 
@@ -253,12 +288,12 @@ mod tests {
     #[test]
     fn what_a_store_cannot_do_is_found_out() {
         let backend: Arc<dyn Backend> = Arc::new(Careless(MemoryBackend::new()));
-        let abilities = run(&backend, &runtime()).unwrap();
-        let missing: Vec<_> = abilities.iter().filter(|ability| ability.missing.is_some()).map(|ability| ability.name).collect();
+        let abilities = run(&backend, &|_| Ok(Vec::new()), &runtime()).unwrap();
+        let missing: Vec<_> = abilities.iter().filter(|ability| ability.missing().is_some()).map(|ability| ability.name).collect();
         assert_eq!(missing, ["create if absent", "replacing an object"]);
         let faulty = FaultyBackend::new(Arc::new(MemoryBackend::new()), 1);
         faulty.fail(Operation::Finish, 1);
         let backend: Arc<dyn Backend> = Arc::new(faulty);
-        assert_eq!(run(&backend, &runtime()).unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(run(&backend, &|_| Ok(Vec::new()), &runtime()).unwrap_err().kind(), ErrorKind::Unavailable);
     }
 }

@@ -51,9 +51,12 @@ use observations::Observations;
 use reframe::Reframer;
 use sessions::Sessions;
 use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
 
 /// How often a collector starts over because another one was faster.
 const STARTS_MAX: u32 = 4;
+/// What a client left unfinished for so long it does not go on with: whoever writes sends something every few minutes.
+const UNFINISHED_AGE: Duration = Duration::from_secs(86_400);
 /// A dedup domain that no writer has.
 const NO_DOMAIN: DomainId = DomainId([0xff; 16]);
 
@@ -140,6 +143,8 @@ impl Repository {
                 Ok(Some(mut summary)) => {
                     closed?;
                     remove_own(self, own)?;
+                    // Not the round's: what clients left that were killed.
+                    self.backend.clear_unfinished(UNFINISHED_AGE);
                     summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
                     return Ok(summary);
                 }

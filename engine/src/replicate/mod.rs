@@ -17,6 +17,7 @@
 //! - The other way round it heals: what a repository lost comes back from its replica ([`Repository::bring_back`]).
 
 mod also;
+mod copies;
 mod memo;
 mod plan;
 mod publish;
@@ -28,10 +29,11 @@ use crate::backend::ObjectName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::format::session::SessionKind;
-use crate::gc::{Copier, Pack, PackGroup, refresh_index_objects, remove_own};
-use crate::id::{FrameId, PackId, SnapshotId};
+use crate::gc::{Pack, PackGroup, refresh_index_objects, remove_own};
+use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Session, SnapshotState};
+use copies::Way;
 use plan::Plan;
 use publish::Publisher;
 use std::collections::{BTreeSet, HashSet};
@@ -169,30 +171,19 @@ impl Repository {
     ) -> Result<ReplicateSummary> {
         let mut plan = Plan::make(self, target, options, progress)?;
         progress.event(Event::Phase { name: "replicate", bytes_total: Some(plan.bytes), items_total: Some(plan.frame_count) });
-        let mut copier = Copier::between(self, target, progress);
-        let (mut packs_damaged, mut lost) = (Vec::new(), HashSet::<FrameId>::new());
-        for (pack, frames) in &plan.frames {
-            session.require_keys_unchanged()?;
-            let failed_before = copier.failed.len();
-            if !copier.copy_these(*pack, frames)? {
-                packs_damaged.push(ObjectName::pack(pack.0, pack.1));
-                // Where not even its tables can be read, all of it is lost.
-                let all_of_it = copier.failed.len() == failed_before;
-                lost.extend(frames.iter().filter(|frame| all_of_it || copier.failed.contains(frame)));
-            }
-        }
-        copier.finish()?;
+        let way = Way { source: self, target, session, progress };
+        let copies = way.copy(&plan.frames, plan.bytes)?;
         if target.roles().contain(Roles::MAINTAIN) {
-            let copies: Vec<_> = copier.written.iter().map(|(pack, _)| *pack).collect();
-            refresh_index_objects(target, &copies, &BTreeSet::new())?;
+            let packs: Vec<_> = copies.written.iter().map(|(pack, _)| *pack).collect();
+            refresh_index_objects(target, &packs, &BTreeSet::new())?;
         }
-        plan.give_up(&lost, "it needs what is damaged in a pack of the source")?;
+        plan.give_up(&copies.lost, "it needs what is damaged in a pack of the source")?;
         let mut publisher = Publisher { source: self, target, session, progress, bytes: 0 };
         publisher.publish(&plan)?;
         let mut summary = summarize(&plan);
-        copier.written.iter().for_each(|(_, size)| summary.written.add(*size));
+        copies.written.iter().for_each(|(_, size)| summary.written.add(*size));
         summary.bytes_sent = summary.written.bytes + publisher.bytes;
-        summary.packs_damaged = packs_damaged;
+        summary.packs_damaged = copies.packs_damaged;
         Ok(summary)
     }
 }

@@ -21,6 +21,7 @@ use crate::format::{Certificate, Trust};
 use crate::id::RepositoryId;
 use crate::parity::Codeword;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes read at once.
 const PIECE_LENGTH: u64 = 1 << 20;
@@ -207,6 +208,10 @@ impl Backend for ProtectedBackend {
 
     fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
         self.inner.is_held(name)
+    }
+
+    fn clear_unfinished(&self, age: Duration) -> u64 {
+        self.inner.clear_unfinished(age)
     }
 
     fn describe(&self) -> String {

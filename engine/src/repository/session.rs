@@ -14,6 +14,7 @@ use crate::limits::LABEL_MAX;
 use crate::progress::{Event, Progress};
 use crate::runtime::Clock;
 use crate::runtime::channel::{RecvTimeoutError, Sender};
+use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +38,8 @@ pub(crate) struct Session<'a> {
     /// Dropping it ends the beats.
     _beats: Sender<()>,
     /// Shows other processes on this machine at once whether this one lives.
-    _hold: Option<Box<dyn Send>>,
+    /// Locked by nobody: only so that several threads may have the session.
+    _hold: Mutex<Option<Box<dyn Send>>>,
 }
 
 impl<'a> Session<'a> {
@@ -100,7 +102,7 @@ impl<'a> Session<'a> {
             has_newer_config,
             may_have_published: AtomicBool::new(false),
             _beats: beats,
-            _hold: hold,
+            _hold: Mutex::new(hold),
         }))
     }
 

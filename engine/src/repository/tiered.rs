@@ -15,6 +15,7 @@ use crate::format::placement::TierBody;
 use crate::id::PackId;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Passes everything on, data packs to where they lie.
 #[derive(Debug)]
@@ -191,6 +192,10 @@ impl Backend for TieredBackend {
 
     fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
         self.warm().is_held(name)
+    }
+
+    fn clear_unfinished(&self, age: Duration) -> u64 {
+        self.warm().clear_unfinished(age)
     }
 
     fn describe(&self) -> String {

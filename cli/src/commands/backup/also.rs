@@ -5,6 +5,7 @@ use crate::exit::usage;
 use crate::output::Output;
 use crate::second::Second;
 use crate::size::bytes;
+use crate::store::SecondStoreOptions;
 use icecore::id::SnapshotId;
 use icecore::repository::{Key, Replica, Repository};
 use icecore::{Error, ErrorKind};
@@ -22,6 +23,8 @@ pub(super) struct Also {
     /// In how many repositories the snapshot must be for success, the first one counted; without it in all
     #[arg(long, value_name = "N", requires = "also", value_parser = clap::value_parser!(u64).range(1..))]
     quorum: Option<u64>,
+    #[command(flatten)]
+    store: SecondStoreOptions,
 }
 
 impl Also {
@@ -34,7 +37,7 @@ impl Also {
         }
         let (mut replicas, mut outcomes) = (Vec::new(), Vec::new());
         for name in &self.also {
-            match open(name, &first, key, context) {
+            match open(name, &self.store, &first, key, context) {
                 Ok(replica) => replicas.push(replica),
                 Err(error) if is_about_the_store(&error) => {
                     context.output.warn(format_args!("{}: {error:#}", name.display()));
@@ -49,8 +52,8 @@ impl Also {
     }
 }
 
-fn open(name: &OsString, first: &Repository, key: &Key, context: &Context) -> anyhow::Result<Repository> {
-    let second = Second::find_or_make(name, context)?;
+fn open(name: &OsString, store: &SecondStoreOptions, first: &Repository, key: &Key, context: &Context) -> anyhow::Result<Repository> {
+    let second = Second::find_or_make(name, store, context)?;
     if second.replica_of(first)? == Replica::Other {
         let message = format!(
             "{}: it has keys of its own, so that content would have to be cut and sealed anew; use `icecore replicate --to` for it after the backup",

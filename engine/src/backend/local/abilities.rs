@@ -2,23 +2,10 @@
 
 use super::LocalBackend;
 use super::temporary::Temporary;
+use crate::backend::{Ability, Found, Need};
 use crate::error::Result;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
-
-/// Something that the backend wants of a file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Ability {
-    /// What it is, for people.
-    pub name: &'static str,
-    /// What it is wanted for.
-    pub purpose: &'static str,
-    /// Nothing can be written safely without it.
-    pub is_needed: bool,
-    /// Why it is not there; `None` where it is.
-    pub missing: Option<String>,
-}
 
 impl LocalBackend {
     /// Tries with a temporary file, as every object begins with one, what the folder's file system can do. Leaves nothing behind.
@@ -31,8 +18,8 @@ impl LocalBackend {
         let tell = |name, purpose, is_needed, tried: rustix::io::Result<()>| Ability {
             name,
             purpose,
-            is_needed,
-            missing: tried.err().map(|error| std::io::Error::from(error).to_string()),
+            need: if is_needed { Need::Must } else { Need::Should },
+            found: Found::unless(tried.err().map(|error| std::io::Error::from(error).to_string())),
         };
         let (folder, name, other) = (&file.folder, &file.name, Temporary::fresh_name());
         let link = rustix::fs::linkat(folder, name, folder, &other, AtFlags::empty());
@@ -73,7 +60,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let backend = LocalBackend::create(place.path().join("r")).unwrap();
         let abilities = backend.abilities().unwrap();
-        assert!(abilities.len() == 5 && abilities.iter().all(|ability| ability.missing.is_none()), "{abilities:?}");
+        assert!(abilities.len() == 5 && abilities.iter().all(|ability| ability.found == Found::Yes(None)), "{abilities:?}");
         assert_eq!(std::fs::read_dir(place.path().join("r/tmp")).unwrap().count(), 0);
     }
 }

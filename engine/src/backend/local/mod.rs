@@ -17,8 +17,6 @@ mod handles;
 mod temporary;
 mod writer;
 
-pub use abilities::Ability;
-
 use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
 use crate::error::{Error, ErrorKind, Result};
 use folders::Folders;

@@ -25,6 +25,8 @@ pub(super) enum Answer {
     OutOfRange,
     /// An upload in parts is not known (any more).
     NoUpload,
+    /// The store does not know this kind of request.
+    NotImplemented(String),
     /// Anything else; the message says what to do.
     Refused(String),
 }
@@ -112,6 +114,10 @@ impl Answer {
                     format!("{what}: the store gave up an upload that was under way, by a rule for unfinished ones perhaps; run it again");
                 Error::new(ErrorKind::Unavailable, message)
             }
+            Self::NotImplemented(why) => {
+                let message = format!("{what}: {why} (the store does not know this kind of request; see that the endpoint is right)");
+                Error::new(ErrorKind::Unavailable, message)
+            }
             Self::Refused(why) => Error::new(ErrorKind::Unavailable, format!("{what}: {why}")),
         }
     }
@@ -133,6 +139,7 @@ impl Verdict {
             // Two clients wrote at once, and neither of them won; or the store is about to say so.
             (_, Some("ConditionalRequestConflict" | "OperationAborted" | "ConditionalRequestConflictException")) => return may_pass(true),
             (E::NotFound { .. }, _) => return Self::Final(Answer::Missing),
+            (_, Some("NotImplemented" | "MethodNotAllowed")) => return Self::Final(Answer::NotImplemented(shown(&text))),
             (E::AlreadyExists { .. } | E::Precondition { .. }, _) => return Self::Final(Answer::Exists { tries }),
             (E::PermissionDenied { .. } | E::Unauthenticated { .. }, _) => {
                 let advice = "see that the credentials are right, may use this bucket, and that this machine's clock is";
@@ -146,6 +153,7 @@ impl Verdict {
             Some(507) => {
                 Self::Final(Answer::Refused(format!("{} (the store is full; make room and run it again: nothing is lost)", shown(&text))))
             }
+            Some(501) => Self::Final(Answer::NotImplemented(shown(&text))),
             Some(408 | 425 | 429 | 500..) => may_pass(true),
             Some(_)
                 if code.is_some_and(|code| {

@@ -20,12 +20,15 @@
 mod answer;
 mod build;
 mod driver;
+mod extras;
+mod signed;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 mod writer;
 
 use super::store::{Remote, Request, StoreSettings};
-use super::{Backend, BucketAddress, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
+use super::{Ability, Backend, BucketAddress, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
 use crate::error::{Error, ErrorKind, Result};
 use answer::Answer;
 use driver::Driver;
@@ -33,13 +36,16 @@ use futures_util::StreamExt;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
+use object_store::signer::Signer;
 use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use signed::Signed;
 use std::sync::Arc;
+use std::time::Duration;
 use writer::StoreWriter;
 
 /// What all stores that the crate knows can do.
-trait Store: ObjectStore + MultipartStore + PaginatedListStore {}
-impl<S: ObjectStore + MultipartStore + PaginatedListStore> Store for S {}
+trait Store: ObjectStore + MultipartStore + PaginatedListStore + Signer {}
+impl<S: ObjectStore + MultipartStore + PaginatedListStore + Signer> Store for S {}
 
 /// Keeps objects in a bucket.
 #[derive(Debug)]
@@ -51,6 +57,7 @@ pub struct ObjectStoreBackend {
 #[derive(Debug)]
 struct Shared {
     store: Arc<dyn Store>,
+    signed: Signed,
     address: BucketAddress,
     driver: Driver,
 }
@@ -61,18 +68,22 @@ impl ObjectStoreBackend {
     /// # Errors
     /// [`ErrorKind::Invalid`] for options that make no sense, [`ErrorKind::Unavailable`] where there is no thread to be had.
     pub fn open(address: &BucketAddress, settings: &StoreSettings) -> Result<Self> {
-        let store = build::store(address, settings)?;
+        let (store, signed) = build::store(address, settings)?;
         let driver = Driver::start(address.to_string(), settings)?;
-        Ok(Self { shared: Arc::new(Shared { store, address: address.clone(), driver }) })
+        Ok(Self { shared: Arc::new(Shared { store, signed, address: address.clone(), driver }) })
     }
 }
 
 impl Remote for ObjectStoreBackend {
-    fn scratch(&self, settings: &StoreSettings) -> Result<Arc<dyn Backend>> {
+    fn scratch(&self, settings: &StoreSettings) -> Result<Arc<dyn Remote>> {
         let number = u64::from_le_bytes(settings.runtime.random());
         let prefix = format!("{}/trial/{number:016x}", self.shared.address.prefix);
         let address = BucketAddress { prefix: prefix.trim_start_matches('/').to_owned(), ..self.shared.address.clone() };
         Ok(Arc::new(Self::open(&address, settings)?))
+    }
+
+    fn extras(&self, name: &ObjectName) -> Result<Vec<Ability>> {
+        self.shared.extras(name)
     }
 
     fn require_empty(&self) -> Result<()> {
@@ -283,6 +294,10 @@ impl Backend for ObjectStoreBackend {
             Ok(_) => Ok(()),
             Err(answer) => Err(answer.error(name)),
         }
+    }
+
+    fn clear_unfinished(&self, age: Duration) -> u64 {
+        unfinished::clear(&self.shared, age)
     }
 
     fn describe(&self) -> String {

@@ -1,12 +1,18 @@
+mod tls;
+
+use super::answer::Answer;
+use super::signed::Ask;
 use super::writer::PART_BYTES;
 use crate::backend::testing::contract;
 use crate::backend::testing::s3::{ACCESS_KEY, Asked, BUCKET, Fault, S3Server};
-use crate::backend::{Address, Backend, BackendExt, ObjectKind, ObjectName, Request, StoreSettings, create, open};
+use crate::backend::{Address, Backend, BackendExt, Found, Need, ObjectKind, ObjectName, Request, StoreSettings, create, open, try_out};
 use crate::error::{Error, ErrorKind};
 use crate::runtime::{Runtime, Timestamp};
+use object_store::signer::Method;
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Waits pass at once, on a clock that stands still otherwise.
 fn settings(server: &S3Server) -> StoreSettings {
@@ -27,6 +33,11 @@ fn backend(server: &S3Server, prefix: &str) -> Arc<dyn Backend> {
 
 fn address(prefix: &str) -> Address {
     Address::parse(OsStr::new(&format!("s3://{BUCKET}/{prefix}"))).unwrap()
+}
+
+fn bucket(prefix: &str, settings: &StoreSettings) -> super::ObjectStoreBackend {
+    let Address::Bucket(address) = address(prefix) else { panic!("{prefix}") };
+    super::ObjectStoreBackend::open(&address, settings).unwrap()
 }
 
 fn refused(server: &S3Server, act: impl FnOnce(&dyn Backend) -> crate::Result<()>) -> Error {
@@ -58,9 +69,7 @@ fn keeps_the_contract() {
     let next = AtomicU32::new(0);
     contract::check(|| {
         let settings = settings(&server);
-        let address = address(&format!("some/prefix{}", next.fetch_add(1, Ordering::Relaxed)));
-        let super::super::Address::Bucket(address) = address else { panic!("{address}") };
-        Box::new(super::ObjectStoreBackend::open(&address, &settings).unwrap())
+        Box::new(bucket(&format!("some/prefix{}", next.fetch_add(1, Ordering::Relaxed)), &settings))
     });
     assert_eq!(server.uploads(), 0, "dropped writers leave no upload");
 }
@@ -241,4 +250,102 @@ fn options_that_nobody_knows_are_refused_but_not_those_of_the_environment() {
     settings.options.push(("colour".into(), "red".into()));
     assert_eq!(open(&address("p"), &settings).unwrap_err().kind(), ErrorKind::Invalid);
     assert!(!format!("{settings:?}").contains("secret\""));
+}
+
+#[test]
+fn requests_of_our_own_making_are_signed_by_the_same_credentials() {
+    let server = S3Server::start();
+    server.have_extras();
+    let mut settings = settings(&server);
+    let shared = bucket("p", &settings).shared;
+    let path = shared.path(&NAME());
+    let headers = [("x-amz-storage-class", "STANDARD_IA")];
+    let put = Ask { method: Method::PUT, path: path.clone(), headers: &headers, body: b"config", ..Ask::default() };
+    server.fail_by(first(2, Fault::Refuse(503, "SlowDown"), |asked| asked.method == "PUT"));
+    shared.driver.ask(Request::Put, 6, || shared.signed.send(&put)).unwrap();
+    let get = Ask { path: path.clone(), ..Ask::default() };
+    let told = shared.driver.ask(Request::Get, 0, || shared.signed.send(&get)).unwrap();
+    assert_eq!((told.text().as_str(), told.header("x-amz-storage-class"), told.header("x-none")), ("config", Some("STANDARD_IA"), None));
+    assert_eq!(backend(&server, "p").get(&NAME(), 100).unwrap(), b"config");
+    let missing = Ask { path: shared.path(&pack()), ..Ask::default() };
+    assert!(matches!(shared.driver.ask(Request::Get, 0, || shared.signed.send(&missing)), Err(Answer::Missing)));
+    settings.options[1].1 = "nobody".to_owned();
+    let shared = bucket("p", &settings).shared;
+    let Err(Answer::Refused(why)) = shared.driver.ask(Request::Put, 6, || shared.signed.send(&put)) else { panic!() };
+    assert!(why.contains("does not know this access key") && !why.contains("X-Amz"), "{why}");
+}
+
+/// What is found of what icecore does without.
+fn extras(server: &S3Server) -> Vec<(&'static str, Found)> {
+    let abilities = try_out(&address("p"), &settings(server)).unwrap();
+    assert_eq!((server.keys().len(), server.uploads()), (0, 0), "nothing is left");
+    abilities.into_iter().filter(|ability| ability.need == Need::May).map(|ability| (ability.name, ability.found)).collect()
+}
+
+#[test]
+fn what_a_store_has_beyond_what_is_needed_is_tried_out() {
+    let server = S3Server::start();
+    let found = |text: &str| Found::Yes(Some(text.to_owned()));
+    let no = |text: &str| Found::No(text.to_owned());
+    assert_eq!(
+        extras(&server),
+        [
+            ("conditional delete", Found::Yes(None)),
+            ("object lock", no("it is not switched on for this bucket")),
+            ("storage classes", no("the store has only its usual one")),
+        ]
+    );
+    server.have_extras();
+    server.ignore_conditions();
+    assert_eq!(
+        extras(&server),
+        [
+            ("conditional delete", no("the condition is passed over")),
+            ("object lock", found("GOVERNANCE for 30 days by default")),
+            ("storage classes", found("STANDARD_IA, GLACIER_IR")),
+        ]
+    );
+    server.fail_by(|asked| asked.query.contains("object-lock").then_some(Fault::Refuse(501, "NotImplemented")));
+    assert_eq!(extras(&server)[1].1, no("the store does not know it"));
+    server.fail_by(|asked| asked.query.contains("object-lock").then_some(Fault::Refuse(403, "AccessDenied")));
+    assert!(matches!(&extras(&server)[1].1, Found::Unknown(why) if why.contains("AccessDenied")));
+}
+
+#[test]
+fn uploads_that_nobody_finishes_are_cleared_after_their_time() {
+    let server = S3Server::start();
+    let settings = settings(&server);
+    let (backend, other) = (bucket("p", &settings), bucket("other", &settings));
+    for backend in [&backend, &other] {
+        let mut writer = backend.create(&pack()).unwrap();
+        writer.write(&vec![7; LARGE]).unwrap();
+        // As after a crash: nobody takes it back.
+        std::mem::forget(writer);
+    }
+    // The clock of these settings stands at 1970, when the server says that all were begun.
+    assert_eq!((backend.clear_unfinished(Duration::from_secs(1)), server.uploads()), (0, 2));
+    assert_eq!((backend.clear_unfinished(Duration::ZERO), server.uploads()), (1, 1));
+    server.fail_by(|_| Some(Fault::Refuse(403, "AccessDenied")));
+    assert_eq!((other.clear_unfinished(Duration::ZERO), server.uploads()), (0, 1), "it is a service");
+}
+
+#[test]
+fn listings_that_lag_behind_are_waited_for() {
+    let server = S3Server::start();
+    let mut settings = settings(&server);
+    server.lag_listings(Arc::clone(&settings.runtime.clock), 5_000_000_000);
+    let backend = open(&address("p"), &settings).unwrap();
+    backend.put(&NAME(), b"config").unwrap();
+    assert!(backend.list_sorted(ObjectKind::Config).unwrap().is_empty());
+    let tried = try_out(&address("p"), &settings).unwrap();
+    let lag = tried.iter().find(|ability| ability.name == "list after write").unwrap();
+    assert!(lag.missing().is_some_and(|why| why.contains("only 5 s after") && why.contains("--listing-lag 17")), "{lag:?}");
+    settings.listing_lag = Duration::from_secs(5);
+    let began = settings.runtime.clock.monotonic_ns();
+    let backend = open(&address("p"), &settings).unwrap();
+    backend.put(&ObjectName::config(2), b"config").unwrap();
+    assert_eq!(backend.list_sorted(ObjectKind::Config).unwrap().len(), 2);
+    assert_eq!(settings.runtime.clock.monotonic_ns() - began, 5_000_000_000);
+    let tried = try_out(&address("p"), &settings).unwrap();
+    assert!(tried.iter().all(|ability| ability.need == Need::May || ability.missing().is_none()), "{tried:?}");
 }

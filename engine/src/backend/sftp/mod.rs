@@ -3,7 +3,7 @@
 //! The program brings what people have set up: keys, agents, known hosts, jump hosts, names of machines. It must be able to log in without
 //! asking anything. What is spoken over it is SFTP version 3 with OpenSSH's extensions ([`wire`]).
 //!
-//! The folder looks as that of the local backend does: objects at their names, files being written in `tmp/`. An object gets its name by a hard
+//! The folder looks as that of the local backend does: objects at their names, files being written in `tmp/`, where a collection clears those that nobody finished. An object gets its name by a hard
 //! link (`hardlink@openssh.com`), which never replaces anything, after its bytes were synced (`fsync@openssh.com`); then its folder is synced,
 //! where the server opens folders. A server without these extensions does what it can, and [`super::trial`] finds out what that is.
 //!
@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 use wire::{Attrs, PIECE, Reply};
 use writer::SftpWriter;
 
@@ -33,6 +34,8 @@ use writer::SftpWriter;
 const WINDOW: usize = 64;
 /// Where objects are written.
 const TEMPORARY_FOLDER: &str = "tmp";
+/// Names there begin so, and end with 32 hexadecimal digits.
+const TEMPORARY_PREFIX: &str = "icecore-";
 
 /// Keeps objects in a folder of another machine.
 #[derive(Debug)]
@@ -194,7 +197,7 @@ impl Remote for SftpBackend {
         Err(Error::new(ErrorKind::NoRepository, message))
     }
 
-    fn scratch(&self, settings: &StoreSettings) -> Result<Arc<dyn Backend>> {
+    fn scratch(&self, settings: &StoreSettings) -> Result<Arc<dyn Remote>> {
         let number = u64::from_le_bytes(self.runtime.random());
         let address = SftpAddress { path: self.path(&format!("trial/{number:016x}")), ..self.address.clone() };
         let scratch = Self::connect(&address, settings)?;
@@ -215,6 +218,22 @@ impl Remote for SftpBackend {
 }
 
 impl Backend for SftpBackend {
+    fn clear_unfinished(&self, age: Duration) -> u64 {
+        let folder = self.path(TEMPORARY_FOLDER);
+        let limit = self.runtime.clock.now().seconds.saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        let is_old = |name: &str, attrs: &Attrs| {
+            let is_ours = name.strip_prefix(TEMPORARY_PREFIX).is_some_and(|id| id.len() == 32 && id.bytes().all(|c| c.is_ascii_hexdigit()));
+            is_ours && attrs.is_file() && attrs.modified.is_some_and(|modified| i64::from(modified) <= limit)
+        };
+        let cleared = self.ask(&folder, |connection| {
+            let old = entries(connection, &folder)?.into_iter().filter(|(name, attrs)| is_old(name, attrs));
+            let remove = |name: String| connection.send(wire::REMOVE, |packet| packet.string(format!("{folder}/{name}").as_bytes()));
+            let tickets: Vec<_> = old.map(|(name, _)| remove(name)).collect();
+            Ok(tickets.iter().filter(|ticket| connection.wait_done(ticket).is_ok()).count() as u64)
+        });
+        cleared.unwrap_or(0)
+    }
+
     fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
         Ok(Box::new(SftpWriter::new(self, name, false)))
     }

@@ -6,6 +6,7 @@ use crate::runtime::Runtime;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// OpenSSH's server without ssh: it speaks over its standard input and output.
 fn settings() -> StoreSettings {
@@ -40,6 +41,20 @@ fn keeps_the_contract() {
 }
 
 #[test]
+fn what_nobody_finished_is_cleared_after_its_time() {
+    let place = tempfile::tempdir().unwrap();
+    let backend = backend(place.path());
+    let mut writer = backend.create(&ObjectName::config(1)).unwrap();
+    writer.write(&vec![7; 1 << 20]).unwrap();
+    let files = || std::fs::read_dir(place.path().join("tmp")).unwrap().count();
+    std::fs::write(place.path().join("tmp/notes.txt"), b"not ours").unwrap();
+    assert_eq!((backend.clear_unfinished(Duration::from_secs(3_600)), files()), (0, 2));
+    // As after a crash: it is there, and its writer is not.
+    std::mem::forget(writer);
+    assert_eq!((backend.clear_unfinished(Duration::ZERO), files()), (1, 1));
+}
+
+#[test]
 fn strangers_are_reported() {
     let place = tempfile::tempdir().unwrap();
     contract::check_strangers(&*backend(place.path()), |name| std::fs::write(place.path().join(name), b"?").unwrap());
@@ -65,7 +80,7 @@ fn a_good_server_can_do_everything_and_nothing_is_left() {
     let backend = backend(place.path());
     backend.put(&ObjectName::config(1), b"config").unwrap();
     let abilities = try_out(&address(place.path()), &settings()).unwrap();
-    assert!(abilities.iter().all(|ability| ability.missing.is_none()), "{abilities:?}");
+    assert!(abilities.iter().all(|ability| ability.missing().is_none()), "{abilities:?}");
     let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name == "trial"), "{left:?}");
 }

@@ -66,6 +66,8 @@ impl Packet {
 pub(super) struct Attrs {
     pub(super) size: Option<u64>,
     pub(super) mode: Option<u32>,
+    /// When it was last changed, in seconds since 1970.
+    pub(super) modified: Option<u32>,
 }
 
 impl Attrs {
@@ -122,8 +124,10 @@ impl<'a> Fields<'a> {
             self.take(8)?;
         }
         let mode = if flags & 4 == 0 { None } else { Some(self.u32()?) };
+        let mut modified = None;
         if flags & 8 != 0 {
-            self.take(8)?;
+            self.u32()?;
+            modified = Some(self.u32()?);
         }
         if flags & 0x8000_0000 != 0 {
             for _ in 0..self.u32()? {
@@ -131,7 +135,7 @@ impl<'a> Fields<'a> {
                 self.string()?;
             }
         }
-        Some(Attrs { size, mode })
+        Some(Attrs { size, mode, modified })
     }
 }
 
@@ -172,7 +176,7 @@ mod tests {
         let attrs =
             |packet: Packet| packet.u32(0x8000_000f).u64(7).u32(1).u32(2).u32(0o100_644).u32(3).u32(4).u32(1).string(b"a").string(b"b");
         let whole = attrs(Packet::new(NAME, 9).u32(1).string(b"name").string(b"long name")).0;
-        let expected = Attrs { size: Some(7), mode: Some(0o100_644) };
+        let expected = Attrs { size: Some(7), mode: Some(0o100_644), modified: Some(4) };
         assert_eq!(reply(&whole), Some((9, Reply::Names(vec![("name".into(), expected)]))));
         assert!(expected.is_file() && !expected.is_folder());
         assert!((0..whole.len()).all(|end| reply(&whole[..end]).is_none()));

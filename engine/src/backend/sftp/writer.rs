@@ -2,7 +2,7 @@
 
 use super::connection::{Asked, Connection, Ticket, Trouble};
 use super::wire::{self, PIECE};
-use super::{SftpBackend, TEMPORARY_FOLDER, WINDOW, attrs, close, make_folders, open, sync, sync_folder};
+use super::{SftpBackend, TEMPORARY_FOLDER, TEMPORARY_PREFIX, WINDOW, attrs, close, make_folders, open, sync, sync_folder};
 use crate::backend::store::Request;
 use crate::backend::{ObjectName, ObjectWriter};
 use crate::error::{Error, ErrorKind, Result};
@@ -98,7 +98,7 @@ impl ObjectWriter for SftpWriter<'_> {
 impl File {
     fn create(backend: &SftpBackend, object: &ObjectName) -> Result<Self> {
         let folder = backend.path(TEMPORARY_FOLDER);
-        let path = format!("{folder}/icecore-{}", to_hex(&backend.runtime.random::<16>()));
+        let path = format!("{folder}/{TEMPORARY_PREFIX}{}", to_hex(&backend.runtime.random::<16>()));
         // Made anew where the connection is lost: an empty file is left at most.
         let (connection, handle) = loop {
             let connection = match backend.connection()? {
@@ -189,7 +189,7 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         close(&self.connection, &self.handle);
-        // After a rename there is nothing to remove; what cannot be removed now stays in `tmp/`, where it is no object.
+        // After a rename there is nothing to remove; what cannot be removed now stays in `tmp/`, where it is no object, until it is cleared.
         drop(self.connection.send(wire::REMOVE, |packet| packet.string(self.path.as_bytes())));
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! It looks at who signed a request, not at the signature.
 
-use crate::runtime::{Executor, SystemExecutor};
+use crate::runtime::{Clock, Executor, SystemExecutor};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub const BUCKET: &str = "bucket";
 /// The only access key; any secret goes with it.
 pub const ACCESS_KEY: &str = "access";
+/// The storage classes that it knows once it has extras.
+const CLASSES: [&str; 2] = ["STANDARD_IA", "GLACIER_IR"];
 /// Objects on one page of a listing.
 const PAGE: usize = 7;
 
@@ -55,11 +57,56 @@ pub struct S3Server {
 #[derive(Default)]
 struct State {
     objects: Mutex<BTreeMap<String, Arc<Vec<u8>>>>,
-    uploads: Mutex<HashMap<String, BTreeMap<u32, Vec<u8>>>>,
+    lag: Mutex<Option<Lag>>,
+    writing: Mutex<()>,
+    /// By id, with the key.
+    uploads: Mutex<BTreeMap<String, (String, BTreeMap<u32, Vec<u8>>)>>,
     plan: Mutex<Option<Plan>>,
     requests: AtomicU64,
     ignores_conditions: AtomicBool,
+    /// Knows object locks and [`CLASSES`]; the class of each object that has one.
+    has_extras: AtomicBool,
+    classes: Mutex<HashMap<String, String>>,
     is_over: AtomicBool,
+}
+
+/// Listings show what was there so long ago.
+struct Lag {
+    clock: Arc<dyn Clock>,
+    lag_ns: u64,
+    /// What changed since, and when.
+    changes: VecDeque<(u64, String, Option<Arc<Vec<u8>>>)>,
+    listed: BTreeMap<String, Arc<Vec<u8>>>,
+}
+
+impl State {
+    /// Puts an object there, or takes it away.
+    fn change(&self, key: &str, bytes: Option<Arc<Vec<u8>>>) {
+        let mut objects = self.objects.lock();
+        if let Some(lag) = &mut *self.lag.lock() {
+            lag.changes.push_back((lag.clock.monotonic_ns(), key.to_owned(), bytes.clone()));
+        }
+        apply(&mut objects, key.to_owned(), bytes);
+    }
+
+    /// What listings show.
+    fn listed(&self) -> BTreeMap<String, Arc<Vec<u8>>> {
+        let objects = self.objects.lock();
+        let mut lag = self.lag.lock();
+        let Some(lag) = &mut *lag else { return objects.clone() };
+        let shown = lag.clock.monotonic_ns().checked_sub(lag.lag_ns);
+        while let Some((_, key, bytes)) = lag.changes.pop_front_if(|(when, ..)| shown.is_some_and(|shown| *when <= shown)) {
+            apply(&mut lag.listed, key, bytes);
+        }
+        lag.listed.clone()
+    }
+}
+
+fn apply(objects: &mut BTreeMap<String, Arc<Vec<u8>>>, key: String, bytes: Option<Arc<Vec<u8>>>) {
+    match bytes {
+        Some(bytes) => objects.insert(key, bytes),
+        None => objects.remove(&key),
+    };
 }
 
 impl fmt::Debug for State {
@@ -113,6 +160,17 @@ impl S3Server {
         self.state.ignores_conditions.store(true, Ordering::Relaxed);
     }
 
+    /// From now on listings show only what was there so many nanoseconds before, by `clock`.
+    pub fn lag_listings(&self, clock: Arc<dyn Clock>, lag_ns: u64) {
+        let listed = self.state.objects.lock().clone();
+        *self.state.lag.lock() = Some(Lag { clock, lag_ns, changes: VecDeque::new(), listed });
+    }
+
+    /// From now on it has object locks, with a retention by default, and the storage classes `STANDARD_IA` and `GLACIER_IR`.
+    pub fn have_extras(&self) {
+        self.state.has_extras.store(true, Ordering::Relaxed);
+    }
+
     /// How many requests there were.
     #[must_use]
     pub fn requests(&self) -> u64 {
@@ -131,13 +189,16 @@ impl S3Server {
         self.state.uploads.lock().len()
     }
 
+    /// Begins an upload in parts, as a client does that then dies. All uploads were begun in 1970.
+    pub fn plant_upload(&self, key: &str) {
+        let mut uploads = self.state.uploads.lock();
+        let id = format!("planted{}", uploads.len());
+        uploads.insert(id, (key.to_owned(), BTreeMap::new()));
+    }
+
     /// Puts an object there, or takes it away, as somebody else would.
     pub fn plant(&self, key: &str, bytes: Option<&[u8]>) {
-        let mut objects = self.state.objects.lock();
-        match bytes {
-            Some(bytes) => drop(objects.insert(key.to_owned(), Arc::new(bytes.to_vec()))),
-            None => drop(objects.remove(key)),
-        }
+        self.state.change(key, bytes.map(|bytes| Arc::new(bytes.to_vec())));
     }
 }
 
@@ -235,7 +296,8 @@ fn read(state: &State, reader: &mut BufReader<&TcpStream>) -> io::Result<Option<
 
 fn answer(state: &State, message: &Message) -> Reply {
     let Message { asked, headers, body } = message;
-    let signed_by = headers.get("authorization").and_then(|text| text.split_once("Credential=")?.1.split_once('/'));
+    let signature = headers.get("authorization").unwrap_or(&asked.query);
+    let signed_by = signature.split_once("Credential=").and_then(|(_, key)| key.split_once(['/', '%']));
     if asked.query == "no-such-bucket" {
         return Reply::error(404, "NoSuchBucket");
     }
@@ -250,15 +312,21 @@ fn answer(state: &State, message: &Message) -> Reply {
         .collect();
     let upload = query.get("uploadId");
     match (asked.method.as_str(), upload) {
+        ("GET", _) if query.contains_key("object-lock") => lock(state),
+        ("GET", _) if query.contains_key("uploads") => uploads(state, query.get("prefix").map_or("", String::as_str)),
         ("GET", _) if asked.key.is_empty() => list(state, &query),
-        ("GET" | "HEAD", _) => get(state, &asked.key, headers.get("range")),
+        ("GET" | "HEAD", _) => {
+            let Reply(status, mut found, body) = get(state, &asked.key, headers.get("range"));
+            found.extend(state.classes.lock().get(&asked.key).map(|class| ("x-amz-storage-class", class.clone())));
+            Reply(status, found, body)
+        }
         ("POST", None) => {
             let id = format!("upload{}", asked.number);
-            state.uploads.lock().insert(id.clone(), BTreeMap::new());
+            state.uploads.lock().insert(id.clone(), (asked.key.clone(), BTreeMap::new()));
             Reply::xml(format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"))
         }
         ("PUT", Some(id)) => match (state.uploads.lock().get_mut(id), query.get("partNumber").and_then(|number| number.parse().ok())) {
-            (Some(parts), Some(number)) => {
+            (Some((_, parts)), Some(number)) => {
                 parts.insert(number, body.clone());
                 Reply(200, vec![("ETag", tag(body))], Vec::new())
             }
@@ -270,16 +338,29 @@ fn answer(state: &State, message: &Message) -> Reply {
             None => Reply::error(404, "NoSuchUpload"),
         },
         ("PUT", None) => {
-            let mut objects = state.objects.lock();
+            // One after the other: of two writers at once one wins.
+            let _turn = state.writing.lock();
             let is_conditional = headers.contains_key("if-none-match") && !state.ignores_conditions.load(Ordering::Relaxed);
-            if is_conditional && objects.contains_key(&asked.key) {
+            if is_conditional && state.objects.lock().contains_key(&asked.key) {
                 return Reply::error(412, "PreconditionFailed");
             }
-            objects.insert(asked.key.clone(), Arc::new(body.clone()));
+            if let Some(class) = headers.get("x-amz-storage-class").filter(|_| state.has_extras.load(Ordering::Relaxed)) {
+                if !CLASSES.contains(&class.as_str()) {
+                    return Reply::error(400, "InvalidStorageClass");
+                }
+                state.classes.lock().insert(asked.key.clone(), class.clone());
+            }
+            state.change(&asked.key, Some(Arc::new(body.clone())));
             Reply(200, vec![("ETag", tag(body))], Vec::new())
         }
         ("DELETE", None) => {
-            state.objects.lock().remove(&asked.key);
+            let is_other = |bytes: &Arc<Vec<u8>>| headers.get("if-match").is_some_and(|wanted| *wanted != tag(bytes));
+            let is_conditional = !state.ignores_conditions.load(Ordering::Relaxed);
+            if is_conditional && state.objects.lock().get(&asked.key).is_some_and(is_other) {
+                return Reply::error(412, "PreconditionFailed");
+            }
+            state.classes.lock().remove(&asked.key);
+            state.change(&asked.key, None);
             Reply(204, Vec::new(), Vec::new())
         }
         _ => Reply::error(405, "MethodNotAllowed"),
@@ -307,10 +388,27 @@ fn get(state: &State, key: &str, range: Option<&String>) -> Reply {
     }
 }
 
+fn uploads(state: &State, prefix: &str) -> Reply {
+    let mut text = String::from("<ListMultipartUploadsResult>");
+    for (id, (key, _)) in state.uploads.lock().iter().filter(|(_, (key, _))| key.starts_with(prefix)) {
+        let begun = "<Initiated>1970-01-01T00:00:00.000Z</Initiated>";
+        text.push_str(&format!("<Upload><Key>{key}</Key><UploadId>{id}</UploadId>{begun}</Upload>"));
+    }
+    Reply::xml(text + "</ListMultipartUploadsResult>")
+}
+
+fn lock(state: &State) -> Reply {
+    if !state.has_extras.load(Ordering::Relaxed) {
+        return Reply::error(404, "ObjectLockConfigurationNotFoundError");
+    }
+    let retention = "<Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>30</Days></DefaultRetention></Rule>";
+    Reply::xml(format!("<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled>{retention}</ObjectLockConfiguration>"))
+}
+
 fn list(state: &State, query: &HashMap<&str, String>) -> Reply {
     let nothing = String::new();
     let (prefix, after) = (query.get("prefix").unwrap_or(&nothing), query.get("continuation-token").unwrap_or(&nothing));
-    let objects = state.objects.lock();
+    let objects = state.listed();
     let found: Vec<_> =
         objects.iter().filter(|(key, _)| key.starts_with(prefix.as_str()) && key.as_str() > after.as_str()).take(PAGE + 1).collect();
     let mut text = String::from("<ListBucketResult>");
@@ -328,7 +426,7 @@ fn list(state: &State, query: &HashMap<&str, String>) -> Reply {
 }
 
 fn complete(state: &State, key: &str, id: &str, body: &[u8]) -> Reply {
-    let Some(parts) = state.uploads.lock().remove(id) else { return Reply::error(404, "NoSuchUpload") };
+    let Some((_, parts)) = state.uploads.lock().remove(id) else { return Reply::error(404, "NoSuchUpload") };
     let text = String::from_utf8_lossy(body);
     let named = text.matches("<PartNumber>").count();
     if named != parts.len() || !parts.values().all(|part| text.contains(tag(part).trim_matches('"'))) {
@@ -336,7 +434,7 @@ fn complete(state: &State, key: &str, id: &str, body: &[u8]) -> Reply {
     }
     let bytes: Vec<u8> = parts.into_values().flatten().collect();
     let tag = tag(&bytes).replace('"', "&quot;");
-    state.objects.lock().insert(key.to_owned(), Arc::new(bytes));
+    state.change(key, Some(Arc::new(bytes)));
     Reply::xml(format!("<CompleteMultipartUploadResult><ETag>{tag}</ETag></CompleteMultipartUploadResult>"))
 }
 
