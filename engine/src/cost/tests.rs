@@ -1,7 +1,7 @@
 //! Sums that match, and forecasts whose answers are known.
 
 use super::*;
-use crate::check::{Added, SeriesShare};
+use crate::check::{Added, NewestShare, SeriesShare};
 use crate::retention::{Civil, Policy};
 use crate::runtime::Timestamp;
 use proptest::collection::vec;
@@ -40,7 +40,7 @@ fn prices() -> Prices {
 fn daily(days: i64, bytes: u64, newest_bytes: u64, added: u64) -> Shares {
     let snapshots =
         (0..days).map(|day| Added { time: at(NOW - (days - 1 - day) * DAY), bytes: if day == 0 { newest_bytes } else { added } });
-    let series = SeriesShare { token: [1; 16], name: None, snapshots: snapshots.collect(), newest_bytes, newest_packs: 3 };
+    let series = SeriesShare { token: [1; 16], name: None, snapshots: snapshots.collect(), newest: BTreeMap::from([(0, NewestShare { bytes: newest_bytes, packs: 3 })]) };
     let share = TierShare { series: vec![bytes], rest: 7, others: 5, objects: 9 };
     Shares { series: vec![series], tiers: BTreeMap::from([(0, share)]) }
 }
@@ -79,7 +79,7 @@ proptest! {
     fn what_is_shared_out_adds_up(bytes in vec(0..1_u64 << 50, 1..30), rest in 0..1_u64 << 40, others in 0..1_u64 << 40, billionths in 0..1_u64 << 40) {
         let mut prices = prices();
         prices.tiers[0].1.storage = Rate::parse(&format!("{}.{:09}", billionths / 1_000_000_000, billionths % 1_000_000_000)).unwrap();
-        let series = bytes.iter().map(|_| SeriesShare { token: [0; 16], name: None, snapshots: Vec::new(), newest_bytes: 0, newest_packs: 0 });
+        let series = bytes.iter().map(|_| SeriesShare { token: [0; 16], name: None, snapshots: Vec::new(), newest: BTreeMap::new() });
         let share = TierShare { series: bytes.clone(), rest, others, objects: 0 };
         let shares = Shares { series: series.collect(), tiers: BTreeMap::from([(0, share.clone())]) };
         let bill = bill(&shares, &prices, 1, at(NOW));
@@ -129,7 +129,7 @@ fn what_is_at_rest_adds_nothing() {
 #[test]
 fn rules_bound_what_is_kept() {
     let shares = daily(21, 70 * GB, 50 * GB, GB);
-    let lifecycle = Lifecycle { policy: Policy { keep_daily: 10, ..Policy::default() }, cold_after: None };
+    let lifecycle = Lifecycle { policy: Policy { keep_daily: 10, ..Policy::default() }, ..Lifecycle::default() };
     let forecast = forecast(&shares, &prices(), &lifecycle, 6, at(NOW), &calendar);
     assert!(forecast.months.iter().all(|month| month.snapshots == 10 && month.bytes == [59 * GB + 12]), "{:?}", forecast.months);
 }
@@ -140,6 +140,7 @@ fn what_only_old_snapshots_need_grows_cold_and_is_paid_for_its_least_time() {
     let lifecycle = |keep_within| Lifecycle {
         policy: Policy { keep_within, ..Policy::default() },
         cold_after: Some(Duration::from_secs(30 * DAY as u64)),
+        ..Lifecycle::default()
     };
     let all = forecast(&shares, &prices(), &lifecycle(None), 2, at(NOW), &calendar);
     // 30 of 61 are older than 30 days, and each of them alone needs one GB.

@@ -9,7 +9,7 @@
 //! is frozen says so ([`ErrorKind::Frozen`]).
 
 use super::placement::{Placement, Tiers};
-use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
+use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::placement::TierBody;
 use crate::id::PackId;
@@ -104,7 +104,7 @@ fn movable(name: &ObjectName) -> Option<PackId> {
     (name.kind() == ObjectKind::DataPack).then(|| PackId(name.id()))
 }
 
-fn missing(name: &ObjectName) -> Error {
+pub(super) fn missing(name: &ObjectName) -> Error {
     Error::new(ErrorKind::NotFound, format!("{name}: no such object"))
 }
 
@@ -191,6 +191,10 @@ impl Backend for TieredBackend {
 
     fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
         self.warm().is_held(name)
+    }
+
+    fn retaining(&self) -> Option<&dyn Retain> {
+        Some(self)
     }
 
     fn describe(&self) -> String {

@@ -25,6 +25,8 @@ pub(super) enum Answer {
     OutOfRange,
     /// An upload in parts is not known (any more).
     NoUpload,
+    /// The object lies in an archive class and has not thawed.
+    Archived(String),
     /// Anything else; the message says what to do.
     Refused(String),
 }
@@ -43,8 +45,11 @@ pub(super) enum Verdict {
     },
 }
 
+/// Codes of what cannot be read before it has thawed.
+const ARCHIVED: [&str; 2] = ["InvalidObjectState", "BlobArchived"];
+
 /// What is done about codes of errors, which S3, Azure and Google have in common with those who copy them.
-const ADVICE: [(&[&str], &str); 10] = [
+const ADVICE: [(&[&str], &str); 9] = [
     (
         &["InvalidAccessKeyId", "InvalidSecurity"],
         "the store does not know this access key; correct it (AWS_ACCESS_KEY_ID, or the profile in ~/.aws/credentials)",
@@ -91,10 +96,6 @@ const ADVICE: [(&[&str], &str); 10] = [
         "these credentials may not do that; give them the right to list, read, write and delete below the repository's prefix",
     ),
     (
-        &["InvalidObjectState", "BlobArchived"],
-        "the object was moved to an archive class, by a lifecycle rule perhaps; bring it back there and leave the repository out of that rule",
-    ),
-    (
         &["ObjectLocked", "InvalidRetention", "BlobImmutableDueToPolicy"],
         "the store keeps this object from being changed or deleted until its lock ends; run it again then",
     ),
@@ -111,6 +112,11 @@ impl Answer {
                 let message =
                     format!("{what}: the store gave up an upload that was under way, by a rule for unfinished ones perhaps; run it again");
                 Error::new(ErrorKind::Unavailable, message)
+            }
+            Self::Archived(why) => {
+                let advice = "it lies in an archive class of the store and must thaw first; what a lifecycle rule of the store moved there is \
+                              brought back with the store's own tools, and the repository is left out of that rule";
+                Error::new(ErrorKind::Frozen, format!("{what}: {why} ({advice})"))
             }
             Self::Refused(why) => Error::new(ErrorKind::Unavailable, format!("{what}: {why}")),
         }
@@ -129,6 +135,7 @@ impl Verdict {
         }
         let may_pass = |is_answer| Self::MayPass { why: shown(&text), is_answer };
         match (error, code) {
+            (_, Some(code)) if ARCHIVED.contains(&code) => return Self::Final(Answer::Archived(shown(&text))),
             (_, Some("NoSuchUpload" | "InvalidUploadId")) => return Self::Final(Answer::NoUpload),
             // Two clients wrote at once, and neither of them won; or the store is about to say so.
             (_, Some("ConditionalRequestConflict" | "OperationAborted" | "ConditionalRequestConflictException")) => return may_pass(true),

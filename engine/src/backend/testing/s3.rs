@@ -2,7 +2,10 @@
 //!
 //! It looks at who signed a request, not at the signature.
 
+mod archive;
+
 use crate::runtime::{Executor, SystemExecutor};
+use archive::Archive;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -59,6 +62,7 @@ struct State {
     plan: Mutex<Option<Plan>>,
     requests: AtomicU64,
     ignores_conditions: AtomicBool,
+    archive: Archive,
     is_over: AtomicBool,
 }
 
@@ -111,6 +115,34 @@ impl S3Server {
     /// From now on it takes no notice of `If-None-Match`, as some stores do.
     pub fn ignore_conditions(&self) {
         self.state.ignores_conditions.store(true, Ordering::Relaxed);
+    }
+
+    /// So many of the objects that are on their way have thawed now, in the order of their keys. Gives how many are still on their way.
+    pub fn pass_time(&self, objects: usize) -> usize {
+        self.state.archive.pass_time(objects)
+    }
+
+    /// What was asked for to thaw, in order: key, way, days.
+    #[must_use]
+    pub fn asked_to_thaw(&self) -> Vec<(String, String, u32)> {
+        self.state.archive.asked()
+    }
+
+    /// The storage class of an object; `None` for the store's own.
+    #[must_use]
+    pub fn class_of(&self, key: &str) -> Option<String> {
+        self.state.archive.class_of(key)
+    }
+
+    /// From now on the bucket has object lock.
+    pub fn enable_object_lock(&self) {
+        self.state.archive.enable_lock();
+    }
+
+    /// Until when objects are retained, as RFC 3339, by key.
+    #[must_use]
+    pub fn retained(&self) -> BTreeMap<String, String> {
+        self.state.archive.retained()
     }
 
     /// How many requests there were.
@@ -248,10 +280,17 @@ fn answer(state: &State, message: &Message) -> Reply {
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
         .map(|(name, value)| (name, unescape(value)))
         .collect();
+    if let Some(reply) = archive::answer(state, message, &query) {
+        return reply;
+    }
     let upload = query.get("uploadId");
     match (asked.method.as_str(), upload) {
         ("GET", _) if asked.key.is_empty() => list(state, &query),
-        ("GET" | "HEAD", _) => get(state, &asked.key, headers.get("range")),
+        ("GET" | "HEAD", _) => {
+            let Reply(status, mut headers, body) = get(state, &asked.key, headers.get("range"));
+            headers.extend(state.archive.headers(&asked.key));
+            Reply(status, headers, body)
+        }
         ("POST", None) => {
             let id = format!("upload{}", asked.number);
             state.uploads.lock().insert(id.clone(), BTreeMap::new());
@@ -276,10 +315,12 @@ fn answer(state: &State, message: &Message) -> Reply {
                 return Reply::error(412, "PreconditionFailed");
             }
             objects.insert(asked.key.clone(), Arc::new(body.clone()));
+            state.archive.forget(&asked.key);
             Reply(200, vec![("ETag", tag(body))], Vec::new())
         }
         ("DELETE", None) => {
             state.objects.lock().remove(&asked.key);
+            state.archive.forget(&asked.key);
             Reply(204, Vec::new(), Vec::new())
         }
         _ => Reply::error(405, "MethodNotAllowed"),
