@@ -328,6 +328,6 @@ fn a_time_that_lies_warm_frozen_and_in_a_drawer_is_planned_and_restored() {
     let of_series = lines.iter().filter(|line| line["message_type"] == "series").map(|line| line["bytes"].as_u64().unwrap()).sum::<u64>();
     assert_eq!(of_series + sum("bytes_rest") + sum("bytes_others"), sum("bytes"));
     let stats = world.run(0, &["stats", "--json"]).summary();
-    let cold: Vec<_> = stats["tiers"].as_array().unwrap().iter().map(|tier| (tier["name"].clone(), tier["packs"].clone())).collect();
-    assert_eq!(cold, [("glacier".into(), 1.into()), ("disk".into(), 1.into())]);
+    let cold: Vec<_> = stats["tiers"].as_array().unwrap().iter().map(|tier| format!("{} {}", tier["name"], tier["packs"])).collect();
+    assert_eq!(cold, ["\"glacier\" 1", "\"disk\" 1"]);
 }

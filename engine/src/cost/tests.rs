@@ -155,3 +155,40 @@ fn what_only_old_snapshots_need_grows_cold_and_is_paid_for_its_least_time() {
             && within.months[1].early_deletion < prices().of_bytes(30 * GB * 6, rate("0.001"))
     );
 }
+
+#[test]
+fn tiers_have_the_prices_of_their_name_or_their_own() {
+    let mut own = TierBody::new("shelf", "somewhere");
+    own.prices = crate::tiers::Prices { storage: 4_000_000, retrieval: 1_000_000, writes: 5_000_000, reads: 400_000 };
+    own.minimum_days = 30;
+    own.classes = [7, 3].map(|price| crate::tiers::ThawClass { name: "x".into(), seconds: 1, bytes_price: price * 1_000_000, requests_price: 0 }).into();
+    let named = TierBody::new("cold", "elsewhere");
+    let all = prices().for_tiers(&[&own, &named]);
+    assert_eq!(all.tiers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["warm", "shelf", "cold"]);
+    assert_eq!(all.tiers[2], prices().tiers[1]);
+    // 4 units for a terabyte are 0.004 for a gigabyte; reading costs what the cheapest way to thaw costs, too.
+    let (_, shelf) = &all.tiers[1];
+    assert_eq!((shelf.storage, shelf.retrieval, shelf.put, shelf.get), (rate("0.004"), rate("0.004"), rate("0.005"), rate("0.0004")));
+    assert_eq!(shelf.minimum_days, 30);
+    let binary = Prices { gigabyte: 1 << 30, ..prices() }.for_tiers(&[&own]);
+    assert_eq!(binary.tiers[1].1.storage, rate("0.004294967"));
+    assert_eq!(prices().for_tiers(&[]), prices());
+}
+
+#[test]
+fn what_lies_cold_is_billed_and_read_there_and_stays_there() {
+    let mut shares = daily(21, 40 * GB, 50 * GB, GB);
+    let cold = TierShare { series: vec![30 * GB], rest: 2 * GB, others: 0, objects: 3 };
+    shares.tiers.insert(1, cold);
+    shares.series[0].newest = BTreeMap::from([(0, NewestShare { bytes: 45 * GB, packs: 3 }), (1, NewestShare { bytes: 5 * GB, packs: 1 })]);
+    let bill = bill(&shares, &prices(), 64 << 20, at(NOW));
+    assert_eq!(bill.tiers[&1].total, prices().of_bytes(32 * GB, rate("0.001")));
+    assert_eq!(bill.storage, bill.tiers[&0].total + bill.tiers[&1].total);
+    assert_eq!(bill.tiers[&1].read_back, prices().of_bytes(32 * GB, rate("0.1")));
+    assert_eq!(bill.restore, [prices().of_bytes(50 * GB, rate("0.1")) + Prices::of_requests(12, rate("0.0004")) + Prices::of_requests(4, rate("0.0004"))]);
+    // Nobody moves anything: what comes is warm.
+    let as_now = forecast(&shares, &prices(), &Lifecycle::default(), 2, at(NOW), &calendar);
+    let bytes: Vec<_> = as_now.months.iter().map(|month| (month.bytes[0], month.bytes[1])).collect();
+    assert_eq!(bytes, (0..=2).map(|month| ((40 + 30 * month) * GB + 12, 32 * GB)).collect::<Vec<_>>());
+    assert_eq!(as_now.months[0].storage, prices().of_bytes(40 * GB + 12, rate("0.023")) + prices().of_bytes(32 * GB, rate("0.001")));
+}

@@ -4,7 +4,7 @@
 //! anything in it may (so a chunk is as warm as its warmest user), when enough of it is needed, and when the minimum days of where it lies have passed.
 
 use super::{bytes_cost, requests_cost, seconds, storage_cost};
-use crate::backend::{ObjectInfo, ObjectKind};
+use crate::backend::{BackendExt, ObjectInfo, ObjectKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::format::placement::TierBody;
@@ -180,7 +180,7 @@ impl Repository {
 
     /// Packs that locks keep, where the warm place has object lock and the tier has none.
     fn locked_where_they_are(&self, tier: &TierBody, progress: &dyn Progress) -> Result<HashMap<Pack, Timestamp>> {
-        if !Tiers::has_object_lock(&*self.tiers.warm)? {
+        if self.backend.list_sorted(ObjectKind::Hold)?.is_empty() || !Tiers::has_object_lock(&*self.tiers.warm)? {
             return Ok(HashMap::new());
         }
         match self.tiers.place(tier).and_then(|place| Tiers::has_object_lock(&*place)) {

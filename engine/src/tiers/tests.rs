@@ -1,4 +1,6 @@
 mod lifecycle;
+#[cfg(feature = "object-store")]
+mod s3;
 
 use super::*;
 use crate::backend::testing::{FreezingBackend, HookedBackend, Operation};

@@ -27,6 +27,8 @@ pub(super) enum Answer {
     NoUpload,
     /// The object lies in an archive class and has not thawed.
     Archived(String),
+    /// The store does not know this kind of request.
+    NotImplemented(String),
     /// Anything else; the message says what to do.
     Refused(String),
 }
@@ -49,7 +51,7 @@ pub(super) enum Verdict {
 const ARCHIVED: [&str; 2] = ["InvalidObjectState", "BlobArchived"];
 
 /// What is done about codes of errors, which S3, Azure and Google have in common with those who copy them.
-const ADVICE: [(&[&str], &str); 9] = [
+const ADVICE: [(&[&str], &str); 10] = [
     (
         &["InvalidAccessKeyId", "InvalidSecurity"],
         "the store does not know this access key; correct it (AWS_ACCESS_KEY_ID, or the profile in ~/.aws/credentials)",
@@ -96,6 +98,10 @@ const ADVICE: [(&[&str], &str); 9] = [
         "these credentials may not do that; give them the right to list, read, write and delete below the repository's prefix",
     ),
     (
+        &["GlacierExpeditedRetrievalNotAvailable"],
+        "the store cannot thaw so fast now; take another way to thaw, or try it later",
+    ),
+    (
         &["ObjectLocked", "InvalidRetention", "BlobImmutableDueToPolicy"],
         "the store keeps this object from being changed or deleted until its lock ends; run it again then",
     ),
@@ -117,6 +123,10 @@ impl Answer {
                 let advice = "it lies in an archive class of the store and must thaw first; what a lifecycle rule of the store moved there is \
                               brought back with the store's own tools, and the repository is left out of that rule";
                 Error::new(ErrorKind::Frozen, format!("{what}: {why} ({advice})"))
+            }
+            Self::NotImplemented(why) => {
+                let message = format!("{what}: {why} (the store does not know this kind of request; see that the endpoint is right)");
+                Error::new(ErrorKind::Unavailable, message)
             }
             Self::Refused(why) => Error::new(ErrorKind::Unavailable, format!("{what}: {why}")),
         }
@@ -140,6 +150,7 @@ impl Verdict {
             // Two clients wrote at once, and neither of them won; or the store is about to say so.
             (_, Some("ConditionalRequestConflict" | "OperationAborted" | "ConditionalRequestConflictException")) => return may_pass(true),
             (E::NotFound { .. }, _) => return Self::Final(Answer::Missing),
+            (_, Some("NotImplemented" | "MethodNotAllowed")) => return Self::Final(Answer::NotImplemented(shown(&text))),
             (E::AlreadyExists { .. } | E::Precondition { .. }, _) => return Self::Final(Answer::Exists { tries }),
             (E::PermissionDenied { .. } | E::Unauthenticated { .. }, _) => {
                 let advice = "see that the credentials are right, may use this bucket, and that this machine's clock is";
@@ -153,6 +164,7 @@ impl Verdict {
             Some(507) => {
                 Self::Final(Answer::Refused(format!("{} (the store is full; make room and run it again: nothing is lost)", shown(&text))))
             }
+            Some(501) => Self::Final(Answer::NotImplemented(shown(&text))),
             Some(408 | 425 | 429 | 500..) => may_pass(true),
             Some(_)
                 if code.is_some_and(|code| {

@@ -1,6 +1,7 @@
 //! From an address and settings to the crate's client of that store.
 
 use super::Store;
+use super::signed::Signed;
 use crate::backend::store::StoreSettings;
 use crate::backend::{BucketAddress, BucketKind};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,16 +17,17 @@ const CONNECT_SECONDS: u64 = 10;
 /// The store sends nothing for so long: it is gone.
 const SILENCE_SECONDS: u64 = 60;
 
-/// Makes the client; nothing is asked of the store yet.
-pub(super) fn store(address: &BucketAddress, settings: &StoreSettings) -> Result<Arc<dyn Store>> {
+/// Makes the client, and what sends the requests that it has no methods for; nothing is asked of the store yet.
+pub(super) fn store(address: &BucketAddress, settings: &StoreSettings) -> Result<(Arc<dyn Store>, Signed)> {
     // Whoever uses the engine may have chosen another one before; then that counts.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let bucket = &address.bucket;
     let failed = |error: object_store::Error| Error::new(ErrorKind::Invalid, format!("{address}: {error}"));
     // Waiting and asking again are the driver's.
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
-    let client = client(settings);
-    Ok(match address.kind {
+    let options = client(settings);
+    let client = options.clone();
+    let store: Arc<dyn Store> = match address.kind {
         BucketKind::S3 => {
             // A name that goes before the general one.
             let options = read::<AmazonS3ConfigKey>(address, settings, "aws_endpoint_url_s3")?;
@@ -46,7 +48,9 @@ pub(super) fn store(address: &BucketAddress, settings: &StoreSettings) -> Result
             let builder = options.into_iter().fold(builder, |builder, (key, value)| builder.with_config(key, value));
             Arc::new(builder.with_bucket_name(bucket).build().map_err(failed)?)
         }
-    })
+    };
+    let signed = Signed::new(Arc::clone(&store), address.kind, &options).map_err(failed)?;
+    Ok((store, signed))
 }
 
 /// The options that this kind of store knows, those of the environment first; `endpoint` by the name that it has there.

@@ -18,14 +18,17 @@
 //! callers, up to the limit of connections.
 
 mod answer;
+mod archive;
 mod build;
 mod driver;
+mod retain;
+mod signed;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use super::store::{Remote, Request, StoreSettings};
-use super::{Backend, BucketAddress, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
+use super::{Backend, BucketAddress, BucketKind, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain, Thaw};
 use crate::error::{Error, ErrorKind, Result};
 use answer::Answer;
 use driver::Driver;
@@ -33,24 +36,31 @@ use futures_util::StreamExt;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
+use object_store::signer::Signer;
 use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use std::sync::Arc;
+use signed::Signed;
+use std::sync::{Arc, OnceLock};
 use writer::StoreWriter;
 
 /// What all stores that the crate knows can do.
-trait Store: ObjectStore + MultipartStore + PaginatedListStore {}
-impl<S: ObjectStore + MultipartStore + PaginatedListStore> Store for S {}
+trait Store: ObjectStore + MultipartStore + PaginatedListStore + Signer {}
+impl<S: ObjectStore + MultipartStore + PaginatedListStore + Signer> Store for S {}
 
 /// Keeps objects in a bucket.
 #[derive(Debug)]
 pub struct ObjectStoreBackend {
     shared: Arc<Shared>,
+    /// The class that packs of a tier are put into; empty for the bucket's own.
+    storage_class: String,
+    /// Whether the bucket has object lock, once that was asked.
+    has_lock: OnceLock<bool>,
 }
 
 /// What threads that send parts share with the backend.
 #[derive(Debug)]
 struct Shared {
     store: Arc<dyn Store>,
+    signed: Signed,
     address: BucketAddress,
     driver: Driver,
 }
@@ -61,9 +71,10 @@ impl ObjectStoreBackend {
     /// # Errors
     /// [`ErrorKind::Invalid`] for options that make no sense, [`ErrorKind::Unavailable`] where there is no thread to be had.
     pub fn open(address: &BucketAddress, settings: &StoreSettings) -> Result<Self> {
-        let store = build::store(address, settings)?;
+        let (store, signed) = build::store(address, settings)?;
         let driver = Driver::start(address.to_string(), settings)?;
-        Ok(Self { shared: Arc::new(Shared { store, address: address.clone(), driver }) })
+        let shared = Arc::new(Shared { store, signed, address: address.clone(), driver });
+        Ok(Self { shared, storage_class: settings.storage_class.clone(), has_lock: OnceLock::new() })
     }
 }
 
@@ -283,6 +294,14 @@ impl Backend for ObjectStoreBackend {
             Ok(_) => Ok(()),
             Err(answer) => Err(answer.error(name)),
         }
+    }
+
+    fn thawing(&self) -> Option<&dyn Thaw> {
+        (!self.storage_class.is_empty()).then_some(self as &dyn Thaw)
+    }
+
+    fn retaining(&self) -> Option<&dyn Retain> {
+        (self.shared.address.kind == BucketKind::S3).then_some(self as &dyn Retain)
     }
 
     fn describe(&self) -> String {

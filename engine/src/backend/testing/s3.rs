@@ -267,7 +267,8 @@ fn read(state: &State, reader: &mut BufReader<&TcpStream>) -> io::Result<Option<
 
 fn answer(state: &State, message: &Message) -> Reply {
     let Message { asked, headers, body } = message;
-    let signed_by = headers.get("authorization").and_then(|text| text.split_once("Credential=")?.1.split_once('/'));
+    let signature = headers.get("authorization").unwrap_or(&asked.query);
+    let signed_by = signature.split_once("Credential=").and_then(|(_, key)| key.split_once(['/', '%']));
     if asked.query == "no-such-bucket" {
         return Reply::error(404, "NoSuchBucket");
     }

@@ -25,18 +25,18 @@ impl World {
 #[test]
 fn what_series_share_is_as_warm_as_its_warmest_user() {
     let mut world = World::empty();
-    let (of_one, of_both, of_other) = (noise(1, 120_000), noise(2, 120_000), noise(3, 120_000));
+    let (of_one, of_both, of_other) = (noise(1, 300_000), noise(2, 300_000), noise(3, 300_000));
     world.backup_of("one", [of_one.clone(), of_both.clone()].concat(), 50);
     world.backup_of("one", noise(4, 1000), 1);
     world.backup_of("other", [of_both, of_other].concat(), 40);
     world.backup_of("other", noise(5, 1000), 1);
     world.add(TierBody { minimum_days: 0, ..cold() });
     let both = world.plan_by(|_| {}).moves.bytes;
-    assert!(both > 350_000, "{both}");
+    assert!(both > 850_000, "{both}");
     // What only the first one needs.
     let mut other_warm = BTreeMap::from([("other".to_owned(), life(None, None))]);
     let one = world.plan_by(|policy| policy.series = other_warm.clone());
-    assert!((110_000..200_000).contains(&one.moves.bytes), "{one:#?}");
+    assert!((190_000..310_000).contains(&one.moves.bytes), "{one:#?}");
     assert_eq!((one.snapshots_cold, one.snapshots_warm), (1, 3));
     // 50 days are enough for the one, 40 are not for the other; then they are.
     let by_age = |days| world.plan_by(|policy| policy.series = BTreeMap::from([("other".to_owned(), life(Some(days), None))])).moves.bytes;
@@ -80,7 +80,7 @@ fn a_base_is_as_warm_as_its_users_and_is_thawed_with_them() {
     let changed = content.clone();
     let second = backup(&world, &content, 1);
     let stats = world.repository.stats(None, &Silent).unwrap();
-    assert!(stats.delta_bytes > 200_000 && stats.delta_stored_bytes < 100_000, "{stats:?}");
+    assert!(stats.delta_bytes > 100_000 && stats.delta_stored_bytes * 2 < stats.delta_bytes, "{stats:?}");
 
     // The first snapshot alone could go; but all of what it has is what the second one stands on.
     world.add(frozen());

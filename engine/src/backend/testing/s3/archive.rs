@@ -96,10 +96,9 @@ pub(super) fn answer(state: &State, message: &Message, query: &HashMap<&str, Str
     let (archive, key) = (&state.archive, asked.key.as_str());
     let exists = || state.objects.lock().contains_key(key);
     Some(match asked.method.as_str() {
-        "GET" if key.is_empty() && query.contains_key("object-lock") => match archive.has_lock.load(Ordering::Relaxed) {
-            true => Reply::xml("<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>".into()),
-            false => Reply::error(404, "ObjectLockConfigurationNotFoundError"),
-        },
+        "GET" if key.is_empty() && query.contains_key("object-lock") && archive.has_lock.load(Ordering::Relaxed) => {
+            Reply::xml("<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>".into())
+        }
         "GET" if archive.objects.lock().get(key).is_some_and(Archived::is_frozen) => Reply::error(403, "InvalidObjectState"),
         "PUT" if headers.contains_key("x-amz-copy-source") => copy(state, key, headers),
         "POST" if query.contains_key("restore") && exists() => restore(archive, key, body),
