@@ -316,7 +316,10 @@ fn a_time_that_lies_warm_frozen_and_in_a_drawer_is_planned_and_restored() {
     world.run(0, &[&["restore"], &at[..], &elsewhere].concat());
     assert_eq!([is_back("a", 11), is_back("b", 12), is_back("c", 13)], [true, true, true]);
     // What it costs adds up over all places.
-    world.write("p.toml", b"currency = 'X'\n[[tier]]\nname = 'warm'\nstorage = 20\n[[tier]]\nname = 'glacier'\nstorage = 4\n[[tier]]\nname = 'none'\n");
+    world.write(
+        "p.toml",
+        b"currency = 'X'\n[[tier]]\nname = 'warm'\nstorage = 20\n[[tier]]\nname = 'glacier'\nstorage = 4\n[[tier]]\nname = 'none'\n",
+    );
     let told = world.run(0, &["cost", "--prices", "p.toml", "--what-if", "--cold-after", "30d", "--cold-tier", "glacier", "--json"]);
     let lines: Vec<Value> = told.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of_tiers: Vec<_> = lines.iter().filter(|line| line["message_type"] == "tier").collect();
@@ -324,7 +327,10 @@ fn a_time_that_lies_warm_frozen_and_in_a_drawer_is_planned_and_restored() {
     assert_eq!(names, ["warm", "glacier", "disk"]);
     let sum = |key: &str| of_tiers.iter().map(|tier| tier[key].as_u64().unwrap()).sum::<u64>();
     let summary = told.summary();
-    assert_eq!((sum("bytes"), sum("storage_millionths")), (summary["bytes"].as_u64().unwrap(), summary["storage_millionths"].as_u64().unwrap()));
+    assert_eq!(
+        (sum("bytes"), sum("storage_millionths")),
+        (summary["bytes"].as_u64().unwrap(), summary["storage_millionths"].as_u64().unwrap())
+    );
     let of_series = lines.iter().filter(|line| line["message_type"] == "series").map(|line| line["bytes"].as_u64().unwrap()).sum::<u64>();
     assert_eq!(of_series + sum("bytes_rest") + sum("bytes_others"), sum("bytes"));
     let stats = world.run(0, &["stats", "--json"]).summary();

@@ -80,7 +80,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (outcome, model) = run(workload, &life, &prices);
         let stored = storage(outcome.byte_days[0] * times, &prices, 0) + storage(outcome.byte_days[1] * times, &prices, 1);
         let [of_warm, of_cold] = outcome.requests;
-        let asked = requests(of_warm[0], warm.put) + requests(of_warm[1], warm.get) + requests(of_cold[0], cold.put) + requests(of_cold[1], cold.get);
+        let asked = requests(of_warm[0], warm.put)
+            + requests(of_warm[1], warm.get)
+            + requests(of_cold[0], cold.put)
+            + requests(of_cold[1], cold.get);
         let early = storage(outcome.early.1 * times, &prices, 1);
         let row = |name: &str, snapshots: &str, bytes: [u64; 2], moved: u64, repacked: u64, packs: u64, money: [Money; 4], thaw: u64| {
             let all = money.iter().copied().sum();

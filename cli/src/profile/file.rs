@@ -137,7 +137,9 @@ impl ConfigFile {
         let place = format!("{place}, command `{name}`: ");
         let Some(of_command) = command.find_subcommand(name) else {
             let advice = advice(name, command.get_subcommands().map(Command::get_name));
-            return Err(self.wrong(place.split_once(", ").map_or("", |(profile, _)| profile), format!(": there is no command `{name}`{advice}")));
+            return Err(
+                self.wrong(place.split_once(", ").map_or("", |(profile, _)| profile), format!(": there is no command `{name}`{advice}"))
+            );
         };
         for (key, value) in section {
             match value {

@@ -237,7 +237,9 @@ fn require_classes(address: &Address, settings: &StoreSettings) -> Result<()> {
         Address::Bucket(bucket) if bucket.kind == BucketKind::S3 => Ok(()),
         _ if settings.storage_class.is_empty() => Ok(()),
         _ => {
-            let message = format!("{address}: only in S3 buckets a storage class can be chosen; leave it out (elsewhere the bucket itself may have one)");
+            let message = format!(
+                "{address}: only in S3 buckets a storage class can be chosen; leave it out (elsewhere the bucket itself may have one)"
+            );
             Err(Error::new(ErrorKind::Invalid, message))
         }
     }

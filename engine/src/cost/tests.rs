@@ -40,7 +40,12 @@ fn prices() -> Prices {
 fn daily(days: i64, bytes: u64, newest_bytes: u64, added: u64) -> Shares {
     let snapshots =
         (0..days).map(|day| Added { time: at(NOW - (days - 1 - day) * DAY), bytes: if day == 0 { newest_bytes } else { added } });
-    let series = SeriesShare { token: [1; 16], name: None, snapshots: snapshots.collect(), newest: BTreeMap::from([(0, NewestShare { bytes: newest_bytes, packs: 3 })]) };
+    let series = SeriesShare {
+        token: [1; 16],
+        name: None,
+        snapshots: snapshots.collect(),
+        newest: BTreeMap::from([(0, NewestShare { bytes: newest_bytes, packs: 3 })]),
+    };
     let share = TierShare { series: vec![bytes], rest: 7, others: 5, objects: 9 };
     Shares { series: vec![series], tiers: BTreeMap::from([(0, share)]) }
 }
@@ -161,7 +166,9 @@ fn tiers_have_the_prices_of_their_name_or_their_own() {
     let mut own = TierBody::new("shelf", "somewhere");
     own.prices = crate::tiers::Prices { storage: 4_000_000, retrieval: 1_000_000, writes: 5_000_000, reads: 400_000 };
     own.minimum_days = 30;
-    own.classes = [7, 3].map(|price| crate::tiers::ThawClass { name: "x".into(), seconds: 1, bytes_price: price * 1_000_000, requests_price: 0 }).into();
+    own.classes = [7, 3]
+        .map(|price| crate::tiers::ThawClass { name: "x".into(), seconds: 1, bytes_price: price * 1_000_000, requests_price: 0 })
+        .into();
     let named = TierBody::new("cold", "elsewhere");
     let all = prices().for_tiers(&[&own, &named]);
     assert_eq!(all.tiers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["warm", "shelf", "cold"]);
@@ -185,7 +192,10 @@ fn what_lies_cold_is_billed_and_read_there_and_stays_there() {
     assert_eq!(bill.tiers[&1].total, prices().of_bytes(32 * GB, rate("0.001")));
     assert_eq!(bill.storage, bill.tiers[&0].total + bill.tiers[&1].total);
     assert_eq!(bill.tiers[&1].read_back, prices().of_bytes(32 * GB, rate("0.1")));
-    assert_eq!(bill.restore, [prices().of_bytes(50 * GB, rate("0.1")) + Prices::of_requests(12, rate("0.0004")) + Prices::of_requests(4, rate("0.0004"))]);
+    assert_eq!(
+        bill.restore,
+        [prices().of_bytes(50 * GB, rate("0.1")) + Prices::of_requests(12, rate("0.0004")) + Prices::of_requests(4, rate("0.0004"))]
+    );
     // Nobody moves anything: what comes is warm.
     let as_now = forecast(&shares, &prices(), &Lifecycle::default(), 2, at(NOW), &calendar);
     let bytes: Vec<_> = as_now.months.iter().map(|month| (month.bytes[0], month.bytes[1])).collect();

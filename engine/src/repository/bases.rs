@@ -151,9 +151,8 @@ impl FrameReader {
     pub(crate) fn place_with_bases(&self, ordinal: FrameOrdinal) -> Result<Vec<FramePlace>> {
         let place = self.place(ordinal)?;
         let bases = if place.has_bases { self.index().bases_of(place.ordinal, place.id)? } else { Vec::new() };
-        let missing = |base: FrameId| {
-            Error::new(ErrorKind::Damaged, format!("frame {base}, a base of frame {}, is in no pack; run check", place.id))
-        };
+        let missing =
+            |base: FrameId| Error::new(ErrorKind::Damaged, format!("frame {base}, a base of frame {}, is in no pack; run check", place.id));
         let of_base = |base: &BaseRange| self.place(self.index().ordinal_of(base.frame)?.ok_or_else(|| missing(base.frame))?);
         let bases = bases.iter().map(of_base).collect::<Result<Vec<_>>>()?;
         Ok([place].into_iter().chain(bases).collect())

@@ -209,7 +209,9 @@ impl Repository {
             let life = lives.get(&token).unwrap_or(&policy.life);
             let is_of_class = |class| policy.retention_classes.is_empty() || policy.retention_classes.contains(&class);
             let older = snapshots.into_iter().skip(policy.keep_newest as usize);
-            let may = |header: &SnapshotHeader| is_of_class(header.retention_class) && life.may_go_cold(seconds(header.time), now, tier.minimum_days);
+            let may = |header: &SnapshotHeader| {
+                is_of_class(header.retention_class) && life.may_go_cold(seconds(header.time), now, tier.minimum_days)
+            };
             cold.extend(older.filter(|(_, header)| may(header)).map(|(id, _)| id));
         }
         cold
@@ -233,7 +235,8 @@ impl TierPlan {
     fn add_costs(&mut self, tier: &TierBody) {
         let packs = self.moves.packs;
         // Of each pack: it is written; read back whole and looked at before it is deleted elsewhere; and where it has a class of its own, written once more into that.
-        self.requests = (packs * (1 + u64::from(tier.is_frozen || !tier.storage_class.is_empty())), packs * 2 + self.moves.bytes.div_ceil(1 << 20));
+        self.requests =
+            (packs * (1 + u64::from(tier.is_frozen || !tier.storage_class.is_empty())), packs * 2 + self.moves.bytes.div_ceil(1 << 20));
         self.move_cost =
             requests_cost(self.requests.0, tier.prices.writes).saturating_add(requests_cost(self.requests.1, tier.prices.reads));
         if !tier.is_frozen {

@@ -223,8 +223,9 @@ fn print_difference(ahead: &Forecast, as_now: &Forecast, prices: &Prices, output
     };
     let (would, is) = (sum(ahead), sum(as_now));
     let currency = &prices.currency;
-    output
-        .report(format_args!("{would} {currency} in all, instead of {is} {currency} if nothing is forgotten and all stays where it lies"))?;
+    output.report(format_args!(
+        "{would} {currency} in all, instead of {is} {currency} if nothing is forgotten and all stays where it lies"
+    ))?;
     output.json("difference", json!({"what_if_millionths": would.millionths(), "as_now_millionths": is.millionths()}))?;
     Ok(())
 }

@@ -73,7 +73,12 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     tier.classes.clone_from(&args.thaw_class);
     match archive {
         Some(archive) if args.thaw_class.is_empty() => {
-            let way = |(name, seconds): &(&str, u32)| ThawClass { name: (*name).to_owned(), seconds: *seconds, bytes_price: 0, requests_price: 0 };
+            let way = |(name, seconds): &(&str, u32)| ThawClass {
+                name: (*name).to_owned(),
+                seconds: *seconds,
+                bytes_price: 0,
+                requests_price: 0,
+            };
             tier.classes = archive.ways.iter().map(way).collect();
         }
         Some(archive) => {

@@ -97,10 +97,7 @@ const ADVICE: [(&[&str], &str); 10] = [
         &["AccessDenied", "AllAccessDisabled", "AccountProblem", "AuthorizationFailure", "AuthorizationPermissionMismatch", "Forbidden"],
         "these credentials may not do that; give them the right to list, read, write and delete below the repository's prefix",
     ),
-    (
-        &["GlacierExpeditedRetrievalNotAvailable"],
-        "the store cannot thaw so fast now; take another way to thaw, or try it later",
-    ),
+    (&["GlacierExpeditedRetrievalNotAvailable"], "the store cannot thaw so fast now; take another way to thaw, or try it later"),
     (
         &["ObjectLocked", "InvalidRetention", "BlobImmutableDueToPolicy"],
         "the store keeps this object from being changed or deleted until its lock ends; run it again then",

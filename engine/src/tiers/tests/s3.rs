@@ -110,7 +110,10 @@ fn packs_go_into_an_archive_class_and_come_back_by_a_thaw() {
     assert_eq!(done.asked.packs + 1, plan.tiers[0].frozen.packs);
     assert_eq!(repository.thaw(&plan, "bulk", 3, &Silent).unwrap().asked.packs, 0);
     let asked = server.asked_to_thaw();
-    assert!(asked.len() as u64 == plan.tiers[0].frozen.packs && asked.iter().all(|(_, way, days)| way == "Bulk" && *days == 3), "{asked:?}");
+    assert!(
+        asked.len() as u64 == plan.tiers[0].frozen.packs && asked.iter().all(|(_, way, days)| way == "Bulk" && *days == 3),
+        "{asked:?}"
+    );
     assert_eq!(restored(&repository, kept[0].0).unwrap_err().kind(), ErrorKind::Frozen);
     let left = server.pass_time(1);
     assert_eq!(repository.cold_plan(&oldest, &[], &Silent).unwrap().tiers[0].thawing.packs, left as u64);
@@ -173,5 +176,9 @@ fn a_store_with_object_lock_keeps_what_a_lock_needs_before_it_is_acknowledged() 
     handle.add_tier(&TierBody { rank: 2, ..glacier() }).unwrap();
     let moved = handle.tier_apply(&TierPolicy::new("cold"), &Silent).unwrap();
     assert_eq!(moved.plan.locked.packs, 0);
-    assert!(server.retained().keys().filter(|key| key.starts_with("cold/packs/")).count() as u64 == plan.locked.packs, "{:?}", server.retained());
+    assert!(
+        server.retained().keys().filter(|key| key.starts_with("cold/packs/")).count() as u64 == plan.locked.packs,
+        "{:?}",
+        server.retained()
+    );
 }

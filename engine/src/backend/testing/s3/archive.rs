@@ -146,7 +146,8 @@ fn restore(archive: &Archive, key: &str, body: &[u8]) -> Reply {
 }
 
 fn retain(archive: &Archive, key: &str, headers: &HashMap<String, String>, body: &[u8]) -> Reply {
-    if !archive.has_lock.load(Ordering::Relaxed) || !["content-md5", "x-amz-checksum-sha256"].iter().any(|name| headers.contains_key(*name)) {
+    if !archive.has_lock.load(Ordering::Relaxed) || !["content-md5", "x-amz-checksum-sha256"].iter().any(|name| headers.contains_key(*name))
+    {
         return Reply::error(400, "InvalidRequest");
     }
     let text = String::from_utf8_lossy(body);
