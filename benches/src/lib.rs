@@ -5,7 +5,6 @@
 
 mod data;
 mod folders;
-pub mod lifecycle;
 mod repositories;
 
 pub use data::{Generate, KINDS, data};
