@@ -9,8 +9,9 @@ use crate::progress::Display;
 use crate::secrets::{Secret, SecretOptions, write_key_file};
 use crate::size;
 use crate::store::{SecondStoreOptions, StoreOptions};
+use crate::tiers::{TierDoor, TierOptions, limited};
 use clap::{ArgAction, Args};
-use icecore::backend::{self, Address, Backend, LimitedBackend, Limits, StoreSettings};
+use icecore::backend::{self, Address, Backend, Limits, StoreSettings};
 use icecore::repository::{CreateOptions, Key, Repository, Settings};
 use icecore::runtime::Runtime;
 use icecore::{Error, ErrorKind};
@@ -44,9 +45,8 @@ pub(crate) struct GlobalOptions {
     /// Keeps no caches
     #[arg(long, global = true, conflicts_with = "cache_dir", help_heading = "Machine")]
     no_cache: bool,
-    /// Where a tier is on this machine, where that is not where the repository says (can be repeated)
-    #[arg(long, global = true, value_name = "NAME=FOLDER", value_parser = parse_tier_at, help_heading = "Machine")]
-    tier_at: Vec<(String, String)>,
+    #[command(flatten)]
+    tiers: TierOptions,
     /// Worker threads; 0 takes one for each core
     #[arg(long, global = true, value_name = "N", default_value_t = 0, help_heading = "Machine")]
     threads: usize,
@@ -68,11 +68,6 @@ pub(crate) struct GlobalOptions {
     /// Says more
     #[arg(short, long, global = true, action = ArgAction::SetTrue, conflicts_with = "quiet", help_heading = "Output")]
     verbose: bool,
-}
-
-fn parse_tier_at(text: &str) -> Result<(String, String), String> {
-    let (name, folder) = text.split_once('=').ok_or("write it as NAME=FOLDER")?;
-    Ok((name.to_owned(), folder.to_owned()))
 }
 
 /// The options of all commands, and the outputs.
@@ -246,8 +241,11 @@ impl Context {
 
     /// The store, no faster than the options allow.
     pub(crate) fn limited(&self, backend: Arc<dyn Backend>) -> Arc<dyn Backend> {
-        let limits = Limits { upload: self.options.limit_upload, download: self.options.limit_download };
-        if limits == Limits::default() { backend } else { Arc::new(LimitedBackend::new(backend, limits, self.runtime().clock)) }
+        limited(backend, self.limits(), self.runtime())
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { upload: self.options.limit_upload, download: self.options.limit_download }
     }
 
     /// The folder for caches; `None` where none are kept.
@@ -263,9 +261,14 @@ impl Context {
             let folder = folder.join("icecore");
             settings = settings.with_known_admins(folder.join("known-admins")).with_sightings(folder.join("sightings"));
         }
-        for (name, address) in &self.options.tier_at {
+        for (name, address) in self.options.tiers.places() {
             settings = settings.with_tier(name, address);
         }
+        let (stores, tiers, limits) = (self.options.store.clone(), self.options.tiers.clone(), self.limits());
+        // Of a default repository, which is a folder, that is not to be found nothing is asked here.
+        let repository = self.place().ok().map(|place| place.address());
+        let door = TierDoor { stores, tiers, repository, limits, runtime: self.runtime(), output: Arc::clone(&self.output) };
+        settings = settings.with_tier_opener(Arc::new(door));
         let Some(folder) = self.cache_folder() else { return settings };
         match private_folder(&folder) {
             Ok(()) => settings.with_cache(folder),

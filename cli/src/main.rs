@@ -21,6 +21,7 @@ mod secrets;
 mod size;
 mod store;
 mod table;
+mod tiers;
 mod time;
 
 use output::Output;

@@ -338,3 +338,71 @@ fn gc_takes_back_uploads_that_nobody_finishes() {
     world.run(0, &["gc"]);
     assert_eq!(world.server.uploads(), 1, "those of others stay");
 }
+
+#[test]
+fn a_time_that_lies_warm_frozen_and_in_a_drawer_is_planned_and_restored() {
+    let world = World::new();
+    let backup = |series: &str, day: u32, files: &[(&str, u64)]| {
+        let _ = fs::remove_dir_all(world.path("state"));
+        files.iter().for_each(|(name, seed)| world.write(&format!("state/{name}"), &noise(*seed, 200_000)));
+        world.run(0, &["backup", "state", "--series", series, "--time", &format!("2026-01-{day:02}T12:00:00Z")]);
+    };
+    let (a, b, c) = (("a", 11), ("b", 12), ("c", 13));
+    backup("s", 1, &[a]);
+    backup("s", 2, &[a, b]);
+    backup("s", 3, &[a, b, c]);
+    backup("s", 4, &[("d", 14)]);
+    backup("keeps b", 5, &[b]);
+    backup("keeps c", 6, &[c]);
+    // First what only `s` needs goes to a disk; then `b`, which nobody needs to be warm any more, into an archive class of the bucket.
+    world.run(0, &["tier", "add", "disk", "drawer/disk", "--rank", "2", "--removable", "--label", "disk 7"]);
+    world.run(0, &["tier", "add", "glacier", "s3://bucket/cold", "--storage-class", "GLACIER", "--thaw-class", "bulk:12:2.5:0"]);
+    let lives = ["--series", "keeps b=never", "--series", "keeps c=never"];
+    let moved = |tier: &str| world.run(0, &[&["tier", "apply", tier, "--json"], &lives[..]].concat()).summary()["moved"]["packs"].clone();
+    assert_eq!(moved("disk"), 1);
+    backup("keeps b", 7, &[("x", 15)]);
+    let lives = &lives[2..];
+    assert_eq!(world.run(0, &[&["tier", "apply", "glacier", "--json"], lives].concat()).summary()["moved"]["packs"], 1);
+    fs::rename(world.path("drawer"), world.path("elsewhere")).unwrap();
+
+    let at = ["latest", "--series", "s", "--at", "2026-01-03T23:00:00Z"];
+    let planned = world.run(0, &[&["restore"], &at[..], &["--plan", "--json"]].concat()).summary();
+    let of = |name: &str| planned["tiers"].as_array().unwrap().iter().find(|tier| tier["name"] == name).unwrap().clone();
+    assert!(planned["warm"]["packs"] == 1 && planned["is_ready"] == false, "{planned}");
+    assert!(of("disk")["absent"].as_str().unwrap().contains("disk 7") && of("glacier")["frozen"]["packs"] == 1, "{planned}");
+    assert_eq!(of("glacier")["classes"][0]["seconds"], 43_200);
+    let restore = |code| world.run(code, &[&["restore"], &at[..], &["--target", "back"]].concat());
+    let is_back = |name: &str, seed| fs::read(world.path(&format!("back/state/{name}"))).is_ok_and(|bytes| bytes == noise(seed, 200_000));
+    assert!(restore(15).stderr.contains("disk 7"));
+    assert_eq!([is_back("a", 11), is_back("b", 12), is_back("c", 13)], [false, false, true]);
+    // What is in the bucket thaws meanwhile.
+    let asked = world.run(15, &[&["thaw"], &at[..], &["--class", "bulk", "--json"]].concat());
+    assert_eq!((asked.summary()["asked"]["packs"].clone(), world.server.asked_to_thaw().len()), (1.into(), 1));
+    world.server.pass_time(1);
+    restore(15);
+    assert_eq!([is_back("a", 11), is_back("b", 12), is_back("c", 13)], [false, true, true]);
+    let elsewhere = ["--target", "back", "--tier-at", "disk=elsewhere/disk"];
+    world.run(0, &[&["restore"], &at[..], &elsewhere].concat());
+    assert_eq!([is_back("a", 11), is_back("b", 12), is_back("c", 13)], [true, true, true]);
+    // What it costs adds up over all places.
+    world.write(
+        "p.toml",
+        b"currency = 'X'\n[[tier]]\nname = 'warm'\nstorage = 20\n[[tier]]\nname = 'glacier'\nstorage = 4\n[[tier]]\nname = 'none'\n",
+    );
+    let told = world.run(0, &["cost", "--prices", "p.toml", "--what-if", "--cold-after", "30d", "--cold-tier", "glacier", "--json"]);
+    let lines: Vec<Value> = told.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_tiers: Vec<_> = lines.iter().filter(|line| line["message_type"] == "tier").collect();
+    let names: Vec<_> = of_tiers.iter().map(|tier| tier["tier"].as_str().unwrap()).collect();
+    assert_eq!(names, ["warm", "glacier", "disk"]);
+    let sum = |key: &str| of_tiers.iter().map(|tier| tier[key].as_u64().unwrap()).sum::<u64>();
+    let summary = told.summary();
+    assert_eq!(
+        (sum("bytes"), sum("storage_millionths")),
+        (summary["bytes"].as_u64().unwrap(), summary["storage_millionths"].as_u64().unwrap())
+    );
+    let of_series = lines.iter().filter(|line| line["message_type"] == "series").map(|line| line["bytes"].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(of_series + sum("bytes_rest") + sum("bytes_others"), sum("bytes"));
+    let stats = world.run(0, &["stats", "--json"]).summary();
+    let cold: Vec<_> = stats["tiers"].as_array().unwrap().iter().map(|tier| format!("{} {}", tier["name"], tier["packs"])).collect();
+    assert_eq!(cold, ["\"glacier\" 1", "\"disk\" 1"]);
+}

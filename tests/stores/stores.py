@@ -8,8 +8,8 @@
 
 Against each store: doctor (the trial of what the store does), and a life of a repository: backups of several clients at once beside gc, an
 interrupted client, restore, check, scrub, forget, gc; then a replica in another store with credentials of its own, whose making is interrupted.
-Of Garage a node is killed during backup, gc and restore; moto speaks TLS with a certificate that nobody vouches for. Ends with 0 where all of it
-worked.
+Of Garage a node is killed during backup, gc and restore. Moto speaks TLS with a certificate that nobody vouches for; in it packs go into an archive
+class and come back, and object lock keeps what is locked. Ends with 0 where all of it worked.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 
+from archive import archive, object_lock
 from servers import ROOT, SERVERS, Moto
 
 
@@ -36,7 +37,7 @@ class Client:
         self.variables = {"PATH": os.environ["PATH"], "HOME": str(folder), "ICECORE_REPOSITORY": server.place(prefix), **server.environment()}
 
     def command(self, *arguments):
-        key = [] if arguments[0] == "init" else ["--key-file", str(self.folder.parent / "key")]
+        key = [] if arguments[0] == "init" or "ICECORE_KEY_FILE" in self.variables else ["--key-file", str(self.folder.parent / "key")]
         return [self.program, *arguments, *key]
 
     def start(self, *arguments, **more):
@@ -216,6 +217,9 @@ def main():
                     without_trust(program, folder)
                 if name == "garage":
                     kill_nodes(program, server, folder)
+                if name == "moto":
+                    archive(Client(program, server, folder / "client"), server, folder)
+                    object_lock(Client(program, server, folder / "other client"), server, folder)
             finally:
                 server.stop()
             print(f"== {name} passed in {time.monotonic() - began:.0f} s", flush=True)

@@ -82,12 +82,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         true => output.report(format_args!("{number} would be locked until {until}; nothing was changed"))?,
         false => output.report(format_args!("{number} locked until {until}; nobody can shorten that"))?,
     }
+    if locked.kept_objects > 0 {
+        output.report(format_args!("the store itself keeps {} until then", counted(locked.kept_objects, "object")))?;
+    }
     let line = json!({
         "dry_run": args.dry_run,
         "hold": locked.hold.map(|hold| hold.to_string()),
         "until": time::rfc3339(locked.until),
         "snapshots": ids.len(),
         "changed": locked.snapshots.len(),
+        "kept_objects": locked.kept_objects,
     });
     output.json("summary", line)?;
     Ok(Outcome::Done)

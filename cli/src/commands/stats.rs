@@ -11,9 +11,12 @@ use crate::size::{bytes, count, counted};
 use crate::table::{Column, Table, terminal_width};
 use crate::time;
 use icecore::check::Stats;
+use icecore::gc::PackGroup;
 use icecore::repository::Snapshot;
+use icecore::tiers::TierBody;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Says how much there is, how much of it is unique, and how much is stored
 #[derive(Debug, clap::Args)]
@@ -81,10 +84,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         }
         output.line(format_args!("objects    {}", count(stats.objects)))?;
     }
+    let tiers = if snapshot.is_none() { repository.tier_map()?.tiers } else { Vec::new() };
+    for (tier, packs) in &tiers {
+        output.line(format_args!("in tier    {}: {} of it in {}", tier.name, bytes(packs.bytes), counted(packs.packs, "pack")))?;
+    }
     let mut summary = as_json(&stats);
     summary["snapshot_id"] = snapshot.map(|snapshot| snapshot.id.to_string()).into();
     summary["objects"] = stats.objects.into();
     summary["parity_bytes"] = stats.parity_bytes.into();
+    let tier = |(tier, packs): &(Arc<TierBody>, PackGroup)| json!({"name": tier.name, "packs": packs.packs, "bytes": packs.bytes});
+    summary["tiers"] = tiers.iter().map(tier).collect::<Vec<_>>().into();
     output.json("summary", summary)?;
     Ok(Outcome::Done)
 }

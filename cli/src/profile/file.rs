@@ -35,10 +35,11 @@ pub(crate) struct Chosen {
 impl Chosen {
     /// The same without some switches.
     pub(super) fn without(mut self, switches: &[String]) -> Self {
-        for section in self.table.iter_mut().filter_map(|(_, value)| value.as_table_mut()) {
-            section.retain(|key, _| !switches.iter().any(|switch| switch == key));
+        fn without(table: &mut Table, switches: &[String]) {
+            table.retain(|key, value| value.is_table() || !switches.iter().any(|switch| switch == key));
+            table.iter_mut().filter_map(|(_, value)| value.as_table_mut()).for_each(|section| without(section, switches));
         }
-        self.table.retain(|key, value| value.is_table() || !switches.iter().any(|switch| switch == key));
+        without(&mut self.table, switches);
         self
     }
 
@@ -112,20 +113,10 @@ impl ConfigFile {
     }
 
     fn check_profile(&self, name: &str, profile: &Table, command: &Command) -> Result<(), Usage> {
-        let commands: Vec<&str> = command.get_subcommands().filter(|command| !command.has_subcommands()).map(Command::get_name).collect();
         for (key, value) in profile {
             let place = format!("profile `{name}`: ");
             match value {
-                Value::Table(section) => {
-                    let Some(of_command) = command.find_subcommand(key).filter(|_| commands.contains(&key.as_str())) else {
-                        let advice = advice(key, commands.iter().copied());
-                        return Err(self.wrong(&place, format!("there is no command `{key}`{advice}")));
-                    };
-                    for (key, value) in section {
-                        let place = format!("profile `{name}`, command `{}`: ", of_command.get_name());
-                        self.check_key(&place, key, value, &options_of(of_command))?;
-                    }
-                }
+                Value::Table(section) => self.check_section(&format!("profile `{name}`"), key, section, command)?,
                 _ => self.check_key(&place, key, value, &global_options(command)).map_err(|error| {
                     let owner = command.get_subcommands().find(|command| options_of(command).iter().any(|arg| key_of(arg) == Some(key)));
                     match owner {
@@ -136,6 +127,26 @@ impl ConfigFile {
                         None => error,
                     }
                 })?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A table for one command; `tier` and others that have commands of their own have tables for these.
+    fn check_section(&self, place: &str, name: &str, section: &Table, command: &Command) -> Result<(), Usage> {
+        let place = format!("{place}, command `{name}`: ");
+        let Some(of_command) = command.find_subcommand(name) else {
+            let advice = advice(name, command.get_subcommands().map(Command::get_name));
+            return Err(
+                self.wrong(place.split_once(", ").map_or("", |(profile, _)| profile), format!(": there is no command `{name}`{advice}"))
+            );
+        };
+        for (key, value) in section {
+            match value {
+                Value::Table(inner) if of_command.has_subcommands() => {
+                    self.check_section(place.trim_end_matches(": "), key, inner, of_command)?;
+                }
+                _ => self.check_key(&place, key, value, &options_of(of_command))?,
             }
         }
         Ok(())

@@ -46,10 +46,10 @@ pub(super) fn added(command: &Command, matches: &ArgMatches, chosen: &Chosen) ->
             put(option, value, chosen, &mut added)?;
         }
     }
-    let section = match names[..] {
-        [name] => chosen.table.get(name).and_then(Value::as_table),
-        _ => None,
-    };
+    let mut section = (!names.is_empty()).then_some(&chosen.table);
+    for name in &names {
+        section = section.and_then(|table| table.get(*name)).and_then(Value::as_table);
+    }
     let mut last = Vec::new();
     for (key, value) in section.into_iter().flatten() {
         let Some(option) = options_of(at).into_iter().find(|option| key_of(option) == Some(key)) else { continue };

@@ -75,6 +75,31 @@ fn what_nobody_needs_goes_from_the_tier_and_then_the_tier() {
     home.with(0, &["tier", "remove", "shelf"]);
     home.with(1, &["tier", "apply", "shelf"]);
     home.with(2, &["tier", "add", "Shelf", "x"]);
-    home.with(2, &["tier", "add", "shelf", "s3://bucket"]);
+    home.with(2, &["tier", "add", "shelf", "new", "--storage-class", "GLACIER"]);
+    home.with(2, &["tier", "add", "shelf", "new", "--thaw-class", "bulk:48:2.5:25"]);
+    home.with(2, &["tier", "add", "shelf", "s3://bucket/cold", "--storage-class", "GLACIER", "--thaw-class", "tomorrow:48:2.5:25"]);
     home.with(0, &["scrub"]);
+}
+
+#[test]
+fn each_series_has_a_life_of_its_own_which_a_profile_can_say() {
+    let (home, _) = with_old_data();
+    let moves = |arguments: &[&str]| {
+        let planned = home.with(0, &[&["tier", "plan", "shelf", "--json"], arguments].concat()).last("summary");
+        planned["snapshots_cold"].as_u64().unwrap()
+    };
+    assert_eq!(moves(&[]), 1);
+    assert_eq!(moves(&["--series", "s=never"]), 0);
+    assert_eq!(moves(&["--series", "s=100000"]), 0);
+    assert_eq!(moves(&["--older-than", "100000", "--series", "s=1:200000"]), 1);
+    // It would leave before its 30 days are over.
+    assert_eq!(moves(&["--kept-for", "1"]), 0);
+    assert!(home.with(0, &["tier", "plan", "shelf", "--series", "other=never"]).stderr.contains("no snapshot of series `other`"));
+    for wrong in ["s", "=1", "s=x", "s=1:x"] {
+        home.with(2, &["tier", "plan", "shelf", "--series", wrong]);
+    }
+    home.write(".config/icecore/icecore.toml", "[profiles.default.tier.plan]\nseries = ['s=never']\n");
+    assert_eq!((moves(&[]), moves(&["--series", "s=0"])), (0, 1));
+    home.write(".config/icecore/icecore.toml", "[profiles.default.tier.pln]\nseries = ['s=never']\n");
+    assert!(home.with(2, &["tier", "plan", "shelf"]).stderr.contains("did you mean `plan`?"));
 }

@@ -3,7 +3,7 @@
 //! Bytes are paid for before they move, but for whole objects, whose size is not known before. What was not used for a while is not saved up,
 //! but for a tenth of a second. Listings, sizes and deletions cost nothing: their bytes are few.
 
-use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Thaw};
+use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain, Thaw};
 use crate::error::Result;
 use crate::runtime::Clock;
 use parking_lot::Mutex;
@@ -120,6 +120,10 @@ impl Backend for LimitedBackend {
 
     fn thawing(&self) -> Option<&dyn Thaw> {
         self.inner.thawing()
+    }
+
+    fn retaining(&self) -> Option<&dyn Retain> {
+        self.inner.retaining()
     }
 
     fn describe(&self) -> String {

@@ -38,7 +38,7 @@ pub use object_store::ObjectStoreBackend;
 pub use patient::PatientBackend;
 #[cfg(feature = "sftp")]
 pub use sftp::SftpBackend;
-pub use store::{Notice, Request, StoreSettings, Traffic, create, open, try_create_if_absent, try_out};
+pub use store::{ArchiveClass, Notice, Request, StoreSettings, Traffic, create, open, open_place, try_create_if_absent, try_out};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Timestamp;
@@ -251,8 +251,28 @@ pub trait Backend: Send + Sync + Debug {
         None
     }
 
+    /// How what lies here is kept from being deleted, whoever asks; `None` where nothing of the kind is known.
+    fn retaining(&self) -> Option<&dyn Retain> {
+        None
+    }
+
     /// Where this backend is, for people.
     fn describe(&self) -> String;
+}
+
+/// A store that may keep objects from being deleted before a date, whoever asks: object lock.
+pub trait Retain: Send + Sync {
+    /// Whether it does so here.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`].
+    fn is_enabled(&self) -> Result<bool>;
+
+    /// Keeps an object at least until then. Nothing and nobody shortens that, and what is kept longer stays so.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] without such an object, otherwise [`ErrorKind::Unavailable`].
+    fn retain(&self, name: &ObjectName, until: Timestamp) -> Result<()>;
 }
 
 /// Whether an object can be read.

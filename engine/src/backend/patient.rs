@@ -4,7 +4,7 @@
 //! only after some time, which has a bound, keeps the contract where each listing waits for that long first: then it shows all that was there when
 //! it was asked for. One bound for each listing is slow, and right in every place, with no rule of its own in what lies above.
 
-use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Thaw};
+use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain, Thaw};
 use crate::error::Result;
 use crate::runtime::Clock;
 use std::sync::Arc;
@@ -75,6 +75,10 @@ impl Backend for PatientBackend {
 
     fn thawing(&self) -> Option<&dyn Thaw> {
         self.inner.thawing()
+    }
+
+    fn retaining(&self) -> Option<&dyn Retain> {
+        self.inner.retaining()
     }
 
     fn describe(&self) -> String {

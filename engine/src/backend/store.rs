@@ -1,6 +1,6 @@
 //! The one door to places of repositories: an address, and what is needed to reach it.
 
-use super::{Ability, Address, Backend, LocalBackend, ObjectName, PatientBackend};
+use super::{Ability, Address, Backend, BucketKind, LocalBackend, ObjectName, PatientBackend};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Runtime;
 use std::fmt;
@@ -22,6 +22,9 @@ pub struct StoreSettings {
     pub options: Vec<(String, String)>,
     /// The same, of those who start the program: names that the kind of store does not know are passed over, and all of `options` go before.
     pub environment: Vec<(String, String)>,
+    /// The storage class in which a tier keeps packs, as the store calls it; empty for the store's own. Of S3 only. What is in an archive class is
+    /// frozen: see [`super::Thaw`].
+    pub storage_class: String,
     /// Requests that are under way at once; at least 1.
     pub connections: usize,
     /// How long a store that does not answer, or asks to come again later, is tried again.
@@ -44,16 +47,9 @@ impl StoreSettings {
     /// Without options.
     pub fn new(runtime: Runtime) -> Self {
         let (connections, patience) = (Self::CONNECTIONS, Self::PATIENCE);
-        Self {
-            runtime,
-            options: Vec::new(),
-            environment: Vec::new(),
-            connections,
-            patience,
-            listing_lag: Duration::ZERO,
-            traffic: Arc::default(),
-            notice: None,
-        }
+        let (options, environment, storage_class) = Default::default();
+        let (listing_lag, traffic) = Default::default();
+        Self { runtime, options, environment, storage_class, connections, patience, listing_lag, traffic, notice: None }
     }
 }
 
@@ -159,11 +155,23 @@ pub fn open(address: &Address, settings: &StoreSettings) -> Result<Arc<dyn Backe
     }
 }
 
+/// Opens a place that holds objects and need not be a repository: a tier.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] for a folder that is not there, otherwise as [`open`].
+pub fn open_place(address: &Address, settings: &StoreSettings) -> Result<Arc<dyn Backend>> {
+    match address {
+        Address::Folder(folder) => Ok(Arc::new(LocalBackend::open_folder(folder)?)),
+        _ => Ok(remote(address, settings)?),
+    }
+}
+
 /// Takes an empty place for a new repository, and makes the folder where it is one.
 ///
 /// # Errors
 /// [`ErrorKind::AlreadyExists`] where there is a repository, [`ErrorKind::Invalid`] where anything else is there; otherwise as [`open`].
 pub fn create(address: &Address, settings: &StoreSettings) -> Result<Arc<dyn Backend>> {
+    require_classes(address, settings)?;
     match address {
         Address::Folder(folder) => Ok(Arc::new(LocalBackend::create(folder)?)),
         _ => {
@@ -225,6 +233,7 @@ pub(super) trait Remote: Backend {
 }
 
 fn remote(address: &Address, settings: &StoreSettings) -> Result<Arc<dyn Remote>> {
+    require_classes(address, settings)?;
     match address {
         #[cfg(feature = "object-store")]
         Address::Bucket(bucket) => Ok(Arc::new(super::ObjectStoreBackend::open(bucket, settings)?)),
@@ -242,6 +251,41 @@ fn patient(remote: Arc<dyn Remote>, settings: &StoreSettings) -> Arc<dyn Backend
     match u64::try_from(settings.listing_lag.as_nanos()).unwrap_or(u64::MAX) {
         0 => remote,
         lag_ns => Arc::new(PatientBackend::new(remote, lag_ns, Arc::clone(&settings.runtime.clock))),
+    }
+}
+
+/// Refuses a storage class where none can be chosen.
+fn require_classes(address: &Address, settings: &StoreSettings) -> Result<()> {
+    match address {
+        Address::Bucket(bucket) if bucket.kind == BucketKind::S3 => Ok(()),
+        _ if settings.storage_class.is_empty() => Ok(()),
+        _ => {
+            let message = format!(
+                "{address}: only in S3 buckets a storage class can be chosen; leave it out (elsewhere the bucket itself may have one)"
+            );
+            Err(Error::new(ErrorKind::Invalid, message))
+        }
+    }
+}
+
+/// An archive class of S3: what is in it must thaw before it can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArchiveClass {
+    /// Its ways to thaw, ascending, each with the seconds that it takes at most, as Amazon says.
+    pub ways: &'static [(&'static str, u32)],
+    /// So many days are paid for at least, as Amazon says.
+    pub minimum_days: u32,
+}
+
+impl ArchiveClass {
+    /// The class that S3 calls so, where it is an archive.
+    pub fn of(storage_class: &str) -> Option<Self> {
+        const HOUR: u32 = 3600;
+        match storage_class {
+            "GLACIER" => Some(Self { ways: &[("bulk", 12 * HOUR), ("expedited", 300), ("standard", 5 * HOUR)], minimum_days: 90 }),
+            "DEEP_ARCHIVE" => Some(Self { ways: &[("bulk", 48 * HOUR), ("standard", 12 * HOUR)], minimum_days: 180 }),
+            _ => None,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
 use crate::repository::{FrameReader, Repository, SnapshotState};
 use crate::runtime::Timestamp;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Tells in which tier an object lies, by the tier's place in a list of the caller.
 pub type TierOf<'a> = dyn Fn(&ObjectName) -> usize + 'a;
@@ -57,10 +57,24 @@ pub struct SeriesShare {
     pub name: Option<String>,
     /// Its snapshots, oldest first.
     pub snapshots: Vec<Added>,
-    /// Sealed bytes of the frames that the newest one uses, which are fetched where it is restored.
-    pub newest_bytes: u64,
-    /// Packs in which these frames lie.
-    pub newest_packs: u64,
+    /// What the newest one uses and is fetched where it is restored, by the tiers in which it lies.
+    pub newest: BTreeMap<usize, NewestShare>,
+}
+
+/// What a snapshot uses of one tier.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NewestShare {
+    /// Sealed bytes of the frames.
+    pub bytes: u64,
+    /// Packs in which they lie.
+    pub packs: u64,
+}
+
+impl SeriesShare {
+    /// Sealed bytes of the frames that the newest snapshot uses.
+    pub fn newest_bytes(&self) -> u64 {
+        self.newest.values().map(|share| share.bytes).sum()
+    }
 }
 
 /// Who uses what is stored.
@@ -114,13 +128,15 @@ impl Repository {
                 Some((id, _)) if self.roles().contain(Roles::RESTORE) => Some(self.read_snapshot(*id, &listing)?.body.series),
                 _ => None,
             };
-            let (mut newest_bytes, mut packs) = (0, std::collections::HashSet::new());
+            let (mut of_newest, mut packs) = (BTreeMap::<usize, NewestShare>::new(), HashSet::new());
             newest.for_each(&reader, |place, _| {
-                newest_bytes += u64::from(place.sealed_length);
-                packs.insert((place.kind, place.pack));
+                let pack = ObjectName::pack(place.kind, place.pack);
+                let share = of_newest.entry(tier_of(&pack)).or_default();
+                share.bytes += u64::from(place.sealed_length);
+                share.packs += u64::from(packs.insert(pack));
             })?;
             let snapshots = headers.iter().map(|(_, header)| Added { time: header.time, bytes: header.new_bytes }).collect();
-            shares.series.push(SeriesShare { token, name, snapshots, newest_bytes, newest_packs: packs.len() as u64 });
+            shares.series.push(SeriesShare { token, name, snapshots, newest: of_newest });
             uses.push(used);
         }
         self.share_out(&reader, &uses, tier_of, &mut shares)?;

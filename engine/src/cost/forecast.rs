@@ -3,7 +3,7 @@
 //! The model, for each series: backups go on at the average distance of its snapshots and each adds, on the average, what those after the first added. What is kept
 //! takes what the newest snapshot needs, and for each older one that is kept what was added since the one before it that is kept, but never more than
 //! the newest needs. Scaled, so that it gives for today what is stored today. A series whose newest snapshot is older than three distances adds nothing any more.
-//! What is in no pack and what falls to no series stays as it is.
+//! What is in no pack and what falls to no series stays as it is, and where it is.
 
 use super::{Ledger, MONTH_DAYS, Money, Prices};
 use crate::check::{Added, SeriesShare, Shares};
@@ -17,13 +17,21 @@ use std::time::Duration;
 const MADE_UP_MAX: i64 = 4_000;
 
 /// What becomes of snapshots with time.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Lifecycle {
     /// Which are kept; without rules all of them.
     pub policy: Policy,
-    /// What only snapshots need that are older lies in the second tier of the prices.
+    /// What only snapshots need that are older lies in `cold_tier`, and all else is warm; without it, what is cold stays where it is, and what comes is warm.
     pub cold_after: Option<Duration>,
+    /// Place of that tier in the prices; 1 unless it is said.
+    pub cold_tier: usize,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self { policy: Policy::default(), cold_after: None, cold_tier: 1 }
+    }
 }
 
 /// A month ahead.
@@ -75,19 +83,30 @@ pub fn forecast(shares: &Shares, prices: &Prices, lifecycle: &Lifecycle, months:
     let end = now.seconds.saturating_add_unsigned(months * MONTH_DAYS * 86_400);
     let bytes_of = |number: usize| shares.tiers.values().filter_map(|tier| tier.series.get(number)).sum::<u64>();
     let courses: Vec<_> = shares.series.iter().enumerate().map(|(number, series)| Course::of(series, bytes_of(number), now, end)).collect();
-    let still: u64 = shares.tiers.values().map(|tier| tier.rest + tier.others).sum();
+    let of_shares = shares.tiers.keys().max().map_or(1, |coldest| coldest + 1);
+    let tiers = if lifecycle.cold_after.is_some() { of_shares.max(lifecycle.cold_tier + 1) } else { of_shares };
     let mut forecast = Forecast { series_at_rest: courses.iter().filter(|course| course.is_at_rest).count() as u64, ..Forecast::default() };
     let mut before: Vec<BTreeSet<usize>> = Vec::new();
     for number in 0..=months {
         let at = now.seconds.saturating_add_unsigned(number * MONTH_DAYS * 86_400);
-        let mut month = Month { number, bytes: vec![still, 0], ..Month::default() };
+        let still = (0..tiers).map(|tier| shares.tiers.get(&tier).map_or(0, |share| share.rest + share.others));
+        let mut month = Month { number, bytes: still.collect(), ..Month::default() };
         let cold_before = lifecycle.cold_after.map(|after| at.saturating_sub_unsigned(after.as_secs()));
         let kept: Vec<_> = courses.iter().map(|course| course.kept(&lifecycle.policy, at, calendar)).collect();
-        for (course, kept) in courses.iter().zip(&kept) {
+        for (series, (course, kept)) in courses.iter().zip(&kept).enumerate() {
             month.snapshots += kept.len() as u64;
             let (warm, cold) = course.bytes_of(kept, cold_before);
-            month.bytes[0] += course.scaled(warm);
-            month.bytes[1] += course.scaled(cold);
+            let (mut warm, cold) = (course.scaled(warm), course.scaled(cold));
+            if lifecycle.cold_after.is_some() {
+                month.bytes[lifecycle.cold_tier] += cold;
+            } else {
+                for tier in (1..tiers).rev() {
+                    let stays = shares.tiers.get(&tier).and_then(|share| share.series.get(series)).map_or(0, |bytes| warm.min(*bytes));
+                    month.bytes[tier] += stays;
+                    warm -= stays;
+                }
+            }
+            month.bytes[0] += warm;
         }
         let mut ledger = Ledger::default();
         for (tier, bytes) in month.bytes.iter().enumerate() {
@@ -98,9 +117,6 @@ pub fn forecast(shares: &Shares, prices: &Prices, lifecycle: &Lifecycle, months:
             month.early_deletion += course.early_deletion(before, kept, at, lifecycle, prices);
         }
         before = kept;
-        if lifecycle.cold_after.is_none() {
-            month.bytes.truncate(1);
-        }
         forecast.months.push(month);
     }
     forecast
@@ -109,7 +125,7 @@ pub fn forecast(shares: &Shares, prices: &Prices, lifecycle: &Lifecycle, months:
 impl Course {
     fn of(series: &SeriesShare, bytes: u64, now: Timestamp, end: i64) -> Self {
         let made: Vec<_> = series.snapshots.iter().map(|Added { time, bytes }| Point { seconds: time.seconds, added: *bytes }).collect();
-        let mut course = Self { points: made, newest_bytes: series.newest_bytes, bytes, modelled: 0, is_at_rest: true };
+        let mut course = Self { points: made, newest_bytes: series.newest_bytes(), bytes, modelled: 0, is_at_rest: true };
         course.modelled = course.bytes_of(&(0..course.points.len()).collect(), None).0;
         let (Some(first), Some(last)) = (course.points.first().copied(), course.points.last().copied()) else { return course };
         let count = course.points.len() as i64 - 1;
@@ -184,7 +200,7 @@ impl Course {
 
     /// What is still to be paid for what was cold and is kept no more.
     fn early_deletion(&self, before: &BTreeSet<usize>, kept: &BTreeSet<usize>, at: i64, lifecycle: &Lifecycle, prices: &Prices) -> Money {
-        let (Some(after), Some((_, tier))) = (lifecycle.cold_after, prices.tier(1)) else { return Money::default() };
+        let (Some(after), Some((_, tier))) = (lifecycle.cold_after, prices.tier(lifecycle.cold_tier)) else { return Money::default() };
         let least = i64::from(tier.minimum_days) * 86_400;
         let mut ledger = Ledger::default();
         let gone = self.gaps(before).filter(|(point, _)| !kept.contains(point));

@@ -11,7 +11,8 @@ mod tests;
 pub use forecast::{Forecast, Lifecycle, Month, forecast};
 pub use money::{Ledger, Money, Rate};
 
-use crate::check::{Shares, TierShare};
+use crate::check::{NewestShare, Shares, TierShare};
+use crate::tiers::TierBody;
 use std::collections::BTreeMap;
 
 /// Days of a month, by which prices a month are meant.
@@ -66,6 +67,43 @@ impl Prices {
         Ledger::default().take(u128::from(requests) * u128::from(rate.billionths()), 1_000_000)
     }
 
+    /// The same for a repository with these tiers, by [`crate::tiers::TierMap::of`]: each has the prices that stand here under its name, behind the first
+    /// ones, which are those of the warm place; otherwise those that it was made with, of which the cheapest way to thaw is part of reading. What is
+    /// left of the prices here comes after them.
+    #[must_use]
+    pub fn for_tiers(&self, tiers: &[&TierBody]) -> Self {
+        let mut left = self.tiers.clone();
+        let mut all: Vec<_> = left.drain(..left.len().min(1)).collect();
+        for tier in tiers {
+            let named = left.iter().position(|(name, _)| *name == tier.name);
+            all.push(named.map_or_else(|| (tier.name.clone(), self.own_prices(tier)), |at| left.remove(at)));
+        }
+        all.append(&mut left);
+        Self { tiers: all, ..self.clone() }
+    }
+
+    /// Prices that a tier was made with: millionths for 10^12 bytes, or for a million requests, are billionths for 10^9 bytes, or for a thousand.
+    fn own_prices(&self, tier: &TierBody) -> TierPrices {
+        let gigabytes = |price: u64| {
+            let billionths = u128::from(price) * u128::from(self.gigabyte) / 1_000_000_000;
+            Rate::from_billionths(u64::try_from(billionths).unwrap_or(u64::MAX))
+        };
+        let thaw = tier.classes.iter().map(|class| class.bytes_price).min().unwrap_or(0);
+        TierPrices {
+            storage: gigabytes(tier.prices.storage),
+            put: Rate::from_billionths(tier.prices.writes),
+            get: Rate::from_billionths(tier.prices.reads),
+            retrieval: gigabytes(tier.prices.retrieval.saturating_add(thaw)),
+            egress: Rate::default(),
+            minimum_days: tier.minimum_days,
+        }
+    }
+
+    /// What reading so many bytes back once costs, and bringing them out of the store.
+    fn read_back(&self, bytes: u64, tier: &TierPrices) -> Money {
+        self.of_bytes(bytes, tier.retrieval) + self.of_bytes(bytes, tier.egress)
+    }
+
     /// The prices of a tier; those of the coldest that is priced where it has none.
     pub fn tier(&self, tier: usize) -> Option<&(String, TierPrices)> {
         self.tiers.get(tier).or_else(|| self.tiers.last())
@@ -86,6 +124,8 @@ pub struct TierBill {
     pub others: Money,
     /// All of it, which is the sum of the others.
     pub total: Money,
+    /// What reading all of its packs back once costs, as a restore of everything would.
+    pub read_back: Money,
     /// What deleting the rest of the packs now would cost at most, because it is paid for a least time.
     pub early_deletion_at_most: Money,
 }
@@ -123,7 +163,8 @@ pub fn bill(shares: &Shares, prices: &Prices, pack_size: u64, now: crate::runtim
         let early = Prices::exact(share.rest, tier.storage) * u128::from(days) / u128::from(MONTH_DAYS);
         let early_deletion_at_most = Ledger::default().take(early, prices.per_gigabyte());
         bill.storage += total;
-        bill.tiers.insert(*number, TierBill { share: share.clone(), series, rest, others, total, early_deletion_at_most });
+        let read_back = prices.read_back(share.total() - share.others, tier);
+        bill.tiers.insert(*number, TierBill { share: share.clone(), series, rest, others, total, read_back, early_deletion_at_most });
     }
     let month_ago = now.seconds.saturating_sub((MONTH_DAYS * 86_400) as i64);
     let of_month = shares.series.iter().flat_map(|series| &series.snapshots).filter(|added| added.time.seconds > month_ago);
@@ -131,9 +172,12 @@ pub fn bill(shares: &Shares, prices: &Prices, pack_size: u64, now: crate::runtim
     let warm = prices.tier(0).map(|(_, tier)| *tier).unwrap_or_default();
     bill.requests = Prices::of_requests(bill.puts, warm.put);
     let restore = |series: &crate::check::SeriesShare| {
-        let bytes = prices.of_bytes(series.newest_bytes, warm.retrieval) + prices.of_bytes(series.newest_bytes, warm.egress);
-        // Packs are read in a few pieces each.
-        bytes + Prices::of_requests(series.newest_packs * 4, warm.get)
+        let of_tier = |(number, newest): (&usize, &NewestShare)| {
+            let (_, tier) = prices.tier(*number)?;
+            // Packs are read in a few pieces each.
+            Some(prices.read_back(newest.bytes, tier) + Prices::of_requests(newest.packs * 4, tier.get))
+        };
+        series.newest.iter().filter_map(of_tier).sum()
     };
     bill.restore = shares.series.iter().map(restore).collect();
     bill

@@ -57,6 +57,11 @@ impl Rate {
         self.0
     }
 
+    /// So many billionths.
+    pub fn from_billionths(billionths: u64) -> Self {
+        Self(billionths)
+    }
+
     /// Reads a decimal number that is not negative, with at most nine places: `0.023`.
     pub fn parse(text: &str) -> Option<Self> {
         let (whole, places) = text.split_once('.').unwrap_or((text, "0"));

@@ -1,7 +1,7 @@
 //! Sums that match, and forecasts whose answers are known.
 
 use super::*;
-use crate::check::{Added, SeriesShare};
+use crate::check::{Added, NewestShare, SeriesShare};
 use crate::retention::{Civil, Policy};
 use crate::runtime::Timestamp;
 use proptest::collection::vec;
@@ -40,7 +40,12 @@ fn prices() -> Prices {
 fn daily(days: i64, bytes: u64, newest_bytes: u64, added: u64) -> Shares {
     let snapshots =
         (0..days).map(|day| Added { time: at(NOW - (days - 1 - day) * DAY), bytes: if day == 0 { newest_bytes } else { added } });
-    let series = SeriesShare { token: [1; 16], name: None, snapshots: snapshots.collect(), newest_bytes, newest_packs: 3 };
+    let series = SeriesShare {
+        token: [1; 16],
+        name: None,
+        snapshots: snapshots.collect(),
+        newest: BTreeMap::from([(0, NewestShare { bytes: newest_bytes, packs: 3 })]),
+    };
     let share = TierShare { series: vec![bytes], rest: 7, others: 5, objects: 9 };
     Shares { series: vec![series], tiers: BTreeMap::from([(0, share)]) }
 }
@@ -79,7 +84,7 @@ proptest! {
     fn what_is_shared_out_adds_up(bytes in vec(0..1_u64 << 50, 1..30), rest in 0..1_u64 << 40, others in 0..1_u64 << 40, billionths in 0..1_u64 << 40) {
         let mut prices = prices();
         prices.tiers[0].1.storage = Rate::parse(&format!("{}.{:09}", billionths / 1_000_000_000, billionths % 1_000_000_000)).unwrap();
-        let series = bytes.iter().map(|_| SeriesShare { token: [0; 16], name: None, snapshots: Vec::new(), newest_bytes: 0, newest_packs: 0 });
+        let series = bytes.iter().map(|_| SeriesShare { token: [0; 16], name: None, snapshots: Vec::new(), newest: BTreeMap::new() });
         let share = TierShare { series: bytes.clone(), rest, others, objects: 0 };
         let shares = Shares { series: series.collect(), tiers: BTreeMap::from([(0, share.clone())]) };
         let bill = bill(&shares, &prices, 1, at(NOW));
@@ -129,7 +134,7 @@ fn what_is_at_rest_adds_nothing() {
 #[test]
 fn rules_bound_what_is_kept() {
     let shares = daily(21, 70 * GB, 50 * GB, GB);
-    let lifecycle = Lifecycle { policy: Policy { keep_daily: 10, ..Policy::default() }, cold_after: None };
+    let lifecycle = Lifecycle { policy: Policy { keep_daily: 10, ..Policy::default() }, ..Lifecycle::default() };
     let forecast = forecast(&shares, &prices(), &lifecycle, 6, at(NOW), &calendar);
     assert!(forecast.months.iter().all(|month| month.snapshots == 10 && month.bytes == [59 * GB + 12]), "{:?}", forecast.months);
 }
@@ -140,6 +145,7 @@ fn what_only_old_snapshots_need_grows_cold_and_is_paid_for_its_least_time() {
     let lifecycle = |keep_within| Lifecycle {
         policy: Policy { keep_within, ..Policy::default() },
         cold_after: Some(Duration::from_secs(30 * DAY as u64)),
+        ..Lifecycle::default()
     };
     let all = forecast(&shares, &prices(), &lifecycle(None), 2, at(NOW), &calendar);
     // 30 of 61 are older than 30 days, and each of them alone needs one GB.
@@ -153,4 +159,46 @@ fn what_only_old_snapshots_need_grows_cold_and_is_paid_for_its_least_time() {
         within.months[1].early_deletion > Money::default()
             && within.months[1].early_deletion < prices().of_bytes(30 * GB * 6, rate("0.001"))
     );
+}
+
+#[test]
+fn tiers_have_the_prices_of_their_name_or_their_own() {
+    let mut own = TierBody::new("shelf", "somewhere");
+    own.prices = crate::tiers::Prices { storage: 4_000_000, retrieval: 1_000_000, writes: 5_000_000, reads: 400_000 };
+    own.minimum_days = 30;
+    own.classes = [7, 3]
+        .map(|price| crate::tiers::ThawClass { name: "x".into(), seconds: 1, bytes_price: price * 1_000_000, requests_price: 0 })
+        .into();
+    let named = TierBody::new("cold", "elsewhere");
+    let all = prices().for_tiers(&[&own, &named]);
+    assert_eq!(all.tiers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["warm", "shelf", "cold"]);
+    assert_eq!(all.tiers[2], prices().tiers[1]);
+    // 4 units for a terabyte are 0.004 for a gigabyte; reading costs what the cheapest way to thaw costs, too.
+    let (_, shelf) = &all.tiers[1];
+    assert_eq!((shelf.storage, shelf.retrieval, shelf.put, shelf.get), (rate("0.004"), rate("0.004"), rate("0.005"), rate("0.0004")));
+    assert_eq!(shelf.minimum_days, 30);
+    let binary = Prices { gigabyte: 1 << 30, ..prices() }.for_tiers(&[&own]);
+    assert_eq!(binary.tiers[1].1.storage, rate("0.004294967"));
+    assert_eq!(prices().for_tiers(&[]), prices());
+}
+
+#[test]
+fn what_lies_cold_is_billed_and_read_there_and_stays_there() {
+    let mut shares = daily(21, 40 * GB, 50 * GB, GB);
+    let cold = TierShare { series: vec![30 * GB], rest: 2 * GB, others: 0, objects: 3 };
+    shares.tiers.insert(1, cold);
+    shares.series[0].newest = BTreeMap::from([(0, NewestShare { bytes: 45 * GB, packs: 3 }), (1, NewestShare { bytes: 5 * GB, packs: 1 })]);
+    let bill = bill(&shares, &prices(), 64 << 20, at(NOW));
+    assert_eq!(bill.tiers[&1].total, prices().of_bytes(32 * GB, rate("0.001")));
+    assert_eq!(bill.storage, bill.tiers[&0].total + bill.tiers[&1].total);
+    assert_eq!(bill.tiers[&1].read_back, prices().of_bytes(32 * GB, rate("0.1")));
+    assert_eq!(
+        bill.restore,
+        [prices().of_bytes(50 * GB, rate("0.1")) + Prices::of_requests(12, rate("0.0004")) + Prices::of_requests(4, rate("0.0004"))]
+    );
+    // Nobody moves anything: what comes is warm.
+    let as_now = forecast(&shares, &prices(), &Lifecycle::default(), 2, at(NOW), &calendar);
+    let bytes: Vec<_> = as_now.months.iter().map(|month| (month.bytes[0], month.bytes[1])).collect();
+    assert_eq!(bytes, (0..=2).map(|month| ((40 + 30 * month) * GB + 12, 32 * GB)).collect::<Vec<_>>());
+    assert_eq!(as_now.months[0].storage, prices().of_bytes(40 * GB + 12, rate("0.023")) + prices().of_bytes(32 * GB, rate("0.001")));
 }

@@ -253,6 +253,10 @@ impl<'a> Run<'a> {
         copier.written.iter().for_each(|(_, size)| self.summary.written.add(*size));
         let copies: Vec<Pack> = copier.written.iter().map(|(pack, _)| *pack).collect();
         self.summary.objects_removed += refresh_index_objects(repository, &copies, &BTreeSet::new())?;
+        if !copies.is_empty() {
+            let names: HashSet<_> = copies.iter().map(|(kind, pack)| ObjectName::pack(*kind, *pack)).collect();
+            repository.renew_deadlines(|name| names.contains(name), self.progress)?;
+        }
         self.settle(&planned.snapshots, &epochs, unsaved.is_empty())?;
         // Who is not open any more, and who begins now and looks for the marker, relies on nothing that was withdrawn.
         let swept = if gate.open.is_empty() { u32::MAX } else { swept_up_to(&epochs, &gate) };

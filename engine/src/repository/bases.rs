@@ -8,7 +8,7 @@
 //! of the next version too.
 
 use super::frame_reader::FrameReader;
-use super::index::{ChunkPlace, FramePlace, LookupIndex};
+use super::index::{ChunkPlace, FrameOrdinal, FramePlace, LookupIndex};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BaseRange;
 use crate::id::{FrameId, SessionId};
@@ -160,6 +160,17 @@ impl FrameReader {
                 self.kept_bases().put(base, bytes);
             }
         }
+    }
+
+    /// Where a frame lies, and behind it where its bases do: all that has to be there for it to be read.
+    pub(crate) fn place_with_bases(&self, ordinal: FrameOrdinal) -> Result<Vec<FramePlace>> {
+        let place = self.place(ordinal)?;
+        let bases = if place.has_bases { self.index().bases_of(place.ordinal, place.id)? } else { Vec::new() };
+        let missing =
+            |base: FrameId| Error::new(ErrorKind::Damaged, format!("frame {base}, a base of frame {}, is in no pack; run check", place.id));
+        let of_base = |base: &BaseRange| self.place(self.index().ordinal_of(base.frame)?.ok_or_else(|| missing(base.frame))?);
+        let bases = bases.iter().map(of_base).collect::<Result<Vec<_>>>()?;
+        Ok([place].into_iter().chain(bases).collect())
     }
 
     /// The bytes of a frame's bases, one behind the other (FRAME-8).

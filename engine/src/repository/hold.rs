@@ -42,6 +42,8 @@ pub struct Locked {
     pub now: Timestamp,
     /// The snapshots that were not locked so long before, ascending.
     pub snapshots: Vec<SnapshotId>,
+    /// Objects that the stores themselves keep until then, where they have object lock.
+    pub kept_objects: u64,
 }
 
 impl Repository {
@@ -61,7 +63,7 @@ impl Repository {
     }
 
     /// Locks snapshots: until then they stay, and nobody can shorten that. Those that are locked as long already are left as they are, so
-    /// that this extends a lock, too.
+    /// that this extends a lock, too. Where a store has object lock, it keeps all that these snapshots need until then before this returns.
     ///
     /// # Errors
     /// As [`Repository::hold`]; [`ErrorKind::Invalid`] for an end that lies in the past or beyond the year 9999.
@@ -76,7 +78,9 @@ impl Repository {
                     Some(self.write_hold(&HoldBody { action: HoldAction::Lock { until }, now, note: note.to_owned(), snapshots })?)
                 }
             };
-            Ok(Locked { hold, until, now: self.runtime.clock.now(), snapshots: fresh.into_iter().collect() })
+            // Of all of them: a store may have got object lock since, and an earlier run may have been stopped here.
+            let kept_objects = self.keep_in_stores(listing, ids.iter().copied(), until, progress)?;
+            Ok(Locked { hold, until, now: self.runtime.clock.now(), snapshots: fresh.into_iter().collect(), kept_objects })
         };
         self.under_session("locking snapshots", snapshots, note, place)
     }
@@ -96,6 +100,7 @@ impl Repository {
             until,
             now: self.runtime.clock.now(),
             snapshots: not_locked_until(&listing, &ids, until).into_iter().collect(),
+            kept_objects: 0,
         })
     }
 

@@ -8,6 +8,7 @@ mod bases;
 mod chunk_ids;
 mod contents_reader;
 mod create;
+mod deadlines;
 mod frame_reader;
 mod heal;
 mod hold;

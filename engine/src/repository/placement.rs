@@ -20,7 +20,7 @@ pub trait TierOpener: Debug + Send + Sync {
     /// Opens what is at `address`. Whether it is the tier's place is looked at by the caller.
     ///
     /// # Errors
-    /// [`ErrorKind::Frozen`] where nothing is there at the moment, otherwise what is wrong.
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::Frozen`] where nothing is there at the moment, otherwise what is wrong.
     fn open(&self, tier: &TierBody, address: &str) -> Result<Arc<dyn Backend>>;
 
     /// Makes the place of a new tier, or takes an empty one.
@@ -35,12 +35,8 @@ pub trait TierOpener: Debug + Send + Sync {
 pub struct FolderTiers;
 
 impl TierOpener for FolderTiers {
-    fn open(&self, tier: &TierBody, address: &str) -> Result<Arc<dyn Backend>> {
-        match LocalBackend::open_folder(address) {
-            Ok(backend) => Ok(Arc::new(backend)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(absent(tier, address)),
-            Err(error) => Err(error),
-        }
+    fn open(&self, _: &TierBody, address: &str) -> Result<Arc<dyn Backend>> {
+        Ok(Arc::new(LocalBackend::open_folder(address)?))
     }
 
     fn create(&self, _: &TierBody, address: &str) -> Result<Arc<dyn Backend>> {
@@ -227,7 +223,10 @@ impl Tiers {
         match known {
             Some(place) => Ok(place),
             None => {
-                let place = self.opener.open(tier, self.address(tier))?;
+                let place = self.opener.open(tier, self.address(tier)).map_err(|error| match error.kind() {
+                    ErrorKind::NotFound => absent(tier, self.address(tier)),
+                    _ => error,
+                })?;
                 self.look(tier, &*place)?;
                 self.places.lock().insert(tier.tier, Arc::clone(&place));
                 Ok(place)

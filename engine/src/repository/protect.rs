@@ -10,7 +10,7 @@
 //!
 //! All of this is done here, beneath everything that writes and deletes through [`super::Repository`], and nobody above need think of it.
 
-use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
+use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain};
 use crate::crypto::Signer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Config;
@@ -20,6 +20,7 @@ use crate::format::slot::Credential;
 use crate::format::{Certificate, Trust};
 use crate::id::RepositoryId;
 use crate::parity::Codeword;
+use crate::runtime::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -214,8 +215,28 @@ impl Backend for ProtectedBackend {
         self.inner.clear_unfinished(age)
     }
 
+    fn retaining(&self) -> Option<&dyn Retain> {
+        self.inner.retaining().map(|_| self as &dyn Retain)
+    }
+
     fn describe(&self) -> String {
         self.inner.describe()
+    }
+}
+
+impl Retain for ProtectedBackend {
+    fn is_enabled(&self) -> Result<bool> {
+        self.inner.retaining().map_or(Ok(false), Retain::is_enabled)
+    }
+
+    /// And its sidecar, where it has one.
+    fn retain(&self, name: &ObjectName, until: Timestamp) -> Result<()> {
+        let Some(inner) = self.inner.retaining() else { return Ok(()) };
+        inner.retain(name, until)?;
+        match inner.retain(&sidecar_of(name), until) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 

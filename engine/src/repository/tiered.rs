@@ -9,7 +9,7 @@
 //! is frozen says so ([`ErrorKind::Frozen`]).
 
 use super::placement::{Placement, Tiers};
-use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
+use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::placement::TierBody;
 use crate::id::PackId;
@@ -105,7 +105,7 @@ fn movable(name: &ObjectName) -> Option<PackId> {
     (name.kind() == ObjectKind::DataPack).then(|| PackId(name.id()))
 }
 
-fn missing(name: &ObjectName) -> Error {
+pub(super) fn missing(name: &ObjectName) -> Error {
     Error::new(ErrorKind::NotFound, format!("{name}: no such object"))
 }
 
@@ -196,6 +196,10 @@ impl Backend for TieredBackend {
 
     fn clear_unfinished(&self, age: Duration) -> u64 {
         self.warm().clear_unfinished(age)
+    }
+
+    fn retaining(&self) -> Option<&dyn Retain> {
+        Some(self)
     }
 
     fn describe(&self) -> String {

@@ -67,6 +67,10 @@ impl Repository {
             mover.take(batch)?;
         }
         mover.remove_orphans()?;
+        if mover.summary.moved.packs + mover.summary.finished.packs > 0 {
+            let moved: HashSet<_> = plan.packs.iter().chain(&plan.leftovers).map(|object| object.name).collect();
+            self.renew_deadlines(|name| moved.contains(name), progress)?;
+        }
         let mut summary = mover.summary;
         summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
         Ok(summary)

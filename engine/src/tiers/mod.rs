@@ -10,6 +10,7 @@
 //! packs moves. Nothing thaws but by [`crate::repository::Repository::thaw`].
 
 mod apply;
+mod map;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,8 @@ mod thaw;
 
 pub use crate::format::placement::{Prices, ThawClass, TierBody};
 pub use apply::TierSummary;
-pub use plan::{TierPlan, TierPolicy};
+pub use map::TierMap;
+pub use plan::{SnapshotLife, TierPlan, TierPolicy};
 pub use thaw::{ClassCost, ColdPlan, ThawSummary, TierNeeds};
 
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
@@ -107,25 +109,17 @@ impl Repository {
     /// # Errors
     /// What the store says.
     pub fn tiers(&self) -> Result<Vec<TierInfo>> {
-        let view = self.tiers.reload()?;
-        let mut packs: BTreeMap<TierId, PackGroup> = BTreeMap::new();
-        for (tier, placed) in view.packs().filter_map(|pack| view.coldest(pack)) {
-            packs.entry(tier.tier).or_default().add(placed.size.into());
-        }
-        let info = |tier: &Arc<TierBody>| {
-            let packs = packs.get(&tier.tier).copied().unwrap_or_default();
-            let place = self.tiers.place(tier).and_then(|place| self.tiers.look(tier, &*place));
+        let info = |(tier, packs): (Arc<TierBody>, PackGroup)| {
+            let place = self.tiers.place(&tier).and_then(|place| self.tiers.look(&tier, &*place));
             TierInfo {
-                address: self.tiers.address(tier).to_owned(),
+                address: self.tiers.address(&tier).to_owned(),
                 packs,
                 absent: place.err().map(|error| error.to_string()),
-                month_cost: storage_cost(tier, packs.bytes, 30 * DAY_S),
-                tier: Arc::clone(tier),
+                month_cost: storage_cost(&tier, packs.bytes, 30 * DAY_S),
+                tier,
             }
         };
-        let mut tiers: Vec<_> = view.tiers.values().map(info).collect();
-        tiers.sort_by(|one, other| (one.tier.rank, &one.tier.name).cmp(&(other.tier.rank, &other.tier.name)));
-        Ok(tiers)
+        Ok(self.tier_map()?.tiers.into_iter().map(info).collect())
     }
 
     /// Makes a tier; its id and revision are chosen here. Its place is made where it does not exist.

@@ -1,20 +1,30 @@
 //! Plan: which packs may go cold, and what that costs.
 //!
-//! A snapshot *may go cold* when it is old enough, not one of the newest of its series, and of a class that may. A pack may when all snapshots that need
+//! A snapshot *may go cold* when it is old enough for its series, not one of the newest of it, of a class that may, and will be kept for the tier's minimum days. A pack may when all snapshots that need
 //! anything in it may (so a chunk is as warm as its warmest user), when enough of it is needed, and when the minimum days of where it lies have passed.
 
 use super::{bytes_cost, requests_cost, seconds, storage_cost};
-use crate::backend::{ObjectInfo, ObjectKind};
+use crate::backend::{BackendExt, ObjectInfo, ObjectKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::format::placement::TierBody;
-use crate::format::snapshot::SnapshotHeader;
-use crate::gc::{Epochs, Mark, PackGroup, Snapshots};
+use crate::format::snapshot::{SnapshotHeader, series_token};
+use crate::gc::{Epochs, Mark, Pack, PackGroup, Snapshots};
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
-use crate::repository::Repository;
-use std::collections::{BTreeMap, HashSet};
+use crate::repository::{Repository, Tiers};
+use crate::runtime::Timestamp;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+
+/// How long snapshots stay warm, and how long they are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SnapshotLife {
+    /// Those that are younger stay warm; `None`: all of them do. A time ahead of this machine's clock counts as now.
+    pub warm_days: Option<u32>,
+    /// At this age they are forgotten, by whoever forgets, where that is known: what would leave the tier before its minimum days stays warm.
+    pub kept_days: Option<u32>,
+}
 
 /// Which packs move to a tier.
 #[derive(Debug, Clone)]
@@ -22,8 +32,10 @@ use std::sync::Arc;
 pub struct TierPolicy {
     /// Name of the tier.
     pub tier: String,
-    /// Snapshots that are younger stay warm. A time ahead of this machine's clock counts as now.
-    pub older_than_days: u32,
+    /// What counts for all series but those below.
+    pub life: SnapshotLife,
+    /// What counts for series, by their names.
+    pub series: BTreeMap<String, SnapshotLife>,
     /// So many of the newest snapshots of each series, by each signer, stay warm; at least 1.
     pub keep_newest: u32,
     /// Only snapshots of these retention classes may go cold; empty for all.
@@ -35,7 +47,14 @@ pub struct TierPolicy {
 impl TierPolicy {
     /// All but the newest snapshot of each series goes to this tier.
     pub fn new(tier: impl Into<String>) -> Self {
-        Self { tier: tier.into(), older_than_days: 0, keep_newest: 1, retention_classes: Vec::new(), live_percent_min: 50 }
+        Self {
+            tier: tier.into(),
+            life: SnapshotLife { warm_days: Some(0), kept_days: None },
+            series: BTreeMap::new(),
+            keep_newest: 1,
+            retention_classes: Vec::new(),
+            live_percent_min: 50,
+        }
     }
 }
 
@@ -59,6 +78,8 @@ pub struct TierPlan {
     pub unneeded: PackGroup,
     /// Packs that stay in a warmer tier because its minimum days have not passed.
     pub too_early: PackGroup,
+    /// Packs that stay because the store where they are keeps them until the end of a lock, and the tier cannot.
+    pub locked: PackGroup,
     /// Packs that are in this tier, or in one as cold.
     pub there: PackGroup,
     /// Packs in any tier that warm snapshots need: those were made while the packs moved, or the policy was another one.
@@ -97,7 +118,7 @@ impl Repository {
         let mut mark = Mark::new(self, &epochs, progress)?;
         let snapshots = Snapshots::list(self, progress)?;
         mark.take_late()?;
-        let cold = self.may_go_cold(policy, &snapshots);
+        let cold = self.may_go_cold(policy, &tier, &snapshots, progress);
         let mut plan = TierPlan::default();
         let mut needed_warm = HashSet::new();
         // The warm ones first: what is marked by then is needed warm.
@@ -116,6 +137,7 @@ impl Repository {
             }
         }
         let (view, now) = (self.tiers.view()?, seconds(self.runtime.clock.now()));
+        let locked = self.locked_where_they_are(&tier, progress)?;
         for object in
             listed.into_iter().filter(|object| object.name.kind() == ObjectKind::DataPack && !epochs.condemned.contains_key(&key(object)))
         {
@@ -143,6 +165,7 @@ impl Repository {
             let group = match (live, is_needed_warm) {
                 (_, true) => &mut plan.needed_warm,
                 (0, _) => &mut plan.unneeded,
+                _ if locked.contains_key(&key(&object)) => &mut plan.locked,
                 _ if live * 100 < object.size * u64::from(policy.live_percent_min) => &mut plan.sparse,
                 _ => {
                     plan.packs.push(object.clone());
@@ -155,25 +178,51 @@ impl Repository {
         Ok(plan)
     }
 
+    /// Packs that locks keep, where the warm place has object lock and the tier has none.
+    fn locked_where_they_are(&self, tier: &TierBody, progress: &dyn Progress) -> Result<HashMap<Pack, Timestamp>> {
+        if self.backend.list_sorted(ObjectKind::Hold)?.is_empty() || !Tiers::has_object_lock(&*self.tiers.warm)? {
+            return Ok(HashMap::new());
+        }
+        match self.tiers.place(tier).and_then(|place| Tiers::has_object_lock(&*place)) {
+            Ok(true) => Ok(HashMap::new()),
+            Err(error) if error.kind() != ErrorKind::Frozen => Err(error),
+            _ => self.locked_packs(&self.list_snapshots()?, progress),
+        }
+    }
+
     /// The snapshots that may go cold. Those of sessions that did not end stay warm.
-    fn may_go_cold(&self, policy: &TierPolicy, snapshots: &Snapshots) -> HashSet<SnapshotId> {
-        let oldest_warm = seconds(self.runtime.clock.now()).saturating_sub(u64::from(policy.older_than_days) * super::DAY_S);
+    fn may_go_cold(&self, policy: &TierPolicy, tier: &TierBody, snapshots: &Snapshots, progress: &dyn Progress) -> HashSet<SnapshotId> {
+        let now = seconds(self.runtime.clock.now());
+        let token = |name: &str| series_token(&self.credential.token_key, name);
+        let lives: BTreeMap<_, _> = policy.series.iter().map(|(name, life)| (token(name), *life)).collect();
         let mut series: BTreeMap<_, Vec<(SnapshotId, &SnapshotHeader)>> = BTreeMap::new();
         for snapshot in snapshots.kept.iter().filter(|snapshot| snapshot.is_closed) {
             let key = (snapshot.header.series, *snapshot.header.record.certificate().verifying_key());
             series.entry(key).or_default().push((snapshot.id, &snapshot.header));
         }
+        for name in policy.series.keys().filter(|name| !series.keys().any(|(known, _)| *known == token(name))) {
+            progress.event(Event::Notice { message: &format!("there is no snapshot of series `{name}`") });
+        }
         let mut cold = HashSet::new();
-        for mut snapshots in series.into_values() {
+        for ((token, _), mut snapshots) in series {
             snapshots.sort_by_key(|(id, header)| std::cmp::Reverse((header.time, header.sequence, *id)));
+            let life = lives.get(&token).unwrap_or(&policy.life);
+            let is_of_class = |class| policy.retention_classes.is_empty() || policy.retention_classes.contains(&class);
             let older = snapshots.into_iter().skip(policy.keep_newest as usize);
             let may = |header: &SnapshotHeader| {
-                let is_of_class = policy.retention_classes.is_empty() || policy.retention_classes.contains(&header.retention_class);
-                is_of_class && (policy.older_than_days == 0 || seconds(header.time) < oldest_warm)
+                is_of_class(header.retention_class) && life.may_go_cold(seconds(header.time), now, tier.minimum_days)
             };
             cold.extend(older.filter(|(_, header)| may(header)).map(|(id, _)| id));
         }
         cold
+    }
+}
+
+impl SnapshotLife {
+    fn may_go_cold(&self, made: u64, now: u64, minimum_days: u32) -> bool {
+        let days = |days: u32| u64::from(days) * super::DAY_S;
+        let is_old = self.warm_days.is_some_and(|warm| warm == 0 || made.saturating_add(days(warm)) < now);
+        is_old && self.kept_days.is_none_or(|kept| now.max(made).saturating_add(days(minimum_days)) <= made.saturating_add(days(kept)))
     }
 }
 
@@ -185,8 +234,9 @@ impl TierPlan {
 
     fn add_costs(&mut self, tier: &TierBody) {
         let packs = self.moves.packs;
-        // Of each pack: it is written; read back whole and looked at before it is deleted elsewhere; and where it freezes, written once more in its class.
-        self.requests = (packs * (1 + u64::from(tier.is_frozen)), packs * 2 + self.moves.bytes.div_ceil(1 << 20));
+        // Of each pack: it is written; read back whole and looked at before it is deleted elsewhere; and where it has a class of its own, written once more into that.
+        self.requests =
+            (packs * (1 + u64::from(tier.is_frozen || !tier.storage_class.is_empty())), packs * 2 + self.moves.bytes.div_ceil(1 << 20));
         self.move_cost =
             requests_cost(self.requests.0, tier.prices.writes).saturating_add(requests_cost(self.requests.1, tier.prices.reads));
         if !tier.is_frozen {

@@ -1,3 +1,7 @@
+mod lifecycle;
+#[cfg(feature = "object-store")]
+mod s3;
+
 use super::*;
 use crate::backend::testing::{FreezingBackend, HookedBackend, Operation};
 use crate::backend::{BackendExt, MemoryBackend};
@@ -214,8 +218,8 @@ fn policies_are_held_to() {
         world.repository.tier_plan(&policy, &Silent)
     };
     // Snapshots are 10, 9, 8 and 7 days old.
-    assert_eq!(plan(&|policy| policy.older_than_days = 8).unwrap().snapshots_cold, 2);
-    assert_eq!(plan(&|policy| policy.older_than_days = 10).unwrap().moves.packs, 0);
+    assert_eq!(plan(&|policy| policy.life.warm_days = Some(8)).unwrap().snapshots_cold, 2);
+    assert_eq!(plan(&|policy| policy.life.warm_days = Some(10)).unwrap().moves.packs, 0);
     assert_eq!(plan(&|policy| policy.keep_newest = 3).unwrap().snapshots_cold, 1);
     assert_eq!(plan(&|policy| policy.keep_newest = 4).unwrap().moves.packs, 0);
     assert_eq!(plan(&|policy| policy.retention_classes = vec![7]).unwrap().snapshots_cold, 0);

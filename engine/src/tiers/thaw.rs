@@ -12,11 +12,11 @@ use crate::progress::{Event, Progress};
 use crate::repository::{FrameReader, Repository, Snapshot};
 use crate::restore::{content_chunks, find_path, key_of};
 use crate::tree::{KeyRange, TreeWalk};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-/// Between two looks whether something has thawed.
-const LOOK_AGAIN_NS: u64 = 60 * 1_000_000_000;
+/// Seconds between two looks whether something has thawed, at most; at first they are shorter.
+const LOOK_AGAIN_S: u64 = 60;
 
 /// What restoring something needs, by where it lies.
 #[derive(Debug, Clone)]
@@ -120,7 +120,7 @@ impl Repository {
     fn packs_needed(&self, snapshot: &Snapshot, paths: &[Vec<u8>], progress: &dyn Progress) -> Result<BTreeSet<PackId>> {
         let reader = FrameReader::new(self, self.open_index()?);
         let chunks = self.snapshot_chunks(&reader, &snapshot.header)?;
-        let mut packs = BTreeSet::new();
+        let (mut packs, mut seen) = (BTreeSet::new(), HashSet::new());
         let key_kind = if snapshot.body.keys_are_paths { KeyKind::Paths } else { KeyKind::Objects };
         let all = [Vec::new()];
         for path in if paths.is_empty() { &all[..] } else { paths } {
@@ -129,8 +129,10 @@ impl Repository {
             for entry in TreeWalk::new(&chunks, &snapshot.body.tree_root, key_kind, range)? {
                 if let EntryKind::File(content) = entry?.kind {
                     content_chunks(&chunks, &content, |id| {
-                        let place = reader.place(chunks.find(&id)?.ordinal)?;
-                        packs.insert(place.pack);
+                        let ordinal = chunks.find(&id)?.ordinal;
+                        if seen.insert(ordinal) {
+                            reader.place_with_bases(ordinal)?.into_iter().for_each(|place| _ = packs.insert(place.pack));
+                        }
                         Ok(())
                     })?;
                 }
@@ -246,6 +248,7 @@ impl Repository {
         let bytes = plan.tiers.iter().map(|needs| needs.needed.bytes).sum();
         progress.event(Event::Phase { name: "wait", bytes_total: Some(bytes), items_total: None });
         let mut waiting: Vec<_> = plan.tiers.iter().flat_map(|needs| needs.packs.iter().map(|pack| (&needs.tier, *pack))).collect();
+        let mut pause = 1;
         loop {
             let mut left = Vec::new();
             for (tier, (pack, size)) in waiting {
@@ -264,12 +267,13 @@ impl Repository {
             }
             waiting = left;
             // Short sleeps, so that whoever wants to stop need not wait.
-            for _ in 0..LOOK_AGAIN_NS / 1_000_000_000 {
+            for _ in 0..pause {
                 if progress.is_cancelled() {
                     return Err(Error::new(ErrorKind::Cancelled, "stopped waiting; what was asked for is on its way all the same"));
                 }
                 self.runtime.clock.sleep_ns(1_000_000_000);
             }
+            pause = LOOK_AGAIN_S.min(pause * 2);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::size::{bytes, count, counted};
 use crate::table::{Column, Table, terminal_width};
 use crate::time;
 use icecore::check::{SeriesShare, Shares};
-use icecore::cost::{Bill, Forecast, Lifecycle, Prices, TierBill, bill, forecast};
+use icecore::cost::{Bill, Forecast, Lifecycle, Money, Prices, TierBill, bill, forecast};
 use icecore::id::to_hex;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -38,9 +38,12 @@ pub(crate) struct Args {
     what_if: bool,
     #[command(flatten)]
     rules: Rules,
-    /// With --what-if: what only snapshots need that are older than this lies in the second tier of the prices
+    /// With --what-if: what only snapshots need that are older than this lies in a colder tier
     #[arg(long, value_name = "DURATION", value_parser = time::parse_duration, requires = "what_if")]
     cold_after: Option<Duration>,
+    /// Which one, of the tiers of the repository and of the prices; without it the first one after the warm place
+    #[arg(long, value_name = "NAME", requires = "cold_after")]
+    cold_tier: Option<String>,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
@@ -53,13 +56,22 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         }
         _ => {}
     }
+    let repository = context.open()?;
+    let map = repository.tier_map()?;
+    let of_repository: Vec<_> = map.tiers.iter().map(|(tier, _)| &**tier).collect();
+    let prices = prices.for_tiers(&of_repository);
     if args.cold_after.is_some() && prices.tiers.len() < 2 {
         return Err(usage("the prices have one tier only, so nothing can be colder; add a second [[tier]]"));
     }
-    let repository = context.open()?;
+    let cold_tier = match &args.cold_tier {
+        None => 1,
+        Some(name) => prices.tiers.iter().skip(1).position(|(known, _)| known == name).map(|at| at + 1).ok_or_else(|| {
+            let known: Vec<_> = prices.tiers.iter().skip(1).map(|(name, _)| name.as_str()).collect();
+            usage(format!("there is no tier `{name}`{}", crate::nearest::advice(name, known)))
+        })?,
+    };
     let progress = context.progress()?;
-    // All lies in the first tier, as long as there are no others.
-    let shares = repository.shares(&|_| 0, &progress)?;
+    let shares = repository.shares(&|name| map.of(name), &progress)?;
     drop(progress);
     let now = context.runtime().clock.now();
     let output = &context.output;
@@ -68,7 +80,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     if args.forecast.is_some() || args.what_if {
         let mut lifecycle = Lifecycle::default();
         lifecycle.policy = policy;
-        lifecycle.cold_after = args.cold_after;
+        (lifecycle.cold_after, lifecycle.cold_tier) = (args.cold_after, cold_tier);
         let months = args.forecast.unwrap_or(12);
         let ahead = forecast(&shares, &prices, &lifecycle, months, now, &time::civil);
         print_forecast(&ahead, &prices, output)?;
@@ -99,11 +111,15 @@ fn print_bill(shares: &Shares, bill: &Bill, prices: &Prices, output: &Output) ->
             counted(tier.share.objects, "object"),
             tier.total
         ))?;
+        if tier.read_back > Money::default() {
+            output.line(format_args!("  reading all of its packs back once costs {} {currency}", tier.read_back))?;
+        }
         let columns =
             [("  stored", Column::Right), (currency.as_str(), Column::Right), ("restore", Column::Right), ("", Column::Shortened)];
         let mut table = Table::new(columns);
         for (at, series) in shares.series.iter().enumerate() {
-            let restore = bill.restore[at].to_string();
+            // Of all tiers together, so it is said once.
+            let restore = if *number == 0 { bill.restore[at].to_string() } else { String::new() };
             table.push([bytes(tier.share.series[at]), tier.series[at].to_string(), restore, name_of(series)]);
         }
         table.push([bytes(tier.share.rest), tier.rest.to_string(), String::new(), "(not needed, or tables of packs: see gc)".into()]);
@@ -146,6 +162,7 @@ fn tier_as_json(name: &str, tier: &TierBill) -> Value {
         "others_millionths": tier.others.millionths(),
         "storage_millionths": tier.total.millionths(),
         "early_deletion_millionths": tier.early_deletion_at_most.millionths(),
+        "read_back_millionths": tier.read_back.millionths(),
     })
 }
 
@@ -161,7 +178,9 @@ fn print_forecast(ahead: &Forecast, prices: &Prices, output: &Output) -> anyhow:
     ];
     let mut table = Table::new(columns);
     for month in &ahead.months {
-        let cold = month.bytes.get(1).map(|cold| bytes(*cold)).unwrap_or_default();
+        let is_cold = month.bytes.len() > 1;
+        let cold_bytes: u64 = month.bytes.iter().skip(1).sum();
+        let cold = if is_cold { bytes(cold_bytes) } else { String::new() };
         let stored = bytes(month.bytes.iter().sum());
         table.push([
             month.number.to_string(),
@@ -175,7 +194,8 @@ fn print_forecast(ahead: &Forecast, prices: &Prices, output: &Output) -> anyhow:
             "month": month.number,
             "snapshots": month.snapshots,
             "bytes": month.bytes.iter().sum::<u64>(),
-            "bytes_cold": month.bytes.get(1),
+            "bytes_cold": is_cold.then_some(cold_bytes),
+            "bytes_by_tier": month.bytes,
             "storage_millionths": month.storage.millionths(),
             "early_deletion_millionths": month.early_deletion.millionths(),
         });
@@ -199,12 +219,13 @@ fn print_difference(ahead: &Forecast, as_now: &Forecast, prices: &Prices, output
     // Today counts as the first month.
     let sum = |forecast: &Forecast| {
         let months = forecast.months.iter().skip(1);
-        months.map(|month| month.storage + month.early_deletion).sum::<icecore::cost::Money>()
+        months.map(|month| month.storage + month.early_deletion).sum::<Money>()
     };
     let (would, is) = (sum(ahead), sum(as_now));
     let currency = &prices.currency;
-    output
-        .report(format_args!("{would} {currency} in all, instead of {is} {currency} if nothing is forgotten and all stays as it lies"))?;
+    output.report(format_args!(
+        "{would} {currency} in all, instead of {is} {currency} if nothing is forgotten and all stays where it lies"
+    ))?;
     output.json("difference", json!({"what_if_millionths": would.millionths(), "as_now_millionths": is.millionths()}))?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::money;
 use crate::output::Output;
 use crate::size::count;
 use crate::time;
-use icecore::tiers::{TierPlan, TierPolicy, TierSummary};
+use icecore::tiers::{SnapshotLife, TierPlan, TierPolicy, TierSummary};
 use serde_json::{Value, json};
 
 /// What may go cold.
@@ -19,6 +19,12 @@ struct Policy {
     /// Snapshots that are younger stay warm, and all that they need
     #[arg(long, value_name = "DAYS", default_value_t = 0)]
     older_than: u32,
+    /// Snapshots are forgotten at this age: those that would not stay in the tier for its minimum days stay warm
+    #[arg(long, value_name = "DAYS")]
+    kept_for: Option<u32>,
+    /// What counts for one series instead (can be repeated): NAME=30 goes cold after 30 days, NAME=30:365 and is forgotten after 365, NAME=never stays warm
+    #[arg(long, value_name = "NAME=LIFE", value_parser = parse_life)]
+    series: Vec<(String, SnapshotLife)>,
     /// So many of the newest snapshots of each series stay warm, and all that they need
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     keep_newest: u32,
@@ -32,7 +38,8 @@ struct Policy {
 
 /// Says which packs would move to a tier, and what that costs
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  icecore tier plan archive --older-than 90 --keep-newest 3\n\n\
+#[command(after_help = "Examples:\n  icecore tier plan archive --older-than 90 --keep-newest 3\n  \
+    icecore tier plan archive --older-than 90 --series accounts=30:365 --series photos=never\n\n\
     A pack may move when every snapshot that needs anything of it may go cold. Nothing is changed.")]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
@@ -54,10 +61,25 @@ pub(crate) struct ApplyArgs {
     dry_run: bool,
 }
 
+/// `accounts=30:365`; the last `=` counts, since names of series may have some.
+fn parse_life(text: &str) -> Result<(String, SnapshotLife), String> {
+    let wrong = "write it as NAME=DAYS, NAME=DAYS:DAYS or NAME=never";
+    let (name, life) = text.rsplit_once('=').filter(|(name, _)| !name.is_empty()).ok_or(wrong)?;
+    let days = |text: &str| text.parse::<u32>().map_err(|_| format!("`{text}` is no number of days; {wrong}"));
+    let life = match (life, life.split_once(':')) {
+        ("never", _) => SnapshotLife::default(),
+        (_, Some((warm, kept))) => SnapshotLife { warm_days: Some(days(warm)?), kept_days: Some(days(kept)?) },
+        (warm, None) => SnapshotLife { warm_days: Some(days(warm)?), kept_days: None },
+    };
+    Ok((name.to_owned(), life))
+}
+
 impl Policy {
     fn of_engine(&self) -> TierPolicy {
         let mut policy = TierPolicy::new(&self.tier);
-        (policy.older_than_days, policy.keep_newest, policy.live_percent_min) = (self.older_than, self.keep_newest, self.min_live);
+        policy.life = SnapshotLife { warm_days: Some(self.older_than), kept_days: self.kept_for };
+        policy.series = self.series.iter().cloned().collect();
+        (policy.keep_newest, policy.live_percent_min) = (self.keep_newest, self.min_live);
         policy.retention_classes.clone_from(&self.retention_class);
         policy
     }
@@ -101,6 +123,7 @@ fn print_plan(plan: &TierPlan, tier: &str, output: &Output) -> anyhow::Result<()
         ("", plan.sparse, "of which too little is needed; gc makes smaller ones of them"),
         ("", plan.unneeded, "that no snapshot needs; gc deletes them"),
         ("", plan.too_early, "whose minimum days have not passed where they are"),
+        ("", plan.locked, "that the store keeps where they are until the end of a lock"),
         ("there", plan.there, "in this tier or a colder one"),
         ("finish", plan.unfinished, "whose move was interrupted"),
         ("stranded", plan.stranded, "that lie cold and that warm snapshots need"),
@@ -143,6 +166,7 @@ fn plan_as_json(plan: &TierPlan) -> Value {
         "sparse": group_as_json(plan.sparse),
         "unneeded": group_as_json(plan.unneeded),
         "too_early": group_as_json(plan.too_early),
+        "locked": group_as_json(plan.locked),
         "there": group_as_json(plan.there),
         "unfinished": group_as_json(plan.unfinished),
         "stranded": group_as_json(plan.stranded),

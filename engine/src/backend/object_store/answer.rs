@@ -25,6 +25,8 @@ pub(super) enum Answer {
     OutOfRange,
     /// An upload in parts is not known (any more).
     NoUpload,
+    /// The object lies in an archive class and has not thawed.
+    Archived(String),
     /// The store does not know this kind of request.
     NotImplemented(String),
     /// Anything else; the message says what to do.
@@ -44,6 +46,9 @@ pub(super) enum Verdict {
         is_answer: bool,
     },
 }
+
+/// Codes of what cannot be read before it has thawed.
+const ARCHIVED: [&str; 2] = ["InvalidObjectState", "BlobArchived"];
 
 /// What is done about codes of errors, which S3, Azure and Google have in common with those who copy them.
 const ADVICE: [(&[&str], &str); 10] = [
@@ -92,10 +97,7 @@ const ADVICE: [(&[&str], &str); 10] = [
         &["AccessDenied", "AllAccessDisabled", "AccountProblem", "AuthorizationFailure", "AuthorizationPermissionMismatch", "Forbidden"],
         "these credentials may not do that; give them the right to list, read, write and delete below the repository's prefix",
     ),
-    (
-        &["InvalidObjectState", "BlobArchived"],
-        "the object was moved to an archive class, by a lifecycle rule perhaps; bring it back there and leave the repository out of that rule",
-    ),
+    (&["GlacierExpeditedRetrievalNotAvailable"], "the store cannot thaw so fast now; take another way to thaw, or try it later"),
     (
         &["ObjectLocked", "InvalidRetention", "BlobImmutableDueToPolicy"],
         "the store keeps this object from being changed or deleted until its lock ends; run it again then",
@@ -113,6 +115,11 @@ impl Answer {
                 let message =
                     format!("{what}: the store gave up an upload that was under way, by a rule for unfinished ones perhaps; run it again");
                 Error::new(ErrorKind::Unavailable, message)
+            }
+            Self::Archived(why) => {
+                let advice = "it lies in an archive class of the store and must thaw first; what a lifecycle rule of the store moved there is \
+                              brought back with the store's own tools, and the repository is left out of that rule";
+                Error::new(ErrorKind::Frozen, format!("{what}: {why} ({advice})"))
             }
             Self::NotImplemented(why) => {
                 let message = format!("{what}: {why} (the store does not know this kind of request; see that the endpoint is right)");
@@ -135,6 +142,7 @@ impl Verdict {
         }
         let may_pass = |is_answer| Self::MayPass { why: shown(&text), is_answer };
         match (error, code) {
+            (_, Some(code)) if ARCHIVED.contains(&code) => return Self::Final(Answer::Archived(shown(&text))),
             (_, Some("NoSuchUpload" | "InvalidUploadId")) => return Self::Final(Answer::NoUpload),
             // Two clients wrote at once, and neither of them won; or the store is about to say so.
             (_, Some("ConditionalRequestConflict" | "OperationAborted" | "ConditionalRequestConflictException")) => return may_pass(true),

@@ -18,9 +18,11 @@
 //! callers, up to the limit of connections.
 
 mod answer;
+mod archive;
 mod build;
 mod driver;
 mod extras;
+mod retain;
 mod signed;
 #[cfg(test)]
 mod tests;
@@ -28,7 +30,7 @@ mod unfinished;
 mod writer;
 
 use super::store::{Remote, Request, StoreSettings};
-use super::{Ability, Backend, BucketAddress, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
+use super::{Ability, Backend, BucketAddress, BucketKind, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain, Thaw};
 use crate::error::{Error, ErrorKind, Result};
 use answer::Answer;
 use driver::Driver;
@@ -39,7 +41,7 @@ use object_store::path::Path;
 use object_store::signer::Signer;
 use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use signed::Signed;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use writer::StoreWriter;
 
@@ -51,6 +53,10 @@ impl<S: ObjectStore + MultipartStore + PaginatedListStore + Signer> Store for S 
 #[derive(Debug)]
 pub struct ObjectStoreBackend {
     shared: Arc<Shared>,
+    /// The class that packs of a tier are put into; empty for the bucket's own.
+    storage_class: String,
+    /// Whether the bucket has object lock, once that was asked.
+    has_lock: OnceLock<bool>,
 }
 
 /// What threads that send parts share with the backend.
@@ -70,7 +76,8 @@ impl ObjectStoreBackend {
     pub fn open(address: &BucketAddress, settings: &StoreSettings) -> Result<Self> {
         let (store, signed) = build::store(address, settings)?;
         let driver = Driver::start(address.to_string(), settings)?;
-        Ok(Self { shared: Arc::new(Shared { store, signed, address: address.clone(), driver }) })
+        let shared = Arc::new(Shared { store, signed, address: address.clone(), driver });
+        Ok(Self { shared, storage_class: settings.storage_class.clone(), has_lock: OnceLock::new() })
     }
 }
 
@@ -298,6 +305,14 @@ impl Backend for ObjectStoreBackend {
 
     fn clear_unfinished(&self, age: Duration) -> u64 {
         unfinished::clear(&self.shared, age)
+    }
+
+    fn thawing(&self) -> Option<&dyn Thaw> {
+        (!self.storage_class.is_empty()).then_some(self as &dyn Thaw)
+    }
+
+    fn retaining(&self) -> Option<&dyn Retain> {
+        (self.shared.address.kind == BucketKind::S3).then_some(self as &dyn Retain)
     }
 
     fn describe(&self) -> String {

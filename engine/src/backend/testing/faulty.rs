@@ -3,7 +3,7 @@
 //! The same faults, seed and order of calls give the same failures.
 
 use super::Operation;
-use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Thaw};
+use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain, Thaw};
 use crate::error::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -188,6 +188,10 @@ impl Backend for FaultyBackend {
 
     fn thawing(&self) -> Option<&dyn Thaw> {
         self.inner.thawing()
+    }
+
+    fn retaining(&self) -> Option<&dyn Retain> {
+        self.inner.retaining()
     }
 
     fn describe(&self) -> String {

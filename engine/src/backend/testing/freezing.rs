@@ -39,6 +39,12 @@ impl FreezingBackend {
         left.sum()
     }
 
+    /// What has thawed freezes again.
+    pub fn expire(&self) {
+        let mut state = self.state.lock();
+        state.frost.values_mut().filter(|frost| matches!(frost, Frost::Thawed(_))).for_each(|frost| *frost = Frost::Frozen);
+    }
+
     /// What was asked for, in order: object, class, days.
     pub fn asked(&self) -> Vec<(ObjectName, String, u32)> {
         self.state.lock().asked.clone()

@@ -1,7 +1,7 @@
 //! A backend that asks before and after each call: tests in which something happens, fails or stops at a certain moment.
 
 use super::Operation;
-use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Thaw};
+use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain, Thaw};
 use crate::error::Result;
 use std::fmt;
 use std::ops::Range;
@@ -98,6 +98,10 @@ impl Backend for HookedBackend {
 
     fn thawing(&self) -> Option<&dyn Thaw> {
         self.inner.thawing()
+    }
+
+    fn retaining(&self) -> Option<&dyn Retain> {
+        self.inner.retaining()
     }
 
     fn describe(&self) -> String {

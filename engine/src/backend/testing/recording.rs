@@ -1,7 +1,7 @@
 //! Counts what is asked of a backend: tests of how often and how much is read and written.
 
 use super::Operation;
-use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Thaw};
+use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain, Thaw};
 use crate::error::Result;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -92,6 +92,10 @@ impl Backend for RecordingBackend {
 
     fn thawing(&self) -> Option<&dyn Thaw> {
         self.inner.thawing()
+    }
+
+    fn retaining(&self) -> Option<&dyn Retain> {
+        self.inner.retaining()
     }
 
     fn describe(&self) -> String {

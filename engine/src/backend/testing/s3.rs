@@ -2,7 +2,10 @@
 //!
 //! It looks at who signed a request, not at the signature.
 
+mod archive;
+
 use crate::runtime::{Clock, Executor, SystemExecutor};
+use archive::Archive;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -67,6 +70,7 @@ struct State {
     /// Knows object locks and [`CLASSES`]; the class of each object that has one.
     has_extras: AtomicBool,
     classes: Mutex<HashMap<String, String>>,
+    archive: Archive,
     is_over: AtomicBool,
 }
 
@@ -169,6 +173,34 @@ impl S3Server {
     /// From now on it has object locks, with a retention by default, and the storage classes `STANDARD_IA` and `GLACIER_IR`.
     pub fn have_extras(&self) {
         self.state.has_extras.store(true, Ordering::Relaxed);
+    }
+
+    /// So many of the objects that are on their way have thawed now, in the order of their keys. Gives how many are still on their way.
+    pub fn pass_time(&self, objects: usize) -> usize {
+        self.state.archive.pass_time(objects)
+    }
+
+    /// What was asked for to thaw, in order: key, way, days.
+    #[must_use]
+    pub fn asked_to_thaw(&self) -> Vec<(String, String, u32)> {
+        self.state.archive.asked()
+    }
+
+    /// The storage class of an object; `None` for the store's own.
+    #[must_use]
+    pub fn class_of(&self, key: &str) -> Option<String> {
+        self.state.archive.class_of(key)
+    }
+
+    /// From now on the bucket has object lock.
+    pub fn enable_object_lock(&self) {
+        self.state.archive.enable_lock();
+    }
+
+    /// Until when objects are retained, as RFC 3339, by key.
+    #[must_use]
+    pub fn retained(&self) -> BTreeMap<String, String> {
+        self.state.archive.retained()
     }
 
     /// How many requests there were.
@@ -310,6 +342,9 @@ fn answer(state: &State, message: &Message) -> Reply {
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
         .map(|(name, value)| (name, unescape(value)))
         .collect();
+    if let Some(reply) = archive::answer(state, message, &query) {
+        return reply;
+    }
     let upload = query.get("uploadId");
     match (asked.method.as_str(), upload) {
         ("GET", _) if query.contains_key("object-lock") => lock(state),
@@ -318,6 +353,7 @@ fn answer(state: &State, message: &Message) -> Reply {
         ("GET" | "HEAD", _) => {
             let Reply(status, mut found, body) = get(state, &asked.key, headers.get("range"));
             found.extend(state.classes.lock().get(&asked.key).map(|class| ("x-amz-storage-class", class.clone())));
+            found.extend(state.archive.headers(&asked.key));
             Reply(status, found, body)
         }
         ("POST", None) => {
@@ -351,6 +387,7 @@ fn answer(state: &State, message: &Message) -> Reply {
                 state.classes.lock().insert(asked.key.clone(), class.clone());
             }
             state.change(&asked.key, Some(Arc::new(body.clone())));
+            state.archive.forget(&asked.key);
             Reply(200, vec![("ETag", tag(body))], Vec::new())
         }
         ("DELETE", None) => {
@@ -361,6 +398,7 @@ fn answer(state: &State, message: &Message) -> Reply {
             }
             state.classes.lock().remove(&asked.key);
             state.change(&asked.key, None);
+            state.archive.forget(&asked.key);
             Reply(204, Vec::new(), Vec::new())
         }
         _ => Reply::error(405, "MethodNotAllowed"),

@@ -26,7 +26,7 @@ fn every_byte_falls_to_one_series_or_to_nobody() {
     let fixture = Fixture::with_all_kinds();
     let shares = fixture.repository.shares(&|_| 0, &Silent).unwrap();
     assert!(shares.series.iter().any(|series| series.name.as_deref() == Some("tests")));
-    assert!(shares.series.iter().all(|series| series.newest_bytes > 0 && series.newest_packs > 0));
+    assert!(shares.series.iter().all(|series| series.newest_bytes() > 0 && series.newest[&0].packs > 0));
     let tier = tier(&fixture, &shares);
     assert!(tier.series[0] > 0 && tier.others > 0 && tier.rest > 0);
 }
