@@ -150,8 +150,7 @@ impl Tally {
         let faults = Fault::ALL.into_iter().filter(|fault| !self.faults.contains_key(fault)).map(|fault| format!("{fault:?}"));
         let ends = Deed::ALL.into_iter().flat_map(|deed| [(deed, End::Done), (deed, End::Failed)]);
         let ends = ends.filter(|end| !self.ends.contains_key(end)).map(|end| format!("{end:?}"));
-        let deltas = (self.deltas == 0).then(|| "frames with bases".to_owned());
-        calls.chain(faults).chain(ends).chain(deltas).collect()
+        calls.chain(faults).chain(ends).collect()
     }
 
     /// Adds what happened in others.
