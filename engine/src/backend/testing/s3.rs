@@ -57,13 +57,15 @@ pub struct S3Server {
     state: Arc<State>,
 }
 
+type Parts = BTreeMap<u32, Vec<u8>>;
+
 #[derive(Default)]
 struct State {
     objects: Mutex<BTreeMap<String, Arc<Vec<u8>>>>,
     lag: Mutex<Option<Lag>>,
     writing: Mutex<()>,
     /// By id, with the key.
-    uploads: Mutex<BTreeMap<String, (String, BTreeMap<u32, Vec<u8>>)>>,
+    uploads: Mutex<BTreeMap<String, (String, Parts)>>,
     plan: Mutex<Option<Plan>>,
     requests: AtomicU64,
     ignores_conditions: AtomicBool,
@@ -78,10 +80,12 @@ struct State {
 struct Lag {
     clock: Arc<dyn Clock>,
     lag_ns: u64,
-    /// What changed since, and when.
-    changes: VecDeque<(u64, String, Option<Arc<Vec<u8>>>)>,
+    changes: VecDeque<Change>,
     listed: BTreeMap<String, Arc<Vec<u8>>>,
 }
+
+/// When it was, the key, and what is there since.
+type Change = (u64, String, Option<Arc<Vec<u8>>>);
 
 impl State {
     /// Puts an object there, or takes it away.
