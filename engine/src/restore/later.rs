@@ -169,11 +169,11 @@ fn encode(used: &Use, turn: Turn, item: u32) -> [u8; USE_LENGTH] {
 fn decode(record: &[u8; USE_LENGTH]) -> Use {
     let number = |at: usize| record[at..].first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
     Use {
-        ordinal: FrameOrdinal::of(number(0)),
-        item: number(4),
-        offset: (u64::from(number(8)) << 32) | u64::from(number(12)),
-        position: number(16),
-        length: number(20),
+        ordinal: FrameOrdinal::of(number(5)),
+        item: number(9),
+        offset: (u64::from(number(13)) << 32) | u64::from(number(17)),
+        position: number(21),
+        length: number(25),
         id: ChunkId(record.last_chunk().copied().unwrap_or_default()),
         is_there: false,
     }

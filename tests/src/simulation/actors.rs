@@ -189,6 +189,11 @@ pub fn content(random: &mut Random, count: u64) -> Vec<u8> {
     content
 }
 
+/// The series of what a machine stores as a stream, again and again.
+pub(super) fn stream_series(machine: u64) -> String {
+    format!("stream {machine}")
+}
+
 /// A process and where it runs.
 #[derive(Debug, Clone)]
 pub struct Actor {
@@ -300,13 +305,32 @@ impl Actor {
         if self.random.one_in(3) {
             return self.back_up_folder(world, repository);
         }
-        let count = 6 + self.random.below(8);
-        let (series, content) = (format!("series {}", self.random.next_number()), content(&mut self.random, count));
-        locked(&world.oracle).contents.insert(series.clone(), content.clone());
+        let (series, name, content) = if self.random.one_in(2) { self.new_stream() } else { self.next_stream(world) };
+        locked(&world.oracle).contents.insert(name.clone(), content.clone());
         let stream = Box::new(std::io::Cursor::new(content));
         let made = repository.backup_stream("state", stream, &BackupOptions::new(series.as_str()), &Silent)?;
-        self.succeeded(world, &made, &series);
+        self.succeeded(world, &made, &name);
         Ok(())
+    }
+
+    /// A series, a name for what it is to hold, and that: of a series of its own.
+    fn new_stream(&mut self) -> (String, String, Vec<u8>) {
+        let count = 6 + self.random.below(8);
+        let series = format!("series {}", self.random.next_number());
+        (series.clone(), series, content(&mut self.random, count))
+    }
+
+    /// The same of what the machine has stored before and what changed a little since, so that it is compressed against that.
+    fn next_stream(&mut self, world: &World) -> (String, String, Vec<u8>) {
+        let series = stream_series(self.machine);
+        let oracle = locked(&world.oracle);
+        let version_of = |name: &str| name.strip_prefix(&series)?.strip_prefix(" version ")?.parse::<u64>().ok();
+        let versions = oracle.contents.iter().filter_map(|(name, content)| Some((version_of(name)?, content)));
+        let (version, content) = match versions.max_by_key(|(version, _)| *version) {
+            Some((version, last)) => (version + 1, folders::edited(last, &mut self.random)),
+            None => (0, content(&mut self.random, 10)),
+        };
+        (series.clone(), format!("{series} version {version}"), content)
     }
 
     fn back_up_folder(&mut self, world: &World, repository: &Repository) -> Result<()> {

@@ -96,7 +96,7 @@ impl Machine {
 }
 
 /// With a few other bytes, in the same place or inserted.
-fn edited(content: &[u8], random: &mut Random) -> Vec<u8> {
+pub(super) fn edited(content: &[u8], random: &mut Random) -> Vec<u8> {
     let mut content = content.to_vec();
     for _ in 0..1 + random.below(2) {
         let at = random.below(content.len() as u64) as usize;

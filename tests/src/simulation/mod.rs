@@ -69,11 +69,12 @@ impl Start {
         }
         let (mut random, mut oracle) = (Random::new(number), Oracle::default());
         for day in 0..[0, 2, 4, 5, 3][number as usize] {
-            let (series, content) = (format!("start {day}"), content(&mut random, 10));
+            let series = actors::stream_series(day % MACHINES);
+            let (name, content) = (format!("{series} version {day}"), content(&mut random, 10));
             let stream = Box::new(std::io::Cursor::new(content.clone()));
             let made = repository.backup_stream("state", stream, &BackupOptions::new(series.as_str()), &Silent).unwrap();
-            oracle.contents.insert(series.clone(), content);
-            oracle.acknowledge(made.snapshot.unwrap(), &series);
+            oracle.contents.insert(name.clone(), content);
+            oracle.acknowledge(made.snapshot.unwrap(), &name);
         }
         for _ in 0..[0, 0, 2, 3, 1][number as usize] {
             let id = oracle.possible()[0];
@@ -150,7 +151,8 @@ impl Tally {
         let faults = Fault::ALL.into_iter().filter(|fault| !self.faults.contains_key(fault)).map(|fault| format!("{fault:?}"));
         let ends = Deed::ALL.into_iter().flat_map(|deed| [(deed, End::Done), (deed, End::Failed)]);
         let ends = ends.filter(|end| !self.ends.contains_key(end)).map(|end| format!("{end:?}"));
-        calls.chain(faults).chain(ends).collect()
+        let deltas = (self.deltas == 0).then(|| "a backup that compressed something against what it was".to_owned());
+        calls.chain(faults).chain(ends).chain(deltas).collect()
     }
 
     /// Adds what happened in others.
