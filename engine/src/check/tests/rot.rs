@@ -78,7 +78,8 @@ impl Rot {
     }
 
     fn backup(&mut self, folder: &Path) {
-        self.fixture.backup(folder);
+        let roots = Roots::resolve(&[folder.join(".")]).unwrap();
+        self.fixture.repository.backup(&roots, &SourceOptions::default(), &BackupOptions::new("tests"), &Silent).unwrap();
         let known: BTreeSet<_> = self.snapshots.keys().copied().collect();
         let made = self.fixture.repository.snapshots().unwrap().into_iter().find(|snapshot| !known.contains(&snapshot.id)).unwrap();
         self.keep(made.id, content_of(folder));
