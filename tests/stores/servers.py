@@ -158,7 +158,7 @@ class Moto(Server):
         if tls:
             self.endpoint, self.certificate = f"https://127.0.0.1:{self.port}", self.folder / "certificate.pem"
             make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-            make += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(self.folder / "key.pem"), "-out", str(self.certificate)]
+            make += ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", str(self.folder / "key.pem"), "-out", str(self.certificate)]
             subprocess.run(make, check=True, capture_output=True)
             secure = ["-s", "-c", str(self.certificate), "-k", str(self.folder / "key.pem")]
             trust = ssl.create_default_context(cafile=str(self.certificate))

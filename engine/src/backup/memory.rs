@@ -36,10 +36,9 @@ pub(super) fn in_flight(budget: Option<u64>, threads: usize, frame_size: u64, le
     let budget = match budget {
         Some(budget) if budget < least => {
             let message = format!(
-                "{} MiB of memory are too little for {threads} threads at this compression level; give at least {} MiB, or fewer threads{}",
+                "{} MiB of memory are too little for {threads} threads at this compression level; give at least {} MiB, or fewer threads",
                 budget / MIB,
-                least.div_ceil(MIB),
-                if has_bases { ", or compress nothing against what it was" } else { "" }
+                least.div_ceil(MIB)
             );
             return Err(Error::new(ErrorKind::Invalid, message));
         }

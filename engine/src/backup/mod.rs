@@ -273,13 +273,17 @@ impl Repository {
 
     /// How many batches and frames may be under way.
     fn in_flight(&self, options: &BackupOptions) -> Result<usize> {
-        let threads = self.runtime.executor.threads();
-        memory::in_flight(options.memory, threads, u64::from(self.config.data_frame_size), options.level, self.makes_deltas(options))
+        self.in_flight_with(options, self.makes_deltas(options))
     }
 
-    /// Whether bases are used: whoever wants to read them needs the role restore.
+    fn in_flight_with(&self, options: &BackupOptions, has_bases: bool) -> Result<usize> {
+        let threads = self.runtime.executor.threads();
+        memory::in_flight(options.memory, threads, u64::from(self.config.data_frame_size), options.level, has_bases)
+    }
+
+    /// Whether bases are used: whoever wants to read them needs the role restore, and room for them.
     fn makes_deltas(&self, options: &BackupOptions) -> bool {
-        options.delta && self.roles().contain(Roles::RESTORE)
+        options.delta && self.roles().contain(Roles::RESTORE) && self.in_flight_with(options, true).is_ok()
     }
 
     fn run_session(

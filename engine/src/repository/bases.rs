@@ -20,7 +20,7 @@ const BASES_LENGTH_END: usize = 3 << 20;
 /// Neighbours are joined to bases of up to about so many bytes, so that it stays known for which chunk what is there.
 const JOINED_LENGTH_MAX: usize = 128 << 10;
 /// Bytes of bases that are kept for frames to come.
-const KEPT_LENGTH_MAX: usize = 24 << 20;
+pub(crate) const KEPT_BASES_LENGTH_MAX: usize = 24 << 20;
 
 /// Where content stands that may be a base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,7 +216,7 @@ impl KeptBases {
         self.length += bytes.len();
         self.stretches.insert(key, bytes.to_vec());
         self.order.push_back(key);
-        while self.length > KEPT_LENGTH_MAX
+        while self.length > KEPT_BASES_LENGTH_MAX
             && let Some(oldest) = self.order.pop_front()
         {
             self.remove(&oldest);

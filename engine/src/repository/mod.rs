@@ -52,7 +52,7 @@ pub use slots::{NewSlot, Rotation, SlotHolder, SlotInfo, SlotState};
 pub(crate) use snapshots::SnapshotListing;
 pub use snapshots::{Snapshot, SnapshotState};
 
-pub(crate) use bases::BaseHint;
+pub(crate) use bases::{BaseHint, KEPT_BASES_LENGTH_MAX};
 pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
 pub(crate) use heal::{Sidecar, heal};

@@ -61,7 +61,7 @@ impl Restore<'_, '_> {
 
     /// Gives a window to the pool, or counts what it would read.
     pub(super) fn give(&mut self, mut window: Window, last: Last) -> Result<()> {
-        window.order(self.chunks.reader)?;
+        window.order(self.chunks.reader, self.limits.keeps_bases)?;
         match &mut self.work {
             Some(work) => work.take(window, last),
             None => self.count_reads(&window),

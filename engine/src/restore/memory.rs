@@ -1,11 +1,12 @@
 //! How much memory a restore may take, and how large its windows are then.
 //!
 //! What does not grow with the snapshot is counted here: the program, the lookup index and what it keeps of contents tables, nodes of trees,
-//! and for each worker a read, a frame and what decompresses it. What is left is for windows. A small budget means smaller ones, so more of the
-//! plan goes through temporary files.
+//! and for each worker a read, a frame and what decompresses it. What is left is for windows, and, where there is room for that, for what frames
+//! to come are compressed against. A small budget means smaller windows, so more of the plan goes through temporary files.
 
 use super::window::Limits;
 use crate::error::{Error, ErrorKind, Result};
+use crate::repository::KEPT_BASES_LENGTH_MAX;
 
 const MIB: u64 = 1 << 20;
 /// What a restore takes before anything is planned: the program, 8 MiB of contents tables, 16 MiB of nodes, keys that are remembered.
@@ -35,7 +36,11 @@ pub(super) fn limits(budget: Option<u64>, threads: usize, frame_size: u64) -> Re
             );
             Err(Error::new(ErrorKind::Invalid, message))
         }
-        Some(budget) => Ok(Limits::DEFAULT.with_window_bytes(((budget - fixed) * 4 / QUARTERS) as usize)),
+        Some(budget) => {
+            let keeps_bases = budget >= least + KEPT_BASES_LENGTH_MAX as u64;
+            let for_windows = budget - fixed - if keeps_bases { KEPT_BASES_LENGTH_MAX as u64 } else { 0 };
+            Ok(Limits { keeps_bases, ..Limits::DEFAULT.with_window_bytes((for_windows * 4 / QUARTERS) as usize) })
+        }
     }
 }
 
@@ -46,13 +51,13 @@ mod tests {
     #[test]
     fn a_budget_bounds_windows() {
         let window = |mib: u64| limits(Some(mib * MIB), 2, MIB).map(|limits| (limits.bytes_max as u64, limits.entries_max));
-        assert_eq!(window(1000).unwrap(), (20 * MIB, 32_000), "more than is of use is not taken");
+        assert_eq!(window(1000).unwrap(), (14 * MIB, 32_000), "more than is of use is not taken");
         let error = window(10).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
         let least: u64 = error.to_string().split("at least ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
         assert!(window(least - 1).is_err());
         let (bytes, entries) = window(least).unwrap();
-        assert!((MIB..2 * MIB).contains(&bytes) && (1_600..3_200).contains(&entries), "{bytes} {entries}");
+        assert!((MIB..2 * MIB).contains(&bytes) && (2_200..4_600).contains(&entries), "{bytes} {entries}");
         assert!(window(least + 20).unwrap() > (bytes, entries));
     }
 }

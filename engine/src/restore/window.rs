@@ -26,11 +26,13 @@ pub(super) struct Limits {
     pub(super) bytes_max: usize,
     /// Bytes that one request to the backend brings.
     pub(super) read_bytes_max: u64,
+    /// Whether what frames to come are compressed against is kept when it is decoded. It is decoded again for them otherwise.
+    pub(super) keeps_bases: bool,
 }
 
 impl Limits {
-    /// What a restore uses: 20 MiB, which are 330,000 chunks, for each of the three windows that are in memory at once.
-    pub(super) const DEFAULT: Self = Self { entries_max: 32_000, bytes_max: 20 << 20, read_bytes_max: 1 << 20 };
+    /// What a restore uses: 14 MiB, which are 230,000 chunks, for each of the three windows that are in memory at once.
+    pub(super) const DEFAULT: Self = Self { entries_max: 32_000, bytes_max: 14 << 20, read_bytes_max: 1 << 20, keeps_bases: true };
 
     /// With windows of so many bytes, if that is less, and as many fewer entries.
     pub(super) fn with_window_bytes(self, bytes: usize) -> Self {
@@ -160,13 +162,18 @@ impl Window {
     }
 
     /// Puts the frames, whose uses are together, into the order of reading, and notes what others want of them as bases.
-    pub(super) fn order(&mut self, reader: &FrameReader) -> Result<()> {
+    pub(super) fn order(&mut self, reader: &FrameReader, keeps_bases: bool) -> Result<()> {
         let mut turns = HashMap::new();
         for of_frame in self.uses.chunk_by(|one, other| one.ordinal == other.ordinal) {
             let Some(place) = of_frame.first().map(|first| reader.place(first.ordinal)).transpose()?.filter(|place| place.has_bases) else {
                 continue;
             };
-            let turn = Turn::of(&place, reader, |ordinal, base| self.bases.entry(ordinal).or_default().push(base))?;
+            let mut keep = |ordinal, base| self.bases.entry(ordinal).or_default().push(base);
+            let turn = Turn::of(&place, reader, |ordinal, base| {
+                if keeps_bases {
+                    keep(ordinal, base)
+                }
+            })?;
             turns.insert(place.ordinal, turn);
         }
         if !turns.is_empty() {
@@ -282,12 +289,12 @@ mod tests {
     #[test]
     fn windows_grow_to_their_limits() {
         let sizes = |number| {
-            let Limits { entries_max, bytes_max, read_bytes_max } = Limits::DEFAULT.of_window(number);
+            let Limits { entries_max, bytes_max, read_bytes_max, .. } = Limits::DEFAULT.of_window(number);
             (entries_max, bytes_max, read_bytes_max)
         };
-        assert_eq!(sizes(0), (2_000, 20 << 16, 1 << 20));
-        assert_eq!(sizes(1), (4_000, 20 << 17, 1 << 20));
-        assert_eq!(sizes(4), (32_000, 20 << 20, 1 << 20));
+        assert_eq!(sizes(0), (2_000, 14 << 16, 1 << 20));
+        assert_eq!(sizes(1), (4_000, 14 << 17, 1 << 20));
+        assert_eq!(sizes(4), (32_000, 14 << 20, 1 << 20));
         assert_eq!(sizes(u32::MAX), sizes(4));
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Windows so small that everything goes through several, and large enough for all that is in one frame.
-const LIMITS: Limits = Limits { entries_max: 20, bytes_max: 6_000, read_bytes_max: 200 << 10 };
+const LIMITS: Limits = Limits { entries_max: 20, bytes_max: 6_000, read_bytes_max: 200 << 10, keeps_bases: true };
 
 /// The last of some states of a tree with an image, of which a part changes from one to the next; files of one folder are linked from another.
 fn churned(seed: u64) -> (Repository, Snapshot, tempfile::TempDir) {

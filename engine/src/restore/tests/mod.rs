@@ -24,7 +24,7 @@ use std::time::{Duration, UNIX_EPOCH};
 const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
 
 /// Windows so small that everything goes through several.
-const TINY: Limits = Limits { entries_max: 3, bytes_max: 4_000, read_bytes_max: 200 << 10 };
+const TINY: Limits = Limits { entries_max: 3, bytes_max: 4_000, read_bytes_max: 200 << 10, keeps_bases: false };
 
 /// Bytes that depend on `seed` and do not compress.
 fn noise(seed: u64, length: usize) -> Vec<u8> {

@@ -23,7 +23,7 @@ fn numbers(of: &RestoreSummary) -> [u64; 8] {
 }
 
 /// Windows of a single entry, and larger ones.
-const LIMITS: [Limits; 2] = [TINY, Limits { entries_max: 300, bytes_max: 300_000, read_bytes_max: 100_000 }];
+const LIMITS: [Limits; 2] = [TINY, Limits { entries_max: 300, bytes_max: 300_000, read_bytes_max: 100_000, keeps_bases: true }];
 
 /// Files whose other names come at once, in another folder, and last of all; names of pipes and of links as well.
 fn linked_tree() -> tempfile::TempDir {
