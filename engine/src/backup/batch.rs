@@ -157,7 +157,9 @@ impl Chunking {
     /// Looks a chunk up; if it is new, that which was in its place.
     fn found(&self, id: ChunkId, range: Range<usize>, guide: &Guide) -> Result<Found> {
         let place = self.place(&id)?;
-        let bases = if place.is_none() && self.wants_bases { self.bases(guide.earlier())? } else { Vec::new() };
+        let wants_bases = place.is_none() && self.wants_bases;
+        // What goes wrong in looking for them is no failure of the file: it is stored without.
+        let bases = if wants_bases { self.bases(guide.earlier()).unwrap_or_default() } else { Vec::new() };
         Ok(Found { id, range, place, bases })
     }
 
