@@ -191,9 +191,10 @@ fn small_entry(chunking: &Chunking, cache: Option<&StatCache>, mut entry: Source
     }
     let cut = chunking.cut(entry.is_fixed);
     let (_, guide) = Hints::new(cache, &entry.entry.key, cut).extent(0, GROWN_FILE_SIZE_MAX);
-    let (start, mut chunks) = (batch.data.len(), Vec::new());
-    let pieces = Pieces { chunking, guide, data: &mut batch.data, chunks: &mut chunks };
+    let (start, mut chunks, mut inside) = (batch.data.len(), Vec::new(), Ok(()));
+    let pieces = Pieces { chunking, guide, data: &mut batch.data, chunks: &mut chunks, inside: &mut inside };
     let outcome = read_content(chunking, &mut entry, GROWN_FILE_SIZE_MAX, pieces);
+    inside?;
     batch.bytes_read += (batch.data.len() - start) as u64;
     match &outcome {
         Ok(_) if !chunks.is_empty() => batch.items.push(Item::Chunks(chunks)),
@@ -332,6 +333,8 @@ struct Pieces<'a> {
     guide: Guide,
     data: &'a mut Vec<u8>,
     chunks: &'a mut Vec<Found>,
+    /// What failed beside reading, such as the repository's store: it is no fault of the file, and ends the backup.
+    inside: &'a mut Result<()>,
 }
 
 impl ReadRanges for Pieces<'_> {
@@ -343,7 +346,13 @@ impl ReadRanges for Pieces<'_> {
             let length = file.append_at(offset, wanted, self.data)?;
             offset += length as u64;
             let is_last = length < wanted || offset == range.end;
-            let (mut found, end) = self.chunking.cut_and_find(cut, &mut self.guide, self.data, start, is_last)?;
+            let (mut found, end) = match self.chunking.cut_and_find(cut, &mut self.guide, self.data, start, is_last) {
+                Ok(found) => found,
+                Err(error) => {
+                    *self.inside = Err(error);
+                    return Ok(offset);
+                }
+            };
             self.chunks.append(&mut found);
             start = end;
             if is_last {
