@@ -137,7 +137,7 @@ def replicas(program, server, folder):
         was_killed = process.wait() != 0
         told = client.summary("replicate", "--to", place, **credentials)
         total = sum(path.stat().st_size for path in data.iterdir())
-        print(f"  replica, {'after it was killed once' if was_killed else 'not killed in time'}: {told['bytes_planned']:,} B were missing, beside {total:,} in its largest folder;", requests(told))
+        print(f"  replica, {'after it was killed once' if was_killed else 'not killed in time'}: {told['bytes_planned']:,} B were missing (its largest folder has {total:,});", requests(told))
         client.run("backup", str(make_data(folder / "new", 6, files=20)), "--series", "new")
         told = client.summary("replicate", "--to", place, **credentials)
         assert told["bytes_sent"] <= 1.02 * told["bytes_planned"], told
