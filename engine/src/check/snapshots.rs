@@ -374,9 +374,9 @@ impl SnapshotCheck<'_> {
             && let Some(place) = keyed.reader.index().frame(place.ordinal)?
         {
             let name = ObjectName::pack(place.kind, place.pack);
-            // One that is gone matters to those who need it.
+            // What is gone, or stood on what is gone, matters to those who need it.
             let findings = &keyed.reading.findings;
-            let add = || match keyed.reading.is_gone(&name) {
+            let add = || match error.kind() == ErrorKind::NotFound || keyed.reading.is_gone(&name) {
                 true => findings.say_if_needed(name, error.to_string()),
                 false => findings.add(name, error),
             };

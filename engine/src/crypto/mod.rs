@@ -4,30 +4,20 @@
 //! [`Secret`]s: cleared when dropped, never shown.
 
 mod hash;
-#[cfg(any(test, feature = "testing"))]
-mod memory;
 mod passphrase;
 mod recipient;
 mod seal;
 mod secret;
 mod sign;
+#[cfg(any(test, feature = "testing"))]
+mod stand_in;
 
 pub(crate) use hash::{derive, derive_into, keyed};
-#[cfg(any(test, feature = "testing"))]
-pub use memory::remember;
 pub use passphrase::PassphraseCost;
 pub(crate) use passphrase::seed_from_passphrase;
 pub(crate) use recipient::{ENCAPSULATED_LENGTH, KEM_X_WING, PUBLIC_KEY_LENGTH, public_key_of, unwrap, wrap};
 pub(crate) use seal::{Sealer, TAG_LENGTH};
 pub use secret::Secret;
 pub(crate) use sign::{SIGNATURE_LENGTH, Signer, verify};
-
-/// Nothing is remembered outside of tests.
-#[cfg(not(any(test, feature = "testing")))]
-mod memory {
-    pub(super) fn remembered<T>(_: &str, _: &[&[u8]], compute: impl FnOnce() -> T) -> T {
-        compute()
-    }
-
-    pub(super) fn note<T>(_: &str, _: &[&[u8]], _: impl FnOnce() -> T) {}
-}
+#[cfg(any(test, feature = "testing"))]
+pub use stand_in::use_stand_ins;

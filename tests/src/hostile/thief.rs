@@ -1,6 +1,6 @@
-//! A thief of a backup credential, in a store that lets him add objects and do nothing else.
+//! A thief of a backup credential, or of one that restores, in a store that lets him add objects and do nothing else.
 //!
-//! He makes a backup, as the credential allows; what he wrote is then changed beneath its seals, and forgeries of everything that others may write are
+//! He makes a backup, as the first allows (whoever may only restore adds the same, under his own signature); what he wrote is then changed beneath its seals, and forgeries of everything that others may write are
 //! put beside it, in every case signed by him. Afterwards the snapshots of others are listed and come back byte for byte, check lays nothing to them, rules
 //! keep of them what they kept before, and garbage collection takes nothing of theirs.
 
@@ -44,6 +44,8 @@ struct Base {
     /// What the thief has added.
     added: Objects,
     thief: Keys,
+    /// Who may restore, and nothing else.
+    reader: Keys,
     thief_session: SessionId,
 }
 
@@ -77,6 +79,8 @@ static BASE: LazyLock<Base> = LazyLock::new(|| {
     let made = Repository::create(Arc::new(backend.clone()), Runtime::seeded(1, NOW, 1), &key, &options(), Settings::default());
     let made = made.expect("a repository is made");
     made.add_slot(&NewSlot::new(SlotHolder::Key(Key::KeyFile(Secret::new([6; 32]))), Roles::BACKUP)).expect("a slot is added");
+    let reader_key = || Key::KeyFile(Secret::new([7; 32]));
+    made.add_slot(&NewSlot::new(SlotHolder::Key(reader_key()), Roles::RESTORE)).expect("a slot is added");
     let common = noise(1, 9_000);
     let contents: Vec<Vec<u8>> = (0..5).map(|n| [&common[usize::from(n) * 1_500..], &noise(10 + n, 3_000)].concat()).collect();
     let ids: Vec<_> = contents.iter().enumerate().map(|(n, content)| back_up(&made, -86_400 * (9 - n as i64), content.clone())).collect();
@@ -99,7 +103,9 @@ static BASE: LazyLock<Base> = LazyLock::new(|| {
     let thief_session = added.iter().find_map(of_session).expect("he has a session");
     let owner = Keys::of_repository(&made);
     let thief = owner.clone().signing_as(&Keys::of_repository(&thief));
-    Base { key, owner, stored, good, dropped, added, thief, thief_session }
+    let reader = Repository::open(Arc::new(backend), Runtime::seeded(4, NOW, 1), &reader_key(), Settings::default());
+    let reader = owner.clone().signing_as(&Keys::of_repository(&reader.expect("the reader gets in")));
+    Base { key, owner, stored, good, dropped, added, thief, reader, thief_session }
 });
 
 fn calendar(time: Timestamp) -> Civil {
@@ -171,10 +177,17 @@ fn named(error: &Error) -> Option<SnapshotId> {
 /// What the thief adds.
 fn add(input: &mut Input<'_>, backend: &MemoryBackend, reached: &mut Reached) {
     let base = &*BASE;
+    let thief = match input.byte() % 8 {
+        0 => {
+            reached.note("who may only restore");
+            &base.reader
+        }
+        _ => &base.thief,
+    };
     let changes: Vec<_> = (0..input.below(CHANGES_MAX)).map(|_| Change::read(input)).collect();
     let mut number = 0_u8;
     let mut tables = Vec::new();
-    let mine = base.thief.rewrite(&holding(&base.added), &mut |part, bytes| {
+    let mine = thief.rewrite(&holding(&base.added), &mut |part, bytes| {
         changes.iter().filter(|change| change.piece % 24 == number % 24).for_each(|change| change.apply(bytes));
         number = number.wrapping_add(1);
         if part == Part::Tables {
@@ -196,11 +209,11 @@ fn add(input: &mut Input<'_>, backend: &MemoryBackend, reached: &mut Reached) {
         }
     }
     for _ in 0..input.below(FORGERIES_MAX) {
-        if let Some((what, name, mut plaintext)) = forgery(input, &tables) {
+        if let Some((what, name, mut plaintext)) = forgery(input, thief, &tables) {
             if input.byte().is_multiple_of(4) {
                 Change::read(input).apply(&mut plaintext);
             }
-            put(backend, &name, &base.thief.seal(name, plaintext).expect("he holds the structure key"));
+            put(backend, &name, &thief.seal(name, plaintext).expect("he holds the structure key"));
             reached.note(what);
         }
     }
@@ -213,7 +226,7 @@ fn put(backend: &MemoryBackend, name: &ObjectName, bytes: &[u8]) {
 }
 
 /// Something that he may not write, or that tells lies.
-fn forgery(input: &mut Input<'_>, tables: &[(Vec<u8>, u64)]) -> Option<(&'static str, ObjectName, Vec<u8>)> {
+fn forgery(input: &mut Input<'_>, thief: &Keys, tables: &[(Vec<u8>, u64)]) -> Option<(&'static str, ObjectName, Vec<u8>)> {
     let base = &*BASE;
     let pick = input.below(base.good.len());
     let (snapshot, session) = base.good.iter().nth(pick).map(|(id, (session, _))| (*id, *session))?;
@@ -253,7 +266,7 @@ fn forgery(input: &mut Input<'_>, tables: &[(Vec<u8>, u64)]) -> Option<(&'static
         _ => {
             // The packs of others hold what his own holds, says he.
             let kind = [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack][input.below(3)];
-            let certificate = base.thief.own_certificate();
+            let certificate = thief.own_certificate();
             let tables = tables.iter().find_map(|(bytes, frames_length)| {
                 let piece = Piece::Tables { kind, frames_length: *frames_length, certificate };
                 match base.owner.decode(&piece, bytes).ok()?.value {

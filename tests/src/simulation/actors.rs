@@ -24,9 +24,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// How many sequences of random bytes an opening may have.
-const ENTROPIES: u64 = 4;
-
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deed {
@@ -120,8 +117,6 @@ pub struct World {
     pub has_rotated: Mutex<bool>,
     /// Snapshots that were there before.
     pub old: BTreeSet<SnapshotId>,
-    /// How often the repository was opened.
-    pub openings: AtomicU64,
     /// Backups that compressed something against what it was.
     pub deltas: AtomicU64,
 }
@@ -212,11 +207,9 @@ pub struct Actor {
 /// Everything that a process takes from outside of the store.
 pub(super) fn runtime(world: &World, process: usize, random: &mut Random) -> Runtime {
     let scheduler = || Arc::clone(&world.scheduler);
-    // Other numbers for each opening of a schedule, and few over all schedules, so that what is slow to compute of them can be remembered.
-    let opening = world.openings.fetch_add(1, Ordering::Relaxed) + 1;
     Runtime {
         clock: Arc::new(MachineClock { scheduler: scheduler(), off: Mutex::new((0, random.fork())) }),
-        entropy: Arc::new(SeededEntropy::new(opening * ENTROPIES + random.below(ENTROPIES))),
+        entropy: Arc::new(SeededEntropy::new(random.next_number())),
         executor: Arc::new(Threads { scheduler: scheduler(), process, count: 1 + random.below(2) as usize }),
     }
 }
@@ -343,12 +336,12 @@ impl Actor {
         if made.files_failed > 0 {
             locked(&world.findings).push(format!("the backup of {name} could not read everything"));
         }
-        world.deltas.fetch_add(u64::from(made.delta_bytes > 0), Ordering::Relaxed);
         self.succeeded(world, &made, &name);
         Ok(())
     }
 
     fn succeeded(&self, world: &World, made: &BackupSummary, content: &str) {
+        world.deltas.fetch_add(u64::from(made.delta_bytes > 0), Ordering::Relaxed);
         match made.snapshot {
             Some(_) if world.store.is_dead(self.process) => {}
             Some(id) => locked(&world.oracle).acknowledge(id, content),

@@ -18,7 +18,7 @@ use folders::{Folders, MACHINES};
 use icecore::backend::testing::Operation;
 use icecore::backend::{BackendExt, MemoryBackend, ObjectKind};
 use icecore::backup::BackupOptions;
-use icecore::crypto::{PassphraseCost, remember};
+use icecore::crypto::{PassphraseCost, use_stand_ins};
 use icecore::format::config::CutMethod;
 use icecore::gc::GcOptions;
 use icecore::progress::Silent;
@@ -44,6 +44,7 @@ pub struct Start {
 impl Start {
     /// Some of them: empty, with snapshots, with garbage, with garbage that is condemned, with parity.
     pub fn all() -> Vec<Self> {
+        use_stand_ins();
         (0..5).map(Self::make).collect()
     }
 
@@ -204,7 +205,7 @@ pub struct Outcome {
 
 /// Runs one schedule. `cache` is a folder for it alone.
 pub fn run(seed: u64, starts: &[Start], cache: &Path, mutant: Option<Mutant>, keeps_trace: bool, tally: &mut Tally) -> Outcome {
-    remember();
+    use_stand_ins();
     let mut random = Random::new(seed);
     random.next_number();
     let start = Start::choose(starts, &mut random);
@@ -224,7 +225,6 @@ pub fn run(seed: u64, starts: &[Start], cache: &Path, mutant: Option<Mutant>, ke
         has_sightings: random.one_in(4),
         has_rotated: Mutex::new(false),
         old: start.oracle.snapshots.keys().copied().collect(),
-        openings: AtomicU64::new(0),
         deltas: AtomicU64::new(0),
         store,
     });

@@ -165,6 +165,69 @@ fn what_is_forgotten_after_the_first_look_is_no_finding() {
     assert!(report.findings.is_empty() && report.hurt.is_empty(), "{:#?}", report.findings);
 }
 
+/// A snapshot is forgotten after a check has looked again for what it missed, and the bases of its tree are swept: its own frames are still there, and
+/// cannot be read.
+#[test]
+fn a_base_that_went_with_its_last_snapshot_is_no_finding_unless_it_is_needed() {
+    let fixture = Fixture::empty();
+    let folder = tempfile::tempdir().unwrap();
+    (0..200u64).for_each(|n| std::fs::write(folder.path().join(format!("f{n}")), noise(n, 10)).unwrap());
+    let back_up = |seconds| {
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            std::fs::File::options().write(true).open(entry.unwrap().path()).unwrap().set_modified(time).unwrap();
+        }
+        let roots = Roots::resolve(&[folder.path().join(".")]).unwrap();
+        fixture.repository.backup(&roots, &SourceOptions::default(), &BackupOptions::new("tests"), &Silent).unwrap().snapshot.unwrap()
+    };
+    let first = back_up(1_500_000_000);
+    let second = back_up(1_600_000_000);
+    fixture.repository.forget(&[first], &Silent).unwrap();
+    (0..3).for_each(|_| drop(fixture.repository.gc(&crate::gc::GcOptions::default(), &Silent).unwrap()));
+    let snapshot = fixture.repository.snapshots().unwrap().pop().unwrap();
+    assert_eq!(snapshot.id, second);
+    let reader = crate::repository::FrameReader::new(&fixture.repository, fixture.repository.open_index().unwrap());
+    let mut bases = BTreeSet::new();
+    let visit = |used: crate::format::FrameUse| {
+        if used.usage == Usage::Base && used.frame.class() == Some(crate::id::FrameClass::Meta) {
+            let place = reader.place(reader.index().ordinal_of(used.frame).unwrap().unwrap()).unwrap();
+            bases.insert(ObjectName::pack(place.kind, place.pack));
+        }
+        Ok(())
+    };
+    fixture.repository.walk_refs(&reader, &snapshot.header.refs_root, visit).unwrap();
+    assert!(!bases.is_empty());
+    let before = fixture.objects();
+    let sweep = |names: Vec<ObjectName>| {
+        let (is_armed, has_missed) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
+        let (inner, happened) = (fixture.backend.clone(), AtomicBool::new(false));
+        let backend = HookedBackend::new(Arc::new(fixture.backend.clone()), {
+            let is_armed = Arc::clone(&is_armed);
+            move |call| {
+                let is_meta = call.kind == ObjectKind::MetaPack && is_armed.load(Ordering::Relaxed);
+                if is_meta && call.operation == Operation::GetRange && !has_missed.swap(true, Ordering::Relaxed) {
+                    return Err(Error::new(ErrorKind::NotFound, "moved"));
+                }
+                let has_looked_again = is_meta && call.operation == Operation::List && call.is_done;
+                if has_looked_again && !happened.swap(true, Ordering::Relaxed) {
+                    names.iter().try_for_each(|name| inner.delete(name))?;
+                }
+                Ok(())
+            }
+        });
+        let repository = opened(Arc::new(backend));
+        let report = repository.check(&At { phase: "check snapshots", is_armed: &is_armed }).unwrap();
+        assert_ne!(fixture.objects(), before);
+        before.iter().for_each(|(name, bytes)| fixture.set(name, Some(bytes)));
+        report
+    };
+    let bases: Vec<_> = bases.into_iter().collect();
+    let report = sweep([&bases[..], &[ObjectName::snapshot(second), ObjectName::closed(snapshot.header.record.id())]].concat());
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+    let report = sweep(bases);
+    assert!(report.findings.iter().any(|finding| finding.snapshots == [second]), "{:#?}", report.findings);
+}
+
 /// Says when a phase begins.
 #[derive(Debug)]
 struct At<'a> {
