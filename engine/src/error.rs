@@ -98,6 +98,12 @@ impl Error {
         self.kind
     }
 
+    /// Whether a file system, or a quota on it, is full.
+    pub(crate) fn is_full(&self) -> bool {
+        let source = self.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
+        source.is_some_and(|error| matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
+    }
+
     /// Whether an object was refused for who wrote it, although its bytes are whole: it is ignored as if it were not there.
     pub(crate) fn is_refusal(&self) -> bool {
         self.rule.is_some_and(|rule| rule.starts_with("CERT-") || matches!(rule, "OBJ-9" | "OBJ-10"))

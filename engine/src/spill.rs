@@ -29,6 +29,18 @@ impl SpillFolder {
         Self(folders.into_iter().find(|folder| folder.is_dir()).map(Path::to_owned))
     }
 
+    /// A folder of its own for files that need a name; it goes when it is dropped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] where it cannot be made.
+    pub(crate) fn folder(&self) -> Result<tempfile::TempDir> {
+        let made = match &self.0 {
+            Some(folder) => tempfile::tempdir_in(folder),
+            None => tempfile::tempdir(),
+        };
+        made.map_err(|error| self.failed(error))
+    }
+
     fn file(&self) -> Result<File> {
         let file = match &self.0 {
             Some(folder) => tempfile::tempfile_in(folder),
@@ -39,7 +51,7 @@ impl SpillFolder {
 
     fn failed(&self, error: io::Error) -> Error {
         let place = self.0.as_ref().map_or_else(std::env::temp_dir, Clone::clone);
-        Error::io(format!("a temporary file in {}", place.display()), error).with_kind(ErrorKind::Unavailable)
+        Error::io(format!("temporary files in {}", place.display()), error).with_kind(ErrorKind::Unavailable)
     }
 }
 

@@ -75,6 +75,31 @@ fn a_full_disk_ends_backup_and_gc_and_harms_nothing() {
     assert_eq!(home.restored("t"), 45);
 }
 
+/// What writes large packs leaves some room to those who free it.
+#[test]
+fn a_disk_without_any_room_can_be_freed() {
+    let home = Home::new();
+    let Some(disk) = Disk::new(home.path("disk"), 40_000) else { return };
+    let options = ["-r", "disk/r"];
+    copy(&home.path("r"), &home.path("disk/r"));
+    let with = |arguments: &[&'static str]| [arguments, &options].concat();
+    for state in 0..4 {
+        home.write("s/large", noise(300 + state, 3 << 20));
+        home.run(0, &with(&["backup", "s"]), &[]);
+    }
+    disk.resize(disk.used_kib());
+    home.write("s/large", noise(400, 3 << 20));
+    home.run(1, &with(&["backup", "s"]), &["is full"]);
+    disk.resize(disk.used_kib());
+    let used = disk.used_kib();
+    home.run(0, &with(&["forget", "--keep-last", "1"]), &[]);
+    home.run(0, &with(&["gc"]), &[]);
+    assert!(disk.used_kib() + 6_000 < used, "{} of {used} KiB", disk.used_kib());
+    home.run(0, &with(&["gc"]), &[]);
+    home.run(0, &with(&["scrub"]), &["no damage found", "1 snapshot "]);
+    home.run(0, &with(&["backup", "s"]), &[]);
+}
+
 #[test]
 fn a_full_target_ends_a_restore_which_goes_on_with_room() {
     let home = Home::new();

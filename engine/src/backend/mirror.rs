@@ -3,7 +3,7 @@
 //! A help and no promise. A mirror that fails is left out from then on, and nothing depends on what it has: whoever wants a snapshot there copies it, and
 //! what has arrived need not travel again ([`Repository::acknowledge`](crate::repository::Repository::acknowledge)).
 
-use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
+use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain, Thaw};
 use crate::error::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,6 +118,14 @@ impl Backend for MirrorBackend {
         self.inner.clear_unfinished(age)
     }
 
+    fn thawing(&self) -> Option<&dyn Thaw> {
+        self.inner.thawing()
+    }
+
+    fn retaining(&self) -> Option<&dyn Retain> {
+        self.inner.retaining()
+    }
+
     fn describe(&self) -> String {
         self.inner.describe()
     }
@@ -126,9 +134,16 @@ impl Backend for MirrorBackend {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::testing::{FaultyBackend, Operation, contract};
+    use crate::backend::testing::{FaultyBackend, FreezingBackend, Operation, contract};
     use crate::backend::{BackendExt, MemoryBackend};
     use crate::id::{PackId, SnapshotId};
+
+    #[test]
+    fn what_the_first_place_can_do_beside_it_can_do() {
+        let able = FreezingBackend::new(Arc::new(MemoryBackend::new()));
+        let backend = MirrorBackend::new(Arc::new(able), vec![Arc::new(MemoryBackend::new())]);
+        assert!(backend.thawing().is_some());
+    }
 
     #[test]
     fn it_keeps_the_contract_and_mirrors_packs_alone() {

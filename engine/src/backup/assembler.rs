@@ -1,6 +1,6 @@
 //! The assembler: takes batches in order, stores what is new, builds the tree.
 
-use super::batch::{Batch, Extent, Found, Item, Numbered};
+use super::batch::{Batch, Extent, Found, Item};
 use super::collected::Collected;
 use super::earlier::{Earlier, NodesAgainst};
 use super::previous::Previous;
@@ -16,11 +16,15 @@ use crate::progress::{Event, Progress};
 use crate::repository::{BaseHint, ChunkKind, ChunkUse, NodeStore, RefsCollector, Repository, Writer};
 use crate::runtime::Timestamp;
 use crate::source::StatKey;
-use crate::tree::{RecipeBuilder, TreeBuilder};
+use crate::tree::{RecipeBuilder, TreeBuilder, check_entry};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Files with more chunks are not remembered by the stat cache.
 const CACHED_CHUNKS_MAX: usize = 1_000_000;
+
+/// More bytes of extended attributes than that, and it is looked whether the tree can hold them.
+const ATTRIBUTES_LENGTH_MANY: usize = 32 << 10;
 
 /// A backup on its way.
 pub(super) struct Assembler<'a> {
@@ -50,6 +54,8 @@ pub(super) struct Assembler<'a> {
     /// What stands behind the chunk that was found last: if a new one follows it, that is likely what it was, wherever in the source that is. So
     /// what was moved and changed has bases.
     behind: Option<ChunkUse>,
+    /// Files that could not be read and that have other names.
+    lost: HashSet<Key>,
     file: OpenFile,
 }
 
@@ -99,16 +105,17 @@ impl<'a> Assembler<'a> {
             previous,
             earlier,
             behind: None,
+            lost: HashSet::new(),
             file: OpenFile::default(),
         })
     }
 
     /// Takes the next batch in the sequence.
-    pub(super) fn take(&mut self, numbered: Numbered) -> Result<()> {
+    pub(super) fn take(&mut self, batch: Batch) -> Result<()> {
         if self.progress.is_cancelled() {
             return Err(Error::new(ErrorKind::Cancelled, "interrupted; what was stored is kept and the next backup uses it"));
         }
-        let Batch { data, items, bytes_read } = numbered.batch?;
+        let Batch { data, items, bytes_read } = batch;
         let count = items.iter().filter(|item| matches!(item, Item::Entry { .. } | Item::Unmodified { .. })).count() as u64;
         let reused = items.iter().map(|item| if let Item::Unmodified { content, .. } = item { content.size } else { 0 }).sum::<u64>();
         for item in items {
@@ -123,6 +130,7 @@ impl<'a> Assembler<'a> {
                     self.begin_file(None);
                     self.fail(&path, &message);
                 }
+                Item::Lost(key) => drop(self.lost.insert(key)),
             }
         }
         self.summary.bytes_read += bytes_read;
@@ -201,6 +209,12 @@ impl<'a> Assembler<'a> {
     }
 
     fn take_entry(&mut self, mut entry: Entry, stat: Option<StatKey>) -> Result<()> {
+        if let EntryKind::HardLink(first) = &entry.kind
+            && self.lost.contains(first)
+        {
+            self.fail_key(entry.key, "it is another name of a file that could not be read; the next backup tries it under this name");
+            return Ok(());
+        }
         let mut file = std::mem::take(&mut self.file);
         if let EntryKind::File(content) = &mut entry.kind {
             content.chunks = match file.recipe {
@@ -282,6 +296,10 @@ impl<'a> Assembler<'a> {
             }
             return Ok(());
         }
+        let (entry, left_out) = that_fits(entry);
+        if let Some(message) = left_out {
+            self.fail_key(entry.key.clone(), &message);
+        }
         self.push_in_order(entry)
     }
 
@@ -311,5 +329,35 @@ impl<'a> Assembler<'a> {
         }
         let nodes = NodeStore { writer: &mut self.writer, refs: &mut self.refs };
         self.tree.push(entry, &mut NodesAgainst { nodes, earlier: self.earlier.as_mut() })
+    }
+}
+
+/// The entry as the tree can hold it: where its extended attributes are too much, without them, and a message that says so.
+fn that_fits(mut entry: Entry) -> (Entry, Option<String>) {
+    let attributes: usize = entry.metadata.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if attributes <= ATTRIBUTES_LENGTH_MANY || check_entry(&entry, KeyKind::Paths).is_ok() {
+        return (entry, None);
+    }
+    entry.metadata.xattrs.clear();
+    (entry, Some(format!("its extended attributes take {attributes} bytes, which is more than can be stored; it is stored without them")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Metadata;
+    use crate::limits::ATTRIBUTES_MAX;
+
+    #[test]
+    fn attributes_that_are_too_much_are_left_out_and_that_is_said() {
+        let entry = |count: usize| {
+            let xattrs = (0..count).map(|n| (format!("user.{n:03}").into_bytes(), vec![7; 65_536])).collect();
+            Entry { key: b"file".to_vec(), kind: EntryKind::Fifo, metadata: Metadata { xattrs, ..Metadata::default() } }
+        };
+        for (count, fits) in [(0, true), (1, true), (14, true), (1 + ATTRIBUTES_MAX / 65_536, false)] {
+            let (kept, message) = that_fits(entry(count));
+            assert_eq!((kept.metadata.xattrs.len(), message.is_none()), (if fits { count } else { 0 }, fits), "{message:?}");
+            check_entry(&kept, KeyKind::Paths).unwrap();
+        }
     }
 }

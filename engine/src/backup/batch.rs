@@ -24,7 +24,8 @@ pub(super) const BUFFER_LENGTH_KEPT: usize = PIECE_LENGTH + (256 << 10);
 #[derive(Debug)]
 pub(super) struct Numbered {
     pub(super) number: u64,
-    pub(super) batch: Result<Batch>,
+    /// `None` at the end of all: a thread that panicked would look like one that is done.
+    pub(super) batch: Option<Result<Batch>>,
 }
 
 /// Content and entries in the order of the source.
@@ -51,6 +52,8 @@ pub(super) enum Item {
     Unmodified { entry: Entry, stat: StatKey, content: FileContent, uses: Vec<ChunkUse> },
     /// Something that could not be read, or only in part.
     Failed { path: Vec<u8>, message: String },
+    /// The file at this key is the one that failed last, and other names of it may come as links to it.
+    Lost(Vec<u8>),
 }
 
 impl Item {
@@ -292,10 +295,16 @@ impl Dispatcher {
         let is_abandoned = Arc::clone(&self.is_abandoned);
         self.next += 1;
         self.pool.spawn(move || {
-            if results.send(Numbered { number, batch: work() }).is_err() {
+            if results.send(Numbered { number, batch: Some(work()) }).is_err() {
                 is_abandoned.store(true, Ordering::Relaxed);
             }
         });
         !self.is_abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Says that all was dealt out.
+    pub(super) fn end(self) {
+        // Nobody listens after a failure.
+        let _ = self.results.send(Numbered { number: self.next, batch: None });
     }
 }

@@ -40,7 +40,7 @@ use crate::runtime::channel::Receiver;
 use crate::source::{Roots, SourceOptions};
 use assembler::Assembler;
 pub(crate) use batch::Chunking;
-use batch::Numbered;
+use batch::{Batch, Numbered};
 use earlier::Earlier;
 use previous::{Previous, PreviousTree};
 pub(crate) use publish::{last_of_series, put_snapshot};
@@ -336,18 +336,20 @@ impl Repository {
     }
 }
 
-/// Takes batches in the order of their numbers.
-fn take_in_order(batches: &Receiver<Numbered>, mut take: impl FnMut(Numbered) -> Result<()>) -> Result<()> {
-    let mut waiting = BTreeMap::new();
-    let mut next = 0;
-    for batch in batches {
-        waiting.insert(batch.number, batch);
+/// Takes batches in the order of their numbers, until the end is marked.
+fn take_in_order(batches: &Receiver<Numbered>, mut take: impl FnMut(Batch) -> Result<()>) -> Result<()> {
+    let (mut waiting, mut next, mut has_ended) = (BTreeMap::new(), 0, false);
+    for Numbered { number, batch } in batches {
+        waiting.insert(number, batch);
         while let Some(batch) = waiting.remove(&next) {
             next += 1;
-            take(batch)?;
+            match batch {
+                Some(batch) => take(batch?)?,
+                None => has_ended = true,
+            }
         }
     }
-    match waiting.is_empty() {
+    match has_ended && waiting.is_empty() {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::Internal, "a part of the backup was lost between threads")),
     }

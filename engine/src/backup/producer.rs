@@ -4,7 +4,7 @@ use super::assembler::Assembler;
 use super::batch::{Batch, Buffer, Chunking, Cut, Dispatcher, Found, Item, Numbered, PIECE_LENGTH};
 use super::extents::Extents;
 use super::hints::Hints;
-use super::stat_cache::StatCache;
+use super::stat_cache::{Cached, StatCache};
 use super::{BackupOptions, stat_cache_path};
 use crate::chunker::Guide;
 use crate::entry::{ChunkList, EntryKind, FileContent};
@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::repository::{ChunkUse, Repository};
 use crate::runtime::channel::Receiver;
 use crate::source::{Known, Roots, SourceEntry, SourceFile, SourceOptions, Walk, WalkItem};
+use std::mem::discriminant;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -78,6 +79,7 @@ enum Step {
 }
 
 impl Producer {
+    /// Ends without the mark of the end where nobody wants more, and where the walk broke.
     fn run(mut self, items: impl Iterator<Item = Result<WalkItem>>) {
         for item in items {
             let goes_on = match item {
@@ -94,6 +96,7 @@ impl Producer {
             }
         }
         self.flush();
+        self.dispatcher.end();
     }
 
     fn take_entry(&mut self, entry: SourceEntry) -> bool {
@@ -183,10 +186,13 @@ fn small_entry(chunking: &Chunking, cache: Option<&StatCache>, mut entry: Source
         return Ok(());
     }
     if !matches!(entry.entry.kind, EntryKind::File(_)) {
-        if let Err(error) = entry.read_details() {
+        let read = entry.read_details();
+        if let Err(error) = &read {
             batch.items.push(Item::Failed { path: entry.path(), message: error.to_string() });
         }
-        batch.items.push(Item::Entry { stat: Some(entry.stat), entry: entry.entry });
+        // What lacks something is looked at again next time.
+        let stat = (read.is_ok() && !entry.is_incomplete).then_some(entry.stat);
+        batch.items.push(Item::Entry { stat, entry: entry.entry });
         return Ok(());
     }
     let cut = chunking.cut(entry.is_fixed);
@@ -226,8 +232,10 @@ impl Reused {
 fn reuse(chunking: &Chunking, cache: Option<&StatCache>, entry: &mut SourceEntry) -> Result<Option<Reused>> {
     let Some(cache) = cache else { return Ok(None) };
     let cached = cache.get(&entry.entry.key).filter(|cached| cached.is_settled && cache.is_same(&cached.stat, &entry.stat));
-    let Some(cached) = cached else { return Ok(None) };
-    let (EntryKind::File(_), EntryKind::File(content)) = (&entry.entry.kind, cached.entry.kind) else {
+    // A name of an inode may have been a link to its first name, which is gone.
+    let is_same_kind = |cached: &Cached| discriminant(&cached.entry.kind) == discriminant(&entry.entry.kind);
+    let Some(cached) = cached.filter(is_same_kind) else { return Ok(None) };
+    let EntryKind::File(content) = cached.entry.kind else {
         entry.entry.metadata.xattrs = cached.entry.metadata.xattrs;
         entry.entry.metadata.inode_flags = cached.entry.metadata.inode_flags;
         return Ok(Some(Reused::Entry));
@@ -260,6 +268,9 @@ fn end_file(items: &mut Vec<Item>, mut entry: SourceEntry, outcome: Result<Outco
         Err(error) => {
             // Chunks that were sent before belong to no entry; the assembler drops them.
             items.push(Item::Failed { path: entry.path(), message: error.to_string() });
+            if entry.has_other_names {
+                items.push(Item::Lost(entry.entry.key));
+            }
             return;
         }
     };

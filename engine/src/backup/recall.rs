@@ -6,7 +6,7 @@
 use super::previous::newest;
 use super::stat_cache::{StatCache, StatCacheBuilder};
 use crate::entry::{ChunkList, EntryKind, FileContent, KeyKind};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::repository::Repository;
 use crate::runtime::Timestamp;
 use crate::source::StatKey;
@@ -22,7 +22,7 @@ const STAT: StatKey = StatKey { device: 0, inode: 0, ctime: EPOCH, modified: EPO
 /// The files of the newest snapshot of `series`, read from `source`; `None` where there is none.
 pub(super) fn recall(repository: &Repository, series: &str, source: &dyn NodeSource, context: [u8; 32]) -> Result<Option<Arc<StatCache>>> {
     let Some(snapshot) = newest(repository, series)?.filter(|snapshot| snapshot.body.keys_are_paths) else { return Ok(None) };
-    let folder = tempfile::tempdir().map_err(|error| Error::io("a temporary folder", error))?;
+    let folder = repository.spill_folder(None).folder()?;
     let path = folder.path().join("recalled");
     let mut builder = StatCacheBuilder::create(&path, context)?;
     for entry in TreeWalk::new(source, &snapshot.body.tree_root, KeyKind::Paths, KeyRange::all())? {

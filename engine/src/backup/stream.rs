@@ -28,10 +28,9 @@ pub(super) fn start(key: Vec<u8>, modified: Timestamp, stream: Box<dyn Read + Se
     let metadata = Metadata { mode: 0o600, modified, ..Metadata::default() };
     let entry = Entry { key, kind: EntryKind::File(FileContent { cutter: chunking.cut(false).id, ..FileContent::default() }), metadata };
     let mut producer = Producer { dispatcher, chunking, entry, recalled: run.recalled.clone() };
-    let work = move || {
-        if let Err(error) = producer.read(stream) {
-            producer.dispatcher.dispatch(|_| Err(error));
-        }
+    let work = move || match producer.read(stream) {
+        Ok(()) => producer.dispatcher.end(),
+        Err(error) => drop(producer.dispatcher.dispatch(|_| Err(error))),
     };
     run.repository.runtime.executor.spawn("icecore-stream", Box::new(work))?;
     Ok(batches)

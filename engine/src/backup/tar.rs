@@ -27,10 +27,9 @@ pub(super) fn start(stream: Box<dyn Read + Send>, run: &Assembler<'_>) -> Result
     let data = dispatcher.buffer();
     let recalled = run.recalled.clone();
     let mut producer = Producer { dispatcher, chunking, tar: TarReader::new(stream), data, steps: Vec::new(), recalled };
-    let work = move || {
-        if let Err(error) = producer.run() {
-            producer.dispatcher.dispatch(|_| Err(error));
-        }
+    let work = move || match producer.run() {
+        Ok(()) => producer.dispatcher.end(),
+        Err(error) => drop(producer.dispatcher.dispatch(|_| Err(error))),
     };
     run.repository.runtime.executor.spawn("icecore-tar", Box::new(work))?;
     Ok(batches)

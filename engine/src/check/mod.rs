@@ -53,14 +53,15 @@ pub use shares::{Added, NewestShare, SeriesShare, Shares, TierOf, TierShare};
 pub use stats::Stats;
 pub(crate) use survey::{BadPack, Depth, Survey};
 
-use crate::backend::ObjectName;
+use crate::backend::{ObjectKind, ObjectName};
 use crate::error::{ErrorKind, Result};
-use crate::id::SnapshotId;
+use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::index::LookupIndex;
 use crate::repository::{FrameReader, Repository};
 use damage::Damage;
 use reading::Reading;
+use std::collections::HashSet;
 use std::sync::Arc;
 use survey::SurveyInProgress;
 
@@ -136,6 +137,8 @@ struct Keyed<'a> {
     /// Reads frames of packs whose tables are right.
     reader: FrameReader,
     damage: Damage,
+    /// Packs that were condemned before anything was listed: what of them is needed stands elsewhere, or they were damaged.
+    condemned: HashSet<(ObjectKind, PackId)>,
     survey: SurveyInProgress,
     /// Whether what is damaged is healed where that can be done.
     heals: bool,
@@ -171,10 +174,13 @@ impl Repository {
     /// Checks, and tells what mending needs to know.
     pub(crate) fn survey(&self, progress: &dyn Progress, depth: &Depth, heals: bool) -> Result<(CheckReport, Survey)> {
         let started = self.runtime.clock.monotonic_ns();
+        // What cannot be read of epochs is said where they are checked.
+        let condemned = self.condemned().map(|(_, packs)| packs).unwrap_or_default();
         let reading = Reading::new(&*self.backend, progress);
         let reader = FrameReader::new(self, Arc::new(LookupIndex::open(None, self.id, Arc::new(self.contents_reader()))?));
         let heals = heals && self.config.parity_percent() > 0;
-        let keyed = Keyed { repository: self, reading, reader, damage: Damage::new(self.id)?, survey: Default::default(), heals };
+        let keyed =
+            Keyed { repository: self, reading, reader, damage: Damage::new(self.id)?, condemned, survey: Default::default(), heals };
         keyed.run(depth)?;
         let report = keyed.reading.finish(self.runtime.clock.monotonic_ns().saturating_sub(started));
         Ok((report, keyed.survey.finish(&keyed.damage)))
@@ -206,6 +212,8 @@ impl Keyed<'_> {
         sidecars::check_sidecars(reading, &repository.trust, &listing, *depth == Depth::Everything, is_demanded)?;
         let digests = self.check_packs(&listing, depth)?;
         self.check_index_objects(&listing, &digests)?;
+        // They come back, and every byte of them is read, when something is missed ([`Keyed::refresh`]).
+        self.reader.index().remove_packs(&self.condemned);
         self.check_snapshots(&listing, &sessions)
     }
 }

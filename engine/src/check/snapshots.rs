@@ -153,7 +153,8 @@ impl Keyed<'_> {
         }
     }
 
-    /// Lists packs again and takes in those that are new: gc may have moved what is missing.
+    /// Lists packs again and takes in those that are new: gc may have moved what is missing. Those that were condemned are taken in, too, for what nothing
+    /// else has, and read as scrub does: repair condemns what is damaged.
     fn refresh(&self) -> Result<()> {
         let index = self.reader.index();
         let known: HashSet<_> = index.packs().into_iter().collect();
@@ -162,8 +163,12 @@ impl Keyed<'_> {
             for object in self.reading.backend.list_sorted(kind)? {
                 let pack = (kind, PackId(object.name.id()));
                 listed.insert(pack);
-                if !known.contains(&pack) && !self.damage.knows(pack) {
-                    self.check_pack(&object)?;
+                if known.contains(&pack) || self.damage.knows(pack) {
+                    continue;
+                }
+                let tail = self.check_pack(&object)?;
+                if let Some(tail) = tail.filter(|_| self.condemned.contains(&pack) && !self.repository.tiers.is_cold(pack.1)) {
+                    self.scrub_pack(&object, &tail)?;
                 }
             }
         }

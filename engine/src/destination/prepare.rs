@@ -31,9 +31,13 @@ pub(super) fn release(place: &Place<'_>, of: &Metadata) {
     if of.inode_flags & metadata::FORBIDDING_FLAGS == 0 {
         return;
     }
-    let regular_or_folder =
-        look(place).is_ok_and(|stat| stat.is_some_and(|stat| is(&stat, FileType::RegularFile) || is(&stat, FileType::Directory)));
-    if regular_or_folder && let Ok(node) = open_to_read(place) {
+    // Other names of a file may be outside of the target.
+    let is_ours = |stat: &Stat| is(stat, FileType::Directory) || is(stat, FileType::RegularFile) && stat.st_nlink == 1;
+    // Looked at before it is opened, since opening a pipe or a device can do things, and again, since it may have been swapped.
+    if look(place).is_ok_and(|stat| stat.as_ref().is_some_and(is_ours))
+        && let Ok(node) = open_to_read(place)
+        && rustix::fs::fstat(&node).as_ref().is_ok_and(is_ours)
+    {
         metadata::remove_forbidding_flags(node.as_fd());
     }
 }
@@ -96,7 +100,11 @@ pub(super) fn open_existing(place: &Place<'_>, access: OFlags) -> rustix::io::Re
     let open = || rustix::fs::openat(&place.folder, place.name, flags, Mode::empty());
     let opened = match open() {
         Err(Errno::ACCESS) if access == OFlags::RDWR => {
-            allow_owner(open_path(place)?.as_fd(), 0o600);
+            let node = open_path(place)?;
+            // Other names of it may be outside of the target.
+            if rustix::fs::fstat(&node)?.st_nlink == 1 {
+                allow_owner(node.as_fd(), 0o600);
+            }
             open()
         }
         opened => opened,

@@ -235,7 +235,13 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         let mut copier = Copier::new(repository, self.progress);
-        let (condemned, mut unsaved) = self.copy(&planned, &mut copier, session)?;
+        let (condemned, mut unsaved) = match self.copy(&planned, &mut copier, session) {
+            Err(error) if error.is_full() => {
+                copier = Copier::new(repository, self.progress);
+                self.without_copies(&planned, &error)
+            }
+            copied => copied?,
+        };
         // Who began before a withdrawal may still read its snapshot: an epoch, even an empty one, tells those from the ones that begin now.
         let begins_round = markers.all().any(|snapshot| !epochs.name_withdrawn(&snapshot, epochs.newest));
         if begins_round || !condemned.is_empty() {
@@ -340,6 +346,15 @@ impl<'a> Run<'a> {
             self.summary.frames_remade = reframer.publish()?;
         }
         Ok((condemned, unsaved))
+    }
+
+    /// What can go without anything being copied: a full file system is to be freed first. Gives what [`Run::copy`] gives.
+    fn without_copies(&self, planned: &Planned<'_>, error: &Error) -> (HashSet<Pack>, HashSet<Pack>) {
+        let message =
+            format!("nothing was copied this time, so only what is wholly garbage goes; run garbage collection again afterwards ({error})");
+        self.progress.event(Event::Notice { message: &message });
+        let condemned = planned.plan.condemn.iter().filter(|candidate| !candidate.needs_copy).map(|candidate| candidate.pack);
+        (condemned.collect(), planned.mark.rescue().keys().copied().collect())
     }
 
     /// Copies marked frames that stand in doomed packs only; gives the packs from which that was not possible.

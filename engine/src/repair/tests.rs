@@ -191,6 +191,12 @@ fn good_frames_of_a_damaged_pack_are_copied_and_the_pack_goes_when_nobody_needs_
     assert_eq!((summary.epoch, summary.frames_copied), (Some(1), plan.packs[0].frames_good));
     assert!(fixture.listed(ObjectKind::DataPack).contains(&pack), "a damaged pack stays");
     assert_eq!(fixture.hurt(), hurt);
+    // Nor is it hidden from who does not read everything: what was condemned and stands nowhere else is read.
+    let told = fixture.repository.check(&Silent).unwrap();
+    assert_eq!(told.findings.iter().map(|finding| finding.object).collect::<Vec<_>>(), [Some(pack)]);
+    let told: BTreeMap<SnapshotId, BTreeSet<Vec<u8>>> =
+        told.hurt.into_iter().map(|hurt| (hurt.snapshot, hurt.paths.into_iter().collect())).collect();
+    assert_eq!(told, hurt);
     assert!(fixture.plan().is_empty(), "there is nothing left to mend");
     // Without the damaged pack nothing more is lost than is lost already.
     let whole = fixture.objects();

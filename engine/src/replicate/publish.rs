@@ -35,7 +35,7 @@ impl Publisher<'_> {
             sessions.entry(wanted.session()).or_default().push(wanted.id);
         }
         // Before they count: no rule forgets a suspect.
-        self.copy_holds(plan)?;
+        let held = self.copy_holds(plan)?;
         // Who was given up may have relied on packs that are going: the snapshots stay suspect, and the next run finds what is missing.
         self.require_alive()?;
         for (session, snapshots) in &sessions {
@@ -50,12 +50,15 @@ impl Publisher<'_> {
                 copied => copied?,
             }
         }
-        Ok(())
+        self.target.keep_locked(&held, self.progress).map(drop)
     }
 
     /// What holds a snapshot at the source holds it at the target, and what was released is released. A hold that names others, too, which the target does
-    /// not have, is placed anew for those that it has: what is held and not there would look as if it had been taken away.
-    fn copy_holds(&mut self, plan: &Plan<'_>) -> Result<()> {
+    /// not have, is placed anew for those that it has: what is held and not there would look as if it had been taken away. Gives the snapshots that are held
+    /// since, and were not, or were not there.
+    fn copy_holds(&mut self, plan: &Plan<'_>) -> Result<BTreeSet<SnapshotId>> {
+        let known: BTreeSet<_> = plan.target.holds.listed().map(|(id, ..)| id).collect();
+        let mut newly_held: BTreeSet<_> = plan.wanted.iter().map(|wanted| wanted.id).collect();
         let standing = plan.target.snapshots.iter().filter(|id| !plan.target.withdrawn.contains(id));
         let there: BTreeSet<_> = standing.copied().chain(plan.wanted.iter().map(|wanted| wanted.id)).collect();
         for (id, body, is_in_force) in plan.source.holds.listed() {
@@ -63,16 +66,20 @@ impl Publisher<'_> {
             let held: Vec<_> = body.snapshots.iter().filter(|held| there.contains(&held.snapshot)).copied().collect();
             if is_release || is_in_force && !held.is_empty() && held.len() == body.snapshots.len() {
                 self.copy(&ObjectName::hold(id))?;
+                if !known.contains(&id) {
+                    newly_held.extend(held.iter().map(|held| held.snapshot));
+                }
             } else if is_in_force && !held.is_empty() {
                 let is_same = |other: &HoldBody| (other.action, &other.note, &other.snapshots) == (body.action, &body.note, &held);
                 if !plan.target.holds.listed().any(|(_, other, _)| is_same(other)) {
                     self.target.require(Roles::MAINTAIN, "placing a hold for a part of the snapshots that it names")?;
+                    newly_held.extend(held.iter().map(|held| held.snapshot));
                     let body = HoldBody { now: self.target.runtime.clock.now(), snapshots: held, ..body.clone() };
                     self.target.write_sealed(ObjectName::hold(HoldId(self.target.runtime.random())), body.encode())?;
                 }
             }
         }
-        Ok(())
+        Ok(newly_held)
     }
 
     fn require_alive(&self) -> Result<()> {

@@ -16,7 +16,7 @@ use crate::gc::{Epochs, Mark, Pack};
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::runtime::Timestamp;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 impl Repository {
     /// Until when the locks of snapshots keep packs, of those that they need and that are not condemned.
@@ -77,6 +77,21 @@ impl Repository {
         let packs = self.packs_until(listing, BTreeMap::from([(until, ids)]), progress)?;
         names.extend(packs.into_keys().map(|(kind, pack)| ObjectName::pack(kind, pack)));
         keep(store, names.into_iter().map(|name| (name, until)), progress)
+    }
+
+    /// Keeps what those of these need that are locked here, until their locks end, as [`Repository::keep_in_stores`] does: they came with their locks.
+    pub(crate) fn keep_locked(&self, ids: &BTreeSet<SnapshotId>, progress: &dyn Progress) -> Result<u64> {
+        if ids.is_empty() || self.deadlines()?.is_none() {
+            return Ok(0);
+        }
+        let listing = self.list_snapshots()?;
+        let mut by_end: BTreeMap<Timestamp, Vec<SnapshotId>> = BTreeMap::new();
+        for id in ids {
+            if let Some(until) = listing.holds.held(*id).and_then(|held| held.until) {
+                by_end.entry(until).or_default().push(*id);
+            }
+        }
+        by_end.into_iter().try_fold(0, |kept, (until, ids)| Ok(kept + self.keep_in_stores(&listing, ids.into_iter(), until, progress)?))
     }
 
     /// Gives packs that were copied or moved the deadlines of the locked snapshots that need them.

@@ -65,8 +65,10 @@ impl Packer {
         open.length += length;
         open.frame_count += 1;
         open.tables_length += 64 + ChunkId::LENGTH * frame.record.chunks.len();
-        // A pack whose thread is gone has reported why.
-        let _ = open.frames.send(frame);
+        // A pack whose thread is gone has reported why; whoever waits for room has to hear of it.
+        if open.frames.send(frame).is_err() {
+            let _ = self.tokens.send(());
+        }
         if open.is_full(self.pack_size) {
             self.lanes[class].open = None;
         }

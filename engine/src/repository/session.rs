@@ -66,7 +66,7 @@ impl<'a> Session<'a> {
             Ok(session) => Ok(Some(session)),
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 let message = format!(
-                    "the repository cannot be written to, so reading goes on without a session; run no garbage collection meanwhile ({error})"
+                    "no session can be begun here, so reading goes on without a session; run no garbage collection meanwhile ({error})"
                 );
                 progress.event(Event::Notice { message: &message });
                 Ok(None)
@@ -257,8 +257,10 @@ impl Heart {
     fn beat(&mut self) {
         let header = Header { name: ObjectName::beat(self.session, self.number), ..self.template };
         let object = self.author.sealed_object(&header, &self.structure_key, BeatBody { now: self.clock.now() }.encode());
-        if self.backend.put(&header.name, &object).is_ok() {
-            self.number += 1;
+        match self.backend.put(&header.name, &object) {
+            // It was stored before, though that was told otherwise: nobody else beats for this session.
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {}
+            _ => self.number += 1,
         }
         if newest_config(&*self.backend).is_ok_and(|newest| newest != self.generation) {
             self.has_newer_config.store(true, Ordering::Relaxed);
@@ -277,8 +279,24 @@ fn shorten(label: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::testing::{FaultyBackend, Operation};
     use crate::backend::{MemoryBackend, ObjectKind};
     use crate::repository::tests::repository;
+
+    /// Otherwise no beat follows, and garbage collection takes a living session for dead.
+    #[test]
+    fn a_beat_that_was_stored_and_reported_as_failed_does_not_stop_those_that_follow() {
+        let backend = MemoryBackend::new();
+        let repository = repository(&backend);
+        let session = Session::begin(&repository, SessionKind::Writer).unwrap();
+        let mut heart = Heart::new(&repository, session.id(), Arc::clone(&session.has_newer_config)).unwrap();
+        let broken = FaultyBackend::new(Arc::new(backend.clone()), 1);
+        broken.lose_answer(Operation::Finish, 1);
+        heart.backend = Arc::new(broken);
+        (0..4).for_each(|_| heart.beat());
+        let beats: Vec<_> = backend.list_sorted(ObjectKind::Beat).unwrap().iter().map(|object| object.name.number()).collect();
+        assert_eq!(beats, [1, 2, 3]);
+    }
 
     #[test]
     fn a_beat_notices_new_keys() {

@@ -409,6 +409,9 @@ impl Writer {
         while let Ok(pack) = self.written.recv() {
             self.take_pack(pack)?;
         }
+        if !self.pending.is_empty() {
+            return Err(internal("frames were lost on their way into packs"));
+        }
         // What is durable is worth remembering even if the snapshot fails; a cache that cannot be saved is no failure of the backup.
         let _ = self.index.save();
         let mut summary = std::mem::take(&mut self.summary);

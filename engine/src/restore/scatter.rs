@@ -216,7 +216,13 @@ impl<'a> Scatter<'a> {
                 let error = self.tally.damage(error)?;
                 if item.fail() {
                     let why = if error.kind() == ErrorKind::Frozen { "cannot be read yet" } else { "is damaged" };
-                    let message = format!("its content at {} {why}, so it was not restored: {error}", used.offset);
+                    // Half a file must not look like a whole one.
+                    let removed = if matches!(item.way, Way::Prepared { old } if old > 0) {
+                        ", and the file that stood there is removed"
+                    } else {
+                        ""
+                    };
+                    let message = format!("its content at {} {why}, so it was not restored{removed}: {error}", used.offset);
                     self.tally.item_failed(&item.entry.key, &message);
                 }
                 Ok(None)

@@ -79,6 +79,10 @@ pub struct SourceEntry {
     pub is_known: bool,
     /// Whether its content is to be cut at fixed sizes, see [`SourceOptions::fixed`].
     pub is_fixed: bool,
+    /// Whether some of its extended attributes or inode flags could not be read, which was told.
+    pub is_incomplete: bool,
+    /// Whether names of the same inode may follow, as links to this one.
+    pub has_other_names: bool,
     folder: Option<Arc<Folder>>,
     /// The name in `folder` of a block device that is read as a file; it need not be that in the key.
     device: Option<CString>,
@@ -150,6 +154,7 @@ impl SourceEntry {
         self.entry.metadata.inode_flags = details.inode_flags;
         self.entry.metadata.xattrs = details.xattrs;
         self.has_details = true;
+        self.is_incomplete = details.trouble.is_some();
         match details.trouble {
             Some(trouble) => Err(Error::new(ErrorKind::Unavailable, trouble).context(self.shown_path())),
             None => Ok(()),

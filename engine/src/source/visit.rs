@@ -11,6 +11,7 @@ use super::rules::{IgnoreFile, Rules};
 use super::stat::Facts;
 use super::{Known, SourceEntry, WalkItem};
 use crate::entry::{Entry, EntryKind, FileContent, Key, Metadata};
+use crate::limits::KEY_MAX;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, major, minor, readlinkat, statat};
 use std::ffi::{CStr, CString};
@@ -152,7 +153,18 @@ impl Visitor {
         }
         let stat = super::StatKey { device: 0, inode: 0, ctime: Default::default(), modified: Default::default(), size: 0 };
         let entry = Entry { key: Key::new(), kind: EntryKind::Folder, metadata: Metadata::of_way() };
-        batch.entry(SourceEntry { entry, stat, has_details: true, is_known: false, is_fixed: false, folder: None, device: None }, 1, true);
+        let entry = SourceEntry {
+            entry,
+            stat,
+            has_details: true,
+            is_known: false,
+            is_fixed: false,
+            is_incomplete: false,
+            has_other_names: false,
+            folder: None,
+            device: None,
+        };
+        batch.entry(entry, 1, true);
         let folder = Folder::at(c"/".to_owned(), &self.open);
         let task = Task::List { folder, key: Key::new(), scope: Scope { plan: Some(plan.clone()), ..scope } };
         batch.tasks.push((list_order(&Key::new()), task));
@@ -229,6 +241,14 @@ impl Visitor {
                 continue;
             }
             let key = key_below(&level.key, name.to_bytes());
+            if key.len() > KEY_MAX {
+                let message = format!(
+                    "its path takes {} bytes, and at most {KEY_MAX} can be stored; it is left out with all that is in it",
+                    key.len()
+                );
+                batch.fail(join(&level.folder.path(), name.to_bytes()), message);
+                continue;
+            }
             self.describe(Found { level: &level, name, key, planned, excluded }, here.as_deref(), scratch, batch);
         }
         if end < level.names.len() {
@@ -319,6 +339,8 @@ impl Visitor {
             has_details,
             is_known,
             is_fixed,
+            is_incomplete: details.trouble.is_some(),
+            has_other_names: Links::concern(&facts),
             folder: Some(folder),
             device: is_device.then(|| reach.to_owned()),
         };

@@ -4,6 +4,7 @@
 //! REPOSITORY/config/0000000001    every object at its name
 //! REPOSITORY/packs/ab/ab...
 //! REPOSITORY/tmp/icecore-PID-N    objects being written
+//! REPOSITORY/tmp/reserve          room for small objects when the file system is full
 //! ```
 //!
 //! A crash leaves at most files in `tmp/`, which the first object made through any later handle sweeps. Opening and reading
@@ -14,6 +15,7 @@
 mod abilities;
 mod folders;
 mod handles;
+mod reserve;
 mod temporary;
 mod writer;
 
@@ -40,6 +42,7 @@ pub struct LocalBackend {
     folders: Folders,
     handles: Handles,
     swept: Once,
+    reserved: Once,
 }
 
 impl LocalBackend {
@@ -108,7 +111,7 @@ impl LocalBackend {
         let path = path.canonicalize().map_err(|error| Error::io(path.display(), error))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = retry_on_intr(|| rustix::fs::open(&path, flags, Mode::empty())).map_err(|error| read_error(path.display(), error))?;
-        Ok(Self { path, folders: Folders::new(root), handles: Handles::default(), swept: Once::new() })
+        Ok(Self { path, folders: Folders::new(root), handles: Handles::default(), swept: Once::new(), reserved: Once::new() })
     }
 
     /// Gives an object's open file, which other readers may use too, and its size.
@@ -190,6 +193,9 @@ impl LocalBackend {
 impl Backend for LocalBackend {
     fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
         self.swept.call_once(|| temporary::sweep(&self.folders));
+        if name.kind().is_pack() {
+            self.reserved.call_once(|| reserve::keep(&self.folders));
+        }
         Ok(Box::new(LocalWriter::create(&self.folders, name, false)?))
     }
 
@@ -282,6 +288,15 @@ impl Backend for LocalBackend {
 
     fn describe(&self) -> String {
         self.path.display().to_string()
+    }
+}
+
+impl Drop for LocalBackend {
+    /// What was written in the meantime may have taken the reserve.
+    fn drop(&mut self) {
+        if self.swept.is_completed() {
+            reserve::keep(&self.folders);
+        }
     }
 }
 

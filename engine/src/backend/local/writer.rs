@@ -1,13 +1,13 @@
 //! Writes one object: temporary file, fsync, name, fsync of the folder.
 
 use super::folders::{self, Folders};
+use super::reserve::with_room;
 use super::temporary::Temporary;
 use super::{READ_ONLY, io_error, split, write_error};
 use crate::backend::{ObjectName, ObjectWriter};
 use crate::error::{Error, ErrorKind, Result};
 use rustix::fs::Advice;
-use rustix::io::Errno;
-use std::io::Write;
+use rustix::io::{Errno, retry_on_intr};
 use std::num::NonZeroU64;
 
 /// After so many bytes the kernel is asked to start writing them, so that the fsync at the end of a pack has little left to wait for.
@@ -31,7 +31,7 @@ pub(super) struct LocalWriter<'a> {
 impl<'a> LocalWriter<'a> {
     /// Writes the object `name`, which must not be there unless it `replaces` what is.
     pub(super) fn create(folders: &'a Folders, name: &ObjectName, replaces: bool) -> Result<Self> {
-        let temporary = Temporary::create(folders).map_err(|error| write_error(name, error))?;
+        let temporary = with_room(folders, name, || Temporary::create(folders)).map_err(|error| write_error(name, error))?;
         Ok(Self { folders, name: *name, temporary, written_bytes: 0, write_back_bytes: 0, poisoned: false, replaces })
     }
 
@@ -55,14 +55,15 @@ impl<'a> LocalWriter<'a> {
         let path = self.name.to_string();
         let (parent, last) = split(&path);
         for _ in 0..ATTEMPTS_MAX {
-            let folder = match self.folders.make(parent) {
+            let folder = match with_room(self.folders, &self.name, || self.folders.make(parent)) {
                 Err(Errno::NOENT) if !self.folders.is_gone() => continue,
                 other => other.map_err(|error| write_error(self.name, error))?,
             };
-            let published = match self.replaces {
-                true => self.temporary.replace(&folder, last),
-                false => self.temporary.publish(&folder, last),
-            };
+            let temporary = &mut self.temporary;
+            let published = with_room(self.folders, &self.name, || match self.replaces {
+                true => temporary.replace(&folder, last),
+                false => temporary.publish(&folder, last),
+            });
             match published {
                 // The other's fsync may still be to come, and our caller relies on what exists.
                 Ok(()) | Err(Errno::EXIST) => folders::sync(&folder).map_err(|error| write_error(self.name, error))?,
@@ -89,9 +90,17 @@ impl<'a> LocalWriter<'a> {
 impl ObjectWriter for LocalWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.check()?;
-        if let Err(error) = self.temporary.file.write_all(bytes) {
-            self.poisoned = true;
-            return Err(io_error(self.name, error, READ_ONLY).with_kind(ErrorKind::Unavailable));
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let file = &self.temporary.file;
+            match with_room(self.folders, &self.name, || retry_on_intr(|| rustix::io::write(file, rest))) {
+                Ok(written) if written > 0 => rest = &rest[written..],
+                failed => {
+                    self.poisoned = true;
+                    let error = failed.err().unwrap_or(Errno::NOSPC);
+                    return Err(io_error(self.name, error.into(), READ_ONLY).with_kind(ErrorKind::Unavailable));
+                }
+            }
         }
         self.written_bytes += bytes.len() as u64;
         self.start_write_back();

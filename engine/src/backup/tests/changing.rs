@@ -6,6 +6,7 @@ use crate::source::{Walk, WalkItem};
 use parking_lot::Mutex;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// What is done to a file.
@@ -141,6 +142,88 @@ fn what_took_a_files_place_is_never_stored_as_the_file() {
     let names: Vec<_> = fs::read_dir(back.path().join("t")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["kept"]);
     assert!(!repository.snapshots().unwrap()[0].body.whole);
+}
+
+/// It was stored as a link to a name that is gone by now, and its inode did not change.
+#[test]
+fn a_name_that_was_a_link_can_become_the_first_one() {
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = |name: &str| folder.path().join(name);
+    ["a", "b"].into_iter().for_each(|name| fs::create_dir(at(name)).unwrap());
+    for (name, length) in [("small", 1000), ("large", 5 << 20)] {
+        let (first, second) = (at("a").join(name), at("b").join(name));
+        fs::write(&first, noise(1, length)).unwrap();
+        File::options().write(true).open(&first).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        fs::hard_link(&first, &second).unwrap();
+    }
+    let (key, settings) = (Key::generate(&Runtime::system(1)), Settings::default().with_cache(cache.path()));
+    let runtime = Runtime::seeded(7, NOW, 2);
+    let repository = Repository::create(Arc::new(MemoryBackend::new()), runtime, &key, &super::options(), settings).unwrap();
+    assert_eq!(backup(&repository, folder.path()).files_failed, 0);
+    fs::rename(at("a"), at("c")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(backup(&repository, folder.path()).files_failed, 0);
+        let back = restored(&repository);
+        for (name, length) in [("small", 1000), ("large", 5 << 20)] {
+            let [first, second] = ["b", "c"].map(|folder| back.path().join("t").join(folder).join(name));
+            assert!(fs::read(&first).unwrap() == noise(1, length));
+            assert_eq!(first.metadata().unwrap().ino(), second.metadata().unwrap().ino());
+        }
+    }
+}
+
+/// The walk has told of all names before the first one is opened.
+#[test]
+fn other_names_of_a_file_that_vanished_are_named_and_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, length) in [("small", 1000), ("large", 5 << 20)] {
+        fs::write(folder.path().join(format!("a-{name}")), noise(1, length)).unwrap();
+        fs::hard_link(folder.path().join(format!("a-{name}")), folder.path().join(format!("b-{name}"))).unwrap();
+    }
+    fs::write(folder.path().join("kept"), "kept").unwrap();
+    let repository = repository(&MemoryBackend::new(), 2);
+    let base = folder.path().to_owned();
+    let (summary, failed) = backup_changing(&repository, folder.path(), move |name| {
+        if name.starts_with("a-") {
+            fs::remove_file(base.join(name)).unwrap();
+        }
+    });
+    assert_eq!((summary.files_failed, failed.len()), (4, 4), "{failed:?}");
+    let names = |back: tempfile::TempDir| {
+        let mut names: Vec<_> =
+            fs::read_dir(back.path().join("t")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(restored(&repository)), ["kept"]);
+    assert!(repository.check(&Silent).unwrap().findings.is_empty());
+    assert_eq!(backup(&repository, folder.path()).files_failed, 0);
+    assert_eq!(names(restored(&repository)), ["b-large", "b-small", "kept"]);
+}
+
+/// As where an attribute is listed that cannot be read: nothing of the kind can be made on every file system.
+#[test]
+fn what_lacks_attributes_is_looked_at_again_next_time() {
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::create_dir(folder.path().join("incomplete")).unwrap();
+    fs::create_dir(folder.path().join("whole")).unwrap();
+    let (key, settings) = (Key::generate(&Runtime::system(1)), Settings::default().with_cache(cache.path()));
+    let runtime = Runtime::seeded(7, NOW, 2);
+    let repository = Repository::create(Arc::new(MemoryBackend::new()), runtime, &key, &super::options(), settings).unwrap();
+    let roots = Roots::resolve(&[folder.path().join(".")]).unwrap();
+    let mut walk: Vec<_> = Walk::start(&roots, &SourceOptions::default(), None, &repository.runtime).unwrap().collect();
+    let stats = walk.iter_mut().filter_map(|item| {
+        let Ok(WalkItem::Entry(entry)) = item else { return None };
+        entry.is_incomplete = entry.entry.key == b"incomplete";
+        Some((entry.entry.key.clone(), entry.stat))
+    });
+    let stats: std::collections::BTreeMap<_, _> = stats.collect();
+    let options = BackupOptions::new("tests");
+    let start = |run: &Assembler<'_>| producer::start_with(walk.into_iter(), run);
+    repository.run_backup(&options, &Silent, Feed::Files, roots.paths(), start).unwrap();
+    let cache = producer::open_cache(&repository, &options).unwrap();
+    let is_known = |name: &[u8]| crate::source::Known::is_known(&*cache, name, &stats[name]);
+    assert!(is_known(b"whole") && !is_known(b"incomplete"));
 }
 
 #[test]

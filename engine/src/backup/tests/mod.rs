@@ -10,7 +10,7 @@ use crate::backend::{BackendExt, MemoryBackend, ObjectKind};
 use crate::crypto::PassphraseCost;
 use crate::progress::Silent;
 use crate::repository::{CreateOptions, Key, Settings, SnapshotState};
-use crate::runtime::Runtime;
+use crate::runtime::{Executor, Runtime};
 use std::sync::Arc;
 
 const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
@@ -96,6 +96,44 @@ fn a_stream_gets_through_with_the_least_memory_and_with_less_there_is_no_session
     assert_eq!(store(MEMORY_LEAST - (2 << 20)).unwrap_err().kind(), ErrorKind::Invalid);
     assert!(backend.list_sorted(ObjectKind::Session).unwrap().is_empty());
     assert_eq!(store(MEMORY_LEAST).unwrap().bytes_unique, 20 << 20);
+}
+
+/// Threads, but for one that is not to be had, or that is gone without a word as one that panicked.
+#[derive(Debug)]
+struct Lacking {
+    inner: Arc<dyn Executor>,
+    name: &'static str,
+    says_so: bool,
+}
+
+impl Executor for Lacking {
+    fn threads(&self) -> usize {
+        self.inner.threads()
+    }
+
+    fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> Result<()> {
+        match name == self.name {
+            false => self.inner.spawn(name, work),
+            true if self.says_so => Err(Error::new(ErrorKind::Unavailable, "no thread is to be had")),
+            true => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_backup_that_lacks_a_thread_ends_and_makes_no_snapshot() {
+    let folder = tree();
+    for (name, says_so) in [("icecore-pack", true), ("icecore-pack", false), ("icecore-packer", false), ("icecore-walk", false)] {
+        let backend = MemoryBackend::new();
+        let mut runtime = Runtime::seeded(7, NOW, 2);
+        runtime.executor = Arc::new(Lacking { inner: runtime.executor, name, says_so });
+        let key = Key::passphrase("correct horse").unwrap();
+        let repository = Repository::create(Arc::new(backend.clone()), runtime, &key, &options(), Settings::default()).unwrap();
+        let roots = Roots::resolve(&[folder.path().join(".")]).unwrap();
+        let error = repository.backup(&roots, &SourceOptions::default(), &BackupOptions::new("tests"), &Silent).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Internal), "{name}: {error}");
+        assert!(backend.list_sorted(ObjectKind::Snapshot).unwrap().is_empty(), "{name}");
+    }
 }
 
 #[test]

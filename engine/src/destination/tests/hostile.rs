@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use std::os::unix::fs::PermissionsExt;
 
 /// A folder outside the target with files that must stay as they are.
 fn outside(dir: &Path) -> PathBuf {
@@ -209,6 +210,25 @@ fn a_file_with_a_name_outside_is_replaced_not_written() {
     folder.file(&key("large")).unwrap().write_at(0, b"good").unwrap();
     assert_eq!(std::fs::read(target.join("small")).unwrap(), b"good");
     assert_untouched(&outside);
+}
+
+#[test]
+fn the_mode_of_a_file_with_a_name_outside_stays_as_it_is() {
+    let (dir, target) = scratch();
+    std::fs::create_dir(&target).unwrap();
+    let outside = dir.path().join("outside");
+    std::fs::write(&outside, "outside").unwrap();
+    std::fs::set_permissions(&outside, std::fs::Permissions::from_mode(0o444)).unwrap();
+    std::fs::hard_link(&outside, target.join("file")).unwrap();
+    if is_root() {
+        [&outside, &target].into_iter().for_each(|path| std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap());
+    }
+    as_plain_user(|| {
+        let folder = Folder::open(&target).unwrap();
+        assert_eq!(folder.prepare(&file_entry("file", 4, &[])).unwrap(), Prepared::New);
+    });
+    assert_eq!(outside.metadata().unwrap().permissions().mode() & 0o7777, 0o444);
+    assert_eq!(std::fs::read(&outside).unwrap(), b"outside");
 }
 
 #[test]

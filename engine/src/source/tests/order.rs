@@ -89,17 +89,36 @@ fn a_tree_deeper_than_any_path_is_walked_with_few_descriptors() {
     assert_eq!(last.open().unwrap().read_at(0, &mut content).unwrap(), 4);
     assert_eq!(&content[..4], b"deep");
     // The standard library would need a descriptor for each level to remove it.
-    remove_chain(root.path(), DEPTH);
+    remove_chain(root.path(), c"d", DEPTH);
+}
+
+#[test]
+fn what_lies_deeper_than_a_key_can_tell_is_named_and_left_out() {
+    const DEPTH: usize = 270;
+    let root = quick_folder();
+    let name = std::ffi::CString::new([b'd'; 250]).unwrap();
+    let mut fd = openat(rustix::fs::CWD, root.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+    for _ in 0..DEPTH {
+        mkdirat(&fd, &name, Mode::RWXU).unwrap();
+        fd = openat(&fd, &name, OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    openat(&fd, c"file", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap();
+    make(root.path(), &["other"]);
+    let seen = walk(root.path(), &SourceOptions::default());
+    let [(path, message)] = &seen.failed[..] else { panic!("{:?}", seen.failed) };
+    assert!(path.len() > crate::limits::KEY_MAX && message.contains("left out with all that is in it"), "{message}");
+    assert_eq!(seen.entries.len(), 1 + (crate::limits::KEY_MAX + 1) / 251 + 1);
+    remove_chain(root.path(), &name, DEPTH);
 }
 
 /// Takes a chain of folders apart from the top, so that nothing has to recurse.
-fn remove_chain(root: &Path, depth: usize) {
+fn remove_chain(root: &Path, name: &std::ffi::CStr, depth: usize) {
     let top = openat(rustix::fs::CWD, root, OFlags::DIRECTORY, Mode::empty()).unwrap();
     for level in 0..depth {
-        rustix::fs::renameat(&top, c"d", &top, c"old").unwrap();
+        rustix::fs::renameat(&top, name, &top, c"old").unwrap();
         let old = openat(&top, c"old", OFlags::DIRECTORY, Mode::empty()).unwrap();
-        let name = if level + 1 < depth { c"d" } else { c"file" };
-        rustix::fs::renameat(&old, name, &top, name).unwrap();
+        let next = if level + 1 < depth { name } else { c"file" };
+        rustix::fs::renameat(&old, next, &top, next).unwrap();
         rustix::fs::unlinkat(&top, c"old", rustix::fs::AtFlags::REMOVEDIR).unwrap();
     }
 }

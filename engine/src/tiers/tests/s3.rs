@@ -140,6 +140,34 @@ fn a_class_that_is_no_archive_is_read_at_once_and_others_have_none() {
     assert_eq!(repository.add_tier(&wrong).unwrap_err().kind(), ErrorKind::Invalid);
 }
 
+/// A repository with the same keys in another place of the bucket.
+fn replica(server: &S3Server, repository: &Repository) -> Repository {
+    let backend = create(&Address::parse(OsStr::new("s3://bucket/replica")).unwrap(), &store(server)).unwrap();
+    repository.make_replica(&backend).unwrap();
+    Repository::open(backend, runtime(7), &key(), Settings::default()).unwrap()
+}
+
+#[test]
+fn locks_are_kept_by_the_stores_of_replicas_and_of_what_is_mirrored() {
+    let server = S3Server::start();
+    let (repository, kept) = world(&server);
+    server.enable_object_lock();
+    let until = |ids: &[SnapshotId], days: u64| {
+        repository.lock(ids, LockEnd::After(Duration::from_secs(days * 86_400)), "", &Silent).unwrap().until
+    };
+    let ends = [until(&[kept[0].0], 10), until(&[kept[1].0], 20)].map(|end| end.to_string().replacen(' ', "T", 1).replacen(" UTC", "Z", 1));
+    let other = replica(&server, &repository);
+    repository.replicate(&other, &crate::replicate::ReplicateOptions::default(), &Silent).unwrap();
+    let retained = server.retained();
+    let of = |id: SnapshotId| retained.iter().find(|(key, _)| key.contains(&format!("replica/snapshots/{id}"))).map(|(_, end)| end.clone());
+    assert_eq!([of(kept[0].0), of(kept[1].0), of(kept[2].0)], [Some(ends[0].clone()), Some(ends[1].clone()), None], "{retained:?}");
+    assert!(retained.keys().any(|key| key.starts_with("replica/packs/")));
+    // With a mirror the first place is asked all the same.
+    let first = open(&Address::parse(OsStr::new("s3://bucket/warm")).unwrap(), &store(&server)).unwrap();
+    let mirrored = Repository::open(first, runtime(9), &key(), Settings::default()).unwrap().mirroring([&other]).unwrap();
+    assert!(mirrored.lock(&[kept[2].0], LockEnd::After(Duration::from_secs(86_400)), "", &Silent).unwrap().kept_objects > 0);
+}
+
 #[test]
 fn a_store_with_object_lock_keeps_what_a_lock_needs_before_it_is_acknowledged() {
     let server = S3Server::start();
