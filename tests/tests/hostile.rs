@@ -31,6 +31,7 @@ fn nothing_panics_nothing_leaves_the_target_and_others_lose_nothing() {
         "relocations",
         "a beat",
         "an index object",
+        "who may only restore",
     ];
     for what in needed {
         assert!(reached.0.get(what).is_some_and(|count| *count > 0), "{what}: never; {reached:?}");
