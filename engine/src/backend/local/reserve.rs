@@ -11,6 +11,8 @@ use rustix::io::{Errno, Result, retry_on_intr};
 
 /// Enough for what a collection and some hundred withdrawals write.
 pub(super) const RESERVE_BYTES: u64 = 1 << 20;
+/// With less nothing can be begun.
+const RESERVE_BYTES_MIN: u64 = 64 << 10;
 const NAME: &str = "reserve";
 
 /// Makes the reserve where there is none. A service, and never a reason to fail.
@@ -25,7 +27,14 @@ fn make(folders: &Folders) -> Result<()> {
         Err(Errno::EXIST) => return Ok(()),
         other => other?,
     };
-    let allocated = retry_on_intr(|| rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES));
+    let allocate = |bytes| retry_on_intr(|| rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes));
+    // Where there is little room left, less is better than nothing.
+    let mut allocated = Err(Errno::NOSPC);
+    let mut bytes = RESERVE_BYTES;
+    while allocated == Err(Errno::NOSPC) && bytes >= RESERVE_BYTES_MIN {
+        allocated = allocate(bytes);
+        bytes /= 2;
+    }
     if allocated.is_err() {
         rustix::fs::unlinkat(&folder, NAME, AtFlags::empty())?;
     }
