@@ -124,8 +124,8 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     assert!(said.contains("warn  clock") && said.contains("2 deserve a look"), "{said}");
     assert!(home.run(12, &["doctor", "-r", "r", "--key-command", "printf '%064d' 7"]).stdout.contains("fail  repository"));
     home.run(10, &["doctor", "-r", "nowhere"]);
-    let entries = fs::read_dir(home.path("r/tmp")).map_or(0, Iterator::count);
-    assert_eq!(entries, 0, "nothing is left behind");
+    let left = fs::read_dir(home.path("r/tmp")).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.filter(|name| name != "reserve").count(), 0, "nothing is left behind");
 }
 
 #[test]
