@@ -134,6 +134,12 @@ impl Progress for Display<'_> {
                 let _ = self.output.json("item_failed", json!({"item": item, "message": message}));
             }
             Event::ItemFailed { item, message } => self.aside(|| self.output.warn(item_failed(item, message))),
+            Event::ItemWaits { item, tier } if self.output.is_json() => {
+                let _ = self.output.json("item_failed", json!({"item": item, "message": format!("waits for tier {tier}"), "tier": tier}));
+            }
+            Event::ItemWaits { item, tier } => {
+                self.aside(|| self.output.detail(format_args!("{}: waits for tier {tier}", shown(item.as_bytes()))));
+            }
             Event::Change { item, change, bytes } => self.aside(|| {
                 // Nobody can be told where this fails.
                 let _ = self.output.change(item, change, bytes);

@@ -129,7 +129,9 @@ impl Secret {
 }
 
 pub(crate) fn read(path: &Path, what: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let file = std::fs::File::open(path).with_context(|| format!("{what} {}", path.display()))?;
+    // One that is missing opens as little as one that is wrong.
+    let absent = |error| Error::io(format!("{what} {}", path.display()), error).with_kind(ErrorKind::Unauthorized);
+    let file = std::fs::File::open(path).map_err(absent)?;
     read_all(file, &format!("{what} {}", path.display()))
 }
 

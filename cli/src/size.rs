@@ -32,10 +32,11 @@ pub(crate) fn count(count: u64) -> String {
     text
 }
 
-/// A count of things, whose name is given for one of them: `1 pack`, `2 packs`, `2,000 entries`.
+/// A count of things, whose name is given for one of them: `1 pack`, `2 packs`, `2,000 entries`, `2 series`.
 pub(crate) fn counted(number: u64, thing: &str) -> String {
     match (number, thing.strip_suffix('y')) {
         (1, _) => format!("1 {thing}"),
+        _ if thing.ends_with('s') => format!("{} {thing}", count(number)),
         (_, Some(stem)) => format!("{} {stem}ies", count(number)),
         _ => format!("{} {thing}s", count(number)),
     }
@@ -70,8 +71,9 @@ mod tests {
 
     #[test]
     fn one_thing_is_not_several() {
-        let told = [counted(0, "pack"), counted(1, "pack"), counted(1234, "pack"), counted(1, "entry"), counted(2, "entry")];
-        assert_eq!(told, ["0 packs", "1 pack", "1,234 packs", "1 entry", "2 entries"]);
+        let told = [(0, "pack"), (1, "pack"), (1234, "pack"), (1, "entry"), (2, "entry"), (5, "series")];
+        let told = told.map(|(number, thing)| counted(number, thing));
+        assert_eq!(told, ["0 packs", "1 pack", "1,234 packs", "1 entry", "2 entries", "5 series"]);
     }
 
     #[test]

@@ -84,8 +84,12 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_second_copy_is_made_kept_and_used() {
     let home = Home::with_snapshots();
+    let plan = home.summary(0, "icecore replicate --to second --dry-run");
+    assert!(!home.path("second").exists(), "a dry run makes nothing");
+    assert_eq!((&plan["snapshots_copied"], &plan["target_made"], &plan["target_empty"]), (&2.into(), &false.into(), &true.into()));
     let first = home.summary(0, "icecore replicate --to second");
     assert_eq!((&first["snapshots_copied"], &first["target_made"]), (&2.into(), &true.into()));
+    assert_eq!(first["bytes_planned"], plan["bytes_planned"]);
     assert!(first["bytes_sent"].as_u64().unwrap() >= first["bytes_planned"].as_u64().unwrap());
     home.run(0, "icecore scrub -r second");
     home.restores_from("second");
@@ -132,6 +136,15 @@ fn keys_follow_and_strangers_are_refused() {
     fs::create_dir(home.path("taken")).unwrap();
     fs::write(home.path("taken/note"), "mine").unwrap();
     home.run(2, "icecore replicate --to taken");
+    home.run(2, "icecore replicate --to taken --dry-run");
+    // A disk that is not mounted.
+    fs::create_dir(home.path("mount")).unwrap();
+    let said = home.run(0, "icecore replicate --to mount --dry-run");
+    assert!(said.contains("mount is empty: a new replica would be made"), "{said}");
+    let said = home.run(10, "icecore backup --series data data --also mount");
+    assert!(said.contains("icecore replicate --to mount"), "{said}");
+    assert_eq!(fs::read_dir(home.path("mount")).unwrap().count(), 0);
+    assert!(home.run(0, "icecore replicate --to mount").contains("mount was empty: made a new replica"));
 }
 
 #[test]
@@ -164,6 +177,7 @@ fn what_the_first_copy_lost_the_second_one_gives_back() {
 fn one_backup_goes_to_several_places() {
     let home = Home::with_snapshots();
     fs::write(home.path("data/more"), noise(5, 200_000)).unwrap();
+    home.run(0, "icecore replicate --to second && icecore replicate --to third && icecore replicate --to data/inside");
     let done = home.summary(0, "icecore backup --series data data --also second,third");
     let copies = done["copies"].as_array().unwrap();
     assert!(copies.len() == 3 && copies.iter().all(|copy| copy["acknowledged"] == true), "{copies:?}");
@@ -182,7 +196,7 @@ fn one_backup_goes_to_several_places() {
         copies.iter().find(|copy| copy["repository"].as_str().unwrap().ends_with(name)).unwrap()["acknowledged"].clone()
     };
     assert_eq!((has("first"), has("second"), has("third")), (true.into(), true.into(), false.into()));
-    assert_eq!(home.summary(0, "icecore snapshots -r second")["snapshots"], 3);
+    assert_eq!(home.summary(0, "icecore snapshots -r second")["snapshots"], 5);
     home.run(2, "icecore backup --series data data --also second --quorum 3");
     home.run(0, "icecore init -r other --new-key-file other-key");
     let said = home.run(2, "icecore backup --series data data --also other");

@@ -5,6 +5,7 @@
 //! [`Error`] at the first public function on the way out.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Shorthand for a result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -41,29 +42,40 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// A tier from which nothing can be read at the moment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct TierWait {
+    /// Its name.
+    pub tier: String,
+    /// What to do, as a sentence.
+    pub advice: String,
+}
+
 /// An error with its [`ErrorKind`], a message for people, and where the format is concerned the rule that was broken.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
     rule: Option<&'static str>,
+    tier: Option<Arc<TierWait>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// Makes an error of `kind` with a message.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), rule: None, source: None }
+        Self { kind, message: message.into(), rule: None, tier: None, source: None }
     }
 
     /// Makes a [`ErrorKind::Damaged`] error that names the rule of the format specification that is broken.
     pub fn rule(rule: &'static str, message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Damaged, message: message.into(), rule: Some(rule), source: None }
+        Self { kind: ErrorKind::Damaged, message: message.into(), rule: Some(rule), tier: None, source: None }
     }
 
     /// Makes a [`ErrorKind::Unsupported`] error that names the rule which refused the unknown feature.
     pub fn unsupported(rule: &'static str, message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Unsupported, message: message.into(), rule: Some(rule), source: None }
+        Self { kind: ErrorKind::Unsupported, message: message.into(), rule: Some(rule), tier: None, source: None }
     }
 
     /// Makes an [`ErrorKind::Unavailable`] (or `NotFound`, `AlreadyExists`) error from an I/O error.
@@ -73,7 +85,7 @@ impl Error {
             std::io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
             _ => ErrorKind::Unavailable,
         };
-        Self { kind, message: format!("{what}: {source}"), rule: None, source: Some(Box::new(source)) }
+        Self { kind, message: format!("{what}: {source}"), rule: None, tier: None, source: Some(Box::new(source)) }
     }
 
     /// Puts `context` (an object name, a path) before the message, unless it begins with that already.
@@ -91,6 +103,18 @@ impl Error {
     pub fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
         self
+    }
+
+    /// Says for which tier it has to be waited.
+    #[must_use]
+    pub(crate) fn in_tier(mut self, wait: TierWait) -> Self {
+        self.tier = Some(Arc::new(wait));
+        self
+    }
+
+    /// Of [`ErrorKind::Frozen`], for which tier it has to be waited, where it is one.
+    pub fn tier(&self) -> Option<&Arc<TierWait>> {
+        self.tier.as_ref()
     }
 
     /// The kind: what to do.

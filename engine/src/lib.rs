@@ -143,4 +143,4 @@ pub mod testing;
 pub mod tiers;
 pub mod tree;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, TierWait};

@@ -3,6 +3,11 @@
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// A count of things, whose name is given for one of them.
+pub(crate) fn counted(number: u64, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
 /// One step forward, or something that a person should read.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -29,6 +34,13 @@ pub enum Event<'a> {
         item: &'a str,
         /// Why.
         message: &'a str,
+    },
+    /// An item was not restored, because what it needs lies in a tier from which nothing can be read now. The summary says of each tier what to do.
+    ItemWaits {
+        /// The item as shown to people; bytes that are not UTF-8 are replaced.
+        item: &'a str,
+        /// The name of the tier.
+        tier: &'a str,
     },
     /// In a dry run of a restore, what would become of an item of the target. When it is done, of deletions only.
     Change {

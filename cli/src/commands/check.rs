@@ -7,10 +7,10 @@ use crate::names::{path_of, put_paths, shown};
 use crate::output::Output;
 use crate::size::{bytes, count, counted};
 use crate::time;
-use icecore::check::{CheckReport, Finding};
+use icecore::check::{CheckReport, Finding, HurtSnapshot};
 use serde_json::json;
 
-/// Paths of one finding that people see.
+/// Paths of one snapshot that people see.
 const PATHS_SHOWN: usize = 10;
 
 /// Checks that everything is there and in order, without reading the content of files
@@ -37,10 +37,11 @@ pub(super) fn report(found: &CheckReport, output: &Output) -> anyhow::Result<Out
         print(finding, output)?;
         output.json("finding", as_json(finding))?;
     }
+    print_hurt(&found.hurt, output)?;
     let checked = format!(
-        "{}, {} among them, and {} checked, {} read in {}",
+        "{}, {}, and {} checked, {} read in {}",
         counted(found.objects, "object"),
-        counted(found.packs, "pack"),
+        packs(found),
         counted(found.snapshots, "snapshot"),
         bytes(found.bytes_read),
         time::duration(found.duration_ns)
@@ -52,8 +53,10 @@ pub(super) fn report(found: &CheckReport, output: &Output) -> anyhow::Result<Out
             counted(n as u64, "finding")
         ))?,
         0 => output.report(format_args!("no damage found: {checked}"))?,
-        n => output
-            .line(format_args!("DAMAGE: {}; {checked}\nWhat is not named above can still be restored.", counted(n as u64, "finding")))?,
+        n => output.line(format_args!(
+            "DAMAGE: {}; {checked}\nWhat is not named above can still be restored. `icecore repair` says what can be done, and changes nothing.",
+            counted(n as u64, "finding")
+        ))?,
     }
     let summary = json!({
         "findings": found.findings.len(),
@@ -61,6 +64,7 @@ pub(super) fn report(found: &CheckReport, output: &Output) -> anyhow::Result<Out
         "notices": found.notices.len(),
         "objects": found.objects,
         "packs": found.packs,
+        "packs_unread": found.unread.iter().map(|unread| unread.packs).sum::<u64>(),
         "snapshots": found.snapshots,
         "frames": found.frames,
         "chunks": found.chunks,
@@ -83,10 +87,35 @@ fn print(finding: &Finding, output: &Output) -> anyhow::Result<()> {
         let ids: Vec<_> = finding.snapshots.iter().map(short_id).collect();
         output.line(format_args!("  snapshots that suffer: {}", ids.join(", ")))?;
     }
-    for path in finding.paths.iter().take(PATHS_SHOWN) {
-        output.line(format_args!("  suffers: {}", shown(&path_of(path))))?;
+    Ok(())
+}
+
+/// How many packs there are, and how many of them were not read.
+fn packs(found: &CheckReport) -> String {
+    let unread: u64 = found.unread.iter().map(|unread| unread.packs).sum();
+    if unread == 0 {
+        return format!("{} among them", counted(found.packs, "pack"));
     }
-    match finding.paths_total.saturating_sub(finding.paths.len().min(PATHS_SHOWN) as u64) {
+    let tiers: Vec<_> = found.unread.iter().map(|unread| format!("{} in {} not", count(unread.packs), unread.tier)).collect();
+    format!("{} of {} read, {}", count(found.packs.saturating_sub(unread)), counted(found.packs, "pack"), tiers.join(", "))
+}
+
+/// The files that suffer, snapshot by snapshot.
+fn print_hurt(hurt: &[HurtSnapshot], output: &Output) -> anyhow::Result<()> {
+    for hurt in hurt.iter().filter(|hurt| hurt.paths_total > 0) {
+        let series = hurt.series.as_deref().map(|series| format!(" of series {}", shown(series.as_bytes()))).unwrap_or_default();
+        output.line(format_args!("suffers: snapshot {}{series}: {}", short_id(&hurt.snapshot), counted(hurt.paths_total, "entry")))?;
+        print_paths(hurt, output)?;
+    }
+    Ok(())
+}
+
+/// The entries of a snapshot that suffer, as many as people read.
+pub(super) fn print_paths(hurt: &HurtSnapshot, output: &Output) -> anyhow::Result<()> {
+    for path in hurt.paths.iter().take(PATHS_SHOWN) {
+        output.line(format_args!("  {}", shown(&path_of(path))))?;
+    }
+    match hurt.paths_total.saturating_sub(hurt.paths.len().min(PATHS_SHOWN) as u64) {
         0 => {}
         more => output.line(format_args!("  and {} more (--json lists up to 1,000)", count(more)))?,
     }

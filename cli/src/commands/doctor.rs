@@ -5,7 +5,7 @@ use crate::exit::{Outcome, of_error};
 use crate::names::shown;
 use crate::output::Output;
 use crate::place::{Place, private_folder};
-use crate::size::{bytes, count};
+use crate::size::{bytes, counted};
 use crate::table::{Colour, coloured, has_colours};
 use crate::time;
 use icecore::ErrorKind;
@@ -96,6 +96,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let examination =
         Examination { output, has_colours: has_colours(), warnings: Cell::new(0), failures: Cell::new(0), has_damage: Cell::new(false) };
     configuration(&examination, context)?;
+    if context.profile().problem.is_some() {
+        // What the file would have said is not known: all else would be about another setup.
+        output.report("1 failed; correct this first, and ask again")?;
+        return Err(crate::exit::usage("the configuration file cannot be used"));
+    }
     cache(&examination, context)?;
     let failed = match reach(&examination, context) {
         Ok(repository) => {
@@ -115,7 +120,6 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     }
     match failed {
         Some(error) => Err(error),
-        None if context.profile().problem.is_some() => Err(crate::exit::usage("the configuration file cannot be used")),
         None if failures > 0 && !examination.has_damage.get() => {
             Err(anyhow::anyhow!("the repository cannot be relied on as it is; see above"))
         }
@@ -241,14 +245,13 @@ fn space(examination: &Examination<'_>, folder: &Path) -> anyhow::Result<()> {
     let space = rustix::fs::statvfs(folder)?;
     let (free, all) = (space.f_bavail.saturating_mul(space.f_frsize), space.f_blocks.saturating_mul(space.f_frsize));
     let what = format!("{} of {} free", bytes(free), bytes(all));
-    match free < FREE_BYTES_MIN || free < all / 50 {
-        true => examination.warn(
-            "space",
-            &what,
-            "free some: `icecore forget` with rules, then `icecore gc`; a full disk ends a backup, it does no harm",
-        ),
-        false => examination.ok("space", &what),
-    }
+    let state = match free {
+        0 => State::Fail,
+        _ if free < FREE_BYTES_MIN || free < all / 50 => State::Warn,
+        _ => return examination.ok("space", &what),
+    };
+    let advice = "free some: `icecore forget` with rules, then `icecore gc`, which need a little room themselves; a full disk ends a backup, it does no harm";
+    examination.tell(state, "space", &what, Some(advice))
 }
 
 fn examine(args: &Args, examination: &Examination<'_>, repository: &Repository, context: &Context) -> anyhow::Result<()> {
@@ -268,6 +271,7 @@ fn examine(args: &Args, examination: &Examination<'_>, repository: &Repository, 
         return examination.ok("sessions", "this credential does not maintain, so sessions are not looked at");
     }
     sessions(examination, repository, now)?;
+    tiers(examination, repository)?;
     if args.garbage { garbage(examination, repository, context) } else { Ok(()) }
 }
 
@@ -325,6 +329,20 @@ fn sessions(examination: &Examination<'_>, repository: &Repository, now: Timesta
     if open.is_empty() { examination.ok("sessions", "none is open") } else { Ok(()) }
 }
 
+fn tiers(examination: &Examination<'_>, repository: &Repository) -> anyhow::Result<()> {
+    for info in repository.tiers()? {
+        let (name, packs) = (&info.tier.name, counted(info.packs.packs, "pack"));
+        match &info.absent {
+            None => examination.ok("tiers", &format!("{name}, with {packs}"))?,
+            Some(why) => {
+                let advice = format!("needed to restore, scrub or collect what is in its {packs}; elsewhere: --tier-at {name}=PLACE");
+                examination.warn("tiers", why, &advice)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn garbage(examination: &Examination<'_>, repository: &Repository, context: &Context) -> anyhow::Result<()> {
     let options = GcOptions::default();
     let progress = context.progress()?;
@@ -337,7 +355,8 @@ fn garbage(examination: &Examination<'_>, repository: &Repository, context: &Con
             return examination.tell(State::Fail, "garbage", &error.to_string(), Some("`icecore check` says what is damaged"));
         }
     };
-    let what = format!("{} of {} would come back, {} packs", bytes(plan.bytes_freed()), bytes(plan.packs.bytes), count(plan.packs.packs));
+    let what =
+        format!("{} of {} would come back, {}", bytes(plan.bytes_freed()), bytes(plan.packs.bytes), counted(plan.packs.packs, "pack"));
     match plan.bytes_freed() > plan.packs.bytes / 10 && plan.bytes_freed() > 64 << 20 {
         true => examination.warn("garbage", &what, "run `icecore gc`"),
         false => examination.ok("garbage", &what),

@@ -1,6 +1,8 @@
 //! `forget`: drops snapshots that were named, or that no rule keeps.
 
+use super::key::credential_name;
 use super::rules::Rules;
+use super::selection::advise;
 use super::snapshots::{report_problems, short_id};
 use crate::context::Context;
 use crate::exit::{Outcome, usage};
@@ -8,6 +10,7 @@ use crate::names::shown;
 use crate::output::Output;
 use crate::size::{count, counted};
 use crate::time;
+use icecore::ErrorKind;
 use icecore::id::{SnapshotId, to_hex};
 use icecore::repository::Repository;
 use icecore::retention::{ForgetPlan, ForgetSummary, PlannedSnapshot, SnapshotFilter};
@@ -45,25 +48,24 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     }
     let repository = context.open()?;
     let output = &context.output;
-    let (ids, kept, problems) = if args.ids.is_empty() {
-        let plan = repository.plan_forget(&policy, &filter(args.series.as_deref(), &args.tag), &time::civil)?;
-        print_plan(&plan, output)?;
-        let ids = plan.dropped();
-        (ids.clone(), plan.snapshots.len() - ids.len(), plan.problems)
-    } else {
-        let ids = find(&repository, &args.ids)?;
-        for id in &ids {
-            output.line(format_args!("drop  {}  named", short_id(id)))?;
-            output.json("snapshot", json!({"id": id.to_string(), "action": "drop", "reasons": ["named"]}))?;
-        }
-        (ids, 0, Vec::new())
+    let plan = match args.ids.is_empty() {
+        true => Some(plan(&repository, &args.rules, args.series.as_deref(), &args.tag)?),
+        false => None,
     };
+    let ids = plan.as_ref().map_or_else(|| find(&repository, &args.ids), |plan| Ok(plan.dropped()))?;
     let summary = match args.dry_run || ids.is_empty() {
         true => ForgetSummary::default(),
         false => repository.forget(&ids, &context.progress()?)?,
     };
+    // Only now: what is shown as dropped was dropped.
+    match &plan {
+        Some(plan) => print_plan(plan, &repository, output)?,
+        None => print_named(&ids, output)?,
+    }
     print_summary(&summary, ids.len(), args.dry_run, output)?;
-    let outcome = report_problems(&problems, output);
+    let problems = plan.as_ref().map_or(&[][..], |plan| &plan.problems);
+    let kept = plan.as_ref().map_or(0, |plan| plan.snapshots.len() - ids.len());
+    let outcome = report_problems(problems, output);
     let line = json!({
         "dry_run": args.dry_run,
         "snapshots_kept": kept,
@@ -76,12 +78,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// What narrows down which snapshots rules are asked about.
-pub(super) fn filter(series: Option<&str>, tags: &[String]) -> SnapshotFilter {
+/// What rules say of the snapshots of a series, or of all, that have these tags.
+pub(super) fn plan(repository: &Repository, rules: &Rules, series: Option<&str>, tags: &[String]) -> icecore::Result<ForgetPlan> {
     let mut filter = SnapshotFilter::default();
     filter.series = series.map(str::to_owned);
     filter.tags = tags.to_vec();
-    filter
+    repository.plan_forget(&rules.policy(), &filter, &time::civil).map_err(|error| match (error.kind(), series) {
+        (ErrorKind::NotFound, Some(series)) => advise(error, repository, series),
+        _ => error,
+    })
 }
 
 /// The snapshots with these ids. Whatever may be the latest one at the moment is not forgotten by that name.
@@ -92,7 +97,16 @@ pub(super) fn find(repository: &Repository, ids: &[String]) -> anyhow::Result<Ve
     Ok(repository.find_snapshot_ids(ids)?)
 }
 
-fn print_plan(plan: &ForgetPlan, output: &Output) -> anyhow::Result<()> {
+fn print_named(ids: &[SnapshotId], output: &Output) -> anyhow::Result<()> {
+    for id in ids {
+        output.line(format_args!("drop  {}  named", short_id(id)))?;
+        output.json("snapshot", json!({"id": id.to_string(), "action": "drop", "reasons": ["named"]}))?;
+    }
+    Ok(())
+}
+
+fn print_plan(plan: &ForgetPlan, repository: &Repository, output: &Output) -> anyhow::Result<()> {
+    let (slots, _) = repository.slots()?;
     let signer_of = |snapshot: &PlannedSnapshot| *snapshot.header.record.certificate().verifying_key();
     let groups = plan.snapshots.chunk_by(|a, b| a.header.series == b.header.series && signer_of(a) == signer_of(b));
     for group in groups {
@@ -100,7 +114,7 @@ fn print_plan(plan: &ForgetPlan, output: &Output) -> anyhow::Result<()> {
         let is_only_signer = |other: &PlannedSnapshot| other.header.series != first.header.series || signer_of(other) == signer_of(first);
         let signer = match plan.snapshots.iter().all(is_only_signer) {
             true => String::new(),
-            false => format!(", made with credential {}", first.header.record.certificate().credential()),
+            false => format!(", made with {}", credential_name(first.header.record.certificate().credential(), &slots)),
         };
         let kept = group.iter().filter(|snapshot| snapshot.verdict.is_keep()).count();
         output.line(format_args!("{}{signer}: {} of {} stay", name_of(first), count(kept as u64), count(group.len() as u64)))?;

@@ -65,8 +65,8 @@ fn print_plan(plan: &GcPlan, output: &Output) -> anyhow::Result<()> {
     output.line(format_args!("copy          {}", bytes(plan.bytes_to_copy)))?;
     if plan.remake.frames > 0 {
         output.line(format_args!(
-            "make anew     {} frames ({}) of which about {} are needed",
-            count(plan.remake.frames),
+            "make anew     {} ({}) of which about {} are needed",
+            counted(plan.remake.frames, "frame"),
             bytes(plan.remake.bytes),
             bytes(plan.remake.bytes_used)
         ))?;
@@ -109,8 +109,8 @@ fn print_summary(summary: &GcSummary, output: &Output) -> anyhow::Result<()> {
     ))?;
     if summary.frames_remade > 0 {
         output.report(format_args!(
-            "{} frames of which little was needed were made anew, in {}",
-            count(summary.frames_remade),
+            "made anew: {} of which little was needed, in {}",
+            counted(summary.frames_remade, "frame"),
             bytes(summary.bytes_remade)
         ))?;
     }

@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::exit::{Outcome, usage};
 use crate::size::counted;
 use icecore::id::HoldId;
+use icecore::{Error, ErrorKind};
 use serde_json::json;
 
 /// Places and releases legal holds, and lists all that holds snapshots
@@ -90,10 +91,17 @@ fn add(args: &AddArgs, context: &Context) -> anyhow::Result<Outcome> {
 fn release(args: &ReleaseArgs, context: &Context) -> anyhow::Result<Outcome> {
     let repository = context.open()?;
     let (holds, _) = repository.holds()?;
-    let fits: Vec<_> = holds.iter().filter(|hold| args.hold.len() >= 4 && hold.id.to_string().starts_with(&args.hold)).collect();
-    let [hold] = fits[..] else {
-        let what = if fits.is_empty() { "no hold's id begins" } else { "the ids of several holds begin" };
-        return Err(usage(format!("{what} with {}; `icecore hold list` shows them (give at least 4 digits)", args.hold)));
+    if args.hold.len() < 4 {
+        return Err(usage("give at least 4 digits of the hold's id; `icecore hold list` shows them"));
+    }
+    let fits: Vec<_> = holds.iter().filter(|hold| hold.id.to_string().starts_with(&args.hold)).collect();
+    let hold = match fits[..] {
+        [hold] => hold,
+        [] => {
+            let message = format!("no hold's id begins with {}; `icecore hold list` shows them", args.hold);
+            return Err(Error::new(ErrorKind::NotFound, message).into());
+        }
+        _ => return Err(usage(format!("the ids of several holds begin with {}; give more digits", args.hold))),
     };
     repository.release(hold.id, &args.note)?;
     let still = repository.held()?;

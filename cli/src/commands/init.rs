@@ -39,9 +39,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     if args.new_key_file.is_some() && context.named_secret()?.is_some() {
         return Err(usage("--new-key-file makes the key that opens the repository; leave the other passphrase or key out"));
     }
-    // Fails where anything is there, before a passphrase is typed or a key written.
+    // Fails where anything is there, before a passphrase is typed or a key written, and makes nothing before that.
     let settings = context.store_settings(&address)?;
-    backend::create(&address, &settings)?;
+    backend::require_free(&address, &settings)?;
     let raced = backend::try_create_if_absent(&address, &settings)?;
     let key = match &args.new_key_file {
         None => context.secret(None)?.key(true)?,

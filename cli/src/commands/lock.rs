@@ -71,14 +71,20 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     drop(progress);
     let output = &context.output;
     let until = time::local(locked.until);
+    let held = repository.held()?;
     for id in &ids {
         let is_new = locked.snapshots.contains(id);
-        let what = if is_new { "locked" } else { "locked as long already" };
+        let end = held.get(id).and_then(|held| held.until).filter(|_| !is_new).unwrap_or(locked.until);
+        let what = match is_new {
+            true => "locked".to_owned(),
+            false => format!("locked until {} already", time::local(end)),
+        };
         output.line(format_args!("{}  {what}", short_id(id)))?;
-        output.json("snapshot", json!({"id": id.to_string(), "changed": is_new}))?;
+        output.json("snapshot", json!({"id": id.to_string(), "changed": is_new, "until": time::rfc3339(end)}))?;
     }
     let number = counted(locked.snapshots.len() as u64, "snapshot");
     match args.dry_run {
+        _ if locked.snapshots.is_empty() => output.report(format_args!("nothing to lock until {until}: it is locked as long already"))?,
         true => output.report(format_args!("{number} would be locked until {until}; nothing was changed"))?,
         false => output.report(format_args!("{number} locked until {until}; nobody can shorten that"))?,
     }

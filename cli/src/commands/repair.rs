@@ -1,5 +1,6 @@
 //! `repair`: says what can be mended and what is lost; with `--apply` mends it.
 
+use super::check::print_paths;
 use super::replicate;
 use super::snapshots::short_id;
 use crate::context::Context;
@@ -18,9 +19,6 @@ use icecore::replicate::ReplicateSummary;
 use icecore::repository::Repository;
 use serde_json::{Value, json};
 use std::ffi::OsString;
-
-/// Paths of one snapshot that people see.
-const PATHS_SHOWN: usize = 10;
 
 /// Says what can be mended and which files are lost; with --apply mends it
 #[derive(Debug, clap::Args)]
@@ -188,10 +186,11 @@ fn print_plan(plan: &RepairPlan, output: &Output) -> anyhow::Result<()> {
                 "nothing tells what is in it: condemn it; a good copy of this object would help".to_owned()
             }
             _ => format!(
-                "copy {} good frames ({}), condemn it; {} frames are lost",
-                count(repair.frames_good),
+                "copy {} that {} good ({}), condemn it; lost: {}",
+                counted(repair.frames_good, "frame"),
+                if repair.frames_good == 1 { "is" } else { "are" },
                 bytes(repair.bytes_good),
-                count(repair.frames_lost)
+                counted(repair.frames_lost, "frame")
             ),
         };
         output.line(format_args!("plan: {}: {what}", repair.pack))?;
@@ -200,7 +199,7 @@ fn print_plan(plan: &RepairPlan, output: &Output) -> anyhow::Result<()> {
         output.line(format_args!("plan: {object}: write anew"))?;
     }
     if plan.packs_to_index() > 0 {
-        output.line(format_args!("plan: write the lost index object of {} packs", count(plan.packs_to_index())))?;
+        output.line(format_args!("plan: write the lost index object of {}", counted(plan.packs_to_index(), "pack")))?;
     }
     for obstacle in &plan.obstacles {
         output.line(format_args!("plan: {}: remove it; nobody believes it, and it stands in the way", obstacle.object))?;
@@ -222,16 +221,10 @@ fn print_lost(hurt: &[HurtSnapshot], output: &Output) -> anyhow::Result<()> {
         let series = hurt.series.as_deref().map(|series| format!(" of series {}", shown(series.as_bytes()))).unwrap_or_default();
         let total = match hurt.paths_total {
             0 => "is damaged".to_owned(),
-            total => format!("lost {} entries", count(total)),
+            total => format!("lost {}", counted(total, "entry")),
         };
         output.line(format_args!("lost: snapshot {}{series} {total}", short_id(&hurt.snapshot)))?;
-        for path in hurt.paths.iter().take(PATHS_SHOWN) {
-            output.line(format_args!("  {}", shown(&path_of(path))))?;
-        }
-        match hurt.paths_total.saturating_sub(hurt.paths.len().min(PATHS_SHOWN) as u64) {
-            0 => {}
-            more => output.line(format_args!("  and {} more (--json lists up to 1,000)", count(more)))?,
-        }
+        print_paths(hurt, output)?;
         output.json("lost", lost_as_json(hurt))?;
     }
     Ok(())
@@ -240,26 +233,26 @@ fn print_lost(hurt: &[HurtSnapshot], output: &Output) -> anyhow::Result<()> {
 fn print_done(summary: &RepairSummary, output: &Output) -> anyhow::Result<()> {
     if let Some(epoch) = summary.epoch {
         output.report(format_args!(
-            "{} frames copied into {} packs ({}); the damaged packs are condemned by epoch {epoch}",
-            count(summary.frames_copied),
-            count(summary.written.packs),
+            "{} copied into {} ({}); the damaged packs are condemned by epoch {epoch}",
+            counted(summary.frames_copied, "frame"),
+            counted(summary.written.packs, "pack"),
             bytes(summary.written.bytes)
         ))?;
     }
     if summary.index_objects_removed + summary.obstacles_removed > 0 {
-        let (index, other) = (count(summary.index_objects_removed), count(summary.obstacles_removed));
-        output.report(format_args!("{index} index objects replaced, {other} other objects removed"))?;
+        let (index, other) = (counted(summary.index_objects_removed, "index object"), counted(summary.obstacles_removed, "other object"));
+        output.report(format_args!("{index} replaced, {other} removed"))?;
     }
     if summary.sidecars_written > 0 {
-        output.report(format_args!("{} sidecars written", count(summary.sidecars_written)))?;
+        output.report(format_args!("{} written", counted(summary.sidecars_written, "sidecar")))?;
     }
     for saved in &summary.salvaged {
         let (from, lost) = (short_id(&saved.from), count(saved.entries_lost));
         match &saved.to {
             Some(to) => output.report(format_args!(
-                "salvaged: snapshot {} has what is left of {from}: {} entries, {lost} are lost",
+                "salvaged: snapshot {} has what is left of {from}: {}, lost: {lost}",
                 short_id(to),
-                count(saved.entries)
+                counted(saved.entries, "entry")
             ))?,
             None => output.report(format_args!("nothing is left of snapshot {from}"))?,
         }

@@ -51,33 +51,38 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let (source, key) = context.open_to_read_with_key()?;
     let output = &context.output;
     let (snapshots, chosen) = choose(args, &source, context)?;
-    let second = match args.dry_run {
-        true => Second::find(&args.to, &args.store, context)?,
+    let mut second = match args.dry_run {
+        true => Second::find_or_imagine(&args.to, &args.store, context)?,
         false => Second::find_or_make(&args.to, &args.store, context)?,
     };
     let was = second.replica_of(&source)?;
-    let made = was == Replica::Nothing;
+    let is_empty = was == Replica::Nothing;
+    if is_empty && args.dry_run {
+        second = Second::imagined(second.name);
+    }
     let target = match was {
         Replica::Other => second.open_other(&args.secret, context)?,
         _ => {
-            if !args.dry_run {
+            if is_empty || !args.dry_run {
                 source.make_replica(&second.backend)?;
             }
             second.open_replica(&source, &key, context)?
         }
     };
-    if made {
-        output.note(format_args!("{} is a replica now; what opens {} opens it, too", target.describe(), source.describe()));
+    if is_empty {
+        let what = if args.dry_run { "is empty: a new replica would be made" } else { "was empty: made a new replica" };
+        output.note(format_args!("{} {what}; what opens {} opens it, too", second.name, source.describe()));
     }
     let mut options = ReplicateOptions::default();
     options.snapshots = snapshots;
     options.dry_run = args.dry_run;
     let summary = source.replicate(&target, &options, &context.progress()?)?;
-    print(&summary, args.dry_run, &target.describe(), output)?;
+    print(&summary, args.dry_run, &second.name, output)?;
     let mut line = as_json(&summary);
     line["dry_run"] = args.dry_run.into();
-    line["target"] = target.describe().into();
-    line["target_made"] = made.into();
+    line["target"] = second.name.into();
+    line["target_made"] = (is_empty && !args.dry_run).into();
+    line["target_empty"] = is_empty.into();
     output.json("summary", line)?;
     Ok(match summary.has_damage() {
         true => Outcome::DamageFound,

@@ -249,7 +249,11 @@ fn outcome(summary: &RestoreSummary) -> Outcome {
 
 fn report(summary: &RestoreSummary, snapshot: &Snapshot, where_to: &str, args: &Args, context: &Context) -> anyhow::Result<()> {
     let output = &context.output;
-    let (did, written) = if args.dry_run { ("would restore", "would be written") } else { ("restored", "written") };
+    let (did, written) = match (args.dry_run, summary.items_failed) {
+        (true, _) => ("would restore", "would be written"),
+        (false, 0) => ("restored", "written"),
+        (false, _) => ("restored a part of", "written"),
+    };
     output.report(format_args!(
         "{did} snapshot {} of {} ({}) {where_to}",
         short_id(&snapshot.id),
@@ -274,14 +278,21 @@ fn report(summary: &RestoreSummary, snapshot: &Snapshot, where_to: &str, args: &
         output.report("  verify   all of it reads back as it is in the snapshot")?;
     }
     output.report(format_args!("  time     {}", time::duration(summary.duration_ns)))?;
-    if !output.is_json() && summary.items_failed > 0 {
-        output.warn(format_args!("not restored, or only in part: {} (see above)", counted(summary.items_failed, "item")));
+    for (wait, items) in &summary.waits {
+        let (items, tier, advice) = (counted(*items, "item"), &wait.tier, shown(wait.advice.as_bytes()));
+        output.warn(format_args!("in tier {tier}, and not restored: {items}; {advice} (--tier-at {tier}=PLACE)"));
     }
-    if !output.is_json() && summary.frozen {
+    if output.is_json() {
+        return Ok(());
+    }
+    if summary.damaged {
+        output.warn("the repository is damaged; `icecore scrub` says what else that concerns");
+    }
+    if summary.frozen {
         output.warn("some of it cannot be read yet; `icecore restore --plan` says what is needed, and the same restore goes on then");
     }
-    if !output.is_json() && summary.damaged {
-        output.warn("the repository is damaged; `icecore scrub` says what else that concerns");
+    if summary.items_failed > 0 {
+        output.warn(format_args!("the restore is not whole: {} not restored, or only in part", counted(summary.items_failed, "item")));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `stats`: how much there is, how much of it is unique, how much is stored.
 
-use super::forget::{filter, find};
+use super::forget::{find, plan};
 use super::rules::Rules;
 use super::selection::Filter;
 use super::snapshots::{report_problems, short_id};
@@ -160,7 +160,7 @@ fn if_forgotten(ids: &[String], args: &Args, context: &Context) -> anyhow::Resul
     let repository = context.open()?;
     let output = &context.output;
     let (ids, problems) = if ids.is_empty() {
-        let plan = repository.plan_forget(&policy, &filter(args.filter.series(), &args.tag), &time::civil)?;
+        let plan = plan(&repository, &args.rules, args.filter.series(), &args.tag)?;
         (plan.dropped(), plan.problems)
     } else {
         (find(&repository, ids)?, Vec::new())

@@ -19,6 +19,9 @@ const SECRETS: [&str; 4] = ["password_file", "password_command", "key_file", "ke
 const SOURCES: [&str; 3] = ["paths", "files_from", "files_from0"];
 const STREAMS: [&str; 3] = ["stdin", "exec", "tar"];
 
+/// Heading of the rules of `forget` and of all that asks what they would do.
+const RULES: &str = "Rules";
+
 /// The value of an option, and where it comes from.
 #[derive(Debug)]
 pub(crate) struct Setting {
@@ -79,6 +82,11 @@ fn is_given(id: &str, given: &ArgMatches) -> bool {
 /// Whether an option that was not given can stand beside those that were.
 fn may_add(option: &Arg, command: &Command, given: &ArgMatches) -> bool {
     if is_given(option.get_id().as_str(), given) {
+        return false;
+    }
+    // Rules make one policy: those that were typed take the place of all.
+    let is_rule = |option: &Arg| option.get_help_heading() == Some(RULES);
+    if is_rule(option) && command.get_arguments().any(|other| is_rule(other) && is_given(other.get_id().as_str(), given)) {
         return false;
     }
     let excludes = |one: &Arg, other: &Arg| command.get_arg_conflicts_with(one).iter().any(|excluded| excluded.get_id() == other.get_id());

@@ -63,7 +63,24 @@ fn files_that_are_lost_are_named_and_the_others_come_back() {
     let said = home.run(14, &["restore", "latest", "--target", "t"], &[pack.as_str(), "s/", "scrub"]);
     let count = home.restored("t");
     assert!(count > 0 && count < 42, "{count}: {said}");
-    home.run(14, &["scrub"], &[pack.as_str(), "suffers: s/", "snapshots that suffer"]);
+    home.run(14, &["scrub"], &[pack.as_str(), "suffers: snapshot ", "\n  s/", "snapshots that suffer", "icecore repair"]);
+}
+
+#[test]
+fn where_the_newest_snapshot_is_damaged_the_one_before_is_offered_and_not_taken() {
+    let home = Home::new();
+    let first = home.only("snapshots").rsplit('/').next().unwrap()[..8].to_owned();
+    let before = home.objects();
+    home.run(0, &["backup", "s"], &[]);
+    let newest = home.objects().into_iter().find(|name| name.starts_with("snapshots/") && !before.contains(name)).unwrap();
+    let mut bytes = home.object(&newest);
+    bytes[100] ^= 1;
+    home.set(&newest, Some(&bytes));
+    let newest = &newest.rsplit('/').next().unwrap()[..8];
+    home.run(14, &["restore", "latest", "--target", "t"], &[newest, &format!("say {first} instead of `latest`"), "icecore forget"]);
+    home.run(0, &["restore", &first, "--target", "t"], &[]);
+    home.run(0, &["forget", newest], &[]);
+    home.run(0, &["restore", "latest", "--target", "t"], &[]);
 }
 
 #[test]

@@ -54,6 +54,9 @@ fn a_full_disk_ends_backup_and_gc_and_harms_nothing() {
         home.run(1, &with(&["backup", "s"]), &["is full", "free some space", "run it again"]);
         home.run(0, &with(&["scrub"]), &["no damage found"]);
         home.run(0, &with(&["snapshots"]), &[]);
+        if room == 0 {
+            home.run(1, &with(&["doctor"]), &["fail  space", "0 B of", "1 failed"]);
+        }
         disk.resize(20_000);
     }
     home.run(0, &with(&["backup", "s"]), &[]);

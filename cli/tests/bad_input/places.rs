@@ -19,7 +19,7 @@ fn a_wrong_key_or_passphrase_is_told_from_damage() {
     home.write("empty", "");
     home.run(12, &["snapshots", "--key-file", "empty"], &["empty", "key file"]);
     home.run(2, &["snapshots", "--key-file", "s/large"], &["s/large", "no passphrase or key"]);
-    home.run(1, &["snapshots", "--key-file", "absent"], &["absent", "No such file"]);
+    home.run(12, &["snapshots", "--key-file", "absent"], &["absent", "No such file"]);
 }
 
 #[test]

@@ -43,6 +43,13 @@ fn a_profile_fills_in_what_was_not_typed() {
     let listed = home.run(0, &["backup", "--files-from", "list", "--json"]).last("summary");
     assert!(listed["series"].as_str().unwrap().ends_with("/list") && listed["files_new"] == 1, "{listed}");
     assert_eq!(home.run(0, &["forget", "--series", "mine", "--dry-run", "--json"]).last("summary")["snapshots_dropped"], 1);
+    home.write(FILE, std::fs::read_to_string(home.path(FILE)).unwrap().replace("keep-last = 1", "keep-last = 2"));
+    let dropped = |rule: &[&str]| {
+        let made = home.run(0, &[&["forget", "--series", "mine", "--dry-run", "--json"], rule].concat());
+        made.last("summary")["snapshots_dropped"].clone()
+    };
+    assert_eq!((dropped(&[]), dropped(&["--keep-tag", "none"])), (0.into(), 1.into()), "typed rules take the place of all");
+    home.run(1, &["forget", "--series", "mien"]);
     let by_id = made["id"].as_str().unwrap();
     assert_eq!(home.run(0, &["forget", by_id, "--dry-run", "--json"]).last("summary")["snapshots_dropped"], 1, "rules are left out then");
 }
@@ -129,8 +136,9 @@ fn mistakes_are_named_with_what_was_meant() {
         let said = said(text);
         assert!(said.contains(expected), "{text}: {said}");
     }
-    let doctor = home.run(10, &["doctor"]);
+    let doctor = home.run(2, &["doctor"]);
     assert!(doctor.stdout.contains("fail  config") && doctor.stdout.contains("did you mean `home`?"), "{}", doctor.stdout);
+    assert!(!doctor.stdout.contains("no repository was named"), "{}", doctor.stdout);
     home.write(FILE, "[profiles.home]\n");
     assert!(home.run(2, &["snapshots", "-P", "hme"]).stderr.contains("did you mean `home`?"));
     assert!(home.run(2, &["backup"]).stderr.contains("<PATH>"), "what is missing without a profile is missing");

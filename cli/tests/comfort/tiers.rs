@@ -44,14 +44,25 @@ fn a_disk_in_a_drawer_is_named_when_it_is_needed() {
     fs::rename(home.path("drawer"), home.path("elsewhere")).unwrap();
     let plan = home.with(0, &["restore", "latest", "--at", "2026-01-01", "--plan", "--json"]).last("summary");
     assert!(plan["is_ready"] == false && plan["tiers"][0]["absent"].as_str().unwrap().contains("disk 7"), "{plan}");
-    assert!(home.with(15, &["restore", &first, "--target", "back"]).stderr.contains("disk 7"));
+    let said = home.with(15, &["restore", &first, "--target", "back"]);
+    assert_eq!(said.stderr.matches("--tier-at shelf=PLACE").count(), 1, "once for all files: {}", said.stderr);
+    assert!(said.stderr.contains("disk 7") && said.stderr.contains("in tier shelf, and not restored: 1 item;"), "{}", said.stderr);
+    let last = said.stderr.lines().last().unwrap();
+    assert!(last.contains("the restore is not whole: 1 item") && said.stdout.contains("restored a part of snapshot"), "{last}");
     assert!(home.with(15, &["cat", &first, "data/old"]).stderr.contains("disk 7"));
     assert!(home.with(15, &["thaw", &first]).stderr.contains("disk 7"));
     home.with(15, &["tier", "apply", "shelf"]);
     // What does not need it works.
     home.with(0, &["restore", "latest", "--target", "new"]);
     home.with(0, &["ls", &first]);
-    home.with(0, &["scrub"]);
+    let moved_packs = moved["moved"]["packs"].as_u64().unwrap();
+    for command in ["scrub", "check"] {
+        let checked = home.with(0, &[command, "--json"]).last("summary");
+        assert_eq!(checked["packs_unread"], moved_packs, "{checked}");
+        assert!(home.with(0, &[command]).stdout.contains(&format!("{moved_packs} in shelf not")), "{command}");
+    }
+    let doctor = home.with(0, &["doctor"]).stdout;
+    assert!(doctor.contains("warn  tiers") && doctor.contains("--tier-at shelf=PLACE"), "{doctor}");
     home.with(0, &["gc"]);
     // An empty folder where the disk is mounted is not the disk.
     fs::create_dir_all(home.path("drawer/disk")).unwrap();

@@ -38,7 +38,9 @@ pub use object_store::ObjectStoreBackend;
 pub use patient::PatientBackend;
 #[cfg(feature = "sftp")]
 pub use sftp::SftpBackend;
-pub use store::{ArchiveClass, Notice, Request, StoreSettings, Traffic, create, open, open_place, try_create_if_absent, try_out};
+pub use store::{
+    ArchiveClass, Notice, Request, StoreSettings, Traffic, create, open, open_place, require_free, try_create_if_absent, try_out,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Timestamp;

@@ -177,8 +177,21 @@ pub fn create(address: &Address, settings: &StoreSettings) -> Result<Arc<dyn Bac
         _ => {
             let remote = remote(address, settings)?;
             remote.require_empty()?;
+            remote.make()?;
             Ok(patient(remote, settings))
         }
+    }
+}
+
+/// Looks whether [`create`] would take the place, and makes nothing.
+///
+/// # Errors
+/// As [`create`].
+pub fn require_free(address: &Address, settings: &StoreSettings) -> Result<()> {
+    require_classes(address, settings)?;
+    match address {
+        Address::Folder(folder) => LocalBackend::require_free(folder).map(drop),
+        _ => remote(address, settings)?.require_empty(),
     }
 }
 
@@ -211,8 +224,13 @@ pub fn try_create_if_absent(address: &Address, settings: &StoreSettings) -> Resu
 
 /// A place that is no folder of this machine.
 pub(super) trait Remote: Backend {
-    /// Refuses a place where anything is but what an interrupted init left; makes it where it has to be made.
+    /// Refuses a place where anything is but what an interrupted init left.
     fn require_empty(&self) -> Result<()>;
+
+    /// Makes the place, where it has to be made.
+    fn make(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Refuses a place where no repository is. Of a bucket that is found out when the repository is opened.
     fn require_repository(&self) -> Result<()> {

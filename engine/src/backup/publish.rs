@@ -213,7 +213,7 @@ pub(crate) fn put_snapshot(
     let mut sealed_body = body.encode();
     snapshot_sealer(session.secret()?, &session.id(), &id).seal(0, &mut sealed_body);
     let object = repository.credential.author.object(&object_header, &join(&sealed_header, &sealed_body));
-    session.publishes();
+    session.publishes(id, header.series);
     repository.backend.put(&object_header.name, &object)?;
     Ok(object.len() as u64)
 }

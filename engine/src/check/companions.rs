@@ -11,6 +11,7 @@ use crate::format::relocations::RelocationsBody;
 use crate::format::session::{BeatBody, ClosedBody, SessionBody, TombstoneBody, WithdrawnBody};
 use crate::format::{Certificate, Roles};
 use crate::id::{HoldId, PackId, SessionId, SnapshotId};
+use crate::progress::counted;
 use crate::repository::{Repository, SnapshotListing};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -231,7 +232,7 @@ pub(super) fn check_placement(reading: &Reading<'_>, repository: &Repository, li
         let there: BTreeMap<ObjectName, u64> = match place.and_then(|place| place.list_sorted(ObjectKind::DataPack)) {
             Ok(packs) => packs.into_iter().map(|object| (object.name, object.size)).collect(),
             Err(error) if error.kind() == ErrorKind::Frozen => {
-                reading.findings.notice(format!("{} packs are not looked for: {error}", placed.len()));
+                reading.findings.notice(format!("not looked for: {}: {error}", counted(placed.len() as u64, "pack")));
                 continue;
             }
             Err(error) => return Err(error.context(format!("tier {}", tier.name))),

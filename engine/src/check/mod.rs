@@ -103,6 +103,16 @@ pub struct HurtSnapshot {
     pub paths_total: u64,
 }
 
+/// Packs of which nothing could be read, because they are frozen or their medium is not there. What they hold was told by others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnreadPacks {
+    /// The name of the tier in which they lie.
+    pub tier: String,
+    /// How many.
+    pub packs: u64,
+}
+
 /// What a check found.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -115,8 +125,10 @@ pub struct CheckReport {
     pub notices: Vec<String>,
     /// Objects checked, packs among them.
     pub objects: u64,
-    /// Packs checked.
+    /// Packs, those that could not be read among them.
     pub packs: u64,
+    /// The latter, by tier.
+    pub unread: Vec<UnreadPacks>,
     /// Snapshots checked.
     pub snapshots: u64,
     /// Frames in the packs that are right.

@@ -1,17 +1,17 @@
 //! Packs and index objects: what lies where, checked, and an index of it that believes nothing else.
 
-use super::Keyed;
 use super::clear::of_kind;
 use super::companions::{named, read_part};
 use super::reading::Listing;
 use super::survey::Depth;
+use super::{Keyed, UnreadPacks};
 use crate::backend::{ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::index_object::IndexBody;
 use crate::format::object::open_part;
 use crate::format::{ContentsTable, Roles, Tables, check_writer};
 use crate::id::{DomainId, PackId, SessionId, TierId};
-use crate::progress::Event;
+use crate::progress::{Event, counted};
 use crate::repository::{ClearTail, PackTail, domains, heal, verify};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -65,25 +65,30 @@ impl Keyed<'_> {
         Ok(digests)
     }
 
-    /// Packs whose bytes are not read, because they are frozen or their medium is not there; how many these are is said.
+    /// Packs of which nothing is read, because they are frozen or their medium is not there. How many these are is counted, and said where all
+    /// their bytes would have been read.
     fn unread(&self, packs: &[&ObjectInfo], depth: &Depth) -> Result<HashSet<ObjectName>> {
         let (tiers, view) = (&self.repository.tiers, self.repository.tiers.view()?);
         let mut unread = HashSet::new();
-        let mut of_tiers: BTreeMap<TierId, (u64, u64)> = BTreeMap::new();
-        for object in packs.iter().filter(|object| object.name.kind() == ObjectKind::DataPack && depth.reads(&object.name)) {
+        let mut of_tiers: BTreeMap<TierId, (bool, u64, u64)> = BTreeMap::new();
+        for object in packs.iter().filter(|object| object.name.kind() == ObjectKind::DataPack) {
             let Some((tier, _)) = view.coldest(PackId(object.name.id())).filter(|(_, placed)| tiers.is_cold(placed.pack)) else { continue };
-            let is_there = || tiers.place(tier).and_then(|place| tiers.look(tier, &*place));
-            if tier.is_frozen || is_there().is_err_and(|error| error.kind() == ErrorKind::Frozen) {
-                let (count, bytes) = of_tiers.entry(tier.tier).or_default();
+            let is_away = || tiers.place(tier).and_then(|place| tiers.look(tier, &*place)).is_err_and(|e| e.kind() == ErrorKind::Frozen);
+            let (is_unread, count, bytes) = of_tiers.entry(tier.tier).or_insert_with(|| (tier.is_frozen || is_away(), 0, 0));
+            if *is_unread {
                 *count += 1;
                 *bytes += object.size;
                 unread.insert(object.name);
             }
         }
-        for (tier, (count, bytes)) in of_tiers {
+        for (tier, (_, count, bytes)) in of_tiers.into_iter().filter(|(_, (_, count, _))| *count > 0) {
             let Some(tier) = view.tiers.get(&tier) else { continue };
-            let why = if tier.is_frozen { "are frozen" } else { "lie on a medium that is not there" };
-            self.reading.findings.notice(format!("{count} packs ({bytes} bytes) {why} in tier {} and were not read", tier.name));
+            self.reading.counts.unread.lock().push(UnreadPacks { tier: tier.name.clone(), packs: count });
+            if *depth == Depth::Everything {
+                let why = if tier.is_frozen { "frozen" } else { "on a medium that is not there" };
+                let packs = counted(count, "pack");
+                self.reading.findings.notice(format!("not read: {packs} ({bytes} bytes) in tier {}, {why}", tier.name));
+            }
         }
         Ok(unread)
     }

@@ -1,12 +1,13 @@
 //! What every part of a check does: list, read, count, and tell what is gone from what is broken.
 
-use super::CheckReport;
 use super::findings::Findings;
+use super::{CheckReport, UnreadPacks};
 use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Trust;
 use crate::format::object::Opened;
 use crate::progress::{Event, Progress};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -28,6 +29,8 @@ pub(super) struct Reading<'a> {
 pub(super) struct Counts {
     pub(super) objects: AtomicU64,
     pub(super) packs: AtomicU64,
+    /// Packs of which nothing could be read.
+    pub(super) unread: Mutex<Vec<UnreadPacks>>,
     pub(super) snapshots: AtomicU64,
     pub(super) frames: AtomicU64,
     pub(super) chunks: AtomicU64,
@@ -136,6 +139,7 @@ impl<'a> Reading<'a> {
             notices,
             objects: count(&self.counts.objects),
             packs: count(&self.counts.packs),
+            unread: std::mem::take(&mut *self.counts.unread.lock()),
             snapshots: count(&self.counts.snapshots),
             frames: count(&self.counts.frames),
             chunks: count(&self.counts.chunks),

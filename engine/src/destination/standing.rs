@@ -71,6 +71,16 @@ impl Folder {
         })
     }
 
+    /// What stands for the thing at `key`, where it is one with other names beside this one, which may lie anywhere.
+    pub(crate) fn with_other_names(&self, key: &Key) -> Option<[u8; 16]> {
+        let place = self.resolver.existing(key).ok()??;
+        let stat = look(&place).ok()?.filter(|stat| stat.st_nlink > 1 && !is(stat, FileType::Directory))?;
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&stat.st_dev.to_le_bytes());
+        id[8..].copy_from_slice(&stat.st_ino.to_le_bytes());
+        Some(id)
+    }
+
     /// Whether what stands at the entry's place has the entry's metadata; `false` where that cannot be read.
     pub(crate) fn has_metadata(&self, entry: &Entry) -> bool {
         let has = |metadata: &Metadata| -> Result<bool> {

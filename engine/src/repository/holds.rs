@@ -242,7 +242,7 @@ impl SnapshotListing {
                 0 => String::new(),
                 more => format!(" ({more} more of those named are held, too)"),
             };
-            let message = format!("snapshot {id} must not go: {why}{more}; nothing was forgotten");
+            let message = format!("snapshot {id} must not go: {why}{more}; nothing was changed");
             return Err(Error::new(ErrorKind::Held, message));
         }
         match (self.holds.gone.first(), &self.setback) {

@@ -50,7 +50,13 @@ impl Key {
     /// [`ErrorKind::Invalid`] where it is none, or was copied wrongly.
     pub fn from_key_file(text: &str) -> Result<Self> {
         seed_of_line(text).map(Self::KeyFile).ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, "this is no icecore key file, or it was copied wrongly (a line `icecore-key-1:...` is expected)")
+            let message = match is_line_of_key(text) {
+                true => {
+                    "the line is that of a key file, and a digit of it is wrong: the last eight, which check the others, differ; compare it with the copy"
+                }
+                false => "this is no icecore key file, or it was copied wrongly (a line `icecore-key-1:...` of 87 characters is expected)",
+            };
+            Error::new(ErrorKind::Invalid, message)
         })
     }
 
@@ -108,6 +114,14 @@ fn seed_of_line(text: &str) -> Option<Secret> {
     (check_digits(&seed) == check).then_some(seed)
 }
 
+/// Whether a text has the form of a key file's line, whatever its check digits say.
+fn is_line_of_key(text: &str) -> bool {
+    let parts = text.trim().strip_prefix(KEY_FILE_PREFIX).and_then(|rest| rest.split_once(':'));
+    parts.is_some_and(|(seed, check)| {
+        from_hex(seed).is_some_and(|seed| seed.len() == 32) && check.len() == CHECK_DIGITS && from_hex(check).is_some()
+    })
+}
+
 fn check_digits(seed: &Secret) -> String {
     to_hex(derive("icecore 1 key file", &[seed.bytes()]).bytes())[..CHECK_DIGITS].to_owned()
 }
@@ -130,7 +144,10 @@ mod tests {
     fn key_files_read_back_and_notice_a_wrong_digit() {
         let text = Key::KeyFile(Secret::new([7; 32])).to_key_file().unwrap();
         assert!(matches!(Key::from_key_file(&format!("  {}\r\n", text.trim())), Ok(Key::KeyFile(seed)) if seed.bytes() == &[7; 32]));
-        assert!(Key::from_key_file(&text.replacen("0707", "0708", 1)).is_err());
+        for wrong in [text.replacen("0707", "0708", 1), text.trim().replacen(&text.trim()[79..], "00000000", 1)] {
+            assert!(Key::from_key_file(&wrong).unwrap_err().to_string().contains("check the others"), "{wrong}");
+        }
+        assert!(!Key::from_key_file(&text[..60]).unwrap_err().to_string().contains("check the others"));
         assert!(Key::from_key_file("secret").is_err());
     }
 

@@ -1,9 +1,10 @@
 //! Choosing a snapshot by what a person types.
 
-use super::snapshots::SnapshotListing;
+use super::snapshots::{Problem, SnapshotListing};
 use super::{Repository, Snapshot, SnapshotState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
+use crate::format::snapshot::{Token, series_token};
 use crate::id::SnapshotId;
 use crate::runtime::Timestamp;
 
@@ -21,7 +22,8 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is none, [`ErrorKind::Invalid`] where the selector fits several or is no selector,
     /// [`ErrorKind::Damaged`] where the snapshot breaks a rule or was removed from the store, or where it is asked for the latest while any
-    /// snapshot is damaged: it could be the one, and an older one must not quietly take its place. Otherwise what the backend says.
+    /// snapshot is damaged of which it is not known that it is of another series: it could be the one, and an older one must not quietly take its
+    /// place. Otherwise what the backend says.
     pub fn find_snapshot(&self, selector: &str, series: Option<&str>, at: Option<Timestamp>) -> Result<Snapshot> {
         self.require(Roles::RESTORE, "reading snapshots")?;
         match selector {
@@ -32,8 +34,10 @@ impl Repository {
     }
 
     fn find_latest(&self, series: Option<&str>, at: Option<Timestamp>) -> Result<Snapshot> {
-        let (snapshots, problems) = self.snapshots_and_problems()?;
-        if let Some(problem) = problems.into_iter().next() {
+        let (snapshots, problems) = self.snapshots_and_problems_of_series()?;
+        let wanted = series.map(|series| series_token(&self.credential.token_key, series));
+        let is_of_other = |of: Option<Token>| wanted.is_some() && of.is_some() && of != wanted;
+        if let Some(Problem { error: problem, .. }) = problems.into_iter().find(|problem| !is_of_other(problem.series)) {
             let advice = "the latest snapshot cannot be told while snapshots are damaged; name the one that you want by its id";
             return Err(problem.context(advice).with_kind(ErrorKind::Damaged));
         }

@@ -9,12 +9,14 @@ use crate::format::object::{Author, Header};
 use crate::format::session::{
     BeatBody, ClosedBody, SessionBody, SessionKind, SessionRecord, TombstoneBody, WithdrawnBody, WithdrawnReason,
 };
+use crate::format::snapshot::Token;
 use crate::id::{SessionId, SnapshotId};
 use crate::limits::LABEL_MAX;
 use crate::progress::{Event, Progress};
 use crate::runtime::Clock;
 use crate::runtime::channel::{RecvTimeoutError, Sender};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,8 +35,8 @@ pub(crate) struct Session<'a> {
     epoch: u32,
     /// A beat found a newer config than the one that the session uses.
     has_newer_config: Arc<AtomicBool>,
-    /// A snapshot of this session may have become visible.
-    may_have_published: AtomicBool,
+    /// Snapshots of this session that may have become visible, and of which series they are.
+    published: Mutex<BTreeMap<SnapshotId, Token>>,
     /// Dropping it ends the beats.
     _beats: Sender<()>,
     /// Shows other processes on this machine at once whether this one lives.
@@ -100,7 +102,7 @@ impl<'a> Session<'a> {
             secret,
             epoch,
             has_newer_config,
-            may_have_published: AtomicBool::new(false),
+            published: Mutex::default(),
             _beats: beats,
             _hold: Mutex::new(hold),
         }))
@@ -173,15 +175,15 @@ impl<'a> Session<'a> {
         Ok(has_tombstone || !self.repository.has(&ObjectName::session(self.id()))?)
     }
 
-    /// Notes that a snapshot of this session is about to become visible.
-    pub(crate) fn publishes(&self) {
-        self.may_have_published.store(true, Ordering::Relaxed);
+    /// Notes that a snapshot of this session and of this series is about to become visible.
+    pub(crate) fn publishes(&self, snapshot: SnapshotId, series: Token) {
+        self.published.lock().insert(snapshot, series);
     }
 
     /// Ends it after a failure. Where a snapshot may have become visible the session stays open, as after a crash: garbage collection then
     /// settles that snapshot (I3), which nobody can any more once `closed/` is there without its name.
     pub(crate) fn give_up(self) {
-        if !self.may_have_published.load(Ordering::Relaxed) {
+        if self.published.lock().is_empty() {
             // A close that fails leaves an open session, too.
             let _ = self.close(false, Vec::new());
         }
@@ -199,7 +201,7 @@ impl<'a> Session<'a> {
             closed => closed,
         };
         if closed.is_ok() {
-            self.repository.see_own(self.id(), &body.snapshots);
+            self.repository.see_own(self.id(), &body.snapshots, &self.published.lock());
         }
         closed
     }

@@ -10,6 +10,7 @@ use super::holds::DAY_SECONDS;
 use super::{Repository, SnapshotListing, SnapshotState};
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::snapshot::Token;
 use crate::id::{HoldId, SessionId, SnapshotId, from_hex, to_hex};
 use crate::progress::{Event, Progress};
 use crate::runtime::Timestamp;
@@ -19,6 +20,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const FIRST_LINE: &str = "icecore sightings 1";
+/// Begins the word that says of which series a snapshot is.
+const SERIES: &str = "series:";
 /// So many seconds may pass before it is noted that nothing new was seen.
 const LOOK_NOTED_AFTER: i64 = 3_600;
 
@@ -36,6 +39,8 @@ pub(crate) struct Sight {
 struct SeenSnapshot {
     /// Who made it.
     session: SessionId,
+    /// Of which series it is, where that was known: when it is damaged or gone nothing else tells.
+    series: Option<Token>,
     /// `None` for those of the first look, those by this process, and where the clock went back.
     sight: Option<Sight>,
 }
@@ -94,12 +99,15 @@ impl Seen {
                 "epoch" => seen.epoch = numbered()?,
                 "looked" => seen.looked = Some(at(first)?),
                 "snapshot" => {
-                    let sight = match (words.next(), words.next()) {
-                        (Some(not_there), Some(first)) => Some(Sight { not_there: at(not_there)?, first: at(first)? }),
+                    let rest: Vec<&str> = words.collect();
+                    let (series, times): (Vec<&str>, Vec<&str>) = rest.into_iter().partition(|word| word.starts_with(SERIES));
+                    let sight = match times[..] {
+                        [not_there, first] => Some(Sight { not_there: at(not_there)?, first: at(first)? }),
                         _ => None,
                     };
+                    let series = series.first().and_then(|word| from_hex(word.strip_prefix(SERIES)?)?.try_into().ok());
                     let session = SessionId::parse(second).ok()?;
-                    seen.snapshots.insert(SnapshotId::parse(first).ok()?, SeenSnapshot { session, sight });
+                    seen.snapshots.insert(SnapshotId::parse(first).ok()?, SeenSnapshot { session, series, sight });
                 }
                 "clock" => seen.clock = (first.parse().ok()?, second.parse().ok()?),
                 "hold" => drop(seen.holds.insert(HoldId::parse(first).ok()?, second.parse().ok()?)),
@@ -121,9 +129,10 @@ impl Seen {
         if let Some(looked) = self.looked {
             text.push_str(&format!("looked {}\n", looked.seconds));
         }
-        for (snapshot, SeenSnapshot { session, sight }) in &self.snapshots {
+        for (snapshot, SeenSnapshot { session, series, sight }) in &self.snapshots {
             let sight = sight.map_or(String::new(), |sight| format!(" {} {}", sight.not_there.seconds, sight.first.seconds));
-            text.push_str(&format!("snapshot {snapshot} {session}{sight}\n"));
+            let series = series.map_or(String::new(), |series| format!(" {SERIES}{}", to_hex(&series)));
+            text.push_str(&format!("snapshot {snapshot} {session}{sight}{series}\n"));
         }
         format!("{}\n{text}", checksum(&text))
     }
@@ -221,10 +230,11 @@ impl Repository {
     }
 
     /// Notes snapshots that this process published and that count from now on.
-    pub(super) fn see_own(&self, session: SessionId, snapshots: &[SnapshotId]) {
+    pub(super) fn see_own(&self, session: SessionId, snapshots: &[SnapshotId], series: &BTreeMap<SnapshotId, Token>) {
         let Some(path) = self.sightings().filter(|_| !snapshots.is_empty()) else { return };
         if let Ok(mut seen) = Seen::load(&path) {
-            seen.snapshots.extend(snapshots.iter().map(|snapshot| (*snapshot, SeenSnapshot { session, sight: None })));
+            let own = |snapshot| SeenSnapshot { session, series: series.get(snapshot).copied(), sight: None };
+            seen.snapshots.extend(snapshots.iter().map(|snapshot| (*snapshot, own(snapshot))));
             seen.save(&path);
         }
     }
@@ -272,8 +282,9 @@ impl Repository {
         }
         for (snapshot, header) in listing.headers() {
             if listing.state(snapshot, header) == SnapshotState::Closed && !listing.withdrawn.contains(&snapshot) {
-                let new = SeenSnapshot { session: header.record.id(), sight };
-                seen.snapshots.insert(snapshot, *before.snapshots.get(&snapshot).unwrap_or(&new));
+                let new = SeenSnapshot { session: header.record.id(), series: None, sight };
+                let known = *before.snapshots.get(&snapshot).unwrap_or(&new);
+                seen.snapshots.insert(snapshot, SeenSnapshot { series: Some(header.series), ..known });
             }
         }
         let (unread, gone): (Vec<_>, Vec<_>) = before.snapshots.iter().partition(|(snapshot, _)| there.contains(snapshot));
@@ -282,11 +293,12 @@ impl Repository {
         seen.snapshots.extend(unread.map(|(snapshot, known)| (*snapshot, *known)));
         let gone: Vec<_> = gone.into_iter().map(|(snapshot, seen)| (snapshot, &seen.session)).collect();
         listing.vanished = self.vanished(&gone, listing)?;
-        let unknown = |session| SeenSnapshot { session, sight: None };
+        let unknown = |session| SeenSnapshot { session, series: None, sight: None };
         let vanished = listing.vanished.iter();
         let vanished =
             vanished.map(|(snapshot, session)| (*snapshot, before.snapshots.get(snapshot).copied().unwrap_or_else(|| unknown(*session))));
         seen.snapshots.extend(vanished);
+        listing.series = seen.snapshots.iter().filter_map(|(snapshot, seen)| Some((*snapshot, seen.series?))).collect();
         listing.sights = seen.snapshots.iter().filter_map(|(snapshot, seen)| Some((*snapshot, seen.sight?))).collect();
         let is_new_look = |looked: Timestamp| now.seconds < looked.seconds || now.seconds - looked.seconds > LOOK_NOTED_AFTER;
         let is_later = is_look && before.looked.is_none_or(is_new_look);

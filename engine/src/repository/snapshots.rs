@@ -7,7 +7,7 @@ use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::object::Opened;
 use crate::format::session::{ClosedBody, WithdrawnBody, snapshot_sealer};
-use crate::format::snapshot::{SnapshotBody, SnapshotHeader, split};
+use crate::format::snapshot::{SnapshotBody, SnapshotHeader, Token, split};
 use crate::format::{Certificate, Roles};
 use crate::id::{SessionId, SnapshotId};
 use std::collections::hash_map::Entry;
@@ -37,6 +37,13 @@ pub struct Snapshot {
     pub held: Option<Held>,
 }
 
+/// What is wrong, and of which series alone, where that can be told.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) series: Option<Token>,
+    pub(super) error: Error,
+}
+
 /// Everything that is listed about snapshots and their sessions.
 #[derive(Debug, Default)]
 pub(crate) struct SnapshotListing {
@@ -54,6 +61,8 @@ pub(crate) struct SnapshotListing {
     pub(crate) vanished: BTreeMap<SnapshotId, SessionId>,
     /// When snapshots were first seen from here, as far as that is known.
     pub(crate) sights: BTreeMap<SnapshotId, super::Sight>,
+    /// Of which series snapshots are that were seen before from here.
+    pub(crate) series: BTreeMap<SnapshotId, Token>,
     /// The store serves an older state than was seen before.
     pub(crate) setback: Option<Error>,
 }
@@ -109,6 +118,11 @@ impl SnapshotListing {
     /// The header of a snapshot that could be read.
     pub(crate) fn header(&self, id: SnapshotId) -> Option<&SnapshotHeader> {
         self.pieces.get(&id).map(|(header, _)| header)
+    }
+
+    /// Of which series a snapshot is that cannot be read, where that was seen before.
+    fn series_of(&self, id: SnapshotId) -> Option<Token> {
+        self.series.get(&id).copied()
     }
 
     /// Whether a snapshot with this header counts.
@@ -330,8 +344,14 @@ impl Repository {
 
     /// As [`Repository::snapshots`], with what is wrong beside what is right.
     pub fn snapshots_and_problems(&self) -> Result<(Vec<Snapshot>, Vec<Error>)> {
+        let (snapshots, problems) = self.snapshots_and_problems_of_series()?;
+        Ok((snapshots, problems.into_iter().map(|problem| problem.error).collect()))
+    }
+
+    /// The same, and of each problem of which series alone it is, where that can be told.
+    pub(super) fn snapshots_and_problems_of_series(&self) -> Result<(Vec<Snapshot>, Vec<Problem>)> {
         self.require(Roles::RESTORE, "reading snapshots")?;
-        let listing = self.list_snapshots()?;
+        let mut listing = self.list_snapshots()?;
         let (mut snapshots, mut suspects, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         let readable = |id: &&SnapshotId| listing.pieces.contains_key(id) && !listing.withdrawn.contains(id);
         for id in listing.snapshots.iter().filter(readable) {
@@ -339,7 +359,10 @@ impl Repository {
                 Ok(snapshot) if snapshot.state == SnapshotState::Suspect => suspects.push(snapshot),
                 Ok(snapshot) => snapshots.push(snapshot),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported) => problems.push(error),
+                Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported) => {
+                    // Its header opens, and is not believed any more than its body.
+                    problems.push(Problem { series: None, error });
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -347,18 +370,25 @@ impl Repository {
             // It may have been published, or forgotten, while we were listing: ask by name, in the order in which things are written.
             match self.read_snapshot(id, &listing) {
                 Ok(snapshot) => snapshots.push(snapshot),
-                Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported) => problems.push(error),
+                Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported) => {
+                    problems.push(Problem { series: listing.series_of(id), error });
+                }
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 Err(_) => match self.read_withdrawn(id, &listing) {
                     Ok(_) => {}
                     Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => {
-                        problems.push(missing_snapshot(id))
+                        problems.push(Problem { series: listing.series_of(id), error: missing_snapshot(id) });
                     }
                     Err(error) => return Err(error),
                 },
             }
         }
-        problems.extend(listing.problems.into_iter().map(|(_, error)| error).chain(listing.setback));
+        let noted = std::mem::take(&mut listing.problems).into_iter();
+        problems.extend(noted.map(|(name, error)| match name.kind() {
+            ObjectKind::Snapshot => Problem { series: listing.series_of(SnapshotId(name.id())), error },
+            _ => Problem { series: None, error },
+        }));
+        problems.extend(listing.setback.take().map(|error| Problem { series: None, error }));
         snapshots.extend(self.proven(suspects)?);
         snapshots.sort_by_key(|snapshot| (snapshot.header.time, snapshot.header.sequence, snapshot.id));
         Ok((snapshots, problems))

@@ -10,7 +10,7 @@
 
 use super::placement::{Placement, Tiers};
 use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, TierWait};
 use crate::format::placement::TierBody;
 use crate::id::PackId;
 use std::collections::HashSet;
@@ -114,7 +114,11 @@ fn explained(error: Error, name: &ObjectName, tier: &TierBody) -> Error {
         true => format!("{name} lies frozen in tier {} and must thaw first: see `icecore restore --plan` and `icecore thaw`", tier.name),
         false => format!("{name} lies in tier {}", tier.name),
     };
-    error.context(what)
+    let advice = match tier.is_frozen {
+        true => format!("tier {} is frozen and must thaw first", tier.name),
+        false => error.to_string(),
+    };
+    error.context(what).in_tier(TierWait { tier: tier.name.clone(), advice })
 }
 
 impl Backend for TieredBackend {

@@ -20,6 +20,7 @@ mod flush;
 mod folders;
 mod later;
 mod layout;
+mod linked;
 mod memory;
 mod onto;
 mod pipeline;
@@ -41,7 +42,7 @@ pub(crate) use layout::content_chunks;
 
 use crate::destination::Folder;
 use crate::entry::{Entry, EntryKind, Key, KeyKind, Metadata, join_key};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, TierWait};
 use crate::id::SnapshotId;
 use crate::progress::{Progress, Silent};
 use crate::repository::{Repository, Snapshot, SnapshotChunks};
@@ -105,6 +106,8 @@ pub struct RestoreSummary {
     pub damaged: bool,
     /// Something is missing because it lies frozen, or on a medium that is not there (exit code 15): the same restore goes on once it can be read.
     pub frozen: bool,
+    /// For which tiers has to be waited, and how many entries do.
+    pub waits: Vec<(TierWait, u64)>,
     /// Sizes of these files, holes included.
     pub bytes_total: u64,
     /// Things in the target that were deleted, or in a dry run would be.
@@ -134,6 +137,7 @@ impl RestoreSummary {
             items_failed: 0,
             damaged: false,
             frozen: false,
+            waits: Vec::new(),
             bytes_total: 0,
             items_deleted: 0,
             plan: None,
@@ -150,6 +154,7 @@ impl RestoreSummary {
         self.items_failed = tally.items_failed.load(Ordering::Relaxed);
         self.damaged |= tally.damaged.load(Ordering::Relaxed);
         self.frozen |= tally.frozen.load(Ordering::Relaxed);
+        self.waits = std::mem::take(&mut *tally.waits.lock()).into_iter().collect();
         self.items_deleted = tally.items_deleted.load(Ordering::Relaxed);
         self.bytes_written = tally.bytes_written.load(Ordering::Relaxed);
         self.bytes_unchanged = tally.bytes_unchanged.load(Ordering::Relaxed);

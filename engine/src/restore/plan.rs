@@ -82,7 +82,8 @@ impl Restore<'_, '_> {
         Ok(())
     }
 
-    fn tell(&mut self, entry: &Entry, change: Option<Change>, bytes: u64) {
+    /// Counts what becomes of an entry, and tells of it.
+    pub(super) fn tell(&mut self, entry: &Entry, change: Option<Change>, bytes: u64) {
         let RestoreSummary { plan, .. } = &mut self.summary;
         let plan = plan.get_or_insert_with(RestorePlan::default);
         let Some(change) = change else {

@@ -64,6 +64,8 @@ pub(super) struct Restore<'s, 'a> {
     folders: OpenFolders,
     /// Of entries outside the range that have another name in it, the first such name.
     linked_from_outside: SpilledMap,
+    /// What of the target has several names and was found to be as it is to be ([`Folder::with_other_names`]).
+    pub(super) left_alone: SpilledMap,
     owners: LocalOwners,
     has_flags: bool,
     /// Packs that a dry run would read.
@@ -101,6 +103,7 @@ impl<'s, 'a> Restore<'s, 'a> {
             work,
             folders: OpenFolders::default(),
             linked_from_outside: SpilledMap::new(tally.spill.clone(), KEYS_BYTES),
+            left_alone: SpilledMap::new(tally.spill.clone(), KEYS_BYTES),
             owners: LocalOwners::default(),
             has_flags: false,
             packs: HashSet::new(),
@@ -262,7 +265,7 @@ impl<'s, 'a> Restore<'s, 'a> {
             let content = std::mem::take(content);
             return self.take_file(entry, &content);
         }
-        if self.prepare(&entry)?.is_some() {
+        if !self.is_left_alone(&entry, None)? && self.prepare(&entry)?.is_some() {
             self.keep(Item::new(entry, Way::Bare));
         }
         self.flush_if_full()
@@ -315,6 +318,9 @@ impl<'s, 'a> Restore<'s, 'a> {
         }
         // What destinations need to know of the content.
         entry.kind = EntryKind::File(FileContent { size: content.size, holes: content.holes.clone(), ..FileContent::default() });
+        if self.is_left_alone(&entry, Some(content))? {
+            return Ok(());
+        }
         let first_use = self.window.uses.len();
         if matches!(content.chunks, ChunkList::Inline(_)) {
             // Found before anything is written.

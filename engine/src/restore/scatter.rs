@@ -217,13 +217,9 @@ impl<'a> Scatter<'a> {
                 if item.fail() {
                     let why = if error.kind() == ErrorKind::Frozen { "cannot be read yet" } else { "is damaged" };
                     // Half a file must not look like a whole one.
-                    let removed = if matches!(item.way, Way::Prepared { old } if old > 0) {
-                        ", and the file that stood there is removed"
-                    } else {
-                        ""
-                    };
-                    let message = format!("its content at {} {why}, so it was not restored{removed}: {error}", used.offset);
-                    self.tally.item_failed(&item.entry.key, &message);
+                    let is_removed = matches!(item.way, Way::Prepared { old } if old > 0);
+                    let removed = if is_removed { ", and the file that stood there is removed" } else { "" };
+                    self.tally.item_unreadable(&item.entry.key, &format!("its content at {} {why}", used.offset), removed, &error);
                 }
                 Ok(None)
             }

@@ -2,11 +2,12 @@
 
 use crate::destination::ItemProblem;
 use crate::entry::{Key, key_components};
-use crate::error::{Error, ErrorKind, Result};
-use crate::progress::{Event, Progress};
+use crate::error::{Error, ErrorKind, Result, TierWait};
+use crate::progress::{Event, Progress, counted};
 use crate::repository::Repository;
 use crate::spill::{SpillFolder, SpilledMap};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Numbers of a restore, and who hears of them.
@@ -25,6 +26,8 @@ pub(super) struct Tally<'a> {
     pub(super) bytes_fetched: AtomicU64,
     pub(super) frames_decoded: AtomicU64,
     pub(super) items_deleted: AtomicU64,
+    /// For what is waited, and how many items do.
+    pub(super) waits: Mutex<BTreeMap<TierWait, u64>>,
     /// Frames that could not be read; their chunks may stand elsewhere too.
     frames_damaged: AtomicU64,
     /// Keys of entries that could not be restored.
@@ -50,6 +53,7 @@ impl<'a> Tally<'a> {
             bytes_fetched: AtomicU64::default(),
             frames_decoded: AtomicU64::default(),
             items_deleted: AtomicU64::default(),
+            waits: Mutex::default(),
             frames_damaged: AtomicU64::default(),
         }
     }
@@ -60,6 +64,18 @@ impl<'a> Tally<'a> {
             true => Err(Error::new(ErrorKind::Cancelled, "interrupted; restoring again into the same place goes on from there")),
             false => Ok(()),
         }
+    }
+
+    /// Counts and reports an item of which content could not be read, and what became of what stood there. What waits for a tier may be much: what
+    /// to do is told once of each tier.
+    pub(super) fn item_unreadable(&self, key: &[u8], what: &str, removed: &str, error: &Error) {
+        let Some(wait) = error.tier() else { return self.item_failed(key, &format!("{what}, so it was not restored{removed}: {error}")) };
+        *self.waits.lock().entry((**wait).clone()).or_default() += 1;
+        if !removed.is_empty() {
+            return self.item_failed(key, &format!("waits for tier {}{removed}", wait.tier));
+        }
+        self.items_failed.fetch_add(1, Ordering::Relaxed);
+        self.progress.event(Event::ItemWaits { item: &shown(key), tier: &wait.tier });
     }
 
     /// Counts and reports an item that could not be restored, or only in part.
@@ -118,7 +134,7 @@ impl<'a> Tally<'a> {
     pub(super) fn report_frames_damaged(&self) {
         let count = self.frames_damaged.load(Ordering::Relaxed);
         if count > 0 {
-            let message = format!("{count} frames are damaged or cannot be read; run scrub to learn what suffers");
+            let message = format!("damaged or not readable: {}; run scrub to learn what suffers", counted(count, "frame"));
             self.progress.event(Event::Notice { message: &message });
         }
     }

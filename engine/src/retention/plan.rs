@@ -18,6 +18,15 @@ pub struct SnapshotFilter {
     pub tags: Vec<String>,
 }
 
+impl SnapshotFilter {
+    /// What it asks for.
+    fn describe(&self) -> String {
+        let series = self.series.iter().map(|series| format!("in series `{series}`"));
+        let tags = self.tags.iter().map(|tag| format!("with tag `{tag}`"));
+        series.chain(tags).collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// A snapshot and what the policy says of it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -55,13 +64,16 @@ impl Repository {
     /// Asks `policy` about the snapshots that fit `filter`; `calendar` tells local time.
     ///
     /// # Errors
-    /// [`ErrorKind::Unauthorized`] without the role maintain, otherwise what the backend says. What is wrong with single snapshots is in the plan.
+    /// [`ErrorKind::NotFound`] where there are snapshots and none of them fits, [`ErrorKind::Unauthorized`] without the role maintain, otherwise what the backend says. What is wrong with single snapshots is in the plan.
     pub fn plan_forget(&self, policy: &Policy, filter: &SnapshotFilter, calendar: &Calendar<'_>) -> Result<ForgetPlan> {
         self.require(Roles::MAINTAIN, "forgetting snapshots")?;
         let listing = self.list_snapshots()?;
         let mut plan = ForgetPlan::default();
-        let is_asked_for = |(id, header): &(SnapshotId, &SnapshotHeader)| !listing.withdrawn.contains(id) && self.fits(filter, header);
-        for (id, header) in listing.headers().filter(is_asked_for) {
+        let counting = || listing.headers().filter(|(id, _)| !listing.withdrawn.contains(id));
+        if counting().next().is_some() && !counting().any(|(_, header)| self.fits(filter, header)) {
+            return Err(Error::new(ErrorKind::NotFound, format!("no snapshot {}", filter.describe())));
+        }
+        for (id, header) in counting().filter(|(_, header)| self.fits(filter, header)) {
             let body = match self.roles().contain(Roles::RESTORE) {
                 true => self.read_snapshot(id, &listing).map(|snapshot| Some(snapshot.body)),
                 false => Ok(None),

@@ -14,6 +14,9 @@ use std::sync::Arc;
 
 const REPLACED: &str = "another file took its place since it was found";
 
+const MADE_WHEN_READ: &str = "its size is said to be 0 and it has content, which is made when it is read, as in /proc; it is left out (`backup --exec --name \
+                              NAME -- cat FILE` stores what can be read)";
+
 /// Below this the kernel reads all of it ahead anyway.
 const ADVISE_SIZE_MIN: u64 = 128 << 10;
 
@@ -41,6 +44,9 @@ impl SourceFile {
         let facts = Facts::new(&fstat(&fd)?);
         if facts.kind != FileType::RegularFile || (facts.key.device, facts.key.inode) != (expected.device, expected.inode) {
             return Err(io::Error::other(REPLACED));
+        }
+        if facts.key.size == 0 && is_made_when_read(&fd) {
+            return Err(io::Error::other(MADE_WHEN_READ));
         }
         if facts.key.size >= ADVISE_SIZE_MIN {
             // Only a hint; a file system that does not take it reads as well.
@@ -112,6 +118,11 @@ impl SourceFile {
     pub fn stat_after(&self) -> Result<StatKey> {
         facts_of(&self.fd).map(|facts| facts.key).map_err(|error| Error::io("reading the file's state", error))
     }
+}
+
+/// Whether a file whose size is said to be 0 has content all the same. One that somebody has begun to write has a size by now.
+fn is_made_when_read(fd: &OwnedFd) -> bool {
+    matches!(pread(fd, &mut [0], 0), Ok(1)) && fstat(fd).is_ok_and(|stat| stat.st_size == 0)
 }
 
 /// Opens `name` in `folder` if it is still the block device that `expected` was taken from.

@@ -29,6 +29,7 @@ use crate::format::placement::{PlacedPack, PlacedPacks, PlacementBody};
 use crate::gc::{PackGroup, delete};
 use crate::id::{PackId, PlacementId, TierId};
 use crate::limits::PLACED_PACKS_MAX;
+use crate::progress::counted;
 use crate::repository::{Repository, marker};
 use crate::runtime::Timestamp;
 use std::collections::{BTreeMap, HashSet};
@@ -187,7 +188,8 @@ impl Repository {
             _ => Err(Error::new(
                 ErrorKind::Busy,
                 format!(
-                    "{packs} packs lie in tier {}; they go when no snapshot needs them (forget and gc), or to a colder tier",
+                    "{} still lie in tier {}; they go when no snapshot needs them (forget and gc), or to a colder tier",
+                    counted(packs as u64, "pack"),
                     tier.name
                 ),
             )),

@@ -366,7 +366,7 @@ fn what_is_frozen_is_planned_asked_for_and_restored() {
     let oldest = world.repository.find_snapshot(&world.kept[0].0.to_string(), None, None).unwrap();
     // Nothing that looks thaws.
     let report = world.other_handle(2).scrub(&Silent).unwrap();
-    assert!(report.findings.is_empty() && report.notices.iter().any(|notice| notice.contains("are frozen in tier cold")), "{report:#?}");
+    assert!(report.findings.is_empty() && report.notices.iter().any(|notice| notice.contains("in tier cold, frozen")), "{report:#?}");
     world.repository.gc(&GcOptions::default(), &Silent).unwrap();
     world.other_handle(3).stats(None, &Silent).unwrap();
     let plan = world.repository.cold_plan(&oldest, &[], &Silent).unwrap();

@@ -3,11 +3,11 @@
 use crate::context::Context;
 use crate::exit::usage;
 use crate::output::Output;
-use crate::second::Second;
+use crate::second::{Second, kind_of};
 use crate::size::bytes;
 use crate::store::SecondStoreOptions;
 use icecore::id::SnapshotId;
-use icecore::repository::{Key, Replica, Repository};
+use icecore::repository::{Key, Repository};
 use icecore::{Error, ErrorKind};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Several places")]
 pub(super) struct Also {
-    /// Replica that gets the snapshot, too, while the source is read but once; an empty folder becomes one (can be repeated, or separated by commas)
+    /// Replica that gets the snapshot, too, while the source is read but once; `icecore replicate --to REPO` makes it (can be repeated, or separated by commas)
     #[arg(long, value_name = "REPO", value_delimiter = ',')]
     also: Vec<OsString>,
     /// In how many repositories the snapshot must be for success, the first one counted; without it in all
@@ -28,7 +28,7 @@ pub(super) struct Also {
 }
 
 impl Also {
-    /// Opens the replicas. One that cannot be reached now counts as one that failed; one that is something else is refused.
+    /// Opens the replicas. One that cannot be reached now counts as one that failed, where not all are needed; one that is something else is refused.
     pub(super) fn open(&self, first: Repository, key: &Key, context: &Context) -> anyhow::Result<Copies> {
         let total = 1 + self.also.len();
         let quorum = self.quorum.map_or(total, |quorum| usize::try_from(quorum).unwrap_or(usize::MAX));
@@ -39,8 +39,8 @@ impl Also {
         for name in &self.also {
             match open(name, &self.store, &first, key, context) {
                 Ok(replica) => replicas.push(replica),
-                Err(error) if is_about_the_store(&error) => {
-                    context.output.warn(format_args!("{}: {error:#}", name.display()));
+                Err(error) if is_about_the_store(&error) && quorum < total => {
+                    context.output.warn(format_args!("{error:#}"));
                     outcomes.push(Outcome { repository: name.display().to_string(), bytes_sent: 0, error: Some(format!("{error:#}")) });
                 }
                 Err(error) => return Err(error),
@@ -53,22 +53,18 @@ impl Also {
 }
 
 fn open(name: &OsString, store: &SecondStoreOptions, first: &Repository, key: &Key, context: &Context) -> anyhow::Result<Repository> {
-    let second = Second::find_or_make(name, store, context)?;
-    if second.replica_of(first)? == Replica::Other {
-        let message = format!(
-            "{}: it has keys of its own, so that content would have to be cut and sealed anew; use `icecore replicate --to` for it after the backup",
-            second.backend.describe()
-        );
-        return Err(Error::new(ErrorKind::Invalid, message).into());
-    }
+    let second = Second::find_replica(name, store, first, context)?;
+    // Keys and settings that were changed since.
     first.make_replica(&second.backend)?;
     second.open_replica(first, key, context)
 }
 
 /// Whether another repository may do better.
 fn is_about_the_store(error: &anyhow::Error) -> bool {
-    let kind = error.downcast_ref::<Error>().map(Error::kind);
-    matches!(kind, Some(ErrorKind::Unavailable | ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::NoRepository | ErrorKind::Busy))
+    matches!(
+        kind_of(error),
+        Some(ErrorKind::Unavailable | ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::NoRepository | ErrorKind::Busy)
+    )
 }
 
 /// What became of the snapshot in one repository.

@@ -9,7 +9,7 @@ use super::snapshots::ID_DIGITS;
 use crate::context::Context;
 use crate::exit::Outcome;
 use icecore::format::slot::SlotKind;
-use icecore::id::{DomainId, SlotId};
+use icecore::id::{CredentialId, DomainId, SlotId};
 use icecore::repository::{SlotInfo, SlotState};
 use serde_json::{Value, json};
 
@@ -42,6 +42,23 @@ impl Command {
 
 fn short(id: SlotId) -> String {
     id.to_string()[..ID_DIGITS].to_owned()
+}
+
+/// The digits of a credential that people see.
+fn short_credential(credential: CredentialId) -> String {
+    credential.to_string()[..ID_DIGITS].to_owned()
+}
+
+/// A credential for people: the key that has it, where that is known.
+pub(super) fn credential_name(credential: CredentialId, slots: &[SlotInfo]) -> String {
+    let of_it = |slot: &&SlotInfo| slot.credential == credential;
+    let active = slots.iter().filter(of_it).find(|slot| slot.state == SlotState::Active);
+    let key = match (active, slots.iter().any(|slot| of_it(&slot))) {
+        (Some(slot), _) => format!(" of key {} ({})", short(slot.id), kind_name(&slot.kind)),
+        (None, true) => " of a key that was removed".to_owned(),
+        (None, false) => String::new(),
+    };
+    format!("credential {}{key}", short_credential(credential))
 }
 
 fn kind_name(kind: &SlotKind) -> &'static str {

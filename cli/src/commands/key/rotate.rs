@@ -3,6 +3,7 @@
 use super::{as_json, kind_name, short};
 use crate::context::Context;
 use crate::exit::{Outcome, usage};
+use crate::size::counted;
 use icecore::format::Roles;
 use icecore::id::SlotId;
 use icecore::repository::Repository;
@@ -71,7 +72,7 @@ fn run(repository: &Repository, removed: Option<SlotId>, dry_run: bool, context:
         }
     }
     let (kept, epoch) = (rotation.kept.len(), rotation.structure_epoch);
-    output.report(format_args!("{would}in force from now on: keys of epoch {epoch}, sealed to {kept} key slots"))?;
+    output.report(format_args!("{would}in force from now on: keys of epoch {epoch}, sealed to {}", counted(kept as u64, "key slot")))?;
     for slot in &rotation.kept {
         output.json("key_slot_kept", as_json(slot))?;
     }

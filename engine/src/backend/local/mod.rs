@@ -53,19 +53,27 @@ impl LocalBackend {
     /// is no folder, otherwise [`ErrorKind::Unavailable`].
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let shown = path.display();
-        match std::fs::read_dir(path) {
-            Ok(entries) => refuse_content(path, entries)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_durably(path)
-                    .map_err(|error| Error::io(format!("{shown}: making the folder"), error).with_kind(ErrorKind::Unavailable))?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return Err(Error::io(format!("{shown}: choose a folder"), error).with_kind(ErrorKind::Invalid));
-            }
-            Err(error) => return Err(Error::io(shown, error)),
+        if !Self::require_free(path)? {
+            let making = format!("{}: making the folder", path.display());
+            make_durably(path).map_err(|error| Error::io(making, error).with_kind(ErrorKind::Unavailable))?;
         }
         Self::at(path)
+    }
+
+    /// Looks whether [`LocalBackend::create`] would take this folder, and makes nothing; whether it is there.
+    ///
+    /// # Errors
+    /// As [`LocalBackend::create`].
+    pub(super) fn require_free(path: &Path) -> Result<bool> {
+        let shown = path.display();
+        match std::fs::read_dir(path) {
+            Ok(entries) => refuse_content(path, entries).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                Err(Error::io(format!("{shown}: choose a folder"), error).with_kind(ErrorKind::Invalid))
+            }
+            Err(error) => Err(Error::io(shown, error)),
+        }
     }
 
     /// Opens the folder of an existing repository. Writes nothing.

@@ -168,7 +168,7 @@ impl SftpBackend {
 impl Remote for SftpBackend {
     fn require_empty(&self) -> Result<()> {
         let found = self.ask(&self.address, |connection| match entries(connection, &self.address.path) {
-            Err(Trouble::Refused(wire::STATUS_NO_SUCH_FILE, _)) => make_folders(connection, &self.address.path).map(|()| Vec::new()),
+            Err(Trouble::Refused(wire::STATUS_NO_SUCH_FILE, _)) => Ok(Vec::new()),
             other => other,
         })?;
         match found.iter().map(|(name, _)| name.as_str()).find(|name| !matches!(*name, "keys" | TEMPORARY_FOLDER | "trial")) {
@@ -181,6 +181,10 @@ impl Remote for SftpBackend {
                 Err(Error::new(ErrorKind::Invalid, message))
             }
         }
+    }
+
+    fn make(&self) -> Result<()> {
+        self.ask(&self.address, |connection| make_folders(connection, &self.address.path))
     }
 
     fn require_repository(&self) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::fixture::{Fixture, NOW};
 use super::{GcOptions, gc};
 use crate::backend::testing::HookedBackend;
-use crate::backend::{Backend, BackendExt, ObjectKind};
+use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
 use crate::error::ErrorKind;
 use crate::progress::{Event, Progress, Silent};
 use crate::repository::{Repository, Settings};
@@ -77,6 +77,36 @@ fn own_snapshots_are_seen_when_they_count() {
     fixture.keep(id, 1);
     fixture.take_away(id);
     assert_eq!(client(&fixture, folder.path()).snapshots().unwrap_err().kind(), ErrorKind::Damaged);
+}
+
+#[test]
+fn a_lost_snapshot_of_another_series_does_not_hide_the_latest() {
+    let mut fixture = Fixture::with_states(0..1);
+    let folder = tempfile::tempdir().unwrap();
+    let seeing = client(&fixture, folder.path());
+    let latest = |client: &Repository, series| client.find_snapshot("latest", series, None).map(|found| found.id).map_err(|e| e.kind());
+    let other = super::fixture::backup_state(&seeing, "other", 1).unwrap();
+    let daily = super::fixture::backup_state(&seeing, "daily", 2).unwrap();
+    let name = ObjectName::snapshot(other);
+    let mut bytes = fixture.backend.get(&name, u64::MAX).unwrap();
+    bytes[100] ^= 1;
+    fixture.backend.delete(&name).unwrap();
+    for state in ["damaged", "gone"] {
+        if state == "damaged" {
+            fixture.backend.put(&name, &bytes).unwrap();
+        } else {
+            fixture.backend.delete(&name).unwrap();
+        }
+        // Who made it knows of which series it was, also in a later run; nobody else does.
+        let seeing = client(&fixture, folder.path());
+        assert_eq!(latest(&seeing, Some("daily")), Ok(daily), "{state}");
+        assert_eq!(latest(&seeing, Some("other")), Err(ErrorKind::Damaged), "{state}");
+        assert_eq!(latest(&seeing, None), Err(ErrorKind::Damaged), "{state}");
+        assert_eq!(latest(&fixture.repository, Some("daily")), Err(ErrorKind::Damaged), "{state}");
+    }
+    fixture.keep(daily, 2);
+    seeing.forget(&[other], &Silent).unwrap();
+    assert_eq!(latest(&seeing, None), Ok(daily));
 }
 
 #[test]

@@ -84,6 +84,7 @@ impl Listener {
 impl Progress for Listener {
     fn event(&self, event: Event<'_>) {
         match event {
+            Event::ItemWaits { item, tier } => self.failed.lock().push((item.into(), format!("waits for tier {tier}"))),
             Event::ItemFailed { item, message } => self.failed.lock().push((item.into(), message.into())),
             Event::Notice { message } => self.notices.lock().push(message.into()),
             Event::Advance { bytes, .. } => {

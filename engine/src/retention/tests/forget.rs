@@ -331,6 +331,12 @@ fn plans_know_series_tags_signers_and_suspects() {
     let with_x = SnapshotFilter { series: None, tags: vec!["x".into()] };
     assert_eq!(plan(&fixture.repository, &keep_last(1), &with_x).dropped(), [own[0]]);
     assert_eq!(plan(&fixture.repository, &Policy::default(), &all).dropped(), []);
+    for (series, tag) in [(Some("tow"), None), (Some("two"), Some("x")), (None, Some("y"))] {
+        let filter = SnapshotFilter { series: series.map(Into::into), tags: tag.into_iter().map(Into::into).collect() };
+        let error = fixture.repository.plan_forget(&keep_last(1), &filter, &calendar).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(plan(&Fixture::new().repository, &keep_last(1), &filter).snapshots.is_empty(), "where there is nothing, nothing is missed");
+    }
 
     // Without the role restore names are not known, the verdicts are the same.
     let maintainer = plan(&fixture.other_client(Roles::MAINTAIN), &keep_last(1), &all);

@@ -79,3 +79,16 @@ fn only_the_file_that_was_found_is_opened() {
         assert!(error.to_string().contains(name), "{error}");
     }
 }
+
+#[test]
+fn a_file_that_is_made_when_it_is_read_is_not_taken_for_an_empty_one() {
+    let seen = walk_roots(&Roots::resolve(&["/proc/version".into()]).unwrap(), &SourceOptions::default(), 1);
+    let error = seen
+        .entries
+        .iter()
+        .find(|entry| entry.stat.size == 0 && matches!(entry.entry.kind, EntryKind::File(_)))
+        .unwrap()
+        .open()
+        .unwrap_err();
+    assert!(error.to_string().contains("it has content"), "{error}");
+}
