@@ -173,7 +173,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let is_json = arguments.iter().any(|argument| argument == "--json");
     let prices = magnified(&prices_of(value("--prices").ok_or("--prices FILE")?)?);
     let days = value("--days").map_or(Ok(730), |days| days.parse())?;
-    let workload = Workload { days, files: 100, pages: 512, pages_changed: 16 };
+    let workload = Workload { days, files: 60, pages: 512, pages_changed: 16 };
     if !is_json {
         println!(
             "| lifecycle | snapshots restored | MB at the end | MB-months | MB repacked | MB unneeded | deleted early | storage {0} | requests {0} | retrieval {0} | early deletion {0} | all {0} | newest {0} | oldest {0} | foretold % |",

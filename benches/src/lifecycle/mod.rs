@@ -1,7 +1,7 @@
 //! Years of daily backups in minutes: what lies in which tier, and what that costs.
 //!
 //! Time is compressed: a clock that stands still is moved on by a day, and a folder that churns and a file like that of a database are backed up. Once
-//! a week snapshots are forgotten, garbage is collected, and packs move to colder tiers, as a lifecycle says; each day is a process of its own. Chunks,
+//! a week snapshots are forgotten, garbage is collected, and packs move to colder tiers, as a lifecycle says; each week is a process of its own. Chunks,
 //! frames and packs are smaller than by default, so that a small source behaves as a large one. Stores are in memory; all tiers freeze. At the end every
 //! snapshot that is kept is planned, thawed, restored, and compared with what was backed up.
 
@@ -23,7 +23,7 @@ use icecore::progress::Silent;
 use icecore::repository::{CreateOptions, Key, Repository, Settings, Snapshot};
 use icecore::restore::RestoreOptions;
 use icecore::retention::{Civil, Policy, SnapshotFilter};
-use icecore::runtime::{Clock, Runtime, SeededEntropy, StillClock, SystemExecutor, Timestamp};
+use icecore::runtime::{Clock, Executor, Runtime, SeededEntropy, StillClock, SystemExecutor, Timestamp};
 use icecore::source::{Roots, SourceOptions};
 use icecore::tiers::{SnapshotLife, ThawClass, ThawOptions, TierBody, TierPolicy};
 use places::{Place, Shelf};
@@ -83,6 +83,24 @@ pub struct Outcome {
     pub foretold: Option<u64>,
 }
 
+/// Threads that check no signature twice, which would take nearly all of the time.
+#[derive(Debug)]
+struct Remembering(SystemExecutor);
+
+impl Executor for Remembering {
+    fn threads(&self) -> usize {
+        self.0.threads()
+    }
+
+    fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> icecore::Result<()> {
+        let work = move || {
+            remember();
+            work();
+        };
+        self.0.spawn(name, Box::new(work))
+    }
+}
+
 /// A run under way.
 struct Run<'a> {
     life: &'a Lifecycle,
@@ -103,13 +121,14 @@ struct Run<'a> {
 /// Where anything fails: a snapshot that is kept comes back otherwise than it was, a young one needs what is cold, something thaws that was not asked for, or what
 /// `icecore cost` says is not what was counted.
 pub fn run(workload: Workload, life: &Lifecycle, prices: &Prices) -> Outcome {
-    // Nearly all of the time would go into signatures that were checked before.
     remember();
     let mut run = Run::begin(workload, life, prices);
+    let mut repository = run.open();
     for day in 0..workload.days {
-        run.back_up();
+        run.back_up(&repository);
         if day % 7 == 6 {
-            run.maintain();
+            run.maintain(&repository);
+            repository = run.open();
         }
         if day == workload.days / 2 {
             run.foretell(workload.days - day);
@@ -117,7 +136,7 @@ pub fn run(workload: Workload, life: &Lifecycle, prices: &Prices) -> Outcome {
         run.places.iter_mut().for_each(|place| place.pass_day(day));
         run.clock.advance(DAY_S);
     }
-    run.maintain();
+    run.maintain(&repository);
     run.places.iter_mut().for_each(|place| place.pass_day(workload.days));
     run.end()
 }
@@ -125,8 +144,11 @@ pub fn run(workload: Workload, life: &Lifecycle, prices: &Prices) -> Outcome {
 impl<'a> Run<'a> {
     fn begin(workload: Workload, life: &'a Lifecycle, prices: &'a Prices) -> Self {
         let clock = Arc::new(StillClock::new(Timestamp { seconds: BEGIN, nanoseconds: 0 }));
-        let runtime =
-            Runtime { clock: clock.clone(), entropy: Arc::new(SeededEntropy::new(1)), executor: Arc::new(SystemExecutor::new(2)) };
+        let runtime = Runtime {
+            clock: clock.clone(),
+            entropy: Arc::new(SeededEntropy::new(1)),
+            executor: Arc::new(Remembering(SystemExecutor::new(2))),
+        };
         let minimum_days = |number: usize| money::tier(prices, number).minimum_days;
         let places = (0..=life.cold_after.len()).map(|number| Place::new(number > 0, minimum_days(number), minimum_days(1)));
         let run = Self {
@@ -172,9 +194,8 @@ impl<'a> Run<'a> {
         tier
     }
 
-    fn back_up(&mut self) {
+    fn back_up(&mut self, repository: &Repository) {
         self.source.pass_day();
-        let repository = self.open();
         let folder = self.source.folder.path();
         let roots = Roots::resolve(&[folder.join(".")]).expect("the folder is there");
         let tree = repository.backup(&roots, &SourceOptions::default(), &BackupOptions::new("tree"), &Silent).expect("a backup");
@@ -184,8 +205,7 @@ impl<'a> Run<'a> {
         self.made.insert(database.snapshot.expect("a snapshot"), blake3::hash(&self.source.database));
     }
 
-    fn maintain(&mut self) {
-        let repository = self.open();
+    fn maintain(&mut self, repository: &Repository) {
         let plan = repository.plan_forget(&self.life.policy(), &SnapshotFilter::default(), &calendar).expect("a plan");
         let dropped = plan.dropped();
         if !dropped.is_empty() {

@@ -89,8 +89,10 @@ impl Source {
             let file = self.dice.below(self.workload.files);
             self.replace(file);
         }
-        for _ in 0..self.workload.pages_changed {
-            let at = self.dice.below(self.workload.pages) as usize * PAGE;
+        for change in 0..self.workload.pages_changed {
+            // Three of four in the hottest tenth.
+            let end = if change % 4 == 3 { self.workload.pages } else { self.workload.pages.div_ceil(10) };
+            let at = self.dice.below(end) as usize * PAGE;
             let fresh = self.dice.bytes(PAGE);
             self.database[at..at + PAGE].copy_from_slice(&fresh);
         }
