@@ -2,7 +2,7 @@
 //!
 //! Time is compressed: a clock that stands still is moved on by a day, and a folder that churns and a file like that of a database are backed up. Once
 //! a week snapshots are forgotten, garbage is collected, and packs move to colder tiers, as a lifecycle says; each week is a process of its own. Chunks,
-//! frames and packs are smaller than by default, so that a small source behaves as a large one. Stores are in memory; all tiers freeze. At the end every
+//! frames and packs are smaller than by default, so that a small source behaves as a large one; quick hashes stand in for signatures. Stores are in memory; all tiers freeze. At the end every
 //! snapshot that is kept is planned, thawed, restored, and compared with what was backed up.
 
 mod money;
@@ -15,7 +15,7 @@ pub use source::Workload;
 
 use icecore::backup::BackupOptions;
 use icecore::cost::{Money, Prices, bill, forecast};
-use icecore::crypto::{PassphraseCost, Secret, remember};
+use icecore::crypto::{PassphraseCost, Secret, use_stand_ins};
 use icecore::format::config::CutMethod;
 use icecore::gc::GcOptions;
 use icecore::id::SnapshotId;
@@ -83,18 +83,18 @@ pub struct Outcome {
     pub foretold: Option<u64>,
 }
 
-/// Threads that check no signature twice, which would take nearly all of the time.
+/// Threads that make do with stand-ins for signatures, which would take nearly all of the time.
 #[derive(Debug)]
-struct Remembering(SystemExecutor);
+struct MakingDo(SystemExecutor);
 
-impl Executor for Remembering {
+impl Executor for MakingDo {
     fn threads(&self) -> usize {
         self.0.threads()
     }
 
     fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> icecore::Result<()> {
         let work = move || {
-            remember();
+            use_stand_ins();
             work();
         };
         self.0.spawn(name, Box::new(work))
@@ -121,7 +121,7 @@ struct Run<'a> {
 /// Where anything fails: a snapshot that is kept comes back otherwise than it was, a young one needs what is cold, something thaws that was not asked for, or what
 /// `icecore cost` says is not what was counted.
 pub fn run(workload: Workload, life: &Lifecycle, prices: &Prices) -> Outcome {
-    remember();
+    use_stand_ins();
     let mut run = Run::begin(workload, life, prices);
     let mut repository = run.open();
     for day in 0..workload.days {
@@ -147,7 +147,7 @@ impl<'a> Run<'a> {
         let runtime = Runtime {
             clock: clock.clone(),
             entropy: Arc::new(SeededEntropy::new(1)),
-            executor: Arc::new(Remembering(SystemExecutor::new(2))),
+            executor: Arc::new(MakingDo(SystemExecutor::new(2))),
         };
         let minimum_days = |number: usize| money::tier(prices, number).minimum_days;
         let places = (0..=life.cold_after.len()).map(|number| Place::new(number > 0, minimum_days(number), minimum_days(1)));

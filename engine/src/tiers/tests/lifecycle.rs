@@ -101,6 +101,46 @@ fn what_lies_cold_is_not_stranded_because_it_stays_out_of_the_archive() {
 }
 
 #[test]
+fn a_backup_relies_on_no_frame_whose_base_is_cold() {
+    let (cache, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut world = World::empty();
+    let settings = Settings::default().with_tier_opener(Arc::new(world.shelf.clone())).with_cache(cache.path());
+    world.repository = Repository::open(Arc::new(world.warm.clone()), runtime(2), &key(), settings).unwrap();
+    let backup = |content: &[u8], day: u64| {
+        let file = folder.path().join("file");
+        std::fs::write(&file, content).unwrap();
+        let modified = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000 + day);
+        std::fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+        let mut options = BackupOptions::new("files");
+        options.time = Some(Timestamp { seconds: NOW - DAY * 30 + DAY * day as i64, nanoseconds: 0 });
+        let roots = Roots::resolve(&[folder.path().join(".")]).unwrap();
+        world.repository.backup(&roots, &SourceOptions::default(), &options, &Silent).unwrap().snapshot.unwrap()
+    };
+    let first = noise(1, 400_000);
+    let mut changed = first.clone();
+    (0..changed.len()).step_by(3000).for_each(|at| changed[at] ^= 1);
+    backup(&first, 0);
+    let forgotten = backup(&changed, 1);
+    assert!(world.repository.stats(None, &Silent).unwrap().delta_bytes > 100_000);
+    backup(&noise(2, 1000), 2);
+    // Nobody needs the delta any more, and it is not collected yet; what it stands on goes cold.
+    world.repository.forget(&[forgotten], &Silent).unwrap();
+    world.add(cold());
+    let moved = world.apply();
+    assert!(moved.moved.packs > 3 && moved.plan.unneeded.packs > 0, "{moved:#?}");
+    // Then its content comes back.
+    let newest = backup(&changed, 3);
+    let plan = world.plan_by(|_| {});
+    assert_eq!(plan.stranded.packs, 0, "{plan:#?}");
+    let newest = world.repository.find_snapshot(&newest.to_string(), None, None).unwrap();
+    assert!(world.repository.cold_plan(&newest, &[], &Silent).unwrap().tiers.is_empty());
+    world.unplug("shelf 1");
+    let target = tempfile::tempdir().unwrap();
+    let summary = world.other_handle(9).restore(&newest, target.path(), &RestoreOptions::default(), &Silent).unwrap();
+    assert!(!summary.frozen && std::fs::read(target.path().join("file")).unwrap() == changed, "{summary:#?}");
+}
+
+#[test]
 fn a_base_is_as_warm_as_its_users_and_is_thawed_with_them() {
     let (cache, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut world = World::empty();
