@@ -357,9 +357,11 @@ mod tests {
         let costs = Costs::of(&outcome, &prices);
         assert_eq!(costs.total(), costs.storage + costs.requests);
 
-        // Nobody says when snapshots are forgotten: what goes early is told as it is counted.
-        let told_nothing = Lifecycle { kept_days: 365, calendar: Some((10, 0, 0)), ..life.clone() };
-        let outcome = run(Workload { days: 45, ..workload }, &told_nothing, &prices);
+        // Said to be kept for long, and forgotten after thirty days: what goes early is told as it is counted.
+        let life = Lifecycle { name: "cold after 7, said to be kept for long", kept_days: 365, calendar: Some((30, 0, 0)), ..life };
+        let mut prices = prices;
+        prices.tiers[1].1.minimum_days = 60;
+        let outcome = run(workload, &life, &prices);
         let early = outcome.places[1].early;
         let counted = Costs::of(&outcome, &prices).early;
         assert!(early.packs > 0 && counted.millionths().abs_diff(outcome.early_told.millionths()) <= early.packs, "{outcome:?}");
