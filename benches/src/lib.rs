@@ -5,6 +5,7 @@
 
 mod data;
 mod folders;
+pub mod lifecycle;
 mod repositories;
 
 pub use data::{Generate, KINDS, data};

@@ -8,10 +8,10 @@ use crate::exit::Outcome;
 use crate::money;
 use crate::names::shown;
 use crate::output::Output;
-use crate::size::counted;
+use crate::size::{self, counted};
 use crate::time;
 use icecore::repository::Snapshot;
-use icecore::tiers::{ColdPlan, TierNeeds};
+use icecore::tiers::{ColdPlan, ThawOptions, TierNeeds};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -21,7 +21,8 @@ use std::os::unix::ffi::OsStrExt;
 #[command(after_help = "Examples:\n  \
     icecore restore latest --at 2025-10-03 --plan             what has to thaw, what it costs, how long it takes\n  \
     icecore thaw latest --at 2025-10-03 --class bulk\n  \
-    icecore thaw 3f2a9c1d srv/www home/ann --class standard --wait\n\n\
+    icecore thaw 3f2a9c1d srv/www home/ann --class standard --wait\n  \
+    icecore thaw latest --batch 500G         asks for so much; run it again for more, once that has thawed and was restored\n\n\
     Interrupted, the same again asks for the rest; nothing is asked for twice. Restores that begin before all has thawed write what they can, end with 15, \
     and go on when they are run again.")]
 pub(crate) struct Args {
@@ -36,7 +37,10 @@ pub(crate) struct Args {
     /// So many days it can be read
     #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     days: u32,
-    /// Waits until all of it can be read
+    /// At most so much is on its way at a time, as 500G: run it again for the rest, or add --wait
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    batch: Option<u64>,
+    /// Waits until all of it can be read; with --batch asks for the next batch when one has thawed
     #[arg(long)]
     wait: bool,
     /// Only says what would be asked for
@@ -54,17 +58,19 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         drop(progress);
         return report(&plan, &snapshot, &context.output);
     }
-    let done = repository.thaw(&plan, &args.class, args.days, &progress)?;
-    if args.wait && done.absent.is_empty() {
-        repository.wait_for_thaw(&plan, &progress)?;
-    }
+    let mut options = ThawOptions::new(&args.class);
+    (options.days, options.batch_bytes, options.wait) = (args.days, args.batch, args.wait);
+    let done = repository.thaw(&plan, &options, &progress)?;
     drop(progress);
     let output = &context.output;
-    let is_ready = done.absent.is_empty() && (args.wait || done.thawing.packs == 0);
+    let is_ready = done.absent.is_empty() && done.thawing.packs == 0 && done.left.packs == 0;
     output.report(format_args!("asked for {}, which costs {}", group(done.asked), money::shown(done.cost)))?;
     match is_ready {
         true => output.report("all of it can be read")?,
         false => output.report(format_args!("on their way: {}; can be read: {}", group(done.thawing), group(done.ready)))?,
+    }
+    if done.left.packs > 0 {
+        output.report(format_args!("not asked for yet: {}; run it again when these have thawed", group(done.left)))?;
     }
     for absent in &done.absent {
         output.warn(absent);
@@ -76,6 +82,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
             "asked": group_as_json(done.asked),
             "thawing": group_as_json(done.thawing),
             "ready": group_as_json(done.ready),
+            "left": group_as_json(done.left),
             "cost": money::as_number(done.cost),
             "absent": done.absent,
             "is_ready": is_ready,
@@ -127,7 +134,7 @@ fn print_needs(needs: &TierNeeds, output: &Output) -> anyhow::Result<()> {
         output.line(format_args!("            thaw by {}: {} within {hours}", class.name, money::shown(class.cost)))?;
     }
     for (pack, size) in &needs.packs {
-        output.detail(format_args!("            {pack}  {}", crate::size::bytes(*size)));
+        output.detail(format_args!("            {pack}  {}", size::bytes(*size)));
     }
     Ok(())
 }

@@ -129,6 +129,7 @@ fn what_is_printed_is_what_the_schemas_say() {
         &["restore", "latest", "--plan"],
         &["thaw", "latest", "--dry-run"],
         &["thaw", "latest"],
+        &["thaw", "latest", "--batch", "1M", "--wait"],
         &["tier", "remove", "cold"],
         &["replicate", "--to", "second"],
         &["backup", "data", "--series", "s", "--also", "second"],

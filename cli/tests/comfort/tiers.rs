@@ -79,7 +79,15 @@ fn what_nobody_needs_goes_from_the_tier_and_then_the_tier() {
     home.with(0, &["tier", "apply", "shelf"]);
     home.with(0, &["forget", &first]);
     let plan = home.with(0, &["gc", "--dry-run", "--json"]).last("summary");
-    assert!(plan["early"]["packs"].as_u64().unwrap() >= 1 && plan["early_cost"].as_f64().unwrap() > 0.0, "{plan}");
+    let (packs, early) = (plan["early"]["packs"].as_u64().unwrap(), plan["early_cost"].as_f64().unwrap() * 1e6);
+    assert!(packs >= 1 && early > 0.0, "{plan}");
+    // `cost` says the same beforehand.
+    home.write("p.toml", b"currency = 'X'\n[[tier]]\nname = 'warm'\nstorage = 20\nminimum-days = 3\n");
+    let told = home.with(0, &["cost", "--prices", "p.toml", "--json"]).json();
+    let of = |tier: &str| told.iter().find(|line| line["message_type"] == "tier" && line["tier"] == tier).unwrap().clone();
+    assert!(of("shelf")["early_deletion_is_exact"] == true && of("warm")["bytes"].as_u64().unwrap() > 0, "{told:?}");
+    assert!((of("shelf")["early_deletion_millionths"].as_f64().unwrap() - early).abs() <= packs as f64, "{told:?}");
+    assert!(home.with(0, &["cost", "--prices", "p.toml"]).stdout.contains("that nobody needs costs"));
     home.with(0, &["gc"]);
     let listed = home.with(0, &["tier", "list", "--json"]).json();
     assert_eq!(listed[0]["held"]["packs"], 0);

@@ -49,7 +49,7 @@ mod uses;
 
 pub use freed::Freed;
 pub use keyless::{scrub_and_heal_keyless, scrub_keyless};
-pub use shares::{Added, NewestShare, SeriesShare, Shares, TierOf, TierShare};
+pub use shares::{Added, NewestShare, SeriesShare, Shares, TierOf, TierShare, Unneeded};
 pub use stats::Stats;
 pub(crate) use survey::{BadPack, Depth, Survey};
 

@@ -25,6 +25,8 @@ pub struct TierShare {
     pub series: Vec<u64>,
     /// What of the packs falls to nobody.
     pub rest: u64,
+    /// Packs among these of which nothing falls to anybody, in the order of their names: gc deletes them, wherever they lie.
+    pub unneeded: Vec<Unneeded>,
     /// Sidecars, and objects that are no packs.
     pub others: u64,
     /// Objects of all kinds.
@@ -36,6 +38,15 @@ impl TierShare {
     pub fn total(&self) -> u64 {
         self.series.iter().sum::<u64>() + self.rest + self.others
     }
+}
+
+/// A pack that nobody needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unneeded {
+    /// Its size.
+    pub bytes: u64,
+    /// When it came to its tier, in seconds since 1970, by the clock of who moved it; `None` in the warm place, where nothing tells.
+    pub since: Option<u64>,
 }
 
 /// A snapshot, as far as it is needed to say how much comes with time.
@@ -164,12 +175,22 @@ impl Repository {
             })?;
         }
         for kind in ObjectKind::ALL {
-            for object in self.backend.list_sorted(kind)? {
+            let listed = self.backend.list_sorted(kind)?;
+            let placement = self.tiers.view()?;
+            for object in listed {
                 let tier = shares.tiers.entry(tier_of(&object.name)).or_insert_with(new_tier);
                 tier.objects += 1;
                 match kind.is_pack() {
                     // A pack that is gone since the index was read, or came since, gives nothing to anybody.
-                    true => tier.rest += object.size.saturating_sub(given.remove(&object.name).unwrap_or(0)),
+                    true => {
+                        let given = given.remove(&object.name);
+                        tier.rest += object.size.saturating_sub(given.unwrap_or(0));
+                        if given.is_none() {
+                            let place =
+                                object.name.pack_id().filter(|_| kind == ObjectKind::DataPack).and_then(|pack| placement.coldest(pack));
+                            tier.unneeded.push(Unneeded { bytes: object.size, since: place.map(|(_, placed)| placed.since) });
+                        }
+                    }
                     false => tier.others += object.size,
                 }
             }

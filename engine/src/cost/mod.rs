@@ -11,8 +11,9 @@ mod tests;
 pub use forecast::{Forecast, Lifecycle, Month, forecast};
 pub use money::{Ledger, Money, Rate};
 
-use crate::check::{NewestShare, Shares, TierShare};
-use crate::tiers::TierBody;
+use crate::check::{NewestShare, Shares, TierShare, Unneeded};
+use crate::runtime::Timestamp;
+use crate::tiers::{DAY_S, TierBody, seconds};
 use std::collections::BTreeMap;
 
 /// Days of a month, by which prices a month are meant.
@@ -99,6 +100,13 @@ impl Prices {
         }
     }
 
+    /// What is still to be paid for a pack that is deleted now, as [`Prices::exact`]; all of the least time where nothing tells when it came.
+    fn early_deletion(pack: &Unneeded, tier: &TierPrices, now: Timestamp) -> u128 {
+        let least = u64::from(tier.minimum_days) * DAY_S;
+        let left = pack.since.map_or(least, |since| since.saturating_add(least).saturating_sub(seconds(now)).min(least));
+        Self::exact(pack.bytes, tier.storage) * u128::from(left) / u128::from(MONTH_DAYS * DAY_S)
+    }
+
     /// What reading so many bytes back once costs, and bringing them out of the store.
     fn read_back(&self, bytes: u64, tier: &TierPrices) -> Money {
         self.of_bytes(bytes, tier.retrieval) + self.of_bytes(bytes, tier.egress)
@@ -126,8 +134,10 @@ pub struct TierBill {
     pub total: Money,
     /// What reading all of its packs back once costs, as a restore of everything would.
     pub read_back: Money,
-    /// What deleting the rest of the packs now would cost at most, because it is paid for a least time.
-    pub early_deletion_at_most: Money,
+    /// What deleting the packs that nobody needs would cost now, because they are paid for a least time.
+    pub early_deletion: Money,
+    /// Whether it costs just that. It may cost less where nothing tells when packs came: in the warm place.
+    pub early_deletion_is_exact: bool,
 }
 
 /// What a repository costs.
@@ -150,7 +160,7 @@ pub struct Bill {
 const OBJECTS_OF_A_BACKUP: u64 = 6;
 
 /// Makes out the bill. `pack_size` tells how many packs new bytes fill, `now` which backups are of the last month.
-pub fn bill(shares: &Shares, prices: &Prices, pack_size: u64, now: crate::runtime::Timestamp) -> Bill {
+pub fn bill(shares: &Shares, prices: &Prices, pack_size: u64, now: Timestamp) -> Bill {
     let mut bill = Bill::default();
     for (number, share) in &shares.tiers {
         let Some((_, tier)) = prices.tier(*number) else { continue };
@@ -159,14 +169,16 @@ pub fn bill(shares: &Shares, prices: &Prices, pack_size: u64, now: crate::runtim
         let series: Vec<_> = share.series.iter().map(|bytes| take(*bytes)).collect();
         let (rest, others) = (take(share.rest), take(share.others));
         let total = series.iter().copied().sum::<Money>() + rest + others;
-        let days = u64::from(tier.minimum_days);
-        let early = Prices::exact(share.rest, tier.storage) * u128::from(days) / u128::from(MONTH_DAYS);
-        let early_deletion_at_most = Ledger::default().take(early, prices.per_gigabyte());
+        let early_deletion = share.unneeded.iter().map(|pack| Prices::early_deletion(pack, tier, now)).sum::<u128>();
+        let early_deletion = Ledger::default().take(early_deletion, prices.per_gigabyte());
+        let early_deletion_is_exact = tier.minimum_days == 0 || share.unneeded.iter().all(|pack| pack.since.is_some());
         bill.storage += total;
         let read_back = prices.read_back(share.total() - share.others, tier);
-        bill.tiers.insert(*number, TierBill { share: share.clone(), series, rest, others, total, read_back, early_deletion_at_most });
+        let share = share.clone();
+        let of_tier = TierBill { share, series, rest, others, total, read_back, early_deletion, early_deletion_is_exact };
+        bill.tiers.insert(*number, of_tier);
     }
-    let month_ago = now.seconds.saturating_sub((MONTH_DAYS * 86_400) as i64);
+    let month_ago = now.seconds.saturating_sub((MONTH_DAYS * DAY_S) as i64);
     let of_month = shares.series.iter().flat_map(|series| &series.snapshots).filter(|added| added.time.seconds > month_ago);
     bill.puts = of_month.map(|added| OBJECTS_OF_A_BACKUP + added.bytes.div_ceil(pack_size.max(1))).sum();
     let warm = prices.tier(0).map(|(_, tier)| *tier).unwrap_or_default();

@@ -46,7 +46,7 @@ fn daily(days: i64, bytes: u64, newest_bytes: u64, added: u64) -> Shares {
         snapshots: snapshots.collect(),
         newest: BTreeMap::from([(0, NewestShare { bytes: newest_bytes, packs: 3 })]),
     };
-    let share = TierShare { series: vec![bytes], rest: 7, others: 5, objects: 9 };
+    let share = TierShare { series: vec![bytes], rest: 7, unneeded: Vec::new(), others: 5, objects: 9 };
     Shares { series: vec![series], tiers: BTreeMap::from([(0, share)]) }
 }
 
@@ -85,7 +85,7 @@ proptest! {
         let mut prices = prices();
         prices.tiers[0].1.storage = Rate::parse(&format!("{}.{:09}", billionths / 1_000_000_000, billionths % 1_000_000_000)).unwrap();
         let series = bytes.iter().map(|_| SeriesShare { token: [0; 16], name: None, snapshots: Vec::new(), newest: BTreeMap::new() });
-        let share = TierShare { series: bytes.clone(), rest, others, objects: 0 };
+        let share = TierShare { series: bytes.clone(), rest, others, ..TierShare::default() };
         let shares = Shares { series: series.collect(), tiers: BTreeMap::from([(0, share.clone())]) };
         let bill = bill(&shares, &prices, 1, at(NOW));
         let tier = &bill.tiers[&0];
@@ -99,14 +99,22 @@ proptest! {
 #[test]
 fn a_bill_has_requests_restores_and_early_deletions() {
     let mut shares = daily(40, 100 * GB, 60 * GB, GB);
-    shares.tiers.get_mut(&0).unwrap().rest = 10 * GB;
+    let unneeded = |since: Option<i64>| Unneeded { bytes: 10 * GB, since: since.map(|since| since as u64) };
+    shares.tiers.get_mut(&0).unwrap().unneeded = vec![unneeded(None)];
+    // 60 and 90 days ago, ahead of this clock, and long ago.
+    let times = [NOW - 60 * DAY, NOW - 90 * DAY, NOW + DAY, 5];
+    let cold = TierShare { series: vec![0], unneeded: times.map(|time| unneeded(Some(time))).into(), ..TierShare::default() };
+    shares.tiers.insert(1, cold);
     let mut prices = prices();
     prices.tiers[0].1.minimum_days = 90;
     let bill = bill(&shares, &prices, 64 << 20, at(NOW));
     // 30 backups of the last month, each of six objects and 15 packs.
     assert_eq!(bill.puts, 30 * (6 + GB.div_ceil(64 << 20)));
     assert_eq!(bill.restore, [prices.of_bytes(60 * GB, rate("0.1")) + Prices::of_requests(12, rate("0.0004"))]);
-    assert_eq!(bill.tiers[&0].early_deletion_at_most, prices.of_bytes(30 * GB, rate("0.023")));
+    let early = |tier: usize| (bill.tiers[&tier].early_deletion, bill.tiers[&tier].early_deletion_is_exact);
+    assert_eq!(early(0), (prices.of_bytes(30 * GB, rate("0.023")), false));
+    // Of 180 days 120, 90, all and none are left: 13 months of 10 GB.
+    assert_eq!(early(1), (prices.of_bytes(130 * GB, rate("0.001")), true));
 }
 
 #[test]
@@ -185,7 +193,7 @@ fn tiers_have_the_prices_of_their_name_or_their_own() {
 #[test]
 fn what_lies_cold_is_billed_and_read_there_and_stays_there() {
     let mut shares = daily(21, 40 * GB, 50 * GB, GB);
-    let cold = TierShare { series: vec![30 * GB], rest: 2 * GB, others: 0, objects: 3 };
+    let cold = TierShare { series: vec![30 * GB], rest: 2 * GB, objects: 3, ..TierShare::default() };
     shares.tiers.insert(1, cold);
     shares.series[0].newest = BTreeMap::from([(0, NewestShare { bytes: 45 * GB, packs: 3 }), (1, NewestShare { bytes: 5 * GB, packs: 1 })]);
     let bill = bill(&shares, &prices(), 64 << 20, at(NOW));

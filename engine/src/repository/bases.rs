@@ -144,7 +144,7 @@ impl FrameReader {
     fn base_frame(&self, id: FrameId) -> Result<Option<(std::sync::Arc<super::Frame>, FramePlace)>> {
         let Some(ordinal) = self.index().ordinal_of(id)? else { return Ok(None) };
         let place = self.place(ordinal)?;
-        if place.has_bases {
+        if place.has_bases || self.index().is_passed_over(place.kind, place.pack) {
             return Ok(None);
         }
         Ok(Some((self.read_cached(ordinal)?, place)))

@@ -35,7 +35,14 @@ impl Pool {
     /// # Errors
     /// [`ErrorKind::Unavailable`] where they cannot start.
     pub(crate) fn start(executor: &Arc<dyn Executor>) -> Result<Self> {
-        let threads = executor.threads();
+        Self::start_with(executor, executor.threads())
+    }
+
+    /// Starts so many workers.
+    ///
+    /// # Errors
+    /// As [`Pool::start`].
+    pub(crate) fn start_with(executor: &Arc<dyn Executor>, threads: usize) -> Result<Self> {
         #[cfg(any(test, feature = "testing"))]
         if super::turns::current().is_some() {
             return Ok(Self { threads, workers: Workers::TakingTurns(Arc::clone(executor)) });

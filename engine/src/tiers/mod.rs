@@ -3,13 +3,14 @@
 //! ```text
 //! plan   snapshots that may go cold ─▶ packs that only these need ─▶ bytes, requests, money
 //! apply  copy ─▶ read back ─▶ index object ─▶ freeze ─▶ placement ─▶ look ─▶ delete the warm copy
-//! thaw   what a restore needs ─▶ asked for, some at a time ─▶ ready
+//! thaw   what a restore needs ─▶ asked for, many at a time ─▶ ready
 //! ```
 //! Packs move one way, to higher ranks, and **the copy of the highest rank is never deleted by a move** (I17): only gc deletes it, as a pack that an
 //! epoch condemns. So movers need no lock: whoever finds a copy of a lower rank beside one of a higher may finish what another began. Nothing but data
 //! packs moves. Nothing thaws but by [`crate::repository::Repository::thaw`].
 
 mod apply;
+mod ask;
 mod map;
 mod plan;
 #[cfg(test)]
@@ -20,7 +21,7 @@ pub use crate::format::placement::{Prices, ThawClass, TierBody};
 pub use apply::TierSummary;
 pub use map::TierMap;
 pub use plan::{SnapshotLife, TierPlan, TierPolicy};
-pub use thaw::{ClassCost, ColdPlan, ThawSummary, TierNeeds};
+pub use thaw::{ClassCost, ColdPlan, ThawOptions, ThawSummary, TierNeeds};
 
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,7 +36,7 @@ use crate::runtime::Timestamp;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-const DAY_S: u64 = 86_400;
+pub(crate) const DAY_S: u64 = 86_400;
 /// Bytes for which prices are given.
 const PRICED_BYTES: u128 = 1_000_000_000_000;
 /// Requests for which prices are given.

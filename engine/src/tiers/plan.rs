@@ -1,7 +1,8 @@
 //! Plan: which packs may go cold, and what that costs.
 //!
-//! A snapshot *may go cold* when it is old enough for its series, not one of the newest of it, of a class that may, and will be kept for the tier's minimum days. A pack may when all snapshots that need
-//! anything in it may (so a chunk is as warm as its warmest user), when enough of it is needed, and when the minimum days of where it lies have passed.
+//! A snapshot *may go cold* when it is old enough for its series, not one of the newest of it, and of a class that may. A pack may when all snapshots that need
+//! anything in it may (so a chunk is as warm as its warmest user), when one of them will be kept for the tier's minimum days, when enough of it is needed, and
+//! when the minimum days of where it lies have passed.
 
 use super::{bytes_cost, requests_cost, seconds, storage_cost};
 use crate::backend::{BackendExt, ObjectInfo, ObjectKind};
@@ -22,7 +23,7 @@ use std::sync::Arc;
 pub struct SnapshotLife {
     /// Those that are younger stay warm; `None`: all of them do. A time ahead of this machine's clock counts as now.
     pub warm_days: Option<u32>,
-    /// At this age they are forgotten, by whoever forgets, where that is known: what would leave the tier before its minimum days stays warm.
+    /// At this age they are forgotten, by whoever forgets, where that is known: what only those need that go before the tier's minimum days stays warm.
     pub kept_days: Option<u32>,
 }
 
@@ -66,12 +67,16 @@ pub struct TierPlan {
     pub snapshots_cold: u64,
     /// Snapshots that stay warm.
     pub snapshots_warm: u64,
+    /// Snapshots that could go cold, and will be forgotten before the tier's minimum days are over: what only they need stays.
+    pub snapshots_short: u64,
     /// Data packs to move.
     pub moves: PackGroup,
     /// Packs that have moved and of which a copy still stands where they were: it is deleted.
     pub unfinished: PackGroup,
     /// Packs that stay because warm snapshots need them.
     pub needed_warm: PackGroup,
+    /// Packs that stay because all snapshots that need them will be forgotten before the tier's minimum days are over.
+    pub needed_short: PackGroup,
     /// Packs that stay because too little of them is needed.
     pub sparse: PackGroup,
     /// Packs that stay because no snapshot needs them: gc deletes them.
@@ -82,7 +87,7 @@ pub struct TierPlan {
     pub locked: PackGroup,
     /// Packs that are in this tier, or in one as cold.
     pub there: PackGroup,
-    /// Packs in any tier that warm snapshots need: those were made while the packs moved, or the policy was another one.
+    /// Packs in this tier, or in one as cold, that warm snapshots need: those were made while the packs moved, or the policy was another one.
     pub stranded: PackGroup,
     /// Requests that write, and that read.
     pub requests: (u64, u64),
@@ -118,22 +123,30 @@ impl Repository {
         let mut mark = Mark::new(self, &epochs, progress)?;
         let snapshots = Snapshots::list(self, progress)?;
         mark.take_late()?;
-        let cold = self.may_go_cold(policy, &tier, &snapshots, progress);
+        let lives = self.lives(policy, &tier, &snapshots, progress);
         let mut plan = TierPlan::default();
-        let mut needed_warm = HashSet::new();
-        // The warm ones first: what is marked by then is needed warm.
-        for is_cold in [false, true] {
-            for snapshot in snapshots.kept.iter().filter(|snapshot| cold.contains(&snapshot.id) == is_cold) {
+        let (mut needed_warm, mut needed_long) = (HashSet::new(), HashSet::new());
+        // In this order: what is marked after the warm ones is needed warm, what is marked after the cold ones is needed for long enough.
+        for life in [Life::Warm, Life::Cold, Life::Short] {
+            let is_so = |id: &SnapshotId| lives.get(id).copied().unwrap_or(Life::Warm) == life;
+            for snapshot in snapshots.kept.iter().filter(|snapshot| is_so(&snapshot.id)) {
                 if let Some(lack) = mark.mark(&snapshot.header)?
                     && snapshot.is_closed
                 {
                     return Err(lack.context(format!("snapshot {} is damaged, so nothing moves", snapshot.id)));
                 }
-                *(if is_cold { &mut plan.snapshots_cold } else { &mut plan.snapshots_warm }) += 1;
+                *match life {
+                    Life::Warm => &mut plan.snapshots_warm,
+                    Life::Cold => &mut plan.snapshots_cold,
+                    Life::Short => &mut plan.snapshots_short,
+                } += 1;
                 progress.event(Event::Advance { bytes: 0, items: 1 });
             }
-            if !is_cold {
-                needed_warm = listed.iter().filter(|object| mark.live(&key(object)).frames > 0).map(|object| object.name).collect();
+            let marked = || listed.iter().filter(|object| mark.live(&key(object)).frames > 0).map(|object| object.name).collect();
+            match life {
+                Life::Warm => needed_warm = marked(),
+                Life::Cold => needed_long = marked(),
+                Life::Short => {}
             }
         }
         let (view, now) = (self.tiers.view()?, seconds(self.runtime.clock.now()));
@@ -145,7 +158,7 @@ impl Repository {
             let place = view.coldest(pack);
             let (live, is_needed_warm) = (mark.live(&key(&object)).bytes, needed_warm.contains(&object.name));
             if let Some((coldest, placed)) = place {
-                if is_needed_warm {
+                if is_needed_warm && coldest.rank >= tier.rank {
                     plan.stranded.add(object.size);
                 }
                 if !self.tiers.is_cold(pack) || view.places(pack).len() > 1 {
@@ -165,6 +178,7 @@ impl Repository {
             let group = match (live, is_needed_warm) {
                 (_, true) => &mut plan.needed_warm,
                 (0, _) => &mut plan.unneeded,
+                _ if !needed_long.contains(&object.name) => &mut plan.needed_short,
                 _ if locked.contains_key(&key(&object)) => &mut plan.locked,
                 _ if live * 100 < object.size * u64::from(policy.live_percent_min) => &mut plan.sparse,
                 _ => {
@@ -190,8 +204,8 @@ impl Repository {
         }
     }
 
-    /// The snapshots that may go cold. Those of sessions that did not end stay warm.
-    fn may_go_cold(&self, policy: &TierPolicy, tier: &TierBody, snapshots: &Snapshots, progress: &dyn Progress) -> HashSet<SnapshotId> {
+    /// What becomes of snapshots; those that are not in it stay warm, as do those of sessions that did not end.
+    fn lives(&self, policy: &TierPolicy, tier: &TierBody, snapshots: &Snapshots, progress: &dyn Progress) -> HashMap<SnapshotId, Life> {
         let now = seconds(self.runtime.clock.now());
         let token = |name: &str| series_token(&self.credential.token_key, name);
         let lives: BTreeMap<_, _> = policy.series.iter().map(|(name, life)| (token(name), *life)).collect();
@@ -203,26 +217,39 @@ impl Repository {
         for name in policy.series.keys().filter(|name| !series.keys().any(|(known, _)| *known == token(name))) {
             progress.event(Event::Notice { message: &format!("there is no snapshot of series `{name}`") });
         }
-        let mut cold = HashSet::new();
+        let mut all = HashMap::new();
         for ((token, _), mut snapshots) in series {
             snapshots.sort_by_key(|(id, header)| std::cmp::Reverse((header.time, header.sequence, *id)));
             let life = lives.get(&token).unwrap_or(&policy.life);
             let is_of_class = |class| policy.retention_classes.is_empty() || policy.retention_classes.contains(&class);
-            let older = snapshots.into_iter().skip(policy.keep_newest as usize);
-            let may = |header: &SnapshotHeader| {
-                is_of_class(header.retention_class) && life.may_go_cold(seconds(header.time), now, tier.minimum_days)
-            };
-            cold.extend(older.filter(|(_, header)| may(header)).map(|(id, _)| id));
+            let older = snapshots.into_iter().skip(policy.keep_newest as usize).filter(|(_, header)| is_of_class(header.retention_class));
+            all.extend(older.map(|(id, header)| (id, life.at(seconds(header.time), now, tier.minimum_days))));
         }
-        cold
+        all
     }
 }
 
+/// What a policy says of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// It stays warm.
+    Warm,
+    /// It may go cold.
+    Cold,
+    /// It may, and will be forgotten too soon for that to pay.
+    Short,
+}
+
 impl SnapshotLife {
-    fn may_go_cold(&self, made: u64, now: u64, minimum_days: u32) -> bool {
+    fn at(&self, made: u64, now: u64, minimum_days: u32) -> Life {
         let days = |days: u32| u64::from(days) * super::DAY_S;
         let is_old = self.warm_days.is_some_and(|warm| warm == 0 || made.saturating_add(days(warm)) < now);
-        is_old && self.kept_days.is_none_or(|kept| now.max(made).saturating_add(days(minimum_days)) <= made.saturating_add(days(kept)))
+        let is_kept = |kept| now.max(made).saturating_add(days(minimum_days)) <= made.saturating_add(days(kept));
+        match (is_old, self.kept_days.is_none_or(is_kept)) {
+            (false, _) => Life::Warm,
+            (true, true) => Life::Cold,
+            (true, false) => Life::Short,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 mod lifecycle;
 #[cfg(feature = "object-store")]
 mod s3;
+mod thaw;
 
 use super::*;
 use crate::backend::testing::{FreezingBackend, HookedBackend, Operation};
@@ -176,6 +177,10 @@ fn names(place: &dyn Backend) -> Vec<ObjectName> {
 
 fn cold() -> TierBody {
     TierBody { minimum_days: 30, prices: Prices { storage: 1_000_000_000_000, ..Prices::default() }, ..TierBody::new("cold", "shelf 1") }
+}
+
+fn way(class: &str, days: u32) -> ThawOptions {
+    ThawOptions { days, ..ThawOptions::new(class) }
 }
 
 fn frozen() -> TierBody {
@@ -384,10 +389,10 @@ fn what_is_frozen_is_planned_asked_for_and_restored() {
     let mut nothing = Vec::new();
     assert_eq!(world.repository.restore_to_writer(&oldest, None, &mut nothing, &Silent).unwrap_err().kind(), ErrorKind::Frozen);
     // Asked for once, however often.
-    assert_eq!(world.repository.thaw(&plan, "fast", 2, &Silent).unwrap_err().kind(), ErrorKind::Invalid);
-    let asked = world.repository.thaw(&plan, "bulk", 2, &Silent).unwrap();
+    assert_eq!(world.repository.thaw(&plan, &way("fast", 2), &Silent).unwrap_err().kind(), ErrorKind::Invalid);
+    let asked = world.repository.thaw(&plan, &way("bulk", 2), &Silent).unwrap();
     assert_eq!((asked.asked, asked.cost), (needs.frozen, needs.classes[0].cost));
-    assert_eq!(world.repository.thaw(&plan, "bulk", 2, &Silent).unwrap().asked.packs, 0);
+    assert_eq!(world.repository.thaw(&plan, &way("bulk", 2), &Silent).unwrap().asked.packs, 0);
     assert_eq!(freezer.asked().len() as u64, needs.frozen.packs);
     freezer.pass_time(1);
     assert!(restore().frozen, "only a part has thawed");
@@ -690,11 +695,11 @@ fn a_restore_writes_files_as_their_packs_arrive() {
     assert_eq!(world.repository.cold_plan(&snapshot, &[b"5".to_vec()], &Silent).unwrap_err().kind(), ErrorKind::NotFound);
     let target = tempfile::tempdir().unwrap();
     let restore = || world.repository.restore(&snapshot, target.path(), &RestoreOptions::default(), &Silent).unwrap();
-    world.repository.thaw(&one, "standard", 1, &Silent).unwrap();
+    world.repository.thaw(&one, &way("standard", 1), &Silent).unwrap();
     freezer.pass_time(usize::MAX);
     assert!(restore().frozen);
     assert!(std::fs::read(target.path().join("2")).unwrap() == noise(2, 120_000));
-    world.repository.thaw(&all, "standard", 1, &Silent).unwrap();
+    world.repository.thaw(&all, &way("standard", 1), &Silent).unwrap();
     freezer.pass_time(usize::MAX);
     let summary = restore();
     assert!(!summary.frozen && summary.items_failed == 0 && summary.bytes_unchanged > 0, "{summary:#?}");

@@ -1,22 +1,28 @@
 //! Thaw: what a restore needs from tiers, what that costs and how long it takes; and asking for it.
+//!
+//! Stores answer about one pack at a time, so many packs are asked about at once, and for. What was asked for is known to the store alone: whoever is
+//! stopped looks again, and asks for the rest.
 
+use super::ask::ask_all;
 use super::{bytes_cost, requests_cost};
-use crate::backend::{Frost, ObjectKind, ObjectName};
+use crate::backend::{BackendExt, Frost, ObjectKind, ObjectName};
 use crate::entry::{EntryKind, KeyKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
-use crate::format::placement::TierBody;
+use crate::format::placement::{ThawClass, TierBody};
 use crate::gc::PackGroup;
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::{FrameReader, Repository, Snapshot};
 use crate::restore::{content_chunks, find_path, key_of};
 use crate::tree::{KeyRange, TreeWalk};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Seconds between two looks whether something has thawed, at most; at first they are shorter.
 const LOOK_AGAIN_S: u64 = 60;
+/// A look is a request for each pack, which costs something: of many packs less often, so that there are no more requests than this in a second.
+const LOOKS_PER_SECOND: u64 = 16;
 
 /// What restoring something needs, by where it lies.
 #[derive(Debug, Clone)]
@@ -64,6 +70,27 @@ pub struct ClassCost {
     pub cost: u64,
 }
 
+/// How to thaw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ThawOptions {
+    /// The way, as the store calls it.
+    pub class: String,
+    /// So many days it can be read.
+    pub days: u32,
+    /// So many bytes are on their way at once at most, or one pack that is larger; `None`: all of it.
+    pub batch_bytes: Option<u64>,
+    /// Waits until what was asked for has thawed, then asks for the next batch, until all of it can be read. Where a medium is missing it does not wait.
+    pub wait: bool,
+}
+
+impl ThawOptions {
+    /// All of it at once, for a week; does not wait.
+    pub fn new(class: impl Into<String>) -> Self {
+        Self { class: class.into(), days: 7, batch_bytes: None, wait: false }
+    }
+}
+
 /// What a thaw did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -74,10 +101,26 @@ pub struct ThawSummary {
     pub thawing: PackGroup,
     /// Packs that can be read.
     pub ready: PackGroup,
+    /// Packs that were not asked for, because others are on their way.
+    pub left: PackGroup,
     /// What was asked for costs so much, in millionths of the unit of money.
     pub cost: u64,
     /// Media that have to be plugged in.
     pub absent: Vec<String>,
+}
+
+/// A pack that lies in a tier.
+#[derive(Debug, Clone, Copy)]
+struct ColdPack<'a> {
+    tier: &'a Arc<TierBody>,
+    pack: PackId,
+    size: u64,
+}
+
+impl TierNeeds {
+    fn cold_packs(&self) -> impl Iterator<Item = ColdPack<'_>> {
+        self.packs.iter().map(|(pack, size)| ColdPack { tier: &self.tier, pack: *pack, size: *size })
+    }
 }
 
 impl ColdPlan {
@@ -98,13 +141,16 @@ impl Repository {
         self.require(Roles::RESTORE, "planning a restore")?;
         progress.event(Event::Phase { name: "plan", bytes_total: None, items_total: Some(snapshot.header.entries) });
         let packs = self.packs_needed(snapshot, paths, progress)?;
-        let view = self.tiers.reload()?;
+        // One listing tells the sizes of all packs, and where they lie by now.
+        let sizes: HashMap<_, _> =
+            self.backend.list_sorted(ObjectKind::DataPack)?.into_iter().map(|object| (object.name, object.size)).collect();
+        let view = self.tiers.view()?;
         let mut plan = ColdPlan { snapshot: snapshot.id, warm: PackGroup::default(), tiers: Vec::new() };
         // By rank and name.
         let mut of_tiers: BTreeMap<_, (_, Vec<(PackId, u64)>)> = BTreeMap::new();
         for pack in packs {
             match view.coldest(pack).filter(|_| self.tiers.is_cold(pack)) {
-                None => plan.warm.add(self.backend.size(&name_of(pack))?),
+                None => plan.warm.add(sizes.get(&name_of(pack)).map_or_else(|| self.backend.size(&name_of(pack)), |size| Ok(*size))?),
                 Some((tier, placed)) => {
                     let of_tier = of_tiers.entry((tier.rank, tier.name.clone())).or_insert_with(|| (Arc::clone(tier), Vec::new()));
                     of_tier.1.push((pack, placed.size.into()));
@@ -112,7 +158,7 @@ impl Repository {
             }
         }
         for (tier, packs) in of_tiers.into_values() {
-            plan.tiers.push(self.needs(tier, packs)?);
+            plan.tiers.push(self.needs(tier, packs, progress)?);
         }
         Ok(plan)
     }
@@ -145,84 +191,121 @@ impl Repository {
         Ok(packs)
     }
 
-    fn needs(&self, tier: Arc<TierBody>, packs: Vec<(PackId, u64)>) -> Result<TierNeeds> {
-        let (mut needed, mut frozen, mut thawing, mut absent) = (PackGroup::default(), PackGroup::default(), PackGroup::default(), None);
-        packs.iter().for_each(|(_, size)| needed.add(*size));
-        match self.tiers.place(&tier).and_then(|place| self.tiers.look(&tier, &*place).map(|()| place)) {
-            Ok(place) => {
-                for (pack, size) in &packs {
-                    match place.thawing().map_or(Ok(Frost::Warm), |thaw| thaw.frost(&name_of(*pack)))? {
-                        Frost::Frozen => frozen.add(*size),
-                        Frost::Thawing => thawing.add(*size),
+    fn needs(&self, tier: Arc<TierBody>, packs: Vec<(PackId, u64)>, progress: &dyn Progress) -> Result<TierNeeds> {
+        let (needed, frozen, thawing) = Default::default();
+        let mut needs = TierNeeds { tier, packs, needed, frozen, thawing, absent: None, classes: Vec::new(), read_cost: 0 };
+        needs.packs.iter().for_each(|(_, size)| needs.needed.add(*size));
+        match self.tiers.place(&needs.tier).and_then(|place| self.tiers.look(&needs.tier, &*place)) {
+            Ok(()) => {
+                let packs: Vec<_> = needs.cold_packs().collect();
+                let (mut frozen, mut thawing) = (PackGroup::default(), PackGroup::default());
+                for (pack, frost) in packs.iter().zip(self.frosts(&packs, progress)?) {
+                    match frost {
+                        Frost::Frozen => frozen.add(pack.size),
+                        Frost::Thawing => thawing.add(pack.size),
                         Frost::Warm | Frost::Thawed(_) => {}
                     }
                 }
+                (needs.frozen, needs.thawing) = (frozen, thawing);
             }
-            Err(error) if error.kind() == ErrorKind::Frozen => absent = Some(error.to_string()),
+            Err(error) if error.kind() == ErrorKind::Frozen => needs.absent = Some(error.to_string()),
             Err(error) => return Err(error),
         }
-        let cost = |price: (u64, u64)| bytes_cost(frozen.bytes, price.0).saturating_add(requests_cost(frozen.packs, price.1));
-        let classes = tier.classes.iter().filter(|_| frozen.packs > 0).map(|class| ClassCost {
-            name: class.name.clone(),
-            seconds: class.seconds,
-            cost: cost((class.bytes_price, class.requests_price)),
-        });
-        let classes = classes.collect();
-        let read_cost = bytes_cost(needed.bytes, tier.prices.retrieval).saturating_add(requests_cost(needed.packs, tier.prices.reads));
-        Ok(TierNeeds { tier, packs, needed, frozen, thawing, absent, classes, read_cost })
+        if needs.frozen.packs > 0 {
+            let cost =
+                |class: &ThawClass| ClassCost { name: class.name.clone(), seconds: class.seconds, cost: cost_of(needs.frozen, class) };
+            needs.classes = needs.tier.classes.iter().map(cost).collect();
+        }
+        let prices = &needs.tier.prices;
+        needs.read_cost = bytes_cost(needs.needed.bytes, prices.retrieval).saturating_add(requests_cost(needs.needed.packs, prices.reads));
+        Ok(needs)
     }
 
-    /// Asks for the frozen packs of a plan, to stay readable for `days`. Those that were asked for before are not asked for again, so an interrupted
-    /// thaw goes on. Does not wait.
+    /// Whether packs can be read, in their order.
+    fn frosts(&self, packs: &[ColdPack<'_>], progress: &dyn Progress) -> Result<Vec<Frost>> {
+        let look = |pack: &ColdPack<'_>| {
+            let place = self.tiers.place(pack.tier)?;
+            let Some(thaw) = place.thawing() else { return Ok(Frost::Warm) };
+            goes_on(progress)?;
+            thaw.frost(&name_of(pack.pack))
+        };
+        ask_all(&self.runtime.executor, packs, look)?.all()
+    }
+
+    /// Asks for the frozen packs of a plan. Those that were asked for before are not asked for again, so an interrupted thaw goes on.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] where a tier has no way to thaw called `class` (nothing was asked for then), [`ErrorKind::Cancelled`] when `progress` says so,
-    /// otherwise what the store says.
-    pub fn thaw(&self, plan: &ColdPlan, class: &str, days: u32, progress: &dyn Progress) -> Result<ThawSummary> {
-        for needs in plan.tiers.iter().filter(|needs| needs.frozen.packs > 0 && !needs.tier.classes.is_empty()) {
-            if !needs.tier.classes.iter().any(|known| known.name == class) {
-                let known: Vec<_> = needs.tier.classes.iter().map(|class| class.name.as_str()).collect();
-                let message = format!("tier {} does not thaw by `{class}`; it knows {}", needs.tier.name, known.join(", "));
-                return Err(Error::new(ErrorKind::Invalid, message));
+    /// [`ErrorKind::Invalid`] where a tier has no way to thaw that is called so (nothing was asked for then), [`ErrorKind::Cancelled`] when `progress` says
+    /// so, otherwise what the store says. What was asked for by then is said, and on its way.
+    pub fn thaw(&self, plan: &ColdPlan, options: &ThawOptions, progress: &dyn Progress) -> Result<ThawSummary> {
+        plan.require_class(&options.class)?;
+        let mut summary = ThawSummary::default();
+        match self.thaw_all(plan, options, progress, &mut summary) {
+            Ok(()) => Ok(summary),
+            Err(error) if summary.asked.packs == 0 => Err(error),
+            Err(error) => {
+                let PackGroup { packs, bytes } = summary.asked;
+                Err(error.context(format!(
+                    "{packs} packs of {bytes} bytes were asked for and are on their way; the same again asks for the rest"
+                )))
             }
         }
+    }
+
+    fn thaw_all(&self, plan: &ColdPlan, options: &ThawOptions, progress: &dyn Progress, summary: &mut ThawSummary) -> Result<()> {
         let bytes = plan.tiers.iter().map(|needs| needs.frozen.bytes).sum();
         progress.event(Event::Phase { name: "thaw", bytes_total: Some(bytes), items_total: None });
-        let mut summary = ThawSummary::default();
-        for needs in &plan.tiers {
-            if let Some(absent) = &needs.absent {
-                summary.absent.push(absent.clone());
-                continue;
-            }
-            let place = self.tiers.place(&needs.tier)?;
-            let mut asked = PackGroup::default();
-            for (pack, size) in &needs.packs {
-                if progress.is_cancelled() {
-                    return Err(Error::new(ErrorKind::Cancelled, "stopped; the same again asks for the rest"));
-                }
-                let name = name_of(*pack);
-                let Some(thaw) = place.thawing() else {
-                    summary.ready.add(*size);
-                    continue;
-                };
-                match thaw.frost(&name)? {
-                    Frost::Warm | Frost::Thawed(_) => summary.ready.add(*size),
-                    Frost::Thawing => summary.thawing.add(*size),
-                    Frost::Frozen => {
-                        thaw.thaw(&name, class, days)?;
-                        asked.add(*size);
-                        summary.asked.add(*size);
-                        summary.thawing.add(*size);
-                        progress.event(Event::Advance { bytes: *size, items: 1 });
-                    }
-                }
-            }
-            if let Some(price) = needs.tier.classes.iter().find(|known| known.name == class) {
-                let cost = bytes_cost(asked.bytes, price.bytes_price).saturating_add(requests_cost(asked.packs, price.requests_price));
-                summary.cost = summary.cost.saturating_add(cost);
+        summary.absent = plan.tiers.iter().filter_map(|needs| needs.absent.clone()).collect();
+        let there: Vec<_> = plan.tiers.iter().filter(|needs| needs.absent.is_none()).flat_map(TierNeeds::cold_packs).collect();
+        let (mut frozen, mut on_their_way) = (Vec::new(), Vec::new());
+        for (pack, frost) in there.iter().zip(self.frosts(&there, progress)?) {
+            match frost {
+                Frost::Warm | Frost::Thawed(_) => summary.ready.add(pack.size),
+                Frost::Thawing => on_their_way.push(*pack),
+                Frost::Frozen => frozen.push(*pack),
             }
         }
-        Ok(summary)
+        let mut left = &frozen[..];
+        loop {
+            let (batch, rest) = left.split_at(batch_length(left, &on_their_way, options.batch_bytes));
+            (summary.thawing, summary.left) = (group(&on_their_way), group(left));
+            let asked = self.ask_for(batch, options, progress, summary);
+            on_their_way.extend(batch);
+            asked?;
+            left = rest;
+            (summary.thawing, summary.left) = (group(&on_their_way), group(left));
+            if !options.wait || !summary.absent.is_empty() {
+                return Ok(());
+            }
+            self.wait(on_their_way.clone(), progress, 0)?;
+            on_their_way.drain(..).for_each(|pack| summary.ready.add(pack.size));
+            summary.thawing = PackGroup::default();
+            if left.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks for a batch. The summary has what was asked for, also where it fails.
+    fn ask_for(&self, batch: &[ColdPack<'_>], options: &ThawOptions, progress: &dyn Progress, summary: &mut ThawSummary) -> Result<()> {
+        let ask = |pack: &ColdPack<'_>| {
+            goes_on(progress)?;
+            let place = self.tiers.place(pack.tier)?;
+            if let Some(thaw) = place.thawing() {
+                thaw.thaw(&name_of(pack.pack), &options.class, options.days)?;
+            }
+            progress.event(Event::Advance { bytes: pack.size, items: 1 });
+            Ok(())
+        };
+        let answers = ask_all(&self.runtime.executor, batch, ask)?;
+        let asked: Vec<_> = batch.iter().zip(&answers.given).filter(|(_, answer)| answer.is_some()).map(|(pack, _)| *pack).collect();
+        for of_tier in asked.chunk_by(|one, other| one.tier.tier == other.tier.tier) {
+            let asked = group(of_tier);
+            (summary.asked.packs, summary.asked.bytes) = (summary.asked.packs + asked.packs, summary.asked.bytes + asked.bytes);
+            let class = of_tier.first().and_then(|pack| pack.tier.classes.iter().find(|known| known.name == options.class));
+            summary.cost = summary.cost.saturating_add(class.map_or(0, |class| cost_of(asked, class)));
+        }
+        answers.all().map(drop)
     }
 
     /// Waits until nothing of a plan is frozen or on its way any more.
@@ -231,7 +314,7 @@ impl Repository {
     /// [`ErrorKind::Frozen`] where something was not asked for, or a medium is not there; [`ErrorKind::Cancelled`] when `progress` says so; otherwise what the
     /// store says.
     pub fn wait_for_thaw(&self, plan: &ColdPlan, progress: &dyn Progress) -> Result<()> {
-        self.wait(plan, progress, 0)
+        self.wait(plan.tiers.iter().flat_map(TierNeeds::cold_packs).collect(), progress, 0)
     }
 
     /// As [`Repository::wait_for_thaw`], until less is on its way than now.
@@ -240,26 +323,25 @@ impl Repository {
     /// As [`Repository::wait_for_thaw`].
     pub fn wait_for_some(&self, plan: &ColdPlan, progress: &dyn Progress) -> Result<()> {
         let thawing: u64 = plan.tiers.iter().map(|needs| needs.thawing.packs).sum();
-        self.wait(plan, progress, usize::try_from(thawing).unwrap_or(usize::MAX).saturating_sub(1))
+        let left_max = usize::try_from(thawing).unwrap_or(usize::MAX).saturating_sub(1);
+        self.wait(plan.tiers.iter().flat_map(TierNeeds::cold_packs).collect(), progress, left_max)
     }
 
     /// Until at most so many packs are on their way.
-    fn wait(&self, plan: &ColdPlan, progress: &dyn Progress, left_max: usize) -> Result<()> {
-        let bytes = plan.tiers.iter().map(|needs| needs.needed.bytes).sum();
-        progress.event(Event::Phase { name: "wait", bytes_total: Some(bytes), items_total: None });
-        let mut waiting: Vec<_> = plan.tiers.iter().flat_map(|needs| needs.packs.iter().map(|pack| (&needs.tier, *pack))).collect();
+    fn wait(&self, mut waiting: Vec<ColdPack<'_>>, progress: &dyn Progress, left_max: usize) -> Result<()> {
+        progress.event(Event::Phase { name: "wait", bytes_total: Some(group(&waiting).bytes), items_total: None });
         let mut pause = 1;
         loop {
             let mut left = Vec::new();
-            for (tier, (pack, size)) in waiting {
-                let place = self.tiers.place(tier)?;
-                match place.thawing().map_or(Ok(Frost::Warm), |thaw| thaw.frost(&name_of(pack)))? {
-                    Frost::Thawing => left.push((tier, (pack, size))),
+            for (pack, frost) in waiting.iter().zip(self.frosts(&waiting, progress)?) {
+                match frost {
+                    Frost::Thawing => left.push(*pack),
                     Frost::Frozen => {
-                        let message = format!("{} in tier {} was not asked for, or froze again; ask for it", name_of(pack), tier.name);
+                        let (name, tier) = (name_of(pack.pack), &pack.tier.name);
+                        let message = format!("{name} in tier {tier} was not asked for, or froze again; ask for it");
                         return Err(Error::new(ErrorKind::Frozen, message));
                     }
-                    Frost::Warm | Frost::Thawed(_) => progress.event(Event::Advance { bytes: size, items: 1 }),
+                    Frost::Warm | Frost::Thawed(_) => progress.event(Event::Advance { bytes: pack.size, items: 1 }),
                 }
             }
             if left.len() <= left_max {
@@ -273,8 +355,50 @@ impl Repository {
                 }
                 self.runtime.clock.sleep_ns(1_000_000_000);
             }
-            pause = LOOK_AGAIN_S.min(pause * 2);
+            pause = LOOK_AGAIN_S.max(waiting.len() as u64 / LOOKS_PER_SECOND).min(pause * 2);
         }
+    }
+}
+
+impl ColdPlan {
+    fn require_class(&self, class: &str) -> Result<()> {
+        for needs in self.tiers.iter().filter(|needs| needs.frozen.packs > 0 && !needs.tier.classes.is_empty()) {
+            if !needs.tier.classes.iter().any(|known| known.name == class) {
+                let known: Vec<_> = needs.tier.classes.iter().map(|class| class.name.as_str()).collect();
+                let message = format!("tier {} does not thaw by `{class}`; it knows {}", needs.tier.name, known.join(", "));
+                return Err(Error::new(ErrorKind::Invalid, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many of the packs that are left go on their way beside the others.
+fn batch_length(left: &[ColdPack<'_>], on_their_way: &[ColdPack<'_>], batch_bytes: Option<u64>) -> usize {
+    let Some(max) = batch_bytes else { return left.len() };
+    let mut bytes = group(on_their_way).bytes;
+    let fits = left.iter().take_while(|pack| {
+        bytes = bytes.saturating_add(pack.size);
+        bytes <= max
+    });
+    // One that is too large for any batch goes alone.
+    fits.count().max(usize::from(on_their_way.is_empty() && !left.is_empty()))
+}
+
+fn group(packs: &[ColdPack<'_>]) -> PackGroup {
+    let mut group = PackGroup::default();
+    packs.iter().for_each(|pack| group.add(pack.size));
+    group
+}
+
+fn cost_of(packs: PackGroup, class: &ThawClass) -> u64 {
+    bytes_cost(packs.bytes, class.bytes_price).saturating_add(requests_cost(packs.packs, class.requests_price))
+}
+
+fn goes_on(progress: &dyn Progress) -> Result<()> {
+    match progress.is_cancelled() {
+        true => Err(Error::new(ErrorKind::Cancelled, "stopped")),
+        false => Ok(()),
     }
 }
 

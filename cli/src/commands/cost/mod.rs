@@ -125,10 +125,12 @@ fn print_bill(shares: &Shares, bill: &Bill, prices: &Prices, output: &Output) ->
         table.push([bytes(tier.share.rest), tier.rest.to_string(), String::new(), "(not needed, or tables of packs: see gc)".into()]);
         table.push([bytes(tier.share.others), tier.others.to_string(), String::new(), "(all other objects)".into()]);
         table.lines(terminal_width()).into_iter().try_for_each(|line| output.line(line))?;
-        if tier.early_deletion_at_most.millionths() > 0 {
+        if tier.early_deletion > Money::default() {
+            let at_most = if tier.early_deletion_is_exact { "" } else { "at most " };
             output.line(format_args!(
-                "  deleting what is not needed now costs at most {} {currency}, for the least time",
-                tier.early_deletion_at_most
+                "  deleting {} that nobody needs costs {at_most}{} {currency} now, for the least time",
+                counted(tier.share.unneeded.len() as u64, "pack"),
+                tier.early_deletion
             ))?;
         }
         output.json("tier", tier_as_json(&name, tier))?;
@@ -161,7 +163,8 @@ fn tier_as_json(name: &str, tier: &TierBill) -> Value {
         "rest_millionths": tier.rest.millionths(),
         "others_millionths": tier.others.millionths(),
         "storage_millionths": tier.total.millionths(),
-        "early_deletion_millionths": tier.early_deletion_at_most.millionths(),
+        "early_deletion_millionths": tier.early_deletion.millionths(),
+        "early_deletion_is_exact": tier.early_deletion_is_exact,
         "read_back_millionths": tier.read_back.millionths(),
     })
 }

@@ -19,7 +19,7 @@ struct Policy {
     /// Snapshots that are younger stay warm, and all that they need
     #[arg(long, value_name = "DAYS", default_value_t = 0)]
     older_than: u32,
-    /// Snapshots are forgotten at this age: those that would not stay in the tier for its minimum days stay warm
+    /// Snapshots are forgotten at this age: what nobody needs for the tier's minimum days stays warm
     #[arg(long, value_name = "DAYS")]
     kept_for: Option<u32>,
     /// What counts for one series instead (can be repeated): NAME=30 goes cold after 30 days, NAME=30:365 and is forgotten after 365, NAME=never stays warm
@@ -116,10 +116,19 @@ pub(super) fn apply(args: &ApplyArgs, context: &Context) -> anyhow::Result<Outco
 }
 
 fn print_plan(plan: &TierPlan, tier: &str, output: &Output) -> anyhow::Result<()> {
-    output.line(format_args!("snapshots     {} may go cold, {} stay warm", count(plan.snapshots_cold), count(plan.snapshots_warm)))?;
+    let short = match plan.snapshots_short {
+        0 => String::new(),
+        short => format!(", {} will be forgotten before the minimum days are over", count(short)),
+    };
+    output.line(format_args!(
+        "snapshots     {} may go cold, {} stay warm{short}",
+        count(plan.snapshots_cold),
+        count(plan.snapshots_warm)
+    ))?;
     output.line(format_args!("move          {} to {tier}", group(plan.moves)))?;
     let stays = [
         ("stay", plan.needed_warm, "that warm snapshots need"),
+        ("", plan.needed_short, "whose snapshots will all be forgotten before the minimum days are over"),
         ("", plan.sparse, "of which too little is needed; gc makes smaller ones of them"),
         ("", plan.unneeded, "that no snapshot needs; gc deletes them"),
         ("", plan.too_early, "whose minimum days have not passed where they are"),
@@ -161,8 +170,10 @@ fn plan_as_json(plan: &TierPlan) -> Value {
     json!({
         "snapshots_cold": plan.snapshots_cold,
         "snapshots_warm": plan.snapshots_warm,
+        "snapshots_short": plan.snapshots_short,
         "moves": group_as_json(plan.moves),
         "needed_warm": group_as_json(plan.needed_warm),
+        "needed_short": group_as_json(plan.needed_short),
         "sparse": group_as_json(plan.sparse),
         "unneeded": group_as_json(plan.unneeded),
         "too_early": group_as_json(plan.too_early),

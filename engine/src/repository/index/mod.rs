@@ -226,7 +226,8 @@ impl LookupIndex {
         self.folder.is_temporary()
     }
 
-    /// A place of the chunk in a listed pack, in a frame of `domain` whose bases, if it has any, stand in listed packs too (`DeltaWithBases`).
+    /// A place of the chunk in a listed pack, in a frame of `domain` whose bases, if it has any, stand in listed packs too (`DeltaWithBases`); neither in one that
+    /// is passed over.
     ///
     /// Of several, the one with the lowest frame identity: what is found depends on what is listed, not on the history of the cache. A pack of
     /// which the contents table cannot be had counts as not listed.
@@ -243,7 +244,7 @@ impl LookupIndex {
         Ok(None)
     }
 
-    /// Whether every frame that the place's frame is compressed against stands in a listed pack.
+    /// Whether every frame that the place's frame is compressed against stands in a listed pack that is not passed over.
     pub(crate) fn stands_on_bases(&self, place: &ChunkPlace) -> Result<bool> {
         let Some((table, at)) = self.table_frame(place.ordinal, place.frame)? else { return Ok(false) };
         let Some(frame) = table.frames.get(at) else { return Ok(false) };
@@ -253,7 +254,7 @@ impl LookupIndex {
         }
         let mut before = None;
         for base in &frame.bases {
-            if before != Some(base.frame) && self.ordinal_of(base.frame)?.is_none() {
+            if before != Some(base.frame) && !self.stands(base.frame)? {
                 return Ok(false);
             }
             before = Some(base.frame);
@@ -261,6 +262,17 @@ impl LookupIndex {
         // Packs that are added take no base away.
         frame.stood.store(removals, Ordering::Relaxed);
         Ok(true)
+    }
+
+    /// Whether a frame stands in a listed pack that is not passed over.
+    fn stands(&self, id: FrameId) -> Result<bool> {
+        let Some(ordinal) = self.ordinal_of(id)? else { return Ok(false) };
+        Ok(self.frame(ordinal)?.is_some_and(|place| !self.is_passed_over(place.kind, place.pack)))
+    }
+
+    /// Whether nothing new may rely on what is in a pack.
+    pub(crate) fn is_passed_over(&self, kind: ObjectKind, pack: PackId) -> bool {
+        kind == ObjectKind::DataPack && self.passed_over.read().contains(&pack)
     }
 
     /// The table of the pack in which a frame lies, and which of its frames it is; `None` where the pack is no longer listed.
@@ -281,7 +293,7 @@ impl LookupIndex {
         let packs = self.state.read().packs_of(run::key_of(id), known).map_err(|fault| self.error_of(fault))?;
         let (mut found, mut unread) = (Vec::new(), Vec::new());
         for pack in packs {
-            if pack.kind == ObjectKind::DataPack && self.passed_over.read().contains(&pack.id) {
+            if self.is_passed_over(pack.kind, pack.id) {
                 continue;
             }
             let table = match &recent {
@@ -395,9 +407,11 @@ impl LookupIndex {
         self.add(&mut writer, kind, pack, table, domain_of).map_err(|fault| self.error_of(fault))
     }
 
-    /// Finds no chunk in these data packs from now on, by this value: they stay listed, and frames are found in them.
+    /// Finds no chunk in these data packs from now on, by this value, nor in frames whose bases lie in them: they stay listed, and frames are found in them.
     pub fn pass_over(&self, packs: HashSet<PackId>) {
         *self.passed_over.write() = packs;
+        // Bases that stood before may lie in these.
+        self.removals.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes packs out: their frames are no longer found.

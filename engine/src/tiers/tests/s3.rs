@@ -95,7 +95,7 @@ fn packs_go_into_an_archive_class_and_come_back_by_a_thaw() {
 
     let oldest = repository.find_snapshot(&kept[0].0.to_string(), None, None).unwrap();
     let plan = repository.cold_plan(&oldest, &[], &Silent).unwrap();
-    assert_eq!(repository.thaw(&plan, "tomorrow", 3, &Silent).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(repository.thaw(&plan, &way("tomorrow", 3), &Silent).unwrap_err().kind(), ErrorKind::Invalid);
     // It goes on where it was interrupted, and asks for nothing twice.
     server.fail_by({
         let mut left = 2;
@@ -104,11 +104,11 @@ fn packs_go_into_an_archive_class_and_come_back_by_a_thaw() {
             (left == 0 && asked.query.contains("restore")).then_some(crate::backend::testing::s3::Fault::Refuse(403, "AccessDenied"))
         }
     });
-    assert_eq!(repository.thaw(&plan, "bulk", 3, &Silent).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(repository.thaw(&plan, &way("bulk", 3), &Silent).unwrap_err().kind(), ErrorKind::Unavailable);
     server.fail_no_more();
-    let done = repository.thaw(&plan, "bulk", 3, &Silent).unwrap();
+    let done = repository.thaw(&plan, &way("bulk", 3), &Silent).unwrap();
     assert_eq!(done.asked.packs + 1, plan.tiers[0].frozen.packs);
-    assert_eq!(repository.thaw(&plan, "bulk", 3, &Silent).unwrap().asked.packs, 0);
+    assert_eq!(repository.thaw(&plan, &way("bulk", 3), &Silent).unwrap().asked.packs, 0);
     let asked = server.asked_to_thaw();
     assert!(
         asked.len() as u64 == plan.tiers[0].frozen.packs && asked.iter().all(|(_, way, days)| way == "Bulk" && *days == 3),
