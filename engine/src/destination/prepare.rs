@@ -31,13 +31,10 @@ pub(super) fn release(place: &Place<'_>, of: &Metadata) {
     if of.inode_flags & metadata::FORBIDDING_FLAGS == 0 {
         return;
     }
-    // Other names of a file may be outside of the target.
-    let is_ours = |stat: &Stat| is(stat, FileType::Directory) || is(stat, FileType::RegularFile) && stat.st_nlink == 1;
-    // Looked at before it is opened, since opening a pipe or a device can do things, and again, since it may have been swapped.
-    if look(place).is_ok_and(|stat| stat.as_ref().is_some_and(is_ours))
-        && let Ok(node) = open_to_read(place)
-        && rustix::fs::fstat(&node).as_ref().is_ok_and(is_ours)
-    {
+    // Of a file with other names, too: not even its name here can be taken away otherwise.
+    let regular_or_folder =
+        look(place).is_ok_and(|stat| stat.is_some_and(|stat| is(&stat, FileType::RegularFile) || is(&stat, FileType::Directory)));
+    if regular_or_folder && let Ok(node) = open_to_read(place) {
         metadata::remove_forbidding_flags(node.as_fd());
     }
 }
