@@ -241,11 +241,8 @@ fn onto_an_existing_tree_only_what_differs_is_written() {
     let restore = |limits| repository.restore_within(&snapshot, &target, &RestoreOptions::default(), &Silent, limits).unwrap();
     let first = restore(Limits::DEFAULT);
     let again = restore(TINY);
-    // Files with several names are always made anew: the other names could be outside of the target.
-    assert!(again.bytes_written < 2 << 20 && again.bytes_unchanged > 12 << 20, "{again:?}");
-    assert_eq!(again.bytes_written + again.bytes_unchanged, first.bytes_written);
-    let is_linked = |what: &String| what.rsplit(' ').next() != Some("");
-    assert_eq!(again.bytes_written > 0, look(&target).values().any(is_linked));
+    assert!(again.bytes_unchanged > 12 << 20, "{again:?}");
+    assert_eq!((again.bytes_written, again.bytes_unchanged), (0, first.bytes_written));
 
     // One byte in the middle of the large file, a file cut short, a file gone, a longer one, other things in place of things.
     std::fs::File::options().write(true).open(target.join("large")).unwrap().write_all_at(b"!", 3 << 20).unwrap();
@@ -479,7 +476,7 @@ fn a_damaged_copy_gives_way_to_a_good_one() {
     let summary = repository.restore(&snapshot, &target, &RestoreOptions::default(), &listener).unwrap();
     assert_eq!(look(&target), look(source.path()));
     assert_eq!((summary.items_failed, summary.damaged), (0, false));
-    assert!(listener.notices.lock()[0].contains("frames are damaged"));
+    assert!(listener.notices.lock()[0].contains("damaged or not readable: "));
     let mut out = Vec::new();
     repository.restore_to_writer(&snapshot, Some(b"large"), &mut out, &Silent).unwrap();
     assert!(out == noise(100, 4 << 20));
