@@ -1,10 +1,10 @@
 //! Two years of daily backups under several lifecycles: bytes by tier, money, what was repacked and deleted early, and that every kept snapshot restores.
 //!
 //! ```sh
-//! cargo run --release -p icecore-benches --bin lifecycle -- --prices docs/examples/prices/s3-archive.toml [--days N] [--json]
+//! cargo run --release -p icecore-benches --bin lifecycle -- --prices docs/examples/prices/s3-archive.toml [--days N] [--only WORDS] [--json]
 //! ```
 //!
-//! The file must price three tiers: the warm one, a cold one and an archive. What it prints is said by what it prints last.
+//! `--only` runs those lifecycles whose names have these words. The file must price three tiers: the warm one, a cold one and an archive. What it prints is said by what it prints last.
 
 use icecore::cost::{MONTH_DAYS, Money, Prices, Rate, TierPrices};
 use icecore::runtime::{Clock, SystemClock};
@@ -181,7 +181,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
         println!("|{}", "---|".repeat(15));
     }
-    for life in lifecycles() {
+    let only = value("--only").map_or("", String::as_str);
+    for life in lifecycles().into_iter().filter(|life| life.name.contains(only)) {
         let began_ns = SystemClock.monotonic_ns();
         let outcome = run(workload, &life, &prices);
         let model = if life.cold_after.is_empty() { Row::of_model(&life, &outcome, &prices) } else { None };

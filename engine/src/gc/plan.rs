@@ -271,7 +271,8 @@ impl GcPlan {
         let tail = match repository.read_pack_tail(&name, candidate.size) {
             Ok(tail) => tail,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported) => {
+            // Frozen: no index object tells what is in it, as it should.
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported | ErrorKind::Frozen) => {
                 self.unreadable.push(name);
                 return Ok(None);
             }

@@ -37,7 +37,7 @@ fn other_client(repository: &Repository, roles: Roles) -> Repository {
     Repository::assemble(backend, runtime, credential, repository.config.clone(), repository.id, 1, Settings::default())
 }
 
-fn back_up(repository: &Repository, content: &'static [u8]) -> SnapshotId {
+pub(super) fn back_up(repository: &Repository, content: &'static [u8]) -> SnapshotId {
     repository.backup_stream("name", Box::new(content), &BackupOptions::new("series"), &Silent).unwrap().snapshot.unwrap()
 }
 

@@ -102,11 +102,42 @@ impl Told {
 fn tail(body: &IndexBody, contents: &ContentsTable) -> PackTail {
     // Bound: a pack's frames region ends below 2^32 (PACK-1).
     let frames_length = contents.frames.iter().map(|frame| u64::from(frame.sealed_length)).sum::<u64>() as u32;
-    let used: HashSet<_> = contents.frames.iter().map(|frame| frame.id.session).collect();
-    let sessions = body.sessions.iter().filter(|session| used.contains(&session.id())).cloned().collect();
+    // In the order in which this pack uses them first, as its own table has them: in the object others may have used them in another order.
+    let mut used = HashSet::new();
+    let first_uses = contents.frames.iter().map(|frame| frame.id.session).filter(|session| used.insert(*session));
+    let sessions = first_uses.filter_map(|id| body.sessions.iter().find(|session| session.id() == id).cloned()).collect();
     PackTail {
         footer: Footer { frames_length, tables_length: 0 },
         tables: Tables { sessions, contents: contents.clone() },
         groups: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::MemoryBackend;
+    use crate::repository::tests::{back_up, repository};
+
+    #[test]
+    fn sessions_are_told_in_the_order_in_which_the_pack_uses_them() {
+        let backend = MemoryBackend::new();
+        let repository = repository(&backend);
+        back_up(&repository, &[1; 5000]);
+        back_up(&repository, &[2; 5000]);
+        let packs = backend.list_sorted(ObjectKind::DataPack).unwrap();
+        let tables: Vec<_> = packs.iter().map(|pack| repository.read_pack_tail(&pack.name, pack.size).unwrap().tables).collect();
+        let sessions: Vec<_> = tables.iter().map(|tables| tables.sessions[0].clone()).collect();
+        let frame = |of: usize| tables[of].contents.frames[0].clone();
+        let contents = |order: [usize; 2]| ContentsTable { frames: order.map(frame).into() };
+        let packs: Vec<_> =
+            [[0, 1], [1, 0]].into_iter().zip(1..).map(|(order, id)| (ObjectKind::DataPack, PackId([id; 16]), contents(order))).collect();
+        let both = IndexBody { sessions: sessions.clone(), packs };
+        IndexBody::decode(&both.encode(), &repository.id, &repository.trust).unwrap();
+        // Once only the second one is left, it is an object that keeps the rules, too.
+        let told = tail(&both, &both.packs[1].2);
+        assert_eq!(told.tables.sessions, [sessions[1].clone(), sessions[0].clone()]);
+        let second = IndexBody { sessions: told.tables.sessions, packs: both.packs[1..].to_vec() };
+        assert_eq!(IndexBody::decode(&second.encode(), &repository.id, &repository.trust).unwrap(), second);
     }
 }
