@@ -2,7 +2,7 @@
 //!
 //! Time is compressed: a clock that stands still is moved on by a day, and a folder that churns and a file like that of a database are backed up. Once
 //! a week snapshots are forgotten, garbage is collected, and packs move to colder tiers, as a lifecycle says; each week is a process of its own. Chunks,
-//! frames and packs are smaller than by default, so that a small source behaves as a large one; quick hashes stand in for signatures. Stores are in memory; all tiers freeze. At the end every
+//! frames and packs are smaller than by default, so that a small source behaves as a large one; quick hashes stand in for signatures. Stores are in memory; the coldest tier freezes. At the end every
 //! snapshot that is kept is planned, thawed, restored, and compared with what was backed up.
 
 mod money;
@@ -50,6 +50,11 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
+    /// Whether what is in a place has to thaw: in the coldest tier, since from one that freezes nothing goes on.
+    fn freezes(&self, number: usize) -> bool {
+        number > 0 && number == self.cold_after.len()
+    }
+
     fn policy(&self) -> Policy {
         let mut policy = Policy::default();
         match self.calendar {
@@ -150,7 +155,7 @@ impl<'a> Run<'a> {
             executor: Arc::new(MakingDo(SystemExecutor::new(2))),
         };
         let minimum_days = |number: usize| money::tier(prices, number).minimum_days;
-        let places = (0..=life.cold_after.len()).map(|number| Place::new(number > 0, minimum_days(number), minimum_days(1)));
+        let places = (0..=life.cold_after.len()).map(|number| Place::new(life.freezes(number), minimum_days(number), minimum_days(1)));
         let run = Self {
             life,
             prices,
@@ -186,7 +191,7 @@ impl<'a> Run<'a> {
         let (name, prices) = self.prices.tiers.get(number).expect("there is a price for each tier");
         let mut tier = TierBody::new(name, number.to_string());
         tier.rank = u8::try_from(number).expect("tiers are few");
-        (tier.is_frozen, tier.minimum_days) = (true, prices.minimum_days);
+        (tier.is_frozen, tier.minimum_days) = (self.life.freezes(number), prices.minimum_days);
         // Of 10^12 bytes, in millionths: as many as there are billionths of 10^9 bytes.
         let storage = u128::from(prices.storage.billionths()) * 1_000_000_000 / u128::from(self.prices.gigabyte);
         tier.prices.storage = u64::try_from(storage).expect("no price is so high");

@@ -87,7 +87,7 @@ impl Packs {
 
 /// A place in memory.
 pub(super) struct Place {
-    /// `None` for the warm one, in which nothing freezes.
+    /// `None` where nothing freezes.
     pub(super) freezer: Option<Arc<FreezingBackend>>,
     store: Arc<dyn Backend>,
     /// The store as the engine sees it.

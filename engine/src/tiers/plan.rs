@@ -4,8 +4,9 @@
 //! anything in it may (so a chunk is as warm as its warmest user), when one of them will be kept for the tier's minimum days, when enough of it is needed, and
 //! when the minimum days of where it lies have passed.
 
+use super::thaw::ColdPack;
 use super::{bytes_cost, requests_cost, seconds, storage_cost};
-use crate::backend::{BackendExt, ObjectInfo, ObjectKind};
+use crate::backend::{BackendExt, Frost, ObjectInfo, ObjectKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::format::placement::TierBody;
@@ -13,7 +14,7 @@ use crate::format::snapshot::{SnapshotHeader, series_token};
 use crate::gc::{Epochs, Mark, Pack, PackGroup, Snapshots};
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
-use crate::repository::{Repository, Tiers};
+use crate::repository::{Placement, Repository, Tiers};
 use crate::runtime::Timestamp;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -83,6 +84,8 @@ pub struct TierPlan {
     pub unneeded: PackGroup,
     /// Packs that stay in a warmer tier because its minimum days have not passed.
     pub too_early: PackGroup,
+    /// Packs that stay because they lie frozen in a warmer tier: only what has thawed can go on.
+    pub frozen: PackGroup,
     /// Packs that stay because the store where they are keeps them until the end of a lock, and the tier cannot.
     pub locked: PackGroup,
     /// Packs that are in this tier, or in one as cold.
@@ -188,8 +191,28 @@ impl Repository {
             };
             group.add(object.size);
         }
+        self.leave_frozen(&mut plan, &view, progress)?;
         plan.add_costs(&tier);
         Ok(plan)
+    }
+
+    /// What lies frozen in a warmer tier cannot be copied.
+    fn leave_frozen(&self, plan: &mut TierPlan, view: &Placement, progress: &dyn Progress) -> Result<()> {
+        let frozen_at = |object: &ObjectInfo| {
+            let pack = PackId(object.name.id());
+            view.coldest(pack).filter(|(tier, _)| tier.is_frozen).map(|(tier, _)| ColdPack { tier, pack, size: object.size })
+        };
+        let asked: Vec<_> = plan.packs.iter().filter_map(frozen_at).collect();
+        let frosts = self.frosts(&asked, progress)?;
+        let frozen = asked.iter().zip(frosts).filter(|(_, frost)| matches!(frost, Frost::Frozen | Frost::Thawing));
+        let frozen: HashSet<_> = frozen.map(|(pack, _)| pack.pack).collect();
+        plan.packs.retain(|object| !frozen.contains(&PackId(object.name.id())));
+        for pack in asked.iter().filter(|pack| frozen.contains(&pack.pack)) {
+            plan.frozen.add(pack.size);
+        }
+        plan.moves = PackGroup::default();
+        plan.packs.iter().for_each(|object| plan.moves.add(object.size));
+        Ok(())
     }
 
     /// Packs that locks keep, where the warm place has object lock and the tier has none.

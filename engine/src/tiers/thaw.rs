@@ -111,10 +111,10 @@ pub struct ThawSummary {
 
 /// A pack that lies in a tier.
 #[derive(Debug, Clone, Copy)]
-struct ColdPack<'a> {
-    tier: &'a Arc<TierBody>,
-    pack: PackId,
-    size: u64,
+pub(super) struct ColdPack<'a> {
+    pub(super) tier: &'a Arc<TierBody>,
+    pub(super) pack: PackId,
+    pub(super) size: u64,
 }
 
 impl TierNeeds {
@@ -222,7 +222,7 @@ impl Repository {
     }
 
     /// Whether packs can be read, in their order.
-    fn frosts(&self, packs: &[ColdPack<'_>], progress: &dyn Progress) -> Result<Vec<Frost>> {
+    pub(super) fn frosts(&self, packs: &[ColdPack<'_>], progress: &dyn Progress) -> Result<Vec<Frost>> {
         let look = |pack: &ColdPack<'_>| {
             let place = self.tiers.place(pack.tier)?;
             let Some(thaw) = place.thawing() else { return Ok(Frost::Warm) };

@@ -116,3 +116,22 @@ fn whoever_stops_a_thaw_is_told_what_was_asked_for() {
     assert!(error.to_string().contains(&format!("{} packs of {} bytes were asked for", frozen.packs, frozen.bytes)), "{error}");
     assert_eq!(freezer.asked().len() as u64, frozen.packs);
 }
+
+#[test]
+fn what_lies_frozen_goes_on_to_a_colder_tier_once_it_has_thawed() {
+    let (world, freezer, _clock, repository, plan) = melting(false);
+    repository.add_tier(&TierBody { rank: 2, ..TierBody::new("colder", "shelf 2") }).unwrap();
+    let later = Runtime::seeded(23, Timestamp { seconds: NOW + 31 * DAY, nanoseconds: 0 }, 2);
+    let settings = Settings::default().with_tier_opener(Arc::new(world.shelf.clone()));
+    let later = Repository::open(Arc::new(world.warm.clone()), later, &key(), settings).unwrap();
+    let moved = plan.tiers[0].frozen;
+    let left = later.tier_apply(&TierPolicy::new("colder"), &Silent).unwrap();
+    assert_eq!((left.plan.moves.packs, left.plan.frozen, left.failed.packs), (0, moved, 0));
+    assert!(freezer.asked().is_empty());
+    later.thaw(&plan, &way("bulk", 2), &Silent).unwrap();
+    freezer.pass_time(usize::MAX);
+    let done = later.tier_apply(&TierPolicy::new("colder"), &Silent).unwrap();
+    assert_eq!((done.moved, done.plan.frozen.packs), (moved, 0));
+    assert!(world.packs_in("shelf 1").is_empty());
+    world.assert_whole();
+}
