@@ -128,25 +128,29 @@ fn whole(money: Money) -> String {
 
 fn prices_of(path: &str) -> Result<Prices, Box<dyn std::error::Error>> {
     let table: Table = std::fs::read_to_string(path)?.parse()?;
-    let rate = |tier: &Value, key: &str| match tier.get(key) {
-        Some(Value::Integer(number)) => Rate::parse(&number.to_string()).unwrap_or_default(),
-        Some(Value::Float(number)) => Rate::parse(&number.to_string()).unwrap_or_default(),
-        _ => Rate::default(),
+    let rate = |tier: &Value, key: &str| {
+        let price = match tier.get(key) {
+            None => return Ok(Rate::default()),
+            Some(Value::Integer(number)) => Rate::parse(&number.to_string()),
+            Some(Value::Float(number)) => Rate::parse(&number.to_string()),
+            Some(_) => None,
+        };
+        price.ok_or_else(|| format!("{path}: {key} is no price"))
     };
     let whole = |value: Option<&Value>| value.and_then(Value::as_integer).and_then(|number| u64::try_from(number).ok());
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
     let tier = |tier: &Value| {
         let prices = TierPrices {
-            storage: rate(tier, "storage"),
-            put: rate(tier, "put"),
-            get: rate(tier, "get"),
-            retrieval: rate(tier, "retrieval"),
-            egress: rate(tier, "egress"),
+            storage: rate(tier, "storage")?,
+            put: rate(tier, "put")?,
+            get: rate(tier, "get")?,
+            retrieval: rate(tier, "retrieval")?,
+            egress: rate(tier, "egress")?,
             minimum_days: whole(tier.get("minimum-days")).and_then(|days| u32::try_from(days).ok()).unwrap_or(0),
         };
-        (text(tier.get("name")), prices)
+        Ok::<_, String>((text(tier.get("name")), prices))
     };
-    let tiers: Vec<_> = table.get("tier").and_then(Value::as_array).into_iter().flatten().map(tier).collect();
+    let tiers: Vec<_> = table.get("tier").and_then(Value::as_array).into_iter().flatten().map(tier).collect::<Result<_, _>>()?;
     if tiers.len() < 3 {
         return Err(format!("{path}: there must be three tiers").into());
     }

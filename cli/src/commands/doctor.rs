@@ -250,7 +250,7 @@ fn space(examination: &Examination<'_>, folder: &Path) -> anyhow::Result<()> {
         _ if free < FREE_BYTES_MIN || free < all / 50 => State::Warn,
         _ => return examination.ok("space", &what),
     };
-    let advice = "free some: `icecore forget` with rules, then `icecore gc`, which need a little room themselves; a full disk ends a backup, it does no harm";
+    let advice = "free some: `icecore forget` with rules, then `icecore gc`, for which a little room is kept back; a full disk ends a backup, it does no harm";
     examination.tell(state, "space", &what, Some(advice))
 }
 

@@ -8,11 +8,13 @@ mod sightings;
 mod stores;
 
 use super::*;
+use crate::backend::testing::{HookedBackend, Operation};
 use crate::backend::{Backend, BackendExt, ObjectKind};
 use crate::format::session::SessionKind;
 use crate::progress::Silent;
 pub(crate) use fixture::client_with;
 use fixture::{Fixture, Interrupter};
+use std::sync::Arc;
 
 fn gc(repository: &Repository) -> GcSummary {
     repository.gc(&GcOptions::default(), &Silent).unwrap()
@@ -55,6 +57,30 @@ fn one_run_frees_what_a_forgotten_snapshot_alone_needed() {
     }
     assert_eq!(gc(&fixture.repository).objects_removed, 2);
     assert!(fixture.backend.list_sorted(ObjectKind::Withdrawn).unwrap().is_empty());
+    fixture.assert_whole();
+}
+
+/// Nothing can be copied, and what needs no copy goes all the same.
+#[test]
+fn a_full_file_system_is_freed_of_what_is_wholly_garbage() {
+    let mut fixture = Fixture::with_states(0..4);
+    fixture.backup_stream(b"alone", 300_000);
+    let alone = fixture.kept.pop().unwrap();
+    fixture.repository.forget(&[alone.id], &Silent).unwrap();
+    fixture.forget(0);
+    fixture.forget(1);
+    let plan = fixture.repository.gc_plan(&all(), &Silent).unwrap();
+    let [copied, dead] = [true, false].map(|needs_copy| plan.condemn.iter().filter(|candidate| candidate.needs_copy == needs_copy).count());
+    assert!(copied > 0 && dead > 0, "{copied} {dead}");
+    let full =
+        HookedBackend::new(Arc::new(fixture.backend.clone()), |call| match call.kind.is_pack() && call.operation == Operation::Create {
+            true => Err(Error::io("full", std::io::ErrorKind::StorageFull.into())),
+            false => Ok(()),
+        });
+    let summary = gc_all(&fixture.handle_through(Arc::new(full), 30));
+    assert_eq!((summary.deleted.packs as usize, summary.written.packs), (dead, 0), "{summary:?}");
+    fixture.assert_whole();
+    assert!(gc_all(&fixture.repository).deleted.packs as usize >= copied);
     fixture.assert_whole();
 }
 

@@ -10,6 +10,7 @@ use crate::format::session::ClosedBody;
 use crate::id::{HoldId, SessionId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Session};
+use crate::runtime::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Copies small objects from one repository to another one with the same keys.
@@ -34,8 +35,11 @@ impl Publisher<'_> {
             self.copy(&ObjectName::snapshot(wanted.id))?;
             sessions.entry(wanted.session()).or_default().push(wanted.id);
         }
+        // Before the locks are there: whoever is stopped in between does it again.
+        let locked = self.locked_longer(plan);
+        self.target.keep_each(&locked, self.progress)?;
         // Before they count: no rule forgets a suspect.
-        let held = self.copy_holds(plan)?;
+        self.copy_holds(plan)?;
         // Who was given up may have relied on packs that are going: the snapshots stay suspect, and the next run finds what is missing.
         self.require_alive()?;
         for (session, snapshots) in &sessions {
@@ -50,36 +54,34 @@ impl Publisher<'_> {
                 copied => copied?,
             }
         }
-        self.target.keep_locked(&held, self.progress).map(drop)
+        self.target.keep_rest_of_each(&locked, self.progress)
+    }
+
+    /// The snapshots that are locked for longer at the source than at the target, and until when.
+    fn locked_longer(&self, plan: &Plan<'_>) -> Vec<(SnapshotId, Timestamp)> {
+        let longer = |id: SnapshotId| plan.source.locked_until(id).filter(|until| plan.target.locked_until(id) < Some(*until));
+        standing(plan).into_iter().filter_map(|id| Some((id, longer(id)?))).collect()
     }
 
     /// What holds a snapshot at the source holds it at the target, and what was released is released. A hold that names others, too, which the target does
-    /// not have, is placed anew for those that it has: what is held and not there would look as if it had been taken away. Gives the snapshots that are held
-    /// since, and were not, or were not there.
-    fn copy_holds(&mut self, plan: &Plan<'_>) -> Result<BTreeSet<SnapshotId>> {
-        let known: BTreeSet<_> = plan.target.holds.listed().map(|(id, ..)| id).collect();
-        let mut newly_held: BTreeSet<_> = plan.wanted.iter().map(|wanted| wanted.id).collect();
-        let standing = plan.target.snapshots.iter().filter(|id| !plan.target.withdrawn.contains(id));
-        let there: BTreeSet<_> = standing.copied().chain(plan.wanted.iter().map(|wanted| wanted.id)).collect();
+    /// not have, is placed anew for those that it has: what is held and not there would look as if it had been taken away.
+    fn copy_holds(&mut self, plan: &Plan<'_>) -> Result<()> {
+        let there = standing(plan);
         for (id, body, is_in_force) in plan.source.holds.listed() {
             let is_release = matches!(body.action, HoldAction::Release { .. });
             let held: Vec<_> = body.snapshots.iter().filter(|held| there.contains(&held.snapshot)).copied().collect();
             if is_release || is_in_force && !held.is_empty() && held.len() == body.snapshots.len() {
                 self.copy(&ObjectName::hold(id))?;
-                if !known.contains(&id) {
-                    newly_held.extend(held.iter().map(|held| held.snapshot));
-                }
             } else if is_in_force && !held.is_empty() {
                 let is_same = |other: &HoldBody| (other.action, &other.note, &other.snapshots) == (body.action, &body.note, &held);
                 if !plan.target.holds.listed().any(|(_, other, _)| is_same(other)) {
                     self.target.require(Roles::MAINTAIN, "placing a hold for a part of the snapshots that it names")?;
-                    newly_held.extend(held.iter().map(|held| held.snapshot));
                     let body = HoldBody { now: self.target.runtime.clock.now(), snapshots: held, ..body.clone() };
                     self.target.write_sealed(ObjectName::hold(HoldId(self.target.runtime.random())), body.encode())?;
                 }
             }
         }
-        Ok(newly_held)
+        Ok(())
     }
 
     fn require_alive(&self) -> Result<()> {
@@ -156,4 +158,10 @@ impl Publisher<'_> {
             }
         }
     }
+}
+
+/// The snapshots that stand at the target once those of the plan do.
+fn standing(plan: &Plan<'_>) -> BTreeSet<SnapshotId> {
+    let before = plan.target.snapshots.iter().filter(|id| !plan.target.withdrawn.contains(id));
+    before.copied().chain(plan.wanted.iter().map(|wanted| wanted.id)).collect()
 }

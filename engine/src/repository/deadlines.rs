@@ -16,18 +16,13 @@ use crate::gc::{Epochs, Mark, Pack};
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::runtime::Timestamp;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 impl Repository {
     /// Until when the locks of snapshots keep packs, of those that they need and that are not condemned.
     pub(crate) fn locked_packs(&self, listing: &SnapshotListing, progress: &dyn Progress) -> Result<HashMap<Pack, Timestamp>> {
-        let mut by_end: BTreeMap<Timestamp, Vec<SnapshotId>> = BTreeMap::new();
-        for (id, _) in listing.headers() {
-            if let Some(until) = listing.holds.held(id).and_then(|held| held.until) {
-                by_end.entry(until).or_default().push(id);
-            }
-        }
-        self.packs_until(listing, by_end, progress)
+        let ends = listing.headers().filter_map(|(id, _)| Some((id, listing.locked_until(id)?)));
+        self.packs_until(listing, by_end(ends), progress)
     }
 
     fn packs_until(
@@ -69,29 +64,46 @@ impl Repository {
     ) -> Result<u64> {
         let Some(store) = self.deadlines()? else { return Ok(0) };
         let ids: Vec<_> = ids.collect();
-        let ended = ids.iter().filter_map(|id| Some(ObjectName::closed(listing.header(*id)?.record.id())));
-        let mut names: Vec<_> = ids.iter().map(|id| ObjectName::snapshot(*id)).chain(ended).collect();
-        for kind in [ObjectKind::Config, ObjectKind::Slot, ObjectKind::Hold, ObjectKind::Placement] {
-            names.extend(self.backend.list_sorted(kind)?.into_iter().map(|object| object.name));
-        }
+        let mut names = self.small_names(listing, &ids)?;
         let packs = self.packs_until(listing, BTreeMap::from([(until, ids)]), progress)?;
         names.extend(packs.into_keys().map(|(kind, pack)| ObjectName::pack(kind, pack)));
         keep(store, names.into_iter().map(|name| (name, until)), progress)
     }
 
-    /// Keeps what those of these need that are locked here, until their locks end, as [`Repository::keep_in_stores`] does: they came with their locks.
-    pub(crate) fn keep_locked(&self, ids: &BTreeSet<SnapshotId>, progress: &dyn Progress) -> Result<u64> {
-        if ids.is_empty() || self.deadlines()?.is_none() {
-            return Ok(0);
+    /// All that these snapshots need but packs.
+    fn small_names(&self, listing: &SnapshotListing, ids: &[SnapshotId]) -> Result<Vec<ObjectName>> {
+        let ended = ids.iter().filter_map(|id| Some(ObjectName::closed(listing.header(*id)?.record.id())));
+        let mut names: Vec<_> = ids.iter().map(|id| ObjectName::snapshot(*id)).chain(ended).collect();
+        for kind in [ObjectKind::Config, ObjectKind::Slot, ObjectKind::Hold, ObjectKind::Placement] {
+            names.extend(self.backend.list_sorted(kind)?.into_iter().map(|object| object.name));
+        }
+        Ok(names)
+    }
+
+    /// As [`Repository::keep_in_stores`], for snapshots that come with their locks: each until then.
+    pub(crate) fn keep_each(&self, ends: &[(SnapshotId, Timestamp)], progress: &dyn Progress) -> Result<()> {
+        if ends.is_empty() || self.deadlines()?.is_none() {
+            return Ok(());
         }
         let listing = self.list_snapshots()?;
-        let mut by_end: BTreeMap<Timestamp, Vec<SnapshotId>> = BTreeMap::new();
-        for id in ids {
-            if let Some(until) = listing.holds.held(*id).and_then(|held| held.until) {
-                by_end.entry(until).or_default().push(*id);
-            }
+        for (until, ids) in by_end(ends.iter().copied()) {
+            self.keep_in_stores(&listing, ids.into_iter(), until, progress)?;
         }
-        by_end.into_iter().try_fold(0, |kept, (until, ids)| Ok(kept + self.keep_in_stores(&listing, ids.into_iter(), until, progress)?))
+        Ok(())
+    }
+
+    /// The same of what came after that, their locks and the ends of their sessions: all but packs.
+    pub(crate) fn keep_rest_of_each(&self, ends: &[(SnapshotId, Timestamp)], progress: &dyn Progress) -> Result<()> {
+        if ends.is_empty() {
+            return Ok(());
+        }
+        let Some(store) = self.deadlines()? else { return Ok(()) };
+        let listing = self.list_snapshots()?;
+        for (until, ids) in by_end(ends.iter().copied()) {
+            let names = self.small_names(&listing, &ids)?;
+            keep(store, names.into_iter().map(|name| (name, until)), progress)?;
+        }
+        Ok(())
     }
 
     /// Gives packs that were copied or moved the deadlines of the locked snapshots that need them.
@@ -113,6 +125,13 @@ impl Repository {
         self.tiers.reload()?;
         Ok(store.is_enabled()?.then_some(store))
     }
+}
+
+/// Snapshots by the ends of their locks.
+fn by_end(ends: impl Iterator<Item = (SnapshotId, Timestamp)>) -> BTreeMap<Timestamp, Vec<SnapshotId>> {
+    let mut by_end: BTreeMap<Timestamp, Vec<SnapshotId>> = BTreeMap::new();
+    ends.for_each(|(id, until)| by_end.entry(until).or_default().push(id));
+    by_end
 }
 
 fn keep(store: &dyn Retain, names: impl Iterator<Item = (ObjectName, Timestamp)>, progress: &dyn Progress) -> Result<u64> {

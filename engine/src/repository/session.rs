@@ -285,13 +285,17 @@ mod tests {
     use crate::backend::{MemoryBackend, ObjectKind};
     use crate::repository::tests::repository;
 
+    fn heart(session: &Session<'_>) -> Heart {
+        Heart::new(session.repository, session.id(), Arc::clone(&session.has_newer_config)).unwrap()
+    }
+
     /// Otherwise no beat follows, and garbage collection takes a living session for dead.
     #[test]
     fn a_beat_that_was_stored_and_reported_as_failed_does_not_stop_those_that_follow() {
         let backend = MemoryBackend::new();
         let repository = repository(&backend);
         let session = Session::begin(&repository, SessionKind::Writer).unwrap();
-        let mut heart = Heart::new(&repository, session.id(), Arc::clone(&session.has_newer_config)).unwrap();
+        let mut heart = heart(&session);
         let broken = FaultyBackend::new(Arc::new(backend.clone()), 1);
         broken.lose_answer(Operation::Finish, 1);
         heart.backend = Arc::new(broken);
@@ -305,7 +309,7 @@ mod tests {
         let backend = MemoryBackend::new();
         let repository = repository(&backend);
         let session = Session::begin(&repository, SessionKind::Writer).unwrap();
-        let mut heart = Heart::new(&repository, session.id(), Arc::clone(&session.has_newer_config)).unwrap();
+        let mut heart = heart(&session);
         heart.beat();
         session.require_keys_unchanged().unwrap();
         repository.rotate(&repository.plan_rotation(None).unwrap()).unwrap();

@@ -10,6 +10,7 @@ use crate::format::session::{ClosedBody, WithdrawnBody, snapshot_sealer};
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, Token, split};
 use crate::format::{Certificate, Roles};
 use crate::id::{SessionId, SnapshotId};
+use crate::runtime::Timestamp;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -118,6 +119,11 @@ impl SnapshotListing {
     /// The header of a snapshot that could be read.
     pub(crate) fn header(&self, id: SnapshotId) -> Option<&SnapshotHeader> {
         self.pieces.get(&id).map(|(header, _)| header)
+    }
+
+    /// When the last lock of a snapshot ends, where it has any.
+    pub(crate) fn locked_until(&self, id: SnapshotId) -> Option<Timestamp> {
+        self.holds.held(id)?.until
     }
 
     /// Of which series a snapshot is that cannot be read, where that was seen before.

@@ -161,7 +161,9 @@ fn locks_are_kept_by_the_stores_of_replicas_and_of_what_is_mirrored() {
     let retained = server.retained();
     let of = |id: SnapshotId| retained.iter().find(|(key, _)| key.contains(&format!("replica/snapshots/{id}"))).map(|(_, end)| end.clone());
     assert_eq!([of(kept[0].0), of(kept[1].0), of(kept[2].0)], [Some(ends[0].clone()), Some(ends[1].clone()), None], "{retained:?}");
-    assert!(retained.keys().any(|key| key.starts_with("replica/packs/")));
+    for needed in ["packs", "meta", "refs", "config", "keys", "holds", "closed"] {
+        assert!(retained.keys().any(|key| key.starts_with(&format!("replica/{needed}/"))), "{needed} {retained:?}");
+    }
     // With a mirror the first place is asked all the same.
     let first = open(&Address::parse(OsStr::new("s3://bucket/warm")).unwrap(), &store(&server)).unwrap();
     let mirrored = Repository::open(first, runtime(9), &key(), Settings::default()).unwrap().mirroring([&other]).unwrap();
