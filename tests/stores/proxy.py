@@ -3,25 +3,38 @@
 
     python3 tests/stores/proxy.py 9000 127.0.0.1:3900 50      listens on 9000, 50 ms
 
-At its end (Ctrl-C) it says how many requests there were, and how many of them were under way at once at most.
+At its end (Ctrl-C) it says, in JSON, how many requests of each kind there were, how many of them were under way at once at most, and how many
+bytes went to the store and came from it, without heads.
 """
 
 import asyncio
+import json
 import signal
 import sys
+from collections import Counter
+
+
+def kind_of(head):
+    """As stores bill it: listing is a GET that costs as much as a PUT."""
+    method, target = head.split(b" ", 2)[:2]
+    query = target.partition(b"?")[2]
+    if method == b"GET" and (b"list-type=" in query or b"prefix=" in query or query.startswith(b"uploads")):
+        return "LIST"
+    return method.decode("ascii", "replace")
 
 
 class Proxy:
     def __init__(self, host, port, delay):
         self.host, self.port, self.delay = host, port, delay
-        self.requests = self.under_way = self.most = 0
+        self.requests = Counter()
+        self.under_way = self.most = self.sent = self.received = 0
 
     async def serve(self, client, to_client):
         store, to_store = await asyncio.open_connection(self.host, self.port, limit=1 << 20)
         try:
             while True:
                 head = await client.readuntil(b"\r\n\r\n")
-                self.requests += 1
+                self.requests[kind_of(head)] += 1
                 self.under_way += 1
                 self.most = max(self.most, self.under_way)
                 try:
@@ -32,13 +45,15 @@ class Proxy:
                         lines = head.split(b"\r\n")
                         head = b"\r\n".join(line for line in lines if not line.lower().startswith(b"expect:"))
                     to_store.write(head)
-                    await self.body(head, client, to_store)
+                    size = await self.body(head, client, to_store)
+                    self.sent += size
                     await to_store.drain()
                     answer = await store.readuntil(b"\r\n\r\n")
                     to_client.write(answer)
                     status = int(answer.split()[1])
                     if not head.startswith(b"HEAD") and status not in (204, 304):
-                        await self.body(answer, store, to_client)
+                        size = await self.body(answer, store, to_client)
+                        self.received += size
                     await to_client.drain()
                 finally:
                     self.under_way -= 1
@@ -50,15 +65,19 @@ class Proxy:
 
     @staticmethod
     async def body(head, source, target):
+        """Passes a body on, and gives its size."""
         fields = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line)
         if b"chunked" in fields.get(b"transfer-encoding", b""):
+            total = 0
             while True:
                 line = await source.readuntil(b"\r\n")
                 size = int(line.split(b";")[0], 16)
                 target.write(line + await source.readexactly(size + 2))
+                await target.drain()
                 if size == 0:
-                    return
-        left = int(fields.get(b"content-length", b"0"))
+                    return total
+                total += size
+        total = left = int(fields.get(b"content-length", b"0"))
         while left:
             data = await source.read(min(left, 1 << 18))
             if not data:
@@ -66,6 +85,10 @@ class Proxy:
             target.write(data)
             await target.drain()
             left -= len(data)
+        return total
+
+    def told(self):
+        return {"requests": self.requests, "most": self.most, "sent": self.sent, "received": self.received}
 
 
 async def main():
@@ -77,7 +100,7 @@ async def main():
         asyncio.get_running_loop().add_signal_handler(end, over.set)
     async with server:
         await over.wait()
-    print(f"{proxy.requests} requests, at most {proxy.most} at once", flush=True)
+    print(json.dumps(proxy.told()), flush=True)
 
 
 if __name__ == "__main__":

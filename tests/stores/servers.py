@@ -1,6 +1,6 @@
-"""Real stores on this machine, each with a bucket or a folder of its own: Garage (three nodes), moto, Azurite, OpenSSH.
+"""Real stores on this machine, each with a bucket or a folder of its own: Garage (three nodes), s3s-fs, moto, Azurite, OpenSSH.
 
-What is not installed is fetched once into target/stores: Garage by cargo, moto by pip, Azurite by npm. All of it is separate programs that
+What is not installed is fetched once into target/stores: Garage and s3s-fs by cargo, moto by pip, Azurite by npm. All of it is separate programs that
 nothing of icecore is linked with.
 """
 
@@ -20,6 +20,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CACHE = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "stores"
 GARAGE_VERSION = "2.5.0"
+S3S_FS_VERSION = "0.14.1"
 
 
 def free_port():
@@ -141,6 +142,29 @@ class Garage(Server):
         return {"AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "garage"}
 
 
+class S3sFs(Server):
+    """An S3 server in Rust that keeps objects as files: fast, so that what is measured through it is not it."""
+
+    name = "s3s-fs"
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        program = CACHE / "s3s-fs/bin/s3s-fs"
+        if not program.exists():
+            print(f"building s3s-fs {S3S_FS_VERSION}, which takes some minutes, once", flush=True)
+            command = ["cargo", "install", "s3s-fs", "--version", S3S_FS_VERSION, "--locked", "--features", "binary", "--root", str(CACHE / "s3s-fs")]
+            subprocess.run(command, check=True)
+        (self.folder / "objects/bucket").mkdir(parents=True)
+        self.port = free_port()
+        keys = ["--access-key", "testing", "--secret-key", "testing"]
+        self.start(str(program), "--host", "127.0.0.1", "--port", str(self.port), *keys, str(self.folder / "objects"))
+        wait_for(self.port, "s3s-fs")
+
+    def environment(self):
+        endpoint = f"http://127.0.0.1:{self.port}"
+        return {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1"}
+
+
 class Moto(Server):
     """An S3 server in Python."""
 
@@ -256,4 +280,4 @@ class Sftp(Server):
         return {"PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
 
 
-SERVERS = {server.name: server for server in [Garage, Moto, Azurite, Sftp]}
+SERVERS = {server.name: server for server in [Garage, S3sFs, Moto, Azurite, Sftp]}
