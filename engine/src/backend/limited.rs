@@ -118,6 +118,10 @@ impl Backend for LimitedBackend {
         self.inner.clear_unfinished(age)
     }
 
+    fn at_once(&self) -> usize {
+        self.inner.at_once()
+    }
+
     fn thawing(&self) -> Option<&dyn Thaw> {
         self.inner.thawing()
     }

@@ -248,6 +248,11 @@ pub trait Backend: Send + Sync + Debug {
         0
     }
 
+    /// So many questions are worth asking at once, by as many threads: 1 where an answer is there at once, more where each of them makes a journey.
+    fn at_once(&self) -> usize {
+        1
+    }
+
     /// How what lies here thaws; `None` where everything can be read at once.
     fn thawing(&self) -> Option<&dyn Thaw> {
         None

@@ -241,9 +241,9 @@ pub(super) trait Remote: Backend {
     fn scratch(&self, settings: &StoreSettings) -> Result<Arc<dyn Remote>>;
 
     /// Tries out, with an object of this name, which is gone afterwards or can be deleted, what only this kind of place may have.
-    fn extras(&self, name: &ObjectName) -> Result<Vec<Ability>> {
+    fn extras(&self, name: &ObjectName) -> Vec<Ability> {
         let _ = name;
-        Ok(Vec::new())
+        Vec::new()
     }
 
     /// Takes away what is left of such places once they are empty.

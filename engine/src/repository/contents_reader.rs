@@ -42,7 +42,12 @@ pub(crate) struct ContentsReader {
 impl ContentsReader {
     /// Reads an object whose body is one sealed part.
     pub(super) fn read_sealed(&self, name: &ObjectName) -> Result<Unsealed> {
-        let bytes = self.backend.get(name, name.kind().size_max())?;
+        self.read_sealed_within(name, u64::MAX)
+    }
+
+    /// As [`ContentsReader::read_sealed`], of at most so many bytes.
+    pub(super) fn read_sealed_within(&self, name: &ObjectName, size_max: u64) -> Result<Unsealed> {
+        let bytes = self.backend.get(name, size_max.min(name.kind().size_max()))?;
         let opened = Opened::check(name, &bytes, &self.trust)?;
         let plaintext = opened.open_part(&*self.credential, 0, opened.body).map_err(|error| error.context(name))?;
         Ok(Unsealed { plaintext, certificate: opened.certificate, hash: opened.hash })
@@ -97,7 +102,15 @@ impl ContentsReader {
 
     /// As [`ContentsReader::read_pack_tail`], where the pack does not give it through its sidecar.
     pub(super) fn read_any_tail(&self, name: &ObjectName) -> Result<PackTail> {
-        let read = self.backend.size(name).and_then(|size| self.read_pack_tail(name, size));
+        self.through_damage(name, self.backend.size(name).and_then(|size| self.read_pack_tail(name, size)))
+    }
+
+    /// As [`ContentsReader::read_any_tail`], of a pack that was listed, with its size.
+    pub(super) fn read_listed_tail(&self, object: &ObjectInfo) -> Result<PackTail> {
+        self.through_damage(&object.name, self.read_pack_tail(&object.name, object.size))
+    }
+
+    fn through_damage(&self, name: &ObjectName, read: Result<PackTail>) -> Result<PackTail> {
         match (read, &self.through) {
             (Err(error), Some(through)) => {
                 through.read(&*self.backend, &self.trust, name, error, |mended, size| self.read_tail_from(mended, name, size))

@@ -259,15 +259,16 @@ impl Repository {
         mut keep: impl FnMut(ObjectName, Result<(HoldBody, CredentialId)>) -> Result<Option<(HoldBody, CredentialId)>>,
     ) -> Result<Holds> {
         let mut holds = Holds { proof: Proof::at(self.runtime.clock.now()), are_listed: true, ..Holds::default() };
-        for object in self.backend.list_sorted(ObjectKind::Hold)? {
-            let read = self.read_sealed(&object.name).and_then(|unsealed| {
-                let body = HoldBody::decode(&unsealed.plaintext, &unsealed.certificate).map_err(|error| error.context(object.name))?;
+        self.for_each_sealed(ObjectKind::Hold, |name, read| {
+            let read = read.and_then(|unsealed| {
+                let body = HoldBody::decode(&unsealed.plaintext, &unsealed.certificate).map_err(|error| error.context(name))?;
                 Ok((body, unsealed.certificate.credential()))
             });
-            if let Some((body, credential)) = keep(object.name, read)? {
-                holds.add(HoldId(object.name.id()), body, credential);
+            if let Some((body, credential)) = keep(name, read)? {
+                holds.add(HoldId(name.id()), body, credential);
             }
-        }
+            Ok(())
+        })?;
         Ok(holds)
     }
 

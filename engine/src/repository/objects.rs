@@ -11,12 +11,16 @@ use crate::format::pack::{FOOTER_LENGTH, Footer};
 use crate::format::session::SessionBody;
 use crate::format::{Certificate, ContentsTable, Tables, Trust};
 use crate::id::{DomainId, PackId, SessionId};
+use crate::runtime::ask_all;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Bytes read from the end of a pack at first; enough for the tables of most.
 const TAIL_GUESS: u64 = 160 << 10;
+/// So many objects of a kind are read before any is handed out, at most, and so many bytes of them.
+const READ_AHEAD_MAX: usize = 256;
+const READ_AHEAD_BYTES_MAX: u64 = 8 << 20;
 /// How many packs are added to the index before it is saved in between.
 const PACKS_BETWEEN_SAVES: usize = 1_000;
 
@@ -50,11 +54,15 @@ impl ClearTail {
     /// Reads header and tail of a pack of `size` bytes (OBJ-1 to OBJ-7, PACK-1 to PACK-3).
     pub(crate) fn read(backend: &dyn Backend, trust: &Trust, name: &ObjectName, size: u64) -> Result<Self> {
         let range = |offset: u64, length: u64| backend.get_range(name, offset, usize::try_from(length).unwrap_or(usize::MAX));
-        let header_bytes = range(0, size.min(HEADER_LENGTH as u64))?;
-        let header = Header::decode(name, size, &header_bytes)?;
+        // A small one with one request.
+        let is_small = size <= HEADER_LENGTH as u64 + TAIL_GUESS;
+        let mut bytes = range(0, if is_small { size } else { HEADER_LENGTH as u64 })?;
+        let header = Header::decode(name, size, bytes.get(..HEADER_LENGTH).unwrap_or(&bytes))?;
         trust.check_repository(&header)?;
-        let guess = TAIL_GUESS.min(size - HEADER_LENGTH as u64);
-        let mut bytes = range(size - guess, guess)?;
+        match is_small {
+            true => drop(bytes.drain(..HEADER_LENGTH)),
+            false => bytes = range(size - TAIL_GUESS, TAIL_GUESS)?,
+        }
         let footer_bytes =
             bytes.len().checked_sub(TRAILER_LENGTH + FOOTER_LENGTH).and_then(|at| bytes[at..].first_chunk::<FOOTER_LENGTH>());
         let footer = Footer::decode(footer_bytes.ok_or_else(|| Error::rule("OBJ-1", "no room for a footer"))?, size)?;
@@ -85,6 +93,36 @@ impl Repository {
     /// Reads an object whose body is one sealed part.
     pub(crate) fn read_sealed(&self, name: &ObjectName) -> Result<Unsealed> {
         self.contents_reader().read_sealed(name)
+    }
+
+    /// Asks about each of these, as many at once as the store bears, and gives what came of each, in their order. It is all one whether one of them
+    /// fails.
+    ///
+    /// # Errors
+    /// Where no threads can be had.
+    pub(crate) fn ask_each<I: Sync, T: Send>(&self, items: &[I], ask: impl Fn(&I) -> Result<T> + Sync) -> Result<Vec<Result<T>>> {
+        ask_all(&self.runtime.executor, self.backend.at_once(), items, |item| Ok(ask(item)))?.all()
+    }
+
+    /// Lists the objects of a kind whose body is one sealed part, and hands out what was read of each, in order of their names.
+    pub(crate) fn for_each_sealed(&self, kind: ObjectKind, mut take: impl FnMut(ObjectName, Result<Unsealed>) -> Result<()>) -> Result<()> {
+        let reader = self.contents_reader();
+        let listed = self.backend.list_sorted(kind)?;
+        let mut rest = &listed[..];
+        while !rest.is_empty() {
+            let some;
+            (some, rest) = rest.split_at(read_ahead(rest));
+            let read = self.ask_each(some, |object| reader.read_sealed_within(&object.name, object.size))?;
+            for (object, read) in some.iter().zip(read) {
+                let read = match read {
+                    // Larger than it was listed: healed since, or the store says anything. Alone it may have all the room of its kind.
+                    Err(error) if error.kind() == ErrorKind::Damaged && error.broken_rule().is_none() => reader.read_sealed(&object.name),
+                    read => read,
+                };
+                take(object.name, read)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads a session object (SESS-1, SESS-2).
@@ -147,11 +185,9 @@ impl Repository {
 
     /// All packs that are listed, sorted by kind and id.
     pub(crate) fn list_packs(&self) -> Result<Vec<ObjectInfo>> {
-        let mut packs = Vec::new();
-        for kind in [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack] {
-            packs.append(&mut self.backend.list_sorted(kind)?);
-        }
-        Ok(packs)
+        let kinds = [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack];
+        let listed = self.ask_each(&kinds, |kind| self.backend.list_sorted(*kind))?;
+        Ok(listed.into_iter().collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// Packs that some epoch has condemned. Epochs that break a rule are passed over; check reports them.
@@ -165,14 +201,15 @@ impl Repository {
     /// reports it.
     pub(crate) fn for_each_epoch(&self, mut take: impl FnMut((u32, [u8; 32]), EpochBody)) -> Result<u32> {
         let mut newest = 0;
-        for object in self.backend.list_sorted(ObjectKind::Epoch)? {
-            newest = newest.max(object.name.number());
-            match self.read_sealed(&object.name).and_then(|object| Ok((EpochBody::decode(&object.plaintext)?, object.hash))) {
+        self.for_each_sealed(ObjectKind::Epoch, |name, read| {
+            newest = newest.max(name.number());
+            match read.and_then(|object| Ok((EpochBody::decode(&object.plaintext)?, object.hash))) {
                 Ok((epoch, hash)) => take((newest, hash), epoch),
                 Err(error) if error.broken_rule().is_some() => {}
                 Err(error) => return Err(error),
             }
-        }
+            Ok(())
+        })?;
         Ok(newest)
     }
 
@@ -217,21 +254,38 @@ impl Repository {
                 Ok(if fresh.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
         }
-        for (pack, object) in fresh {
-            match reader.read_any_tail(&object.name) {
-                Ok(tail) => add(pack, &tail.tables.contents, &domains(&tail.tables.sessions))?,
-                // Gone since it was listed.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                // Not there for whoever reads; check names all of them.
-                Err(error) => match &reader.through {
-                    Some(through) if error.broken_rule().is_some() || self.answers_after(&error) => through.pass_over(&object.name, &error),
-                    None if error.broken_rule().is_some() => {}
-                    _ => return Err(error),
-                },
+        let fresh: Vec<_> = fresh.into_iter().collect();
+        // No more at once than are asked for at once: tables may be large.
+        for some in fresh.chunks(self.backend.at_once()) {
+            let tails = self.ask_each(some, |(_, object)| reader.read_listed_tail(object))?;
+            for ((pack, object), tail) in some.iter().zip(tails) {
+                match tail {
+                    Ok(tail) => add(*pack, &tail.tables.contents, &domains(&tail.tables.sessions))?,
+                    // Gone since it was listed.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    // Not there for whoever reads; check names all of them.
+                    Err(error) => match &reader.through {
+                        Some(through) if error.broken_rule().is_some() || self.answers_after(&error) => {
+                            through.pass_over(&object.name, &error);
+                        }
+                        None if error.broken_rule().is_some() => {}
+                        _ => return Err(error),
+                    },
+                }
             }
         }
         index.save()
     }
+}
+
+/// How many of these are read at once: at least one.
+fn read_ahead(listed: &[ObjectInfo]) -> usize {
+    let mut bytes = 0_u64;
+    let fits = listed.iter().take(READ_AHEAD_MAX).take_while(|object| {
+        bytes = bytes.saturating_add(object.size);
+        bytes <= READ_AHEAD_BYTES_MAX
+    });
+    fits.count().max(1)
 }
 
 pub(crate) fn domains(sessions: &[crate::format::session::SessionRecord]) -> Domains {

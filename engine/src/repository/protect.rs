@@ -215,6 +215,10 @@ impl Backend for ProtectedBackend {
         self.inner.clear_unfinished(age)
     }
 
+    fn at_once(&self) -> usize {
+        self.inner.at_once()
+    }
+
     fn retaining(&self) -> Option<&dyn Retain> {
         self.inner.retaining().map(|_| self as &dyn Retain)
     }

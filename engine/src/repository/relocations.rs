@@ -5,7 +5,7 @@
 
 use super::writer::ChunkUse;
 use super::{FrameReader, RefsCollector, Repository};
-use crate::backend::{BackendExt, ObjectKind, ObjectName};
+use crate::backend::{ObjectKind, ObjectName};
 use crate::error::{ErrorKind, Result};
 use crate::format::relocations::{MovedChunk, RelocationsBody};
 use crate::format::{FrameUse, Usage};
@@ -47,13 +47,14 @@ impl Repository {
     /// Reads all relocations. Objects that break a rule say nothing; check reports them.
     pub(crate) fn read_relocations(&self) -> Result<Relocations> {
         let mut relocations = Relocations::default();
-        for object in self.backend.list_sorted(ObjectKind::Relocation)? {
-            match self.read_sealed(&object.name).and_then(|unsealed| RelocationsBody::decode(&unsealed.plaintext)) {
-                Ok(body) => relocations.take(object.name, body),
+        self.for_each_sealed(ObjectKind::Relocation, |name, read| {
+            match read.and_then(|unsealed| RelocationsBody::decode(&unsealed.plaintext)) {
+                Ok(body) => relocations.take(name, body),
                 Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
-        }
+            Ok(())
+        })?;
         Ok(relocations)
     }
 }

@@ -3,6 +3,7 @@
 use super::Repository;
 use super::frame_reader::{FrameReader, SnapshotChunks};
 use super::holds::{Held, Holds};
+use super::objects::Unsealed;
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::object::Opened;
@@ -153,29 +154,33 @@ impl Repository {
     pub(crate) fn list_snapshots(&self) -> Result<SnapshotListing> {
         let mut listing = SnapshotListing::default();
         // Snapshots first: one that is published meanwhile is then missing from the list, not from the world.
-        for object in self.backend.list_sorted(ObjectKind::Snapshot)? {
+        let listed = self.backend.list_sorted(ObjectKind::Snapshot)?;
+        let read = self.ask_each(&listed, |object| self.read_snapshot_pieces(SnapshotId(object.name.id())))?;
+        for (object, read) in listed.iter().zip(read) {
             let id = SnapshotId(object.name.id());
             listing.snapshots.push(id);
-            if let Some(pieces) = listing.keep_or_note(object.name, self.read_snapshot_pieces(id))? {
+            if let Some(pieces) = listing.keep_or_note(object.name, read)? {
                 listing.pieces.insert(id, pieces);
             }
         }
         let mut signers = Signers::of(&listing.pieces);
-        for object in self.backend.list_sorted(ObjectKind::Closed)? {
-            let session = SessionId(object.name.id());
-            let read = self.read_closed(session, &mut signers);
-            if let Some(body) = listing.keep_or_note(object.name, read)? {
+        self.for_each_sealed(ObjectKind::Closed, |name, read| {
+            let session = SessionId(name.id());
+            let read = read.and_then(|unsealed| self.check_closed(session, &unsealed, &mut signers));
+            if let Some(body) = listing.keep_or_note(name, read)? {
                 listing.closed.insert(session, body);
             }
-        }
+            Ok(())
+        })?;
         self.ask_for_named(&mut listing)?;
-        for object in self.backend.list_sorted(ObjectKind::Withdrawn)? {
-            let snapshot = SnapshotId(object.name.id());
-            let read = self.read_withdrawn(snapshot, &listing);
-            if listing.keep_or_note(object.name, read)?.is_some() {
+        self.for_each_sealed(ObjectKind::Withdrawn, |name, read| {
+            let snapshot = SnapshotId(name.id());
+            let read = read.and_then(|unsealed| self.check_withdrawn(snapshot, unsealed, &listing));
+            if listing.keep_or_note(name, read)?.is_some() {
                 listing.withdrawn.insert(snapshot);
             }
-        }
+            Ok(())
+        })?;
         // After the withdrawals (`HoldsAfterWithdrawals`): a hold that was there before one is seen beside it.
         listing.holds = self.list_holds(|name, read| listing.keep_or_note(name, read))?;
         self.prove_time(&mut listing)?;
@@ -209,8 +214,7 @@ impl Repository {
     }
 
     /// What `closed/` says, if the session itself or maintain says it (SESS-3). Who closes a session without a snapshot does not matter.
-    fn read_closed(&self, session: SessionId, signers: &mut Signers) -> Result<ClosedBody> {
-        let unsealed = self.read_sealed(&ObjectName::closed(session))?;
+    fn check_closed(&self, session: SessionId, unsealed: &Unsealed, signers: &mut Signers) -> Result<ClosedBody> {
         let body = ClosedBody::decode(&unsealed.plaintext)?;
         match body.snapshots.is_empty() || signers.allow(self, session, &unsealed.certificate)? {
             true => Ok(body),
@@ -221,7 +225,10 @@ impl Repository {
     /// What `withdrawn/` says, and who says it, if that is the snapshot's own session or maintain, of that session (SESS-3, SESS-4), and the snapshot
     /// is not held (HOLD-7) as `listing` knows it.
     pub(crate) fn read_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<(WithdrawnBody, Certificate)> {
-        let unsealed = self.read_sealed(&ObjectName::withdrawn(snapshot))?;
+        self.check_withdrawn(snapshot, self.read_sealed(&ObjectName::withdrawn(snapshot))?, listing)
+    }
+
+    fn check_withdrawn(&self, snapshot: SnapshotId, unsealed: Unsealed, listing: &SnapshotListing) -> Result<(WithdrawnBody, Certificate)> {
         let body = WithdrawnBody::decode(&unsealed.plaintext)?;
         self.check_withdrawal(snapshot, &body, &unsealed.certificate, listing)?;
         match listing.holds.held(snapshot) {

@@ -202,6 +202,10 @@ impl Backend for TieredBackend {
         self.warm().clear_unfinished(age)
     }
 
+    fn at_once(&self) -> usize {
+        self.warm().at_once()
+    }
+
     fn retaining(&self) -> Option<&dyn Retain> {
         Some(self)
     }

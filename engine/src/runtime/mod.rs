@@ -4,6 +4,7 @@
 //! clock that stands still and seeded entropy, and get the same stored bytes each time. Where threads wait for one another they do so by
 //! `channel`, `condition` and `pool`, so that a simulation can decide who goes on.
 
+mod ask;
 pub(crate) mod channel;
 mod condition;
 mod pool;
@@ -12,6 +13,7 @@ mod system;
 #[cfg(any(test, feature = "testing"))]
 pub mod turns;
 
+pub(crate) use ask::ask_all;
 pub(crate) use condition::Condition;
 pub(crate) use pool::{Pool, Scope};
 pub use simulated::{SeededEntropy, StillClock};

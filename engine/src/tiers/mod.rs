@@ -10,7 +10,6 @@
 //! packs moves. Nothing thaws but by [`crate::repository::Repository::thaw`].
 
 mod apply;
-mod ask;
 mod map;
 mod plan;
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! Stores answer about one pack at a time, so many packs are asked about at once, and for. What was asked for is known to the store alone: whoever is
 //! stopped looks again, and asks for the rest.
 
-use super::ask::ask_all;
 use super::{bytes_cost, requests_cost};
 use crate::backend::{BackendExt, Frost, ObjectKind, ObjectName};
 use crate::entry::{EntryKind, KeyKind};
@@ -15,6 +14,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::{FrameReader, Repository, Snapshot};
 use crate::restore::{content_chunks, find_path, key_of};
+use crate::runtime::ask_all;
 use crate::tree::{KeyRange, TreeWalk};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -229,7 +229,13 @@ impl Repository {
             goes_on(progress)?;
             thaw.frost(&name_of(pack.pack))
         };
-        ask_all(&self.runtime.executor, packs, look)?.all()
+        ask_all(&self.runtime.executor, self.at_once(packs), packs, look)?.all()
+    }
+
+    /// As many as the stores bear in which they lie. A medium that is not there says so when it is asked.
+    fn at_once(&self, packs: &[ColdPack<'_>]) -> usize {
+        let of_tiers = packs.chunk_by(|one, other| one.tier.tier == other.tier.tier).filter_map(|packs| packs.first());
+        of_tiers.filter_map(|pack| self.tiers.place(pack.tier).ok()).map(|place| place.at_once()).max().unwrap_or(1)
     }
 
     /// Asks for the frozen packs of a plan. Those that were asked for before are not asked for again, so an interrupted thaw goes on.
@@ -297,7 +303,7 @@ impl Repository {
             progress.event(Event::Advance { bytes: pack.size, items: 1 });
             Ok(())
         };
-        let answers = ask_all(&self.runtime.executor, batch, ask)?;
+        let answers = ask_all(&self.runtime.executor, self.at_once(batch), batch, ask)?;
         let asked: Vec<_> = batch.iter().zip(&answers.given).filter(|(_, answer)| answer.is_some()).map(|(pack, _)| *pack).collect();
         for of_tier in asked.chunk_by(|one, other| one.tier.tier == other.tier.tier) {
             let asked = group(of_tier);

@@ -27,6 +27,8 @@ pub(super) struct Driver {
     /// Dropping it ends the thread that waits on the network.
     _stop: oneshot::Sender<()>,
     connections: Tokens,
+    /// How many there are.
+    pub(super) at_once: usize,
     /// Parts of uploads that are in memory.
     pub(super) parts: Tokens,
     pub(super) runtime: Runtime,
@@ -85,6 +87,7 @@ impl Driver {
             network,
             _stop: stop,
             connections: Tokens::new(settings.connections),
+            at_once: settings.connections.max(1),
             parts: Tokens::new(settings.connections),
             runtime: settings.runtime.clone(),
             traffic: Arc::clone(&settings.traffic),

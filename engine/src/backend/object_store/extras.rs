@@ -26,17 +26,21 @@ const GOOGLE_CLASSES: Classes = Classes { header: "x-goog-storage-class", names:
 
 impl Shared {
     /// Tries it out with an object of this name, which nobody has, and which is deleted again.
-    pub(super) fn extras(&self, name: &ObjectName) -> Result<Vec<Ability>> {
-        let tell = |name, purpose, found| Ability { name, purpose, need: Need::May, found };
-        Ok(vec![
+    pub(super) fn extras(&self, name: &ObjectName) -> Vec<Ability> {
+        // Nothing needs these: where one of them cannot be found out, that is all there is to say.
+        let tell = |name, purpose, found: Result<Found>| {
+            let found = found.unwrap_or_else(|error| Found::Unknown(error.to_string()));
+            Ability { name, purpose, need: Need::May, found }
+        };
+        vec![
             tell(
                 "conditional delete",
                 "an object is deleted only if it is still the same; icecore's objects never change",
-                self.conditional_delete(name)?,
+                self.conditional_delete(name),
             ),
-            tell("object lock", "the store keeps objects from being deleted before their time", self.object_lock()),
-            tell("storage classes", "what is seldom read costs less", self.storage_classes(name)?),
-        ])
+            tell("object lock", "the store keeps objects from being deleted before their time", Ok(self.object_lock())),
+            tell("storage classes", "what is seldom read costs less", self.storage_classes(name)),
+        ]
     }
 
     fn tell(&self, request: Request, ask: &Ask<'_>) -> std::result::Result<Told, Answer> {

@@ -89,7 +89,7 @@ impl Remote for ObjectStoreBackend {
         Ok(Arc::new(Self::open(&address, settings)?))
     }
 
-    fn extras(&self, name: &ObjectName) -> Result<Vec<Ability>> {
+    fn extras(&self, name: &ObjectName) -> Vec<Ability> {
         self.shared.extras(name)
     }
 
@@ -305,6 +305,10 @@ impl Backend for ObjectStoreBackend {
 
     fn clear_unfinished(&self, age: Duration) -> u64 {
         unfinished::clear(&self.shared, age)
+    }
+
+    fn at_once(&self) -> usize {
+        self.shared.driver.at_once
     }
 
     fn thawing(&self) -> Option<&dyn Thaw> {

@@ -45,6 +45,7 @@ pub struct SftpBackend {
     runtime: Runtime,
     traffic: Arc<Traffic>,
     patience: Patience,
+    at_once: usize,
     live: Mutex<Option<Arc<Connection>>>,
     /// Whoever has what is in here may connect.
     gate: (Sender<()>, Receiver<()>),
@@ -72,6 +73,7 @@ impl SftpBackend {
             runtime: settings.runtime.clone(),
             traffic: Arc::clone(&settings.traffic),
             patience: Patience::new(address.to_string(), settings),
+            at_once: settings.connections.max(1),
             live: Mutex::default(),
             gate,
         };
@@ -295,6 +297,11 @@ impl Backend for SftpBackend {
             }
             Ok(())
         })
+    }
+
+    /// One connection carries many questions.
+    fn at_once(&self) -> usize {
+        self.at_once
     }
 
     fn describe(&self) -> String {

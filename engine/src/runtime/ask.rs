@@ -1,20 +1,20 @@
 //! Many questions to a store at a time: each of them waits for the network, and none for another.
 
+use super::{Executor, Pool};
 use crate::error::{Error, Result};
-use crate::runtime::{Executor, Pool};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// So many are under way at most; a store may allow fewer connections.
+/// So many are under way at most, whatever the store says: each is a thread.
 const AT_ONCE_MAX: usize = 64;
 
 /// What came of asking.
 #[derive(Debug)]
-pub(super) struct Answers<T> {
+pub(crate) struct Answers<T> {
     /// In the order of what was asked; `None` where nothing was, or where it failed.
-    pub(super) given: Vec<Option<T>>,
+    pub(crate) given: Vec<Option<T>>,
     /// Of those that failed the first in that order. After a failure nothing more was asked.
-    pub(super) failed: Option<Error>,
+    pub(crate) failed: Option<Error>,
 }
 
 impl<T> Answers<T> {
@@ -22,7 +22,7 @@ impl<T> Answers<T> {
     ///
     /// # Errors
     /// What asking failed with.
-    pub(super) fn all(self) -> Result<Vec<T>> {
+    pub(crate) fn all(self) -> Result<Vec<T>> {
         match self.failed {
             Some(error) => Err(error),
             None => Ok(self.given.into_iter().flatten().collect()),
@@ -30,20 +30,30 @@ impl<T> Answers<T> {
     }
 }
 
-/// Asks about each item.
+/// Asks about each item, so many at once; on this thread where that is one.
 ///
 /// # Errors
 /// Where no threads can be had. What asking fails with is among the answers, which are as true as without it.
-pub(super) fn ask_all<I: Sync, T: Send>(
+pub(crate) fn ask_all<I: Sync, T: Send>(
     executor: &Arc<dyn Executor>,
+    at_once: usize,
     items: &[I],
     ask: impl Fn(&I) -> Result<T> + Sync,
 ) -> Result<Answers<T>> {
     let mut answers = Answers { given: items.iter().map(|_| None).collect(), failed: None };
-    if items.is_empty() {
+    let threads = items.len().min(at_once).min(AT_ONCE_MAX);
+    if threads <= 1 {
+        for (item, given) in items.iter().zip(&mut answers.given) {
+            match ask(item) {
+                Ok(answer) => *given = Some(answer),
+                Err(error) => {
+                    answers.failed = Some(error);
+                    break;
+                }
+            }
+        }
         return Ok(answers);
     }
-    let threads = items.len().min(AT_ONCE_MAX);
     let pool = Pool::start_with(executor, threads)?;
     let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let work = || {
@@ -100,7 +110,7 @@ mod tests {
             *now -= 1;
             Ok(item * 2)
         };
-        let answers = ask_all(&executor(), &items, ask).unwrap().all().unwrap();
+        let answers = ask_all(&executor(), usize::MAX, &items, ask).unwrap().all().unwrap();
         assert_eq!(answers, items.iter().map(|item| item * 2).collect::<Vec<_>>());
         assert_eq!(most.load(Ordering::Relaxed), AT_ONCE_MAX);
     }
@@ -113,11 +123,14 @@ mod tests {
             if *item == 5 { Err(Error::new(ErrorKind::Unavailable, "no")) } else { Ok(*item) }
         };
         let items: Vec<usize> = (0..100_000).collect();
-        let answers = ask_all(&executor(), &items, ask).unwrap();
-        assert_eq!(answers.failed.as_ref().map(Error::kind), Some(ErrorKind::Unavailable));
-        assert_eq!(answers.given.iter().flatten().count() + 1, asked.load(Ordering::Relaxed));
-        assert!(answers.given.iter().enumerate().all(|(at, answer)| answer.is_none_or(|answer| answer == at && at != 5)));
-        assert!(asked.load(Ordering::Relaxed) < items.len());
-        assert_eq!(ask_all(&executor(), &[] as &[u8], |_| Ok(())).unwrap().all().unwrap(), []);
+        for at_once in [1, 16] {
+            asked.store(0, Ordering::Relaxed);
+            let answers = ask_all(&executor(), at_once, &items, ask).unwrap();
+            assert_eq!(answers.failed.as_ref().map(Error::kind), Some(ErrorKind::Unavailable));
+            assert_eq!(answers.given.iter().flatten().count() + 1, asked.load(Ordering::Relaxed));
+            assert!(answers.given.iter().enumerate().all(|(at, answer)| answer.is_none_or(|answer| answer == at && at != 5)));
+            assert!(asked.load(Ordering::Relaxed) < items.len());
+        }
+        assert_eq!(ask_all(&executor(), 16, &[] as &[u8], |_| Ok(())).unwrap().all().unwrap(), []);
     }
 }
