@@ -106,6 +106,10 @@ impl Backend for LimitedBackend {
         self.inner.delete(name)
     }
 
+    fn make_durable(&self, names: &[ObjectName]) -> Result<()> {
+        self.inner.make_durable(names)
+    }
+
     fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
         self.inner.hold(name)
     }

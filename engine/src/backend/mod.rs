@@ -217,6 +217,17 @@ pub trait Backend: Send + Sync + Debug {
     /// [`ErrorKind::NotFound`] without such an object, otherwise [`ErrorKind::Unavailable`].
     fn delete(&self, name: &ObjectName) -> Result<()>;
 
+    /// Makes objects durable that are there, whoever wrote them: while a write has not returned, and for good where its writer died or was told that it
+    /// failed, an object can be seen that the next power failure takes away. Whoever relies on what others wrote asks for this first. Names that
+    /// are not there any more are passed over. This default is for stores in which all that is seen is durable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`]; they may be durable or not.
+    fn make_durable(&self, names: &[ObjectName]) -> Result<()> {
+        let _ = names;
+        Ok(())
+    }
+
     /// Marks an existing object as held by this process, until what is returned is dropped or the process ends, however it ends.
     /// `None` where the backend cannot.
     ///

@@ -61,6 +61,10 @@ impl Backend for PatientBackend {
         self.inner.delete(name)
     }
 
+    fn make_durable(&self, names: &[ObjectName]) -> Result<()> {
+        self.inner.make_durable(names)
+    }
+
     fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
         self.inner.hold(name)
     }

@@ -63,6 +63,7 @@ use damage::Damage;
 use reading::Reading;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use survey::SurveyInProgress;
 
 /// Something that is not as it should be.
@@ -154,6 +155,8 @@ struct Keyed<'a> {
     survey: SurveyInProgress,
     /// Whether what is damaged is healed where that can be done.
     heals: bool,
+    /// How often in a row packs were listed again and nothing had come or gone.
+    idle_looks: AtomicU32,
 }
 
 impl Repository {
@@ -191,8 +194,16 @@ impl Repository {
         let reading = Reading::new(&*self.backend, progress);
         let reader = FrameReader::new(self, Arc::new(LookupIndex::open(None, self.id, Arc::new(self.contents_reader()))?));
         let heals = heals && self.config.parity_percent() > 0;
-        let keyed =
-            Keyed { repository: self, reading, reader, damage: Damage::new(self.id)?, condemned, survey: Default::default(), heals };
+        let keyed = Keyed {
+            repository: self,
+            reading,
+            reader,
+            damage: Damage::new(self.id)?,
+            condemned,
+            survey: Default::default(),
+            heals,
+            idle_looks: AtomicU32::new(0),
+        };
         keyed.run(depth)?;
         let report = keyed.reading.finish(self.runtime.clock.monotonic_ns().saturating_sub(started));
         Ok((report, keyed.survey.finish(&keyed.damage)))

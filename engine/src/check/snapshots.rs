@@ -23,6 +23,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// How often packs are listed again for one snapshot. What moves again and again is not waited for.
+const LOOKS_MAX: u32 = 64;
+/// After so many looks in a row in which nothing had come or gone, each snapshot has one: much may be missing, and nobody moves anything.
+const IDLE_LOOKS_MAX: u32 = 16;
+
 /// How many frames refs name, or why that cannot be known and which node could not be had.
 type Walked = std::result::Result<u64, (Error, Option<ChunkId>)>;
 /// A node and where it stands, or the finding that explains why it cannot be had.
@@ -49,8 +54,8 @@ pub(super) struct SnapshotCheck<'a> {
     missing: Option<FindingId>,
     /// What is used and not named.
     unnamed: Option<FindingId>,
-    /// Packs were listed again after the first problem.
-    is_refreshed: bool,
+    /// How often packs were listed again.
+    looks: u32,
     /// The snapshot was deleted meanwhile: nothing that it misses counts.
     is_gone: bool,
     /// Recipe nodes of the file at hand that are not remembered otherwise; one may stand very often in a recipe.
@@ -108,7 +113,7 @@ impl Keyed<'_> {
             missing: None,
             unnamed: None,
             refs_root: header.refs_root,
-            is_refreshed: false,
+            looks: 0,
             is_gone: false,
             forgotten: HashMap::new(),
         };
@@ -154,11 +159,11 @@ impl Keyed<'_> {
     }
 
     /// Lists packs again and takes in those that are new: gc may have moved what is missing. Those that were condemned are taken in, too, for what nothing
-    /// else has, and read as scrub does: repair condemns what is damaged.
-    fn refresh(&self) -> Result<()> {
+    /// else has, and read as scrub does: repair condemns what is damaged. Whether anything had come or gone: then something may move still.
+    fn refresh(&self) -> Result<bool> {
         let index = self.reader.index();
         let known: HashSet<_> = index.packs().into_iter().collect();
-        let mut listed = HashSet::new();
+        let (mut listed, mut has_changed) = (HashSet::new(), false);
         for kind in ObjectKind::ALL.into_iter().filter(|kind| kind.is_pack()) {
             for object in self.reading.backend.list_sorted(kind)? {
                 let pack = (kind, PackId(object.name.id()));
@@ -167,14 +172,18 @@ impl Keyed<'_> {
                     continue;
                 }
                 let tail = self.check_pack(&object)?;
+                // Also where it is gone by now: then the list is an old one.
+                has_changed |= tail.is_some() || (!self.damage.knows(pack) && self.reading.is_gone(&object.name));
                 if let Some(tail) = tail.filter(|_| self.condemned.contains(&pack) && !self.repository.tiers.is_cold(pack.1)) {
                     self.scrub_pack(&object, &tail)?;
                 }
             }
         }
-        index.remove_packs(&known.difference(&listed).copied().collect());
+        let gone: HashSet<_> = known.difference(&listed).copied().collect();
+        has_changed |= !gone.is_empty();
+        index.remove_packs(&gone);
         self.reader.forget_relocations();
-        Ok(())
+        Ok(has_changed)
     }
 }
 
@@ -238,7 +247,7 @@ impl SnapshotCheck<'_> {
     fn check_refs(&mut self, header: &SnapshotHeader) -> Result<bool> {
         let mut absent = Vec::new();
         let mut walked = self.allow_frames(&mut absent)?;
-        if (walked.is_err() || !absent.is_empty()) && self.look_again()? {
+        while (walked.is_err() || !absent.is_empty()) && self.look_again()? {
             absent.clear();
             walked = self.allow_frames(&mut absent)?;
         }
@@ -333,14 +342,19 @@ impl SnapshotCheck<'_> {
         finding.into_iter().for_each(|finding| self.keyed.reading.findings.blame(finding, self.id));
     }
 
-    /// After the first problem: is the snapshot still there, and did what it needs move? True where it pays to try again.
+    /// After a problem: is the snapshot still there, and did what it needs move? True where it pays to try again: after the first look of a snapshot, and
+    /// after each that finds something that has come or gone.
     pub(super) fn look_again(&mut self) -> Result<bool> {
-        if std::mem::replace(&mut self.is_refreshed, true) {
+        let idle_looks = &self.keyed.idle_looks;
+        let is_first = self.looks == 0;
+        if !is_first && (self.looks >= LOOKS_MAX || idle_looks.load(Ordering::Relaxed) >= IDLE_LOOKS_MAX) {
             return Ok(false);
         }
+        self.looks += 1;
         self.is_gone = self.keyed.is_over(self.id, self.sessions);
-        self.keyed.refresh()?;
-        Ok(!self.is_gone)
+        let has_changed = self.keyed.refresh()?;
+        idle_looks.store(if has_changed { 0 } else { idle_looks.load(Ordering::Relaxed) + 1 }, Ordering::Relaxed);
+        Ok(!self.is_gone && (is_first || has_changed))
     }
 
     /// The same for a chunk: frames that moved have other numbers now.
@@ -429,7 +443,7 @@ impl SnapshotCheck<'_> {
     /// A chunk of content must stand in a frame that the refs name, and be named there.
     pub(super) fn data_chunk(&mut self, id: &ChunkId, key: &[u8], used: &mut Used) -> Result<()> {
         let mut found = self.find(id, FrameClass::Data)?;
-        if found == Found::Nowhere && self.look_again_for_chunk()? {
+        while found == Found::Nowhere && self.look_again_for_chunk()? {
             found = self.find(id, FrameClass::Data)?;
         }
         if found == Found::Nowhere {

@@ -224,6 +224,10 @@ impl<'a> Run<'a> {
     fn collect(mut self, session: &Session<'_>) -> Result<Option<GcSummary>> {
         let (repository, own) = (self.repository, session.id());
         let mut epochs = Epochs::read(repository)?;
+        // `OthersDurable`: what an epoch condemns is about to be swept.
+        if epochs.newest > 0 {
+            repository.backend.make_durable(&[ObjectName::epoch(epochs.newest)])?;
+        }
         if !self.give_up_dead(own, &mut epochs)? {
             return Ok(None);
         }

@@ -42,7 +42,13 @@ pub(super) fn settle<'a>(repository: &Repository, unsettled: impl Iterator<Item 
             settled.withdrawn.push(kept.id);
         }
     }
-    for (session, snapshots) in whole.into_iter().filter(|_| all_saved) {
+    if !all_saved {
+        return Ok(settled);
+    }
+    // `OthersDurable`: their writers may never have heard that they were stored.
+    let names: Vec<_> = whole.values().flatten().map(|id| ObjectName::snapshot(*id)).collect();
+    repository.backend.make_durable(&names)?;
+    for (session, snapshots) in whole {
         // Given up, whatever became of its snapshots: its object may be gone.
         let body = ClosedBody { finished: false, now, snapshots: snapshots.iter().copied().collect() };
         if publish(repository, ObjectName::closed(session), body.encode())? {

@@ -15,6 +15,7 @@ use crate::progress::Silent;
 pub(crate) use fixture::client_with;
 use fixture::{Fixture, Interrupter};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 fn gc(repository: &Repository) -> GcSummary {
     repository.gc(&GcOptions::default(), &Silent).unwrap()
@@ -224,4 +225,51 @@ fn a_collection_that_is_stopped_goes_on_later() {
     }
     assert!(gc(&fixture.repository).plan.is_empty());
     fixture.assert_whole();
+}
+
+/// A collection moves what a check still has to read, after the check has looked again for what it missed first.
+#[test]
+fn what_moves_after_a_check_has_looked_again_is_no_finding() {
+    let mut fixture = Fixture::with_states(0..4);
+    fixture.forget(0);
+    fixture.forget(1);
+    let collector = fixture.other_handle(31);
+    let (is_armed, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), {
+        let (is_armed, reads) = (Arc::clone(&is_armed), Arc::clone(&reads));
+        move |call| {
+            let is_read = call.operation == Operation::GetRange && call.kind.is_pack() && !call.is_done;
+            if !is_read || !is_armed.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            match reads.fetch_add(1, Ordering::Relaxed) {
+                // It looks again, and nothing has come or gone.
+                0 => Err(Error::new(ErrorKind::NotFound, "missed")),
+                1 => {
+                    assert!(gc_all(&collector).deleted.packs > 0);
+                    Ok(())
+                }
+                _ => Ok(()),
+            }
+        }
+    });
+    let checker = fixture.handle_through(Arc::new(hooked), 32);
+    let report = checker.check(&Arming { phase: "check snapshots", is_armed: &is_armed }).unwrap();
+    assert!(reads.load(Ordering::Relaxed) > 2);
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+}
+
+/// Says when a phase begins.
+#[derive(Debug)]
+struct Arming<'a> {
+    phase: &'static str,
+    is_armed: &'a AtomicBool,
+}
+
+impl Progress for Arming<'_> {
+    fn event(&self, event: Event<'_>) {
+        if matches!(event, Event::Phase { name, .. } if name == self.phase) {
+            self.is_armed.store(true, Ordering::Relaxed);
+        }
+    }
 }

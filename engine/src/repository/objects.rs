@@ -201,14 +201,24 @@ impl Repository {
     /// reports it.
     pub(crate) fn for_each_epoch(&self, mut take: impl FnMut((u32, [u8; 32]), EpochBody)) -> Result<u32> {
         let mut newest = 0;
-        self.for_each_sealed(ObjectKind::Epoch, |name, read| {
-            newest = newest.max(name.number());
+        let mut hear = |number, read: Result<Unsealed>| {
             match read.and_then(|object| Ok((EpochBody::decode(&object.plaintext)?, object.hash))) {
-                Ok((epoch, hash)) => take((newest, hash), epoch),
+                Ok((epoch, hash)) => take((number, hash), epoch),
                 Err(error) if error.broken_rule().is_some() => {}
                 Err(error) => return Err(error),
             }
             Ok(())
+        };
+        self.for_each_sealed(ObjectKind::Epoch, |name, read| {
+            // They are never removed: what a list lacks that was made meanwhile is asked for by name (I13).
+            for missed in newest + 1..name.number() {
+                match self.read_sealed(&ObjectName::epoch(missed)) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    read => hear(missed, read)?,
+                }
+            }
+            newest = name.number();
+            hear(newest, read)
         })?;
         Ok(newest)
     }
@@ -239,12 +249,21 @@ impl Repository {
             }
         }
         index.remove_packs(&gone);
+        // `OthersDurable`: what a writer left that died may go with the power, and is relied on once it stands in the index.
+        let new: Vec<_> = fresh.values().map(|object| object.name).collect();
+        let is_durable = match if new.is_empty() { Ok(()) } else { self.backend.make_durable(&new) } {
+            Ok(()) => true,
+            // Readers need it not; but nothing of it is remembered.
+            Err(error) if reader.through.is_some() && error.kind() == ErrorKind::Unavailable => false,
+            Err(error) => return Err(error),
+        };
+        let save = || if is_durable { index.save() } else { Ok(()) };
         let mut added = 0;
         let mut add = |(kind, pack), table: &ContentsTable, domains: &Domains| {
             index.add_pack(kind, pack, table, |session| domains.get(&session).copied().unwrap_or(DomainId([0xff; 16])))?;
             added += 1;
             // Whoever stops in the middle of many goes on from here.
-            if added % PACKS_BETWEEN_SAVES == 0 { index.save() } else { Ok(()) }
+            if added % PACKS_BETWEEN_SAVES == 0 { save() } else { Ok(()) }
         };
         if !fresh.is_empty() {
             reader.for_each_told(Tellers::Maintain, |pack, contents, domains| {
@@ -274,7 +293,7 @@ impl Repository {
                 }
             }
         }
-        index.save()
+        save()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Opening a repository: find the slot that the key opens, then believe only what the pinned admin key signed.
 
 use super::{Key, Repository, Settings, known_admins, sightings};
-use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
+use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
 use crate::crypto::{PUBLIC_KEY_LENGTH, Secret};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Trust;
@@ -43,7 +43,7 @@ impl Repository {
         let config = Config::decode(generation, opened.body, Some(&credential.admin_key));
         let config = config.map_err(|error| unusable(error.context(newest.name)))?;
         if generation > 1 {
-            check_predecessor(&*backend, &configs, generation, &config, &trust)?;
+            check_predecessor(&*backend, generation, &config, &trust)?;
         }
         if let Some(folder) = &settings.sightings {
             let seen = sightings::check_config(&folder.join(settings.local_name(claimed.repository)), generation, &opened.hash);
@@ -78,12 +78,15 @@ fn without_config(backend: &dyn Backend) -> Result<Error> {
     Ok(Error::new(ErrorKind::NoRepository, message))
 }
 
-/// The generation before must be there, be admin's, and end in the hash that this one names (CFG-2).
-fn check_predecessor(backend: &dyn Backend, configs: &[ObjectInfo], generation: u32, config: &Config, trust: &Trust) -> Result<()> {
-    let before = configs.iter().find(|object| object.name.number() + 1 == generation);
-    let before = before.ok_or_else(|| Error::rule("CFG-2", format!("config generation {} is missing", generation - 1)))?;
-    let bytes = backend.get(&before.name, before.name.kind().size_max())?;
-    match config.follows(&Opened::check(&before.name, &bytes, trust)?.hash) {
+/// The generation before must be there, be admin's, and end in the hash that this one names (CFG-2). Asked for by name: a list that was made while two
+/// generations were written may have the later one alone.
+fn check_predecessor(backend: &dyn Backend, generation: u32, config: &Config, trust: &Trust) -> Result<()> {
+    let before = ObjectName::config(generation - 1);
+    let bytes = backend.get(&before, before.kind().size_max()).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::rule("CFG-2", format!("config generation {} is missing", generation - 1)),
+        _ => error,
+    })?;
+    match config.follows(&Opened::check(&before, &bytes, trust)?.hash) {
         true => Ok(()),
         false => Err(Error::rule("CFG-2", format!("config generation {generation} names another predecessor than the one that is here"))),
     }

@@ -1,7 +1,8 @@
 //! What other credentials of a repository can and cannot make readers believe.
 
 use super::*;
-use crate::backend::{BackendExt, MemoryBackend, ObjectKind, ObjectName};
+use crate::backend::testing::{HookedBackend, Operation};
+use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
 use crate::backup::BackupOptions;
 use crate::crypto::{PassphraseCost, Secret, Signer};
 use crate::format::Certificate;
@@ -11,6 +12,7 @@ use crate::format::session::{ClosedBody, SessionKind, TombstoneBody, WithdrawnBo
 use crate::id::{CredentialId, DomainId, PackId, SessionId, SnapshotId};
 use crate::progress::Silent;
 use crate::runtime::Timestamp;
+use parking_lot::Mutex;
 
 const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
 
@@ -287,4 +289,94 @@ fn a_backup_that_ends_while_snapshots_are_listed_is_no_damage() {
     // One that is really gone is still missed.
     backend.delete(&ObjectName::snapshot(snapshot)).unwrap();
     assert_eq!(open().snapshots().unwrap_err().kind(), ErrorKind::Damaged);
+}
+
+/// Its listings lack one object, as those of any store may that was being written meanwhile.
+#[derive(Debug)]
+struct Overlooking {
+    inner: MemoryBackend,
+    name: ObjectName,
+}
+
+impl Backend for Overlooking {
+    fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter + '_>> {
+        self.inner.create(name)
+    }
+
+    fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
+        self.inner.get_range(name, offset, length)
+    }
+
+    fn size(&self, name: &ObjectName) -> Result<u64> {
+        self.inner.size(name)
+    }
+
+    fn list(
+        &self,
+        kind: ObjectKind,
+        visit: &mut dyn FnMut(ObjectInfo) -> Result<()>,
+        stranger: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
+        let mut see = |object: ObjectInfo| if object.name == self.name { Ok(()) } else { visit(object) };
+        self.inner.list(kind, &mut see, stranger)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<()> {
+        self.inner.delete(name)
+    }
+
+    fn describe(&self) -> String {
+        "overlooking".into()
+    }
+}
+
+fn opened(backend: impl Backend + 'static) -> Result<Repository> {
+    Repository::open(Arc::new(backend), Runtime::seeded(9, NOW, 2), &Key::passphrase("correct horse")?, Settings::default())
+}
+
+#[test]
+fn of_numbered_objects_the_one_that_a_listing_lacks_is_asked_for_by_name() {
+    let backend = MemoryBackend::new();
+    let owner = repository(&backend);
+    owner.rotate(&owner.plan_rotation(None).unwrap()).unwrap();
+    let owner = opened(backend.clone()).unwrap();
+    owner.rotate(&owner.plan_rotation(None).unwrap()).unwrap();
+    let overlooking = |name| opened(Overlooking { inner: backend.clone(), name });
+    let owner = overlooking(ObjectName::config(2)).unwrap();
+    assert_eq!(owner.generation(), 3);
+
+    let session = Session::begin(&owner, SessionKind::Writer).unwrap();
+    let packs = [1, 2].map(|n| (ObjectKind::DataPack, PackId([n; 16])));
+    let mut predecessor = [0; 32];
+    for (number, pack) in (1..).zip(packs) {
+        let body = EpochBody { predecessor, session: session.id(), now: NOW, condemned: vec![pack], withdrawn: Vec::new() };
+        owner.write_sealed(ObjectName::epoch(number), body.encode()).unwrap();
+        predecessor = owner.read_sealed(&ObjectName::epoch(number)).unwrap().hash;
+    }
+    let (newest, condemned) = overlooking(ObjectName::epoch(1)).unwrap().condemned().unwrap();
+    assert_eq!((newest, condemned), (2, packs.into()));
+    backend.delete(&ObjectName::config(2)).unwrap();
+    assert_eq!(opened(backend.clone()).unwrap_err().broken_rule(), Some("CFG-2"));
+}
+
+#[test]
+fn what_others_stored_is_made_durable_before_it_is_relied_on() {
+    let backend = MemoryBackend::new();
+    back_up(&repository(&backend), b"layers of ice");
+    let kinds = [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack];
+    let others: Vec<_> = kinds.into_iter().flat_map(|kind| backend.list_sorted(kind).unwrap()).map(|object| object.name).collect();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hooked = HookedBackend::new(Arc::new(backend.clone()), {
+        let told = Arc::clone(&told);
+        move |call| {
+            if call.is_done && matches!(call.operation, Operation::MakeDurable | Operation::Finish) {
+                told.lock().push((call.operation, call.name.unwrap()));
+            }
+            Ok(())
+        }
+    });
+    let snapshot = back_up(&opened(hooked).unwrap(), b"layers of ice");
+    let at = |wanted| told.lock().iter().position(|call| *call == wanted).unwrap();
+    let published = at((Operation::Finish, ObjectName::snapshot(snapshot)));
+    assert!(others.into_iter().all(|pack| at((Operation::MakeDurable, pack)) < published));
 }

@@ -190,6 +190,11 @@ impl Backend for TieredBackend {
         deleted
     }
 
+    /// In the warm place; who moves a pack sees to its copies.
+    fn make_durable(&self, names: &[ObjectName]) -> Result<()> {
+        self.warm().make_durable(names)
+    }
+
     fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
         self.warm().hold(name)
     }

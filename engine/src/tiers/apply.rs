@@ -167,6 +167,8 @@ impl Mover<'_> {
         if copied.is_empty() {
             return Ok(());
         }
+        // `OthersDurable`: another mover may have made the copy, and died.
+        self.place.make_durable(&copied.iter().map(|(object, _)| object.name).collect::<Vec<_>>())?;
         if let Some(thawing) = self.place.thawing() {
             copied.iter().try_for_each(|(object, _)| thawing.freeze(&object.name))?;
         }

@@ -7,7 +7,10 @@ use parking_lot::Mutex;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, Result, retry_on_intr};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+
+/// Each costs a flush of the disk; of more folders the whole file system is synced once.
+const SYNCED_SINGLY_MAX: usize = 16;
 
 /// Nobody but the owner: names and sizes tell about the content.
 const FOLDER_MODE: Mode = Mode::RWXU;
@@ -43,6 +46,21 @@ impl Folders {
             Some((parent, name)) => self.make_in(&self.make(parent)?, name, path),
             None => self.make_in(&self.root, path, path),
         }
+    }
+
+    /// Makes what is in these folders durable, and their own entries; those that are not there are passed over. Files are synced before they get their
+    /// names, so folders are all that is in doubt.
+    pub(super) fn sync_all(&self, mut paths: BTreeSet<String>) -> std::result::Result<(), (String, Errno)> {
+        let parents: Vec<_> = paths.iter().filter_map(|path| path.rsplit_once('/')).map(|(parent, _)| parent.to_owned()).collect();
+        paths.extend(parents);
+        let synced = match paths.len() > SYNCED_SINGLY_MAX {
+            true => retry_on_intr(|| rustix::fs::syncfs(&self.root)).map_err(|error| (".".to_owned(), error)),
+            false => paths.into_iter().try_for_each(|path| match self.open(&path) {
+                Err(Errno::NOENT) => Ok(()),
+                folder => folder.and_then(sync).map_err(|error| (path, error)),
+            }),
+        };
+        synced.and_then(|()| sync(&self.root).map_err(|error| (".".to_owned(), error)))
     }
 
     fn make_in(&self, parent: &OwnedFd, name: &str, path: &str) -> Result<OwnedFd> {

@@ -271,6 +271,12 @@ impl Backend for LocalBackend {
         Ok(())
     }
 
+    fn make_durable(&self, names: &[ObjectName]) -> Result<()> {
+        self.folders
+            .sync_all(names.iter().map(|name| split(&name.to_string()).0.to_owned()).collect())
+            .map_err(|(folder, error)| write_error(folder, error))
+    }
+
     fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
         let (file, _) = self.open_file(name)?;
         // Shared, so that a look by `is_held` only delays it for a moment.

@@ -310,7 +310,8 @@ fn what_a_store_has_beyond_what_is_needed_is_tried_out() {
     server.fail_by(|asked| asked.query.contains("object-lock").then_some(Fault::Refuse(403, "AccessDenied")));
     assert!(matches!(&extras(&server)[1].1, Found::Unknown(why) if why.contains("AccessDenied")));
     // What cannot be found out says so, and nothing else of the trial.
-    server.fail_by(|asked| (asked.method == "HEAD" && asked.query.contains("X-Amz-Signature")).then_some(Fault::Refuse(403, "AccessDenied")));
+    server
+        .fail_by(|asked| (asked.method == "HEAD" && asked.query.contains("X-Amz-Signature")).then_some(Fault::Refuse(403, "AccessDenied")));
     assert!(matches!(&extras(&server)[2].1, Found::Unknown(why) if why.contains("403")), "{:?}", extras(&server));
 }
 

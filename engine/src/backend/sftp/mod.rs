@@ -23,7 +23,7 @@ use crate::runtime::Runtime;
 use crate::runtime::channel::{Receiver, Sender, bounded};
 use connection::{Asked, Connection, Trouble};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -282,6 +282,15 @@ impl Backend for SftpBackend {
         stranger: &mut dyn FnMut(&str) -> Result<()>,
     ) -> Result<()> {
         self.list_folder(kind, kind.folder(), visit, stranger)
+    }
+
+    fn make_durable(&self, names: &[ObjectName]) -> Result<()> {
+        let parent = |name: &ObjectName| name.to_string().rsplit_once('/').map(|(folder, _)| self.path(folder));
+        let folders: BTreeSet<_> = names.iter().filter_map(parent).collect();
+        self.ask(&self.address, |connection| {
+            folders.iter().for_each(|folder| sync_folder(connection, folder));
+            Ok(())
+        })
     }
 
     fn delete(&self, name: &ObjectName) -> Result<()> {

@@ -178,6 +178,10 @@ impl Backend for FaultyBackend {
         self.run(Operation::Delete, &name.to_string(), || self.inner.delete(name))
     }
 
+    fn make_durable(&self, names: &[ObjectName]) -> Result<()> {
+        self.run(Operation::MakeDurable, "making objects durable", || self.inner.make_durable(names))
+    }
+
     fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
         self.inner.hold(name)
     }

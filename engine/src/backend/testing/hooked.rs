@@ -88,6 +88,10 @@ impl Backend for HookedBackend {
         self.run(Operation::Delete, name, 0..0, || self.inner.delete(name))
     }
 
+    fn make_durable(&self, names: &[ObjectName]) -> Result<()> {
+        names.iter().try_for_each(|name| self.run(Operation::MakeDurable, name, 0..0, || self.inner.make_durable(&[*name])))
+    }
+
     fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
         self.inner.hold(name)
     }

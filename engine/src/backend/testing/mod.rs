@@ -29,11 +29,13 @@ pub enum Operation {
     List,
     /// [`super::Backend::delete`]
     Delete,
+    /// [`super::Backend::make_durable`]
+    MakeDurable,
 }
 
 impl Operation {
     /// How many there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 
     fn index(self) -> usize {
         self as usize

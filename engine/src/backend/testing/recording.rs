@@ -82,6 +82,11 @@ impl Backend for RecordingBackend {
         self.inner.delete(name)
     }
 
+    fn make_durable(&self, names: &[ObjectName]) -> Result<()> {
+        self.record(Operation::MakeDurable, 0);
+        self.inner.make_durable(names)
+    }
+
     fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
         self.inner.hold(name)
     }

@@ -196,6 +196,20 @@ impl Backend for Handle {
         Ok(())
     }
 
+    fn make_durable(&self, names: &[ObjectName]) -> Result<()> {
+        let Some(first) = names.first() else { return Ok(()) };
+        let verdict = self.enter(Operation::MakeDurable, first.kind(), None)?;
+        let state = &mut *self.store.state();
+        for name in names {
+            if let Some(object) = state.objects.get_mut(name) {
+                object.is_durable = true;
+            }
+        }
+        state.leave(self.process, verdict)?;
+        *state.calls.entry((Operation::MakeDurable, first.kind())).or_default() += 1;
+        Ok(())
+    }
+
     fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
         self.store.scheduler.pass();
         let state = &mut *self.store.state();
