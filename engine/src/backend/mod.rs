@@ -4,7 +4,8 @@
 //! forget. It knows nothing of their content. Every backend passes the same contract suite (feature `testing`).
 //!
 //! The promise that everything above relies on: when [`ObjectWriter::finish`] returns `Ok`, the object is whole,
-//! durable and visible to every later [`Backend::list`], [`Backend::size`] and [`Backend::get_range`]; before that it is invisible.
+//! durable and visible to every later [`Backend::list`], [`Backend::size`] and [`Backend::get_range`]. Until it is called the object is invisible; while it
+//! runs, and where it fails, the object may be seen and not be durable ([`Backend::make_durable`]).
 //! What a backend answers about one object is never taken as proof of its content: hashes, seals and signatures are checked above.
 
 mod ability;

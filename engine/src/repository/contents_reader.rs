@@ -4,6 +4,7 @@ use super::index::ContentsSource;
 use super::objects::{ClearTail, Domains, PackTail, Unsealed, domains};
 use super::placement::Tiers;
 use super::read_through::ReadThrough;
+use super::seen::Seen;
 use super::told::Told;
 use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,6 +36,7 @@ pub(crate) struct ContentsReader {
     pub(super) id: RepositoryId,
     pub(super) tiers: Arc<Tiers>,
     pub(super) told: Arc<Told>,
+    pub(super) seen: Arc<Seen>,
     /// What helps where a pack does not give its tables; nothing for those who look for damage.
     pub(super) through: Option<Arc<ReadThrough>>,
 }
@@ -102,7 +104,15 @@ impl ContentsReader {
 
     /// As [`ContentsReader::read_pack_tail`], where the pack does not give it through its sidecar.
     pub(super) fn read_any_tail(&self, name: &ObjectName) -> Result<PackTail> {
-        self.through_damage(name, self.backend.size(name).and_then(|size| self.read_pack_tail(name, size)))
+        let asked = || self.backend.size(name).and_then(|size| self.read_pack_tail(name, size));
+        let read = match self.seen.size(name).map(|size| self.read_pack_tail(name, size)) {
+            Some(Ok(tail)) => Ok(tail),
+            // It may have been healed since it was listed.
+            Some(Err(error)) if error.kind() == ErrorKind::Damaged => asked(),
+            Some(Err(error)) => Err(error),
+            None => asked(),
+        };
+        self.through_damage(name, read)
     }
 
     /// As [`ContentsReader::read_any_tail`], of a pack that was listed, with its size.
@@ -127,6 +137,7 @@ impl ContentsReader {
         let writer = (opened.certificate.verifying_key(), opened.certificate.roles());
         let frames_length = u64::from(clear.footer.frames_length);
         let tables = Tables::decode(&plaintext, name.kind(), frames_length, writer, &self.id, &self.trust)?;
+        self.seen.note_records(name, &tables.sessions);
         Ok(PackTail { footer: clear.footer, tables, groups: rest[..32 * clear.footer.group_count()].to_vec() })
     }
 

@@ -71,7 +71,6 @@ pub(crate) struct FrameReader {
 struct Keys {
     credential: Arc<crate::format::slot::Credential>,
     contents: ContentsReader,
-    records: Mutex<HashMap<SessionId, SessionRecord>>,
     sealers: Mutex<HashMap<(SessionId, FrameClass), Sealer>>,
 }
 
@@ -98,7 +97,6 @@ impl FrameReader {
             keys: Keys {
                 credential: Arc::clone(&repository.credential),
                 contents: repository.contents_reader(),
-                records: Mutex::default(),
                 sealers: Mutex::default(),
             },
             cache: Mutex::new(FrameCache { bytes_max: cache_bytes, ..FrameCache::default() }),
@@ -263,23 +261,21 @@ impl Keys {
 
     /// The record of the session that sealed a frame, from the tables of the pack where the frame lies.
     fn record(&self, place: &FramePlace) -> Result<SessionRecord> {
-        if let Some(record) = self.records.lock().get(&place.id.session) {
-            return Ok(record.clone());
-        }
         let name = ObjectName::pack(place.kind, place.pack);
+        if let Some(record) = self.contents.seen.record(&name, place.id.session) {
+            return Ok(record);
+        }
         let tail = match self.contents.read_any_tail(&name) {
             // Its end is damaged, its frames need not be: an index object or the cache told where they lie.
             Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unavailable) => {
                 let record = self.contents.read_session(place.id.session).map_err(|_| error)?.record;
-                self.records.lock().insert(record.id(), record.clone());
+                self.contents.seen.note_records(&name, std::slice::from_ref(&record));
                 return Ok(record);
             }
             tail => tail?,
         };
-        let mut records = self.records.lock();
-        records.extend(tail.tables.sessions.into_iter().map(|record| (record.id(), record)));
         let missing = || Error::rule("PACK-7", format!("{name}: no session record for frame {}", place.id));
-        records.get(&place.id.session).cloned().ok_or_else(missing)
+        tail.tables.sessions.into_iter().find(|record| record.id() == place.id.session).ok_or_else(missing)
     }
 }
 

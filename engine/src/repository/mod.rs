@@ -29,6 +29,7 @@ mod recipient;
 mod refs_collector;
 mod relocations;
 mod replica;
+mod seen;
 mod select;
 mod session;
 mod sightings;
@@ -82,6 +83,7 @@ use crate::id::RepositoryId;
 use crate::runtime::{Pool, Runtime};
 use crate::spill::SpillFolder;
 use index::LookupIndex;
+use seen::Seen;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -180,6 +182,7 @@ pub struct Repository {
     pub(crate) settings: Settings,
     pub(crate) tiers: Arc<Tiers>,
     told: Arc<Told>,
+    seen: Arc<Seen>,
     generation: u32,
     /// The slot generation that the credential came out of; `None` where it came from elsewhere.
     slot: Option<ObjectName>,
@@ -212,6 +215,7 @@ impl Repository {
             settings,
             tiers,
             told: Arc::default(),
+            seen: Arc::default(),
             generation,
             slot: None,
             pool: OnceLock::new(),

@@ -179,6 +179,7 @@ impl Repository {
             id: self.id,
             tiers: Arc::clone(&self.tiers),
             told: Arc::clone(&self.told),
+            seen: Arc::clone(&self.seen),
             through: None,
         }
     }
@@ -239,6 +240,7 @@ impl Repository {
     /// too.
     pub(super) fn sync_index_by(&self, index: &LookupIndex, reader: &ContentsReader) -> Result<()> {
         let listed = self.list_packs()?;
+        self.seen.note_sizes(&listed);
         let known: HashSet<_> = index.packs().into_iter().collect();
         let mut gone = known.clone();
         let mut fresh = BTreeMap::new();

@@ -28,6 +28,7 @@ pub fn check(make: impl Fn() -> Box<dyn Backend>) {
     sizes_from_empty_to_large_come_back(&*make());
     missing_objects_are_not_found(&*make());
     deleted_objects_are_gone(&*make());
+    what_is_there_and_what_is_not_can_be_made_durable(&*make());
     listings_pass_errors_on_and_allow_calls(&*make());
     holds_end_when_dropped(&*make());
     assert!(!make().describe().is_empty(), "a backend can say where it is");
@@ -50,6 +51,17 @@ pub fn check_strangers(backend: &dyn Backend, plant: impl Fn(&str)) {
         assert_eq!(objects, [ObjectInfo { name: object, size: 6 }], "strangers do not change the objects of a listing");
         assert_eq!(found, strangers.into_iter().collect::<Vec<_>>(), "every stranger is reported once");
     }
+}
+
+fn what_is_there_and_what_is_not_can_be_made_durable(backend: &dyn Backend) {
+    // Of many folders at once, too.
+    let names: Vec<_> = (0..40).map(|number| name_of(ObjectKind::DataPack, number)).chain([name_of(ObjectKind::Snapshot, 1)]).collect();
+    done("make durable what is not there", backend.make_durable(&names));
+    names.iter().step_by(2).for_each(|name| done("put", backend.put(name, b"ice")));
+    done("make many durable", backend.make_durable(&names));
+    done("make one durable", backend.make_durable(&names[..1]));
+    done("make none durable", backend.make_durable(&[]));
+    assert!(names.iter().step_by(2).all(|name| done("get", backend.get(name, 9)) == b"ice"), "nothing else happens");
 }
 
 fn names_of_all_kinds_are_told_apart(backend: &dyn Backend) {
