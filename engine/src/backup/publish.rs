@@ -182,9 +182,10 @@ pub(crate) fn last_of_series(
     series: &Token,
 ) -> Result<(u64, Option<SnapshotId>)> {
     let mut last = (0, None);
-    for object in repository.backend.list_sorted(ObjectKind::Snapshot)? {
-        let id = SnapshotId(object.name.id());
-        match repository.read_snapshot_header(id) {
+    let ids: Vec<_> = repository.backend.list_sorted(ObjectKind::Snapshot)?.iter().map(|object| SnapshotId(object.name.id())).collect();
+    let headers = repository.ask_each(&ids, |id| repository.read_snapshot_header(*id))?;
+    for (id, header) in ids.into_iter().zip(headers) {
+        match header {
             Ok(header) => {
                 let own = header.record.certificate().verifying_key() == session.record().certificate().verifying_key();
                 if own && header.series == *series && header.sequence > last.0 {

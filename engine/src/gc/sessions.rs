@@ -47,9 +47,13 @@ impl Sessions {
     /// Lists all sessions but `own`.
     pub(super) fn list(repository: &Repository, own: Option<SessionId>) -> Result<Self> {
         let mut bodies: BTreeMap<SessionId, Option<SessionBody>> = BTreeMap::new();
-        for object in repository.backend.list_sorted(ObjectKind::Session)? {
-            let id = SessionId(object.name.id());
-            match repository.read_session(id) {
+        let listed = |kind| -> Result<Vec<SessionId>> {
+            Ok(repository.backend.list_sorted(kind)?.into_iter().map(|object| SessionId(object.name.id())).collect())
+        };
+        let ids = listed(ObjectKind::Session)?;
+        let read = repository.ask_each(&ids, |id| repository.read_session(*id))?;
+        for (id, read) in ids.into_iter().zip(read) {
+            match read {
                 Ok(body) => drop(bodies.insert(id, Some(body))),
                 Err(error) if error.kind() == ErrorKind::NotFound || error.is_refusal() => {}
                 // Damaged: somebody may be at work all the same.
@@ -63,16 +67,19 @@ impl Sessions {
             *beat = object.name.number().max(*beat);
         }
         let mut sessions = Self::default();
-        for object in repository.backend.list_sorted(ObjectKind::Closed)? {
-            let id = SessionId(object.name.id());
-            let certificate = bodies.get(&id).and_then(|body| body.as_ref().map(|body| body.record.certificate()));
-            if is_closed(repository, id, certificate)? {
+        let certificate = |id: &SessionId| bodies.get(id).and_then(|body| body.as_ref().map(|body| body.record.certificate()));
+        let ids = listed(ObjectKind::Closed)?;
+        let are_closed = repository.ask_each(&ids, |id| is_closed(repository, *id, certificate(id)))?;
+        for (id, is_closed) in ids.into_iter().zip(are_closed) {
+            if is_closed? {
                 sessions.closed.insert(id);
             }
         }
-        for object in repository.backend.list_sorted(ObjectKind::Tombstone)? {
-            if has_tombstone(repository, &object.name)? {
-                sessions.tombstoned.insert(SessionId(object.name.id()));
+        let ids = listed(ObjectKind::Tombstone)?;
+        let are_dead = repository.ask_each(&ids, |id| has_tombstone(repository, &ObjectName::tombstone(*id)))?;
+        for (id, is_dead) in ids.into_iter().zip(are_dead) {
+            if is_dead? {
+                sessions.tombstoned.insert(id);
             }
         }
         let ended = |id: &SessionId| sessions.closed.contains(id) || sessions.tombstoned.contains(id) || own == Some(*id);
