@@ -160,7 +160,7 @@ fn frames_that_garbage_collection_made_anew_are_found() {
     let second = back_up(&mixed);
     made.repository.forget(&[first], &Silent).unwrap();
     let summary = made.repository.gc(&GcOptions::default(), &Silent).unwrap();
-    assert!(summary.frames_remade > 5 && summary.left.packs == 0, "{summary:?}");
+    assert!(summary.frames_remade > 0 && summary.left.packs == 0, "{summary:?}");
     made.must_read(KEY_FILE, &["verify"]);
     made.must_read(KEY_FILE, &["restore", &second.to_string(), "--target", made.path("out").to_str().unwrap()]);
     assert!(fs::read(made.path("out/disk.img")).unwrap() == mixed);

@@ -1,6 +1,7 @@
 //! Reading contents tables: from packs, and from index objects.
 
 use super::index::ContentsSource;
+use super::kept_tails::KeptTails;
 use super::objects::{ClearTail, Domains, PackTail, Unsealed, domains};
 use super::placement::Tiers;
 use super::read_through::ReadThrough;
@@ -37,6 +38,8 @@ pub(crate) struct ContentsReader {
     pub(super) tiers: Arc<Tiers>,
     pub(super) told: Arc<Told>,
     pub(super) seen: Arc<Seen>,
+    /// Ends of packs that were read before, for those who only look something up.
+    pub(super) kept: Option<Arc<KeptTails>>,
     /// What helps where a pack does not give its tables; nothing for those who look for damage.
     pub(super) through: Option<Arc<ReadThrough>>,
 }
@@ -105,7 +108,7 @@ impl ContentsReader {
     /// As [`ContentsReader::read_pack_tail`], where the pack does not give it through its sidecar.
     pub(super) fn read_any_tail(&self, name: &ObjectName) -> Result<PackTail> {
         let asked = || self.backend.size(name).and_then(|size| self.read_pack_tail(name, size));
-        let read = match self.seen.size(name).map(|size| self.read_pack_tail(name, size)) {
+        let read = match self.seen.size(name).map(|size| self.look_up_tail(name, size)) {
             Some(Ok(tail)) => Ok(tail),
             // It may have been healed since it was listed.
             Some(Err(error)) if error.kind() == ErrorKind::Damaged => asked(),
@@ -117,7 +120,29 @@ impl ContentsReader {
 
     /// As [`ContentsReader::read_any_tail`], of a pack that was listed, with its size.
     pub(super) fn read_listed_tail(&self, object: &ObjectInfo) -> Result<PackTail> {
-        self.through_damage(&object.name, self.read_pack_tail(&object.name, object.size))
+        self.through_damage(&object.name, self.look_up_tail(&object.name, object.size))
+    }
+
+    /// As [`ContentsReader::read_pack_tail`], from what was kept of it where that is right. Of packs in tiers nothing is kept.
+    fn look_up_tail(&self, name: &ObjectName, size: u64) -> Result<PackTail> {
+        let is_cold = || name.pack_id().is_some_and(|pack| name.kind() == ObjectKind::DataPack && self.tiers.is_cold(pack));
+        let Some(kept) = self.kept.as_ref().filter(|_| !is_cold()) else { return self.read_pack_tail(name, size) };
+        if let Some(clear) = kept.get(&self.trust, name, size)
+            && let Ok(tail) = self.open_tail(name, &clear)
+        {
+            return Ok(tail);
+        }
+        let read = || -> Result<PackTail> {
+            let clear = ClearTail::read(&*self.backend, &self.trust, name, size)?;
+            let tail = self.open_tail(name, &clear)?;
+            kept.put(name, &clear);
+            Ok(tail)
+        };
+        match read() {
+            // It may have moved just now.
+            Err(error) if error.kind() != ErrorKind::Unavailable => self.read_pack_tail(name, size),
+            read => read,
+        }
     }
 
     fn through_damage(&self, name: &ObjectName, read: Result<PackTail>) -> Result<PackTail> {
@@ -130,7 +155,10 @@ impl ContentsReader {
     }
 
     fn read_tail_from(&self, backend: &dyn Backend, name: &ObjectName, size: u64) -> Result<PackTail> {
-        let clear = ClearTail::read(backend, &self.trust, name, size)?;
+        self.open_tail(name, &ClearTail::read(backend, &self.trust, name, size)?)
+    }
+
+    fn open_tail(&self, name: &ObjectName, clear: &ClearTail) -> Result<PackTail> {
         let opened = clear.check(&self.trust)?;
         let (sealed, rest) = opened.body.split_at(clear.footer.tables_length as usize);
         let plaintext = opened.open_part(&*self.credential, 0, sealed)?;

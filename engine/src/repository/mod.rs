@@ -14,6 +14,7 @@ mod heal;
 mod hold;
 mod holds;
 pub mod index;
+mod kept_tails;
 mod key;
 mod known_admins;
 mod nodes;
@@ -83,6 +84,7 @@ use crate::id::RepositoryId;
 use crate::runtime::{Pool, Runtime};
 use crate::spill::SpillFolder;
 use index::LookupIndex;
+use kept_tails::KeptTails;
 use seen::Seen;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -183,6 +185,8 @@ pub struct Repository {
     pub(crate) tiers: Arc<Tiers>,
     told: Arc<Told>,
     seen: Arc<Seen>,
+    /// Where the store is far away, and there is a folder for caches.
+    kept_tails: Option<Arc<KeptTails>>,
     generation: u32,
     /// The slot generation that the credential came out of; `None` where it came from elsewhere.
     slot: Option<ObjectName>,
@@ -205,6 +209,8 @@ impl Repository {
         let tiers = Arc::new(Tiers::new(backend, Arc::clone(&credential), Arc::clone(&trust), opener, addresses));
         let tiered = Arc::new(TieredBackend { tiers: Arc::clone(&tiers) });
         let backend = protect::guard(tiered, &credential, &config, id, generation);
+        let kept_tails = settings.cache.as_ref().filter(|_| backend.at_once() > 1);
+        let kept_tails = kept_tails.map(|cache| Arc::new(KeptTails::new(cache.join(settings.local_name(id)).join("tails"))));
         Self {
             backend,
             runtime,
@@ -216,6 +222,7 @@ impl Repository {
             tiers,
             told: Arc::default(),
             seen: Arc::default(),
+            kept_tails,
             generation,
             slot: None,
             pool: OnceLock::new(),

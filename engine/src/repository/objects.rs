@@ -74,6 +74,19 @@ impl ClearTail {
         Ok(Self { header, footer, bytes })
     }
 
+    /// The same of bytes that were read before: the header, and everything after the frames region.
+    pub(super) fn from_parts(trust: &Trust, name: &ObjectName, size: u64, header: &[u8], bytes: Vec<u8>) -> Result<Self> {
+        let header = Header::decode(name, size, header)?;
+        trust.check_repository(&header)?;
+        let footer_bytes =
+            bytes.len().checked_sub(TRAILER_LENGTH + FOOTER_LENGTH).and_then(|at| bytes[at..].first_chunk::<FOOTER_LENGTH>());
+        let footer = Footer::decode(footer_bytes.ok_or_else(|| Error::rule("OBJ-1", "no room for a footer"))?, size)?;
+        match footer.tail_length() == bytes.len() {
+            true => Ok(Self { header, footer, bytes }),
+            false => Err(Error::rule("OBJ-1", "it ends elsewhere than the footer says")),
+        }
+    }
+
     /// Checks hash, certificate and signature (OBJ-8 to OBJ-11).
     pub(crate) fn check(&self, trust: &Trust) -> Result<Opened<'_>> {
         Opened::check_tail(self.header, &self.bytes, trust)
@@ -180,6 +193,7 @@ impl Repository {
             tiers: Arc::clone(&self.tiers),
             told: Arc::clone(&self.told),
             seen: Arc::clone(&self.seen),
+            kept: self.kept_tails.clone(),
             through: None,
         }
     }
@@ -251,6 +265,9 @@ impl Repository {
             }
         }
         index.remove_packs(&gone);
+        if let Some(kept) = reader.kept.as_ref().filter(|_| !gone.is_empty()) {
+            kept.keep_only(&listed);
+        }
         // `OthersDurable`: what a writer left that died may go with the power, and is relied on once it stands in the index.
         let new: Vec<_> = fresh.values().map(|object| object.name).collect();
         let is_durable = match if new.is_empty() { Ok(()) } else { self.backend.make_durable(&new) } {

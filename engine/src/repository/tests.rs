@@ -13,6 +13,7 @@ use crate::id::{CredentialId, DomainId, PackId, SessionId, SnapshotId};
 use crate::progress::Silent;
 use crate::runtime::Timestamp;
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 
 const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
 
@@ -379,4 +380,45 @@ fn what_others_stored_is_made_durable_before_it_is_relied_on() {
     let at = |wanted| told.lock().iter().position(|call| *call == wanted).unwrap();
     let published = at((Operation::Finish, ObjectName::snapshot(snapshot)));
     assert!(others.into_iter().all(|pack| at((Operation::MakeDurable, pack)) < published));
+}
+
+/// A repository in a store that is far away: lists are read side by side, and ends of packs are read once.
+#[test]
+fn ends_of_packs_are_read_once_from_a_store_that_is_far_away() {
+    let (backend, cache) = (MemoryBackend::new(), tempfile::tempdir().unwrap());
+    let content: &[u8] = &(0..60_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>();
+    let back_up = || {
+        let reads = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&reads);
+        let far = HookedBackend::new(Arc::new(backend.clone()), move |call| {
+            if call.is_done && call.kind == ObjectKind::DataPack && matches!(call.operation, Operation::GetRange | Operation::Size) {
+                noted.lock().push(call.name.unwrap());
+            }
+            Ok(())
+        });
+        let runtime = Runtime::system(2);
+        let key = Key::passphrase("correct horse").unwrap();
+        let client = Repository::open(Arc::new(far.asked_at_once(8)), runtime, &key, Settings::default().with_cache(cache.path())).unwrap();
+        let stream = Box::new(std::io::Cursor::new(content.to_vec()));
+        client.backup_stream("name", stream, &BackupOptions::new("series"), &Silent).unwrap();
+        assert!(client.snapshots().unwrap().iter().all(|snapshot| snapshot.state == SnapshotState::Closed));
+        std::mem::take(&mut *reads.lock())
+    };
+    repository(&backend);
+    assert_eq!(back_up(), []);
+    let first: BTreeSet<_> = back_up().into_iter().collect();
+    assert!(!first.is_empty());
+    // What the second one stored is new to the third one, and nothing else is.
+    assert!(back_up().iter().all(|name| !first.contains(name)));
+    let damage = |path: std::path::PathBuf| std::fs::write(path, "rubbish").unwrap();
+    let folder = cache.path().join(repository_folder(cache.path())).join("tails");
+    std::fs::read_dir(folder).unwrap().for_each(|entry| damage(entry.unwrap().path()));
+    let again: BTreeSet<_> = back_up().into_iter().collect();
+    assert!(first.is_subset(&again), "what is kept and wrong is read again");
+    assert_eq!(opened(backend).unwrap().snapshots().unwrap().len(), 4);
+}
+
+/// The only folder of a repository in this one.
+fn repository_folder(cache: &std::path::Path) -> std::ffi::OsString {
+    std::fs::read_dir(cache).unwrap().find(|entry| entry.as_ref().unwrap().path().join("tails").is_dir()).unwrap().unwrap().file_name()
 }

@@ -28,12 +28,20 @@ type Hook = dyn Fn(&Call) -> Result<()> + Send + Sync;
 pub struct HookedBackend {
     inner: Arc<dyn Backend>,
     hook: Box<Hook>,
+    at_once: usize,
 }
 
 impl HookedBackend {
     /// Passes everything on to `inner`. The hook may use `inner`, too.
     pub fn new(inner: Arc<dyn Backend>, hook: impl Fn(&Call) -> Result<()> + Send + Sync + 'static) -> Self {
-        Self { inner, hook: Box::new(hook) }
+        let at_once = inner.at_once();
+        Self { inner, hook: Box::new(hook), at_once }
+    }
+
+    /// The same, of which so much is asked at once: as of a store that is far away.
+    #[must_use]
+    pub fn asked_at_once(self, count: usize) -> Self {
+        Self { at_once: count, ..self }
     }
 
     fn run<T>(&self, operation: Operation, name: &ObjectName, range: Range<u64>, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -98,6 +106,10 @@ impl Backend for HookedBackend {
 
     fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
         self.inner.is_held(name)
+    }
+
+    fn at_once(&self) -> usize {
+        self.at_once
     }
 
     fn thawing(&self) -> Option<&dyn Thaw> {
