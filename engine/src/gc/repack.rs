@@ -213,7 +213,13 @@ impl<'a> Copier<'a> {
 
     fn end(&mut self, lane: usize) -> Result<()> {
         let Some(open) = self.open[lane].take() else { return Ok(()) };
-        let written = open.pack.finish(&self.repository.credential.author, self.repository.structure_key()?, open.sessions)?;
+        let repository = self.repository;
+        let written = open.pack.finish(
+            &repository.credential.author,
+            repository.structure_key()?,
+            open.sessions,
+            repository.kept_tails.as_deref(),
+        )?;
         // A scrub reads what a replica has; what is copied from stays.
         if std::ptr::eq(self.source, self.repository) {
             self.verify(&written)?;

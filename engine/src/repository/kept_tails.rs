@@ -1,4 +1,4 @@
-//! Ends of packs that were read from a store that is far away, kept in the cache folder: whoever looks up a chunk reads the tables of its pack, and a
+//! Ends of packs that were read from a store that is far away, or written there, kept in the cache folder: whoever looks up a chunk reads the tables of its pack, and a
 //! question costs a journey. What is kept is sealed as it is in the store and checked each time as if it came from there; whatever is wrong with it, the store is asked.
 
 use super::objects::ClearTail;
@@ -17,14 +17,14 @@ const UNFINISHED_PREFIX: &str = "unfinished-";
 
 /// A folder with a file for each pack: its header, and behind it everything after its frames.
 #[derive(Debug)]
-pub(super) struct KeptTails {
+pub(crate) struct KeptTails {
     folder: PathBuf,
     written: AtomicU64,
 }
 
 impl KeptTails {
     /// In this folder, which is made once something is kept.
-    pub(super) fn new(folder: PathBuf) -> Self {
+    pub(crate) fn new(folder: PathBuf) -> Self {
         Self { folder, written: AtomicU64::new(0) }
     }
 
@@ -33,14 +33,14 @@ impl KeptTails {
     }
 
     /// What was kept of a pack of `size` bytes, if it can be that.
-    pub(super) fn get(&self, trust: &Trust, name: &ObjectName, size: u64) -> Option<ClearTail> {
+    pub(crate) fn get(&self, trust: &Trust, name: &ObjectName, size: u64) -> Option<ClearTail> {
         let bytes = fs::read(self.path(name)).ok()?;
         let (header, tail) = bytes.split_at_checked(HEADER_LENGTH)?;
         ClearTail::from_parts(trust, name, size, header, tail.to_vec()).ok()
     }
 
     /// Keeps the end of a pack. Where that fails it is read again.
-    pub(super) fn put(&self, name: &ObjectName, tail: &ClearTail) {
+    pub(crate) fn put(&self, name: &ObjectName, tail: &ClearTail) {
         let _ = self.write(name, tail);
     }
 
@@ -60,7 +60,7 @@ impl KeptTails {
     }
 
     /// Removes what is kept of packs that are not listed any more, and what nobody finished.
-    pub(super) fn keep_only(&self, listed: &[ObjectInfo]) {
+    pub(crate) fn keep_only(&self, listed: &[ObjectInfo]) {
         let listed: HashSet<_> = listed.iter().map(|object| file_name(&object.name)).collect();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             if entry.file_name().to_str().is_some_and(|name| !listed.contains(name)) {

@@ -58,6 +58,7 @@ pub(crate) use bases::{BaseHint, KEPT_BASES_LENGTH_MAX};
 pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
 pub(crate) use heal::{Sidecar, heal};
+pub(crate) use kept_tails::KeptTails;
 pub(crate) use nodes::{AnyNodes, NodeStore};
 pub(crate) use objects::{ClearTail, PackTail, domains};
 #[cfg(any(test, feature = "testing"))]
@@ -84,7 +85,7 @@ use crate::id::RepositoryId;
 use crate::runtime::{Pool, Runtime};
 use crate::spill::SpillFolder;
 use index::LookupIndex;
-use kept_tails::KeptTails;
+
 use seen::Seen;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -186,7 +187,7 @@ pub struct Repository {
     told: Arc<Told>,
     seen: Arc<Seen>,
     /// Where the store is far away, and there is a folder for caches.
-    kept_tails: Option<Arc<KeptTails>>,
+    pub(crate) kept_tails: Option<Arc<KeptTails>>,
     generation: u32,
     /// The slot generation that the credential came out of; `None` where it came from elsewhere.
     slot: Option<ObjectName>,

@@ -1,6 +1,7 @@
 //! Writing packs: frames in, one durable object out.
 
-use super::{Repository, Session};
+use super::kept_tails::KeptTails;
+use super::{ClearTail, Repository, Session};
 use crate::backend::{Backend, ObjectKind, ObjectName, ObjectWriter};
 use crate::crypto::Secret;
 use crate::error::{Error, ErrorKind, Result};
@@ -38,6 +39,7 @@ pub(crate) struct PackMaker {
     /// Header of any object of the repository; the name is put in.
     template: Header,
     session: Arc<SessionRecord>,
+    kept: Option<Arc<KeptTails>>,
 }
 
 impl PackMaker {
@@ -49,6 +51,7 @@ impl PackMaker {
             structure_key: repository.structure_key()?.clone(),
             template: repository.header(ObjectName::config(1)),
             session: Arc::clone(session.record()),
+            kept: repository.kept_tails.clone(),
         })
     }
 
@@ -69,7 +72,7 @@ impl PackMaker {
             give_back(tokens);
             result?;
         }
-        pack.finish(&self.author, &self.structure_key, vec![(*self.session).clone()])
+        pack.finish(&self.author, &self.structure_key, vec![(*self.session).clone()], self.kept.as_deref())
     }
 }
 
@@ -109,8 +112,15 @@ impl<'a> PackObject<'a> {
         self.contents.frames.len()
     }
 
-    /// Ends it; when this returns the pack is durable. `sessions` are the records of all sessions whose frames are in it, in the order of first use.
-    pub(crate) fn finish(mut self, author: &Author, structure_key: &Secret, sessions: Vec<SessionRecord>) -> Result<WrittenPack> {
+    /// Ends it; when this returns the pack is durable. `sessions` are the records of all sessions whose frames are in it, in the order of first use. Its end
+    /// goes to `kept`, too, where that is wanted.
+    pub(crate) fn finish(
+        mut self,
+        author: &Author,
+        structure_key: &Secret,
+        sessions: Vec<SessionRecord>,
+        kept: Option<&KeptTails>,
+    ) -> Result<WrittenPack> {
         let tables = Tables { sessions, contents: self.contents };
         let mut tail = tables.encode();
         self.header.part_sealer(structure_key, 0).seal(0, &mut tail);
@@ -126,7 +136,11 @@ impl<'a> PackObject<'a> {
         self.writer.write(&tail)?;
         self.writer.finish()?;
         let (kind, id) = (self.header.name.kind(), PackId(self.header.name.id()));
-        Ok(WrittenPack { kind, id, contents: tables.contents, size: HEADER_LENGTH as u64 + self.frames_length + tail.len() as u64 })
+        let size = HEADER_LENGTH as u64 + self.frames_length + tail.len() as u64;
+        if let Some(kept) = kept {
+            kept.put(&self.header.name, &ClearTail { header: self.header, footer, bytes: tail });
+        }
+        Ok(WrittenPack { kind, id, contents: tables.contents, size })
     }
 }
 
