@@ -63,9 +63,7 @@ impl ClearTail {
             true => drop(bytes.drain(..HEADER_LENGTH)),
             false => bytes = range(size - TAIL_GUESS, TAIL_GUESS)?,
         }
-        let footer_bytes =
-            bytes.len().checked_sub(TRAILER_LENGTH + FOOTER_LENGTH).and_then(|at| bytes[at..].first_chunk::<FOOTER_LENGTH>());
-        let footer = Footer::decode(footer_bytes.ok_or_else(|| Error::rule("OBJ-1", "no room for a footer"))?, size)?;
+        let footer = footer_of(&bytes, size)?;
         let tail_length = footer.tail_length();
         match bytes.len().checked_sub(tail_length) {
             Some(excess) => drop(bytes.drain(..excess)),
@@ -78,9 +76,7 @@ impl ClearTail {
     pub(super) fn from_parts(trust: &Trust, name: &ObjectName, size: u64, header: &[u8], bytes: Vec<u8>) -> Result<Self> {
         let header = Header::decode(name, size, header)?;
         trust.check_repository(&header)?;
-        let footer_bytes =
-            bytes.len().checked_sub(TRAILER_LENGTH + FOOTER_LENGTH).and_then(|at| bytes[at..].first_chunk::<FOOTER_LENGTH>());
-        let footer = Footer::decode(footer_bytes.ok_or_else(|| Error::rule("OBJ-1", "no room for a footer"))?, size)?;
+        let footer = footer_of(&bytes, size)?;
         match footer.tail_length() == bytes.len() {
             true => Ok(Self { header, footer, bytes }),
             false => Err(Error::rule("OBJ-1", "it ends elsewhere than the footer says")),
@@ -97,6 +93,12 @@ impl ClearTail {
         let start = self.footer.tables_length as usize;
         self.bytes.get(start..start + 32 * self.footer.group_count()).unwrap_or_default()
     }
+}
+
+/// The footer of a pack of `size` bytes that ends with these.
+fn footer_of(bytes: &[u8], size: u64) -> Result<Footer> {
+    let footer = bytes.len().checked_sub(TRAILER_LENGTH + FOOTER_LENGTH).and_then(|at| bytes.get(at..)?.first_chunk::<FOOTER_LENGTH>());
+    Footer::decode(footer.ok_or_else(|| Error::rule("OBJ-1", "no room for a footer"))?, size)
 }
 
 /// The dedup domain of each session in a table.
