@@ -152,7 +152,7 @@ def after_fault(world: World, arguments: list, done: subprocess.CompletedProcess
 
 
 # What changes something on the device.
-DEVICE_CALLS = "write,pwrite64,fsync,fdatasync,sync_file_range,linkat,renameat2,unlinkat,mkdirat,ftruncate"
+DEVICE_CALLS = "write,pwrite64,fsync,fdatasync,syncfs,sync_file_range,linkat,renameat2,unlinkat,mkdirat,ftruncate"
 
 
 def device(options: argparse.Namespace, folder: Path) -> None:
