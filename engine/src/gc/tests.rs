@@ -15,7 +15,7 @@ use crate::progress::Silent;
 pub(crate) use fixture::client_with;
 use fixture::{Fixture, Interrupter};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn gc(repository: &Repository) -> GcSummary {
     repository.gc(&GcOptions::default(), &Silent).unwrap()
