@@ -21,6 +21,8 @@ const TAIL_GUESS: u64 = 160 << 10;
 /// So many objects of a kind are read before any is handed out, at most, and so many bytes of them.
 const READ_AHEAD_MAX: usize = 256;
 const READ_AHEAD_BYTES_MAX: u64 = 8 << 20;
+/// So many epochs begin during one listing at most. Whoever can write to the store can put one of any number there.
+const EPOCHS_MISSED_MAX: usize = 64;
 /// How many packs are added to the index before it is saved in between.
 const PACKS_BETWEEN_SAVES: usize = 1_000;
 
@@ -228,7 +230,7 @@ impl Repository {
         };
         self.for_each_sealed(ObjectKind::Epoch, |name, read| {
             // They are never removed: what a list lacks that was made meanwhile is asked for by name (I13).
-            for missed in newest + 1..name.number() {
+            for missed in (newest + 1..name.number()).take(EPOCHS_MISSED_MAX) {
                 match self.read_sealed(&ObjectName::epoch(missed)) {
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     read => hear(missed, read)?,

@@ -356,6 +356,9 @@ fn of_numbered_objects_the_one_that_a_listing_lacks_is_asked_for_by_name() {
     }
     let (newest, condemned) = overlooking(ObjectName::epoch(1)).unwrap().condemned().unwrap();
     assert_eq!((newest, condemned), (2, packs.into()));
+    // Somebody puts one far ahead: not all that could be before it is asked for.
+    backend.put(&ObjectName::epoch(u32::MAX), b"rubbish").unwrap();
+    assert_eq!(opened(backend.clone()).unwrap().condemned().unwrap().1, packs.into());
     backend.delete(&ObjectName::config(2)).unwrap();
     assert_eq!(opened(backend.clone()).unwrap_err().broken_rule(), Some("CFG-2"));
 }
