@@ -212,15 +212,15 @@ pub trait Backend: Send + Sync + Debug {
         stranger: &mut dyn FnMut(&str) -> Result<()>,
     ) -> Result<()>;
 
-    /// Deletes an object, durably.
+    /// Deletes an object, durably. Of what is not there that is durable, too, when this returns: somebody else may have deleted it a moment ago.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] without such an object, otherwise [`ErrorKind::Unavailable`].
     fn delete(&self, name: &ObjectName) -> Result<()>;
 
-    /// Makes objects durable that are there, whoever wrote them: while a write has not returned, and for good where its writer died or was told that it
-    /// failed, an object can be seen that the next power failure takes away. Whoever relies on what others wrote asks for this first. Names that
-    /// are not there any more are passed over. This default is for stores in which all that is seen is durable.
+    /// Makes durable what is seen of these names, whoever wrote or deleted them: while a write has not returned, and for good where its writer died or was
+    /// told that it failed, an object can be seen that the next power failure takes away. Likewise one that is not there any more may come back. Whoever relies
+    /// on what others did asks for this first. This default is for stores in which all that is seen is durable.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`]; they may be durable or not.

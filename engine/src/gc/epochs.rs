@@ -65,6 +65,9 @@ impl Epochs {
         let mut withdrawn: Vec<_> = withdrawn.filter(|snapshot| !self.withdrawn.contains_key(snapshot)).collect();
         withdrawn.sort_unstable();
         withdrawn.truncate(EPOCH_SNAPSHOTS_MAX);
+        // `OthersDurable`: whoever finds the epoch removes these snapshots.
+        let markers: Vec<_> = withdrawn.iter().map(|id| ObjectName::withdrawn(*id)).collect();
+        repository.backend.make_durable(&markers)?;
         let full = || Error::new(ErrorKind::Unsupported, "there are no more epoch numbers");
         let number = self.newest.checked_add(1).ok_or_else(full)?;
         let body = EpochBody { predecessor: self.newest_hash, session, now: repository.runtime.clock.now(), condemned, withdrawn };

@@ -106,13 +106,11 @@ impl<'a> Mark<'a> {
     pub(crate) fn take_late(&mut self) -> Result<()> {
         let index = self.standing.shared_index();
         let known: HashSet<Pack> = index.packs().into_iter().chain(self.doomed.index().packs()).collect();
-        for object in self.repository.list_packs()? {
-            let pack = (object.name.kind(), PackId(object.name.id()));
-            if !known.contains(&pack) {
-                add_pack(self.repository, &index, &pack)?;
-            }
-        }
-        Ok(())
+        let mut late: Vec<_> = self.repository.list_packs()?.into_iter().map(|object| object.name).collect();
+        late.retain(|name| !known.contains(&(name.kind(), PackId(name.id()))));
+        // `OthersDurable`: for a copy in one of them that in another pack is dead weight.
+        self.repository.backend.make_durable(&late)?;
+        late.iter().try_for_each(|name| add_pack(self.repository, &index, &(name.kind(), PackId(name.id()))))
     }
 
     /// Lists packs and epochs' packs again, and reads relocations: only [`Mark::mark`] and [`Mark::rescue`] mean anything afterwards. What was found

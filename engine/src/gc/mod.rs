@@ -234,6 +234,8 @@ impl<'a> Run<'a> {
         let markers = settle::Markers::list(repository)?;
         let relocations = repository.backend.list_sorted(ObjectKind::Relocation)?;
         let mut planned = self.plan(&epochs, &BTreeSet::new())?;
+        // `OthersDurable`: what nothing but these need is about to go.
+        repository.backend.make_durable(&planned.snapshots.markers())?;
         if repository.newest_epoch()? != epochs.newest {
             // What was found to stand may be condemned by now.
             return Ok(None);
@@ -387,6 +389,9 @@ impl<'a> Run<'a> {
         let young = |sessions: &Sessions, id| sessions.open.iter().any(|open| open.session == id && open.epoch >= epochs.newest);
         dead.retain(|id| !young(&sessions, *id));
         sessions.give_up(self.repository, &dead, epochs.newest)?;
+        // `OthersDurable`: a writer that outlives the power of the store finds its tombstone.
+        let tombstones: Vec<_> = sessions.tombstoned.iter().map(|id| ObjectName::tombstone(*id)).collect();
+        self.repository.backend.make_durable(&tombstones)?;
         self.summary.sessions_given_up.extend(dead);
         Ok(sessions)
     }

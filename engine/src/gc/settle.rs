@@ -115,10 +115,14 @@ pub(super) fn clean_up(repository: &Repository, own: SessionId, epochs: &Epochs,
     }
     let (removed_of_sessions, staying) = remove_sessions(repository, own, &marked.values().map(|marker| marker.session).collect())?;
     removed += removed_of_sessions;
-    for id in listing.withdrawn.iter().filter(|id| is_over(id) && markers.stands_alone(id)) {
-        if marked.get(id).is_some_and(|marker| !staying.contains(&marker.session)) {
-            removed += u64::from(delete(repository, &ObjectName::withdrawn(*id))?);
-        }
+    let mut alone: Vec<_> = listing.withdrawn.iter().filter(|id| is_over(id) && markers.stands_alone(id)).collect();
+    alone.retain(|id| marked.get(id).is_some_and(|marker| !staying.contains(&marker.session)));
+    // `OthersDurable`: what another collector has removed, and what the marker stands for, must not come back without it.
+    let gone =
+        |id: &&SnapshotId| [ObjectName::snapshot(**id)].into_iter().chain(marked.get(*id).map(|marker| ObjectName::closed(marker.session)));
+    repository.backend.make_durable(&alone.iter().flat_map(gone).collect::<Vec<_>>())?;
+    for id in alone {
+        removed += u64::from(delete(repository, &ObjectName::withdrawn(*id))?);
     }
     Ok(removed)
 }

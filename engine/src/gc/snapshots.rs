@@ -94,6 +94,11 @@ impl Snapshots {
         self
     }
 
+    /// What withdraws those that are still there.
+    pub(super) fn markers(&self) -> Vec<ObjectName> {
+        self.withdrawn.iter().map(|snapshot| ObjectName::withdrawn(snapshot.id)).collect()
+    }
+
     /// Whether the snapshot was listed.
     fn contains(&self, id: SnapshotId) -> bool {
         self.listed.contains(&id)

@@ -1,6 +1,7 @@
 //! Collections over small repositories in memory: what goes, what stays, what an interruption leaves.
 
 mod crashes;
+mod durable;
 pub(crate) mod fixture;
 mod reframe;
 mod sessions;

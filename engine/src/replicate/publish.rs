@@ -54,6 +54,10 @@ impl Publisher<'_> {
                 copied => copied?,
             }
         }
+        // `OthersDurable`: what was there already.
+        let mut there = plan.target.publications(plan.present.iter().copied());
+        there.extend(sessions.keys().map(|session| ObjectName::closed(*session)));
+        self.target.backend.make_durable(&there)?;
         self.target.keep_rest_of_each(&locked, self.progress)
     }
 

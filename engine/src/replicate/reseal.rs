@@ -61,12 +61,14 @@ pub(super) fn replicate(
         let mut before: HashMap<&str, (&Snapshot, SnapshotId)> = HashMap::new();
         for snapshot in &snapshots {
             let base = before.get(snapshot.body.series.as_str()).copied();
-            match twin(target, &target.list_snapshots()?, snapshot, (memo.copy_of(&snapshot.id), &mut taken)) {
+            let listing = target.list_snapshots()?;
+            match twin(target, &listing, snapshot, (memo.copy_of(&snapshot.id), &mut taken)) {
                 Some((_, true)) => {
                     summary.snapshots_forgotten.push(snapshot.id);
                     continue;
                 }
                 Some((there, false)) => {
+                    target.backend.make_durable(&listing.publications([there]))?;
                     summary.snapshots_present += 1;
                     progress.event(Event::Advance { bytes: snapshot.header.file_bytes, items: 1 });
                     if memo.copy_of(&snapshot.id) == Some(there) {

@@ -1,7 +1,7 @@
 //! Replicas of small repositories in memory: what travels, what an interruption leaves, what damage does, and what comes back.
 
 use super::*;
-use crate::backend::testing::{FaultyBackend, HookedBackend, Operation, RecordingBackend};
+use crate::backend::testing::{FaultyBackend, HookedBackend, Operation, Order, RecordingBackend};
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind};
 use crate::gc::GcOptions;
 use crate::gc::tests::fixture::{Fixture, Interrupter, Kept, backup_state, client_with};
@@ -582,5 +582,19 @@ proptest! {
         keep_new(&mut replica, &fixture, &once);
         replica.assert_whole();
         fixture.assert_whole();
+    }
+}
+
+#[test]
+fn what_is_there_already_is_made_durable() {
+    let fixture = Fixture::with_states(0..2);
+    let (replica, _) = replicated(&fixture);
+    let (backend, order) = Order::of(Arc::new(replica.backend.clone()));
+    let summary = fixture.repository.replicate(&replica.handle_through(backend, 40), &all(), &Silent).unwrap();
+    assert_eq!((summary.snapshots.len(), summary.snapshots_present), (0, 2));
+    for kept in &fixture.kept {
+        let session = fixture.repository.read_snapshot_header(kept.id).unwrap().record.id();
+        order.at(Operation::MakeDurable, ObjectName::snapshot(kept.id));
+        order.at(Operation::MakeDurable, ObjectName::closed(session));
     }
 }

@@ -191,6 +191,8 @@ pub struct Repository {
     generation: u32,
     /// The slot generation that the credential came out of; `None` where it came from elsewhere.
     slot: Option<ObjectName>,
+    /// Set once the config is known to be durable.
+    is_config_durable: OnceLock<()>,
     pool: OnceLock<Arc<Pool>>,
 }
 
@@ -226,6 +228,7 @@ impl Repository {
             kept_tails,
             generation,
             slot: None,
+            is_config_durable: OnceLock::new(),
             pool: OnceLock::new(),
         }
     }
@@ -290,10 +293,15 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::Busy`] then.
     pub(crate) fn require_newest_config(&self) -> Result<()> {
-        match newest_config(&*self.backend)? == self.generation {
-            true => Ok(()),
-            false => Err(keys_changed()),
+        if newest_config(&*self.backend)? != self.generation {
+            return Err(keys_changed());
         }
+        // `OthersDurable`: what is written from now on is sealed with its keys.
+        if self.is_config_durable.get().is_none() {
+            self.backend.make_durable(&[ObjectName::config(self.generation)])?;
+            let _ = self.is_config_durable.set(());
+        }
+        Ok(())
     }
 
     /// The header of an object of this repository whose parts are sealed with the structure key in force.

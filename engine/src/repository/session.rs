@@ -49,6 +49,10 @@ impl<'a> Session<'a> {
     pub(crate) fn begin(repository: &'a Repository, kind: SessionKind) -> Result<Self> {
         for _ in 0..STARTS_MAX {
             let epoch = repository.newest_epoch()?;
+            // `OthersDurable`: another epoch of this number would condemn what this session may rely on.
+            if epoch > 0 {
+                repository.backend.make_durable(&[ObjectName::epoch(epoch)])?;
+            }
             let Some(session) = Self::publish(repository, kind, epoch)? else { continue };
             if repository.newest_epoch()? == epoch {
                 return Ok(session);

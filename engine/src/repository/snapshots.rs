@@ -132,6 +132,17 @@ impl SnapshotListing {
         self.series.get(&id).copied()
     }
 
+    /// What makes snapshots count that others published: who relies on them makes it durable (`OthersDurable`).
+    pub(crate) fn publications(&self, snapshots: impl IntoIterator<Item = SnapshotId>) -> Vec<ObjectName> {
+        let ended = |id| self.header(id).map(|header| header.record.id());
+        let names = |id| {
+            [ObjectName::snapshot(id)]
+                .into_iter()
+                .chain(ended(id).into_iter().flat_map(|session| [ObjectName::session(session), ObjectName::closed(session)]))
+        };
+        snapshots.into_iter().flat_map(names).collect()
+    }
+
     /// Whether a snapshot with this header counts.
     pub(crate) fn state(&self, id: SnapshotId, header: &SnapshotHeader) -> SnapshotState {
         match self.closed.get(&header.record.id()).is_some_and(|closed| closed.snapshots.contains(&id)) {

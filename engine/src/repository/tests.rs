@@ -1,7 +1,7 @@
 //! What other credentials of a repository can and cannot make readers believe.
 
 use super::*;
-use crate::backend::testing::{HookedBackend, Operation};
+use crate::backend::testing::{HookedBackend, Operation, Order};
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
 use crate::backup::BackupOptions;
 use crate::crypto::{PassphraseCost, Secret, Signer};
@@ -9,6 +9,7 @@ use crate::format::Certificate;
 use crate::format::epoch::EpochBody;
 use crate::format::object::Author;
 use crate::format::session::{ClosedBody, SessionKind, TombstoneBody, WithdrawnBody, WithdrawnReason};
+use crate::gc::GcOptions;
 use crate::id::{CredentialId, DomainId, PackId, SessionId, SnapshotId};
 use crate::progress::Silent;
 use crate::runtime::Timestamp;
@@ -332,7 +333,11 @@ impl Backend for Overlooking {
 }
 
 fn opened(backend: impl Backend + 'static) -> Result<Repository> {
-    Repository::open(Arc::new(backend), Runtime::seeded(9, NOW, 2), &Key::passphrase("correct horse")?, Settings::default())
+    opened_at(Arc::new(backend))
+}
+
+fn opened_at(backend: Arc<dyn Backend>) -> Result<Repository> {
+    Repository::open(backend, Runtime::seeded(9, NOW, 2), &Key::passphrase("correct horse")?, Settings::default())
 }
 
 #[test]
@@ -366,23 +371,33 @@ fn of_numbered_objects_the_one_that_a_listing_lacks_is_asked_for_by_name() {
 #[test]
 fn what_others_stored_is_made_durable_before_it_is_relied_on() {
     let backend = MemoryBackend::new();
-    back_up(&repository(&backend), b"layers of ice");
+    let owner = repository(&backend);
+    let first = back_up(&owner, b"layers of snow");
+    back_up(&owner, b"layers of ice");
+    owner.forget(&[first], &Silent).unwrap();
+    owner.gc(&GcOptions::default(), &Silent).unwrap();
     let kinds = [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack];
     let others: Vec<_> = kinds.into_iter().flat_map(|kind| backend.list_sorted(kind).unwrap()).map(|object| object.name).collect();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let hooked = HookedBackend::new(Arc::new(backend.clone()), {
-        let told = Arc::clone(&told);
-        move |call| {
-            if call.is_done && matches!(call.operation, Operation::MakeDurable | Operation::Finish) {
-                told.lock().push((call.operation, call.name.unwrap()));
-            }
-            Ok(())
-        }
-    });
-    let snapshot = back_up(&opened(hooked).unwrap(), b"layers of ice");
-    let at = |wanted| told.lock().iter().position(|call| *call == wanted).unwrap();
-    let published = at((Operation::Finish, ObjectName::snapshot(snapshot)));
-    assert!(others.into_iter().all(|pack| at((Operation::MakeDurable, pack)) < published));
+    let (watched, order) = Order::of(Arc::new(backend.clone()));
+    let snapshot = back_up(&opened_at(watched).unwrap(), b"layers of ice");
+    let published = order.at(Operation::Finish, ObjectName::snapshot(snapshot));
+    let begun = order.first(Operation::Finish, |name| name.kind() == ObjectKind::Session).unwrap();
+    assert!(others.into_iter().all(|pack| order.at(Operation::MakeDurable, pack) < published));
+    // Whose keys seal it, and what tells collectors whom to wait for.
+    assert!(order.at(Operation::MakeDurable, ObjectName::config(1)) < published);
+    assert!(order.at(Operation::MakeDurable, ObjectName::epoch(1)) < begun);
+}
+
+/// Otherwise the one that comes next stands, and the one before it goes with the power.
+#[test]
+fn a_config_is_durable_before_the_next_one_is_written() {
+    let backend = MemoryBackend::new();
+    let owner = repository(&backend);
+    owner.rotate(&owner.plan_rotation(None).unwrap()).unwrap();
+    let (watched, order) = Order::of(Arc::new(backend));
+    let other = opened_at(watched).unwrap();
+    other.rotate(&other.plan_rotation(None).unwrap()).unwrap();
+    assert!(order.at(Operation::MakeDurable, ObjectName::config(2)) < order.at(Operation::Finish, ObjectName::config(3)));
 }
 
 /// A repository in a store that is far away: lists are read side by side, and ends of packs are read once.

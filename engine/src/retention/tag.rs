@@ -93,12 +93,23 @@ impl Repository {
             let is_replaced = |(target, after): &&(&Target, SnapshotId)| target.snapshot.id != *after;
             let old: Vec<_> = pairs.iter().filter(is_replaced).map(|(target, _)| target.snapshot.id).collect();
             if !old.is_empty() {
+                self.make_durable_there(targets)?;
                 self.forget(&old, &Silent)?;
             }
             done.extend(pairs.into_iter().map(|(target, after)| Retagged { before: target.snapshot.id, after, tags: target.tags.clone() }));
             progress.event(Event::Advance { bytes: 0, items: targets.len() as u64 });
         }
         Ok(done)
+    }
+
+    /// Sees to it that what another run has left in the place of a snapshot stays (`OthersDurable`).
+    fn make_durable_there(&self, targets: &[Target]) -> Result<()> {
+        let there = targets.iter().filter_map(|target| target.there.filter(|there| *there != target.snapshot.id));
+        let there: Vec<_> = there.collect();
+        match there.is_empty() {
+            true => Ok(()),
+            false => self.backend.make_durable(&self.list_snapshots()?.publications(there)),
+        }
     }
 
     /// The snapshots, with what is to become of each.

@@ -43,6 +43,8 @@ struct Mover<'a> {
     progress: &'a dyn Progress,
     tier: Arc<TierBody>,
     place: Arc<dyn Backend>,
+    /// Placement objects that are known to be durable.
+    durable: HashSet<ObjectName>,
     summary: TierSummary,
 }
 
@@ -59,8 +61,8 @@ impl Repository {
         let plan = self.tier_plan(policy, progress)?;
         let tier = Arc::clone(self.tiers.view()?.tier(&policy.tier)?);
         let place = self.tiers.place(&tier)?;
-        let mut mover =
-            Mover { repository: self, progress, tier, place, summary: TierSummary { plan: plan.clone(), ..TierSummary::default() } };
+        let summary = TierSummary { plan: plan.clone(), ..TierSummary::default() };
+        let mut mover = Mover { repository: self, progress, tier, place, durable: HashSet::new(), summary };
         progress.event(Event::Phase { name: "move", bytes_total: Some(plan.moves.bytes), items_total: Some(plan.moves.packs) });
         mover.finish_others(&plan.leftovers)?;
         for batch in plan.packs.chunks(BATCH) {
@@ -219,8 +221,12 @@ impl Mover<'_> {
     }
 
     /// Deletes the copies of a pack of lower rank than its coldest one, which is looked at before.
-    fn leave(&self, object: &ObjectInfo) -> Result<()> {
+    fn leave(&mut self, object: &ObjectInfo) -> Result<()> {
         let view = self.tiers().reload()?;
+        // `OthersDurable`: another mover may have said where the pack is.
+        let fresh: Vec<_> = view.objects.keys().filter(|name| !self.durable.contains(name)).copied().collect();
+        self.repository.backend.make_durable(&fresh)?;
+        self.durable.extend(fresh);
         let (name, pack) = (&object.name, PackId(object.name.id()));
         let Some((coldest, placed)) = view.coldest(pack) else {
             return Err(Error::new(ErrorKind::Busy, format!("{name}: its tier is gone; run it again")));
@@ -259,7 +265,7 @@ impl Mover<'_> {
         self.repository.forget_places(&HashSet::new()).map(drop)
     }
 
-    fn finish(&self, object: &ObjectInfo) -> Result<()> {
+    fn finish(&mut self, object: &ObjectInfo) -> Result<()> {
         let view = self.tiers().reload()?;
         let Some((coldest, _)) = view.coldest(PackId(object.name.id())) else { return Ok(()) };
         let place = self.tiers().place(coldest)?;

@@ -4,7 +4,7 @@ mod s3;
 mod thaw;
 
 use super::*;
-use crate::backend::testing::{FreezingBackend, HookedBackend, Operation};
+use crate::backend::testing::{FreezingBackend, HookedBackend, Operation, Order};
 use crate::backend::{BackendExt, MemoryBackend};
 use crate::backup::BackupOptions;
 use crate::crypto::{PassphraseCost, Secret};
@@ -632,6 +632,26 @@ fn no_warm_copy_goes_for_a_copy_that_is_not_there() {
     assert_eq!((summary.moved.packs, summary.failed), (0, summary.plan.moves));
     assert_eq!(names(&world.warm), before);
     world.assert_restores(&world.other_handle(3));
+}
+
+/// Another mover may have said so, and died.
+#[test]
+fn where_a_pack_is_is_durable_before_its_warm_copy_goes() {
+    let world = World::with_days();
+    world.add(cold());
+    // Stopped before the first warm copy goes.
+    let stopped = HookedBackend::new(Arc::new(world.warm.clone()), |call| match call.operation {
+        Operation::Delete if call.kind.is_pack() => Err(Error::new(ErrorKind::Unavailable, "the process was stopped")),
+        _ => Ok(()),
+    });
+    world.open(Arc::new(stopped), world.shelf.clone(), 5).tier_apply(&TierPolicy::new("cold"), &Silent).unwrap_err();
+    let placed = world.warm.list_sorted(ObjectKind::Placement).unwrap();
+    assert_eq!(placed.len(), 2, "the tier, and what lies there");
+    let (warm, order) = Order::of(Arc::new(world.warm.clone()));
+    let summary = world.open(warm, world.shelf.clone(), 6).tier_apply(&TierPolicy::new("cold"), &Silent).unwrap();
+    assert!(summary.finished.packs > 0, "{summary:?}");
+    let goes = order.first(Operation::Delete, |name| name.kind().is_pack()).unwrap();
+    assert!(placed.iter().all(|object| order.at(Operation::MakeDurable, object.name) < goes));
 }
 
 #[test]

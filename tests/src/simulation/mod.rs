@@ -266,14 +266,20 @@ fn run_rounds(world: &Arc<World>, random: &mut Random) -> Result<(), String> {
 fn fate(random: &mut Random, spares_power: bool) -> Fate {
     let mut fate = Fate::default();
     match random.below(16) {
-        0..=2 => fate.dies_at = Some(call(random)),
-        3 => (fate.dies_at, fate.power_cut) = (Some(call(random)), !spares_power),
+        0 => fate.dies_at = Some(call(random)),
+        1..=2 => (fate.counts_changes, fate.dies_at) = (true, Some(change(random))),
+        3 | 9 => {
+            (fate.dies_at, fate.power_cut) = (Some(call(random)), !spares_power);
+            // Something that is half done, or what others have done meanwhile in reliance on it.
+            fate.power_patience = if random.one_in(2) { 0 } else { random.below(200) };
+        }
         4 => fate.fails_one_in = 10 + random.below(100),
         5 => {
             let from = call(random);
             fate.full = from..from + 1 + random.below(60);
         }
-        6..=7 => fate.fails_at = Some(call(random)),
+        6 => fate.fails_at = Some(call(random)),
+        7 => (fate.counts_changes, fate.fails_at) = (true, Some(change(random))),
         8 => fate.slow_one_in = 5 + random.below(40),
         _ => {}
     }
@@ -283,5 +289,11 @@ fn fate(random: &mut Random, spares_power: bool) -> Fate {
 /// The number of a call at which something happens: the first ones as often as the later ones.
 fn call(random: &mut Random) -> u64 {
     let bound = 16 << random.below(5);
+    1 + random.below(bound)
+}
+
+/// The same of those calls that change something, which are few.
+fn change(random: &mut Random) -> u64 {
+    let bound = 2 << random.below(4);
     1 + random.below(bound)
 }

@@ -256,11 +256,14 @@ impl Backend for LocalBackend {
         let path = name.to_string();
         let (parent, last) = split(&path);
         let folder = self.folders.open(parent).map_err(|error| read_error(name, error))?;
-        rustix::fs::unlinkat(&folder, last, AtFlags::empty()).map_err(|error| match error {
+        let removed = rustix::fs::unlinkat(&folder, last, AtFlags::empty());
+        if removed.is_ok() || removed == Err(Errno::NOENT) {
+            folders::sync(&folder).map_err(|error| write_error(name, error))?;
+        }
+        removed.map_err(|error| match error {
             Errno::NOENT => read_error(name, error),
             _ => write_error(name, error),
         })?;
-        folders::sync(&folder).map_err(|error| write_error(name, error))?;
         // Folders of packs are few and used for ever; each session would leave one behind. It stays where it is not empty.
         if let Some((grandparent, own)) = parent.split_once('/')
             && !name.kind().is_pack()
@@ -272,6 +275,9 @@ impl Backend for LocalBackend {
     }
 
     fn make_durable(&self, names: &[ObjectName]) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
         self.folders
             .sync_all(names.iter().map(|name| split(&name.to_string()).0.to_owned()).collect())
             .map_err(|(folder, error)| write_error(folder, error))

@@ -297,9 +297,10 @@ impl Backend for SftpBackend {
         self.traffic.request(Request::Delete, 0);
         let path = self.path(&name.to_string());
         self.ask(name, |connection| {
-            connection.wait_done(&connection.send(wire::REMOVE, |packet| packet.string(path.as_bytes())))?;
+            let removed = connection.wait_done(&connection.send(wire::REMOVE, |packet| packet.string(path.as_bytes())));
             let (folder, _) = path.rsplit_once('/').unwrap_or_default();
             sync_folder(connection, folder);
+            removed?;
             // Folders of packs are few and used for ever; each session would leave one behind. It stays where it is not empty.
             if matches!(name.kind(), ObjectKind::Beat | ObjectKind::Slot) {
                 drop(connection.send(wire::RMDIR, |packet| packet.string(folder.as_bytes())));

@@ -3,6 +3,7 @@
 use super::Operation;
 use crate::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain, Thaw};
 use crate::error::Result;
+use parking_lot::Mutex;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -174,5 +175,38 @@ mod tests {
         assert_eq!(memory.get(&name, 9).unwrap(), b"four");
         let expected = [Operation::Create, Operation::Write, Operation::Finish].into_iter().flat_map(|call| [(call, false), (call, true)]);
         assert_eq!(*seen.lock(), expected.chain([(Operation::Delete, false)]).collect::<Vec<_>>());
+    }
+}
+
+/// What was made, made durable and deleted, one after the other: tests of what comes before what.
+#[derive(Debug, Default)]
+pub struct Order(Mutex<Vec<(Operation, ObjectName)>>);
+
+impl Order {
+    /// `inner`, and the order of what is done to it through this.
+    pub fn of(inner: Arc<dyn Backend>) -> (Arc<dyn Backend>, Arc<Self>) {
+        let order = Arc::new(Self::default());
+        let noted = Arc::clone(&order);
+        let hooked = HookedBackend::new(inner, move |call| {
+            let is_change = matches!(call.operation, Operation::MakeDurable | Operation::Finish | Operation::Delete);
+            if let Some(name) = call.name.filter(|_| is_change && call.is_done) {
+                noted.0.lock().push((call.operation, name));
+            }
+            Ok(())
+        });
+        (Arc::new(hooked), order)
+    }
+
+    /// How many came before the first of its kind; `None` where there was none.
+    pub fn first(&self, operation: Operation, is_meant: impl Fn(&ObjectName) -> bool) -> Option<usize> {
+        self.0.lock().iter().position(|(done, name)| *done == operation && is_meant(name))
+    }
+
+    /// How many came before it.
+    ///
+    /// # Panics
+    /// Where it was not done.
+    pub fn at(&self, operation: Operation, name: ObjectName) -> usize {
+        self.first(operation, |done| *done == name).unwrap_or_else(|| panic!("{operation:?} {name} was not done"))
     }
 }

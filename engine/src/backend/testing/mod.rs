@@ -9,7 +9,7 @@ pub mod s3;
 
 pub use faulty::FaultyBackend;
 pub use freezing::FreezingBackend;
-pub use hooked::{Call, HookedBackend};
+pub use hooked::{Call, HookedBackend, Order};
 pub use recording::{Count, RecordingBackend};
 
 /// What is asked of a backend, for counting and for failing.

@@ -2,7 +2,7 @@
 
 use super::fixture::{Fixture, NOW, backup_state, client_with};
 use super::{GcOptions, gc};
-use crate::backend::testing::{HookedBackend, Operation};
+use crate::backend::testing::HookedBackend;
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind};
 use crate::format::Roles;
@@ -11,7 +11,6 @@ use crate::progress::{Event, Progress, Silent};
 use crate::repository::{Repository, Session, Settings, SnapshotState};
 use crate::restore::RestoreOptions;
 use crate::runtime::{Runtime, StillClock};
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -357,28 +356,4 @@ fn what_says_how_a_session_with_a_tombstone_ended_stays() {
         assert!(fixture.repository.has(&name).unwrap(), "{name}");
     }
     fixture.assert_whole();
-}
-
-/// Its writer may have died, or heard of a failure, before its snapshot was durable.
-#[test]
-fn what_others_left_is_made_durable_before_it_counts() {
-    let fixture = Fixture::with_states(0..2);
-    let suspect = fixture.kept[1].id;
-    let closed = ObjectName::closed(fixture.repository.read_snapshot_header(suspect).unwrap().record.id());
-    fixture.backend.delete(&closed).unwrap();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), {
-        let told = Arc::clone(&told);
-        move |call| {
-            if call.is_done && matches!(call.operation, Operation::MakeDurable | Operation::Finish) {
-                told.lock().push((call.operation, call.name.unwrap()));
-            }
-            Ok(())
-        }
-    });
-    assert_eq!(gc(&fixture.handle_through(Arc::new(hooked), 30)).snapshots_settled, [suspect]);
-    let at = |wanted| told.lock().iter().position(|call| *call == wanted).unwrap();
-    let counts = at((Operation::Finish, closed));
-    assert!(at((Operation::MakeDurable, ObjectName::snapshot(suspect))) < counts);
-    assert!(fixture.packs().into_iter().all(|pack| at((Operation::MakeDurable, pack)) < counts));
 }

@@ -1,7 +1,7 @@
 //! Holds and locks: what they keep, from whom, until when, and who wins where they meet a withdrawal or a collection.
 
 use super::forget::{Fixture, back_up, kind};
-use crate::backend::testing::{HookedBackend, Operation};
+use crate::backend::testing::{HookedBackend, Operation, Order};
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind, ObjectName};
 use crate::error::ErrorKind;
 use crate::format::Roles;
@@ -412,4 +412,18 @@ fn a_backup_locks_what_it_makes_or_fails() {
     let error = back_up(&fails).unwrap_err();
     assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("it is not locked"), "{error}");
     assert_eq!(fixture.shown().len(), shown + 1);
+}
+
+#[test]
+fn what_others_said_is_durable_before_it_is_reported() {
+    let (fixture, ids) = Fixture::with_snapshots(1);
+    let lock = lock_until(&fixture.repository, &ids, NOW + DAY).unwrap();
+    let legal = fixture.repository.hold(&ids, "").unwrap();
+    fixture.repository.release(legal, "").unwrap();
+    let (backend, order) = Order::of(Arc::new(fixture.backend.clone()));
+    let other = fixture.over(backend);
+    assert_eq!(lock_until(&other, &ids, NOW + DAY), None);
+    order.at(Operation::MakeDurable, ObjectName::hold(lock));
+    other.release(legal, "").unwrap();
+    order.at(Operation::MakeDurable, ObjectName::hold(legal));
 }

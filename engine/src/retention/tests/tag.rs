@@ -1,7 +1,8 @@
 //! Changing tags: what stays the same, who may, and a stop at every step.
 
 use super::forget::{Fixture, back_up, kind};
-use crate::backend::testing::{FaultyBackend, Operation};
+use crate::backend::testing::{FaultyBackend, Operation, Order};
+use crate::backend::{Backend, ObjectName};
 use crate::error::ErrorKind;
 use crate::format::Roles;
 use crate::id::SnapshotId;
@@ -117,4 +118,20 @@ fn a_stop_at_any_step_loses_nothing_and_the_next_run_finishes() {
     }
     // Between `closed/` of the new snapshot and the marker of the old one.
     assert!(both >= 3, "{both}");
+}
+
+#[test]
+fn what_an_earlier_run_left_is_durable_before_the_old_snapshot_goes() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    let done = fixture.repository.retag(&[ids[0]], &change(None, &["a"], &[]), &Silent).unwrap();
+    let session = fixture.snapshot(done[0].after).header.record.id();
+    // As if it had been stopped before that.
+    fixture.backend.delete(&ObjectName::withdrawn(ids[0])).unwrap();
+    let (backend, order) = Order::of(Arc::new(fixture.backend.clone()));
+    let again = fixture.over(backend).retag(&[ids[0]], &change(None, &["a"], &[]), &Silent).unwrap();
+    assert_eq!(again[0].after, done[0].after);
+    let goes = order.at(Operation::Finish, ObjectName::withdrawn(ids[0]));
+    for name in [ObjectName::snapshot(done[0].after), ObjectName::closed(session)] {
+        assert!(order.at(Operation::MakeDurable, name) < goes, "{name}");
+    }
 }

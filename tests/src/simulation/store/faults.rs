@@ -21,8 +21,10 @@ pub enum Fault {
     FailedUndone,
     /// A call failed and was done.
     FailedDone,
-    /// A finish failed: the object is seen, and will never be durable by itself.
+    /// A sync failed, or its process died before: what was done is seen, and will never be durable by itself.
     FailedSync,
+    /// An object was seen, or one that was deleted was not, long before that was durable.
+    SyncedLate,
     /// The store was full.
     Full,
     /// An answer took minutes.
@@ -39,7 +41,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::DiedBefore,
         Self::DiedAfter,
         Self::TornWrite,
@@ -50,6 +52,7 @@ impl Fault {
         Self::FailedUndone,
         Self::FailedDone,
         Self::FailedSync,
+        Self::SyncedLate,
         Self::Full,
         Self::Slow,
         Self::PartialListing,
@@ -98,8 +101,12 @@ impl Mutant {
 pub struct Fate {
     /// It dies at this call.
     pub dies_at: Option<u64>,
+    /// Of its calls only those count that make or delete something.
+    pub counts_changes: bool,
     /// And everybody with it, in a power cut.
     pub power_cut: bool,
+    /// When something is not durable that others have seen for so many calls.
+    pub power_patience: u64,
     /// One call in so many fails; 0 for none.
     pub fails_one_in: u64,
     /// Only this call fails.

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// A listing in so many shows a name twice.
 const TWICE_ONE_IN: u64 = 50;
+/// So many turns at most a sync takes that takes long: others do much meanwhile.
+const SYNC_TURNS_MAX: u64 = 800;
 
 /// The store as one process reaches it.
 #[derive(Debug)]
@@ -36,6 +38,28 @@ impl Handle {
             self.store.scheduler.pass();
         }
         self.store.state().enter(self.process, operation, kind, name)
+    }
+
+    /// Others see what was done, and the power may go before it is durable.
+    fn sync(&self) {
+        self.store.scheduler.pass();
+        let turns = {
+            let state = &mut *self.store.state();
+            match state.syncs_late_one_in {
+                0 => 0,
+                one_in if !state.random.one_in(one_in) => 0,
+                _ => {
+                    state.count(Fault::SyncedLate);
+                    state.random.below(SYNC_TURNS_MAX)
+                }
+            }
+        };
+        for _ in 0..turns {
+            if self.store.is_dead(self.process) {
+                break;
+            }
+            self.store.scheduler.pass();
+        }
     }
 
     fn done(&self, state: &mut State, step: Step, operation: Operation, kind: ObjectKind, name: Option<&ObjectName>) {
@@ -173,23 +197,28 @@ impl Backend for Handle {
         let verdict = self.enter(Operation::Delete, name.kind(), Some(name))?;
         {
             let state = &mut *self.store.state();
-            let Some(object) = state.objects.remove(name) else {
+            let Some(mut object) = state.objects.remove(name) else {
                 state.leave(self.process, verdict)?;
+                state.deleted.remove(name);
                 return Err(missing(name));
             };
             state.gone.insert(*name, (object.bytes.len() as u64, self.store.scheduler.now_ns()));
             if object.is_durable {
+                object.since = state.calls_all;
                 state.deleted.insert(*name, object);
             }
             self.done(state, Step::Deleted, Operation::Delete, name.kind(), Some(name));
         }
-        self.store.scheduler.pass();
+        self.sync();
         let state = &mut *self.store.state();
         if state.dies_between(self.process) {
             return Err(unavailable("this process is dead"));
         }
+        let stays_loose = state.stays_loose(verdict);
         state.leave(self.process, verdict)?;
-        state.deleted.remove(name);
+        if !stays_loose {
+            state.deleted.remove(name);
+        }
         if let Some((_, at_ns)) = state.gone.get_mut(name) {
             *at_ns = self.store.scheduler.now_ns();
         }
@@ -201,6 +230,7 @@ impl Backend for Handle {
         let verdict = self.enter(Operation::MakeDurable, first.kind(), None)?;
         let state = &mut *self.store.state();
         for name in names {
+            state.deleted.remove(name);
             if let Some(object) = state.objects.get_mut(name) {
                 object.is_durable = true;
             }
@@ -308,7 +338,7 @@ impl ObjectWriter for Writer<'_> {
                 // What stands in the place of something is seen as that was.
                 let (before, now_ns) = (state.objects.get(&name), handle.store.scheduler.now_ns());
                 let made_ns = before.map_or(now_ns, |before| before.made_ns);
-                state.objects.insert(name, Object { bytes, number, is_durable: before.is_some(), made_ns });
+                state.objects.insert(name, Object { bytes, number, is_durable: before.is_some(), since: state.calls_all, made_ns });
                 state.watch.seen(handle.process, &name);
                 if verdict == Verdict::Lost {
                     state.left.insert(name);
@@ -316,14 +346,12 @@ impl ObjectWriter for Writer<'_> {
             }
             is_there
         };
-        // Others see it now, and the power may go.
-        handle.store.scheduler.pass();
+        handle.sync();
         let state = &mut *handle.store.state();
         if state.dies_between(handle.process) {
             return Err(unavailable("this process is dead"));
         }
-        if verdict == Verdict::Lost && state.random.one_in(2) {
-            state.count(Fault::FailedSync);
+        if state.stays_loose(verdict) {
             return state.leave(handle.process, verdict);
         }
         if state.mutant != Some(Mutant::MissingSync)

@@ -24,6 +24,8 @@ pub type Objects = BTreeMap<ObjectName, Arc<[u8]>>;
 
 /// One store in so many has listings that lag behind.
 const LAGS_ONE_IN: u64 = 8;
+/// In one store in so many a sync may take long.
+const SYNCS_LATE_ONE_IN: u64 = 2;
 /// A power cut waits for something to lose for so many calls at most.
 const POWER_WAITS: u64 = 100;
 
@@ -32,6 +34,8 @@ const POWER_WAITS: u64 = 100;
 struct Process {
     fate: Fate,
     calls: u64,
+    /// Those of the calls that make or delete something.
+    changes: u64,
     is_dead: bool,
     is_collector: bool,
     has_suffered: bool,
@@ -48,6 +52,8 @@ struct Object {
     /// Later ones have higher numbers.
     number: u64,
     is_durable: bool,
+    /// How many calls there had been when it was made or deleted.
+    since: u64,
     /// When it was made.
     made_ns: u64,
 }
@@ -62,8 +68,12 @@ struct State {
     /// Left by a call that failed.
     left: BTreeSet<ObjectName>,
     processes: Vec<Process>,
+    /// One sync in so many takes long; 0 for none.
+    syncs_late_one_in: u64,
     random: Random,
     numbers: u64,
+    /// Calls of all processes.
+    calls_all: u64,
     watch: Watch,
     faults: BTreeMap<Fault, u64>,
     calls: BTreeMap<(Operation, ObjectKind), u64>,
@@ -119,8 +129,9 @@ enum Verdict {
 impl Store {
     /// With these objects.
     pub fn new(objects: &Objects, scheduler: Arc<Scheduler>, mut random: Random, mutant: Option<Mutant>) -> Arc<Self> {
-        let whole = |bytes: &Arc<[u8]>| Object { bytes: Arc::clone(bytes), number: 0, is_durable: true, made_ns: 0 };
+        let whole = |bytes: &Arc<[u8]>| Object { bytes: Arc::clone(bytes), number: 0, is_durable: true, since: 0, made_ns: 0 };
         let lag_ns = if random.one_in(LAGS_ONE_IN) { (1 + random.below(60)) * 1_000_000_000 } else { 0 };
+        let syncs_late_one_in = if random.one_in(SYNCS_LATE_ONE_IN) { 5 + random.below(40) } else { 0 };
         let objects: BTreeMap<_, _> = objects.iter().map(|(name, bytes)| (*name, whole(bytes))).collect();
         let watch = Watch::new(objects.keys());
         let state = State {
@@ -129,8 +140,10 @@ impl Store {
             gone: BTreeMap::new(),
             left: BTreeSet::new(),
             processes: Vec::new(),
+            syncs_late_one_in,
             random,
             numbers: 1,
+            calls_all: 0,
             watch,
             faults: BTreeMap::new(),
             calls: BTreeMap::new(),
@@ -226,9 +239,18 @@ impl State {
         if entry.is_dead {
             return Err(dead());
         }
+        let is_change = matches!(operation, Operation::Finish | Operation::Delete);
         entry.calls += 1;
-        let (call, fate) = (entry.calls, entry.fate.clone());
-        let is_loose = || !self.deleted.is_empty() || self.objects.values().any(|object| !object.is_durable);
+        entry.changes += u64::from(is_change);
+        self.calls_all += 1;
+        let fate = entry.fate.clone();
+        let call = match (fate.counts_changes, is_change) {
+            (false, _) => entry.calls,
+            (true, true) => entry.changes,
+            (true, false) => 0,
+        };
+        let is_old = |object: &Object| object.since + fate.power_patience <= self.calls_all;
+        let is_loose = || self.deleted.values().any(is_old) || self.objects.values().any(|object| !object.is_durable && is_old(object));
         if fate.dies_at.is_some_and(|at| call >= at && (!fate.power_cut || call >= at + POWER_WAITS || is_loose())) {
             let is_done = self.random.one_in(2);
             self.note(process, operation, kind, name, if is_done { "dies after" } else { "dies before" });
@@ -253,7 +275,7 @@ impl State {
         let fails = fate.fails_at == Some(call) || fate.fails_one_in > 0 && self.random.one_in(fate.fails_one_in);
         if fails {
             self.processes[process].has_suffered = true;
-            let is_done = self.random.one_in(2) && matches!(operation, Operation::Finish | Operation::Delete);
+            let is_done = is_change && self.random.one_in(2);
             self.note(process, operation, kind, name, if is_done { "done and failed" } else { "failed" });
             self.count(if is_done { Fault::FailedDone } else { Fault::FailedUndone });
             return if is_done { Ok(Verdict::Lost) } else { Err(unavailable("input/output error")) };
@@ -282,6 +304,15 @@ impl State {
             self.cut_power();
         }
         self.processes[process].is_dead
+    }
+
+    /// Whether what a call did can be seen and nobody makes it durable: its sync failed, or its process died before.
+    fn stays_loose(&mut self, verdict: Verdict) -> bool {
+        let stays = verdict != Verdict::Good && self.random.one_in(2);
+        if stays {
+            self.count(Fault::FailedSync);
+        }
+        stays
     }
 
     fn die(&mut self, process: usize) {
