@@ -1,7 +1,7 @@
 //! `gc`: brings back the space that no snapshot needs any more.
 
 use crate::context::Context;
-use crate::exit::Outcome;
+use crate::exit::{self, Outcome};
 use crate::money;
 use crate::names::shown;
 use crate::output::Output;
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     options.dead_percent_max = args.max_dead;
     let progress = context.progress()?;
     let output = &context.output;
-    if args.dry_run {
+    let (plan, damaged) = if args.dry_run {
         let plan = repository.gc_plan(&options, &progress)?;
         drop(progress);
         print_plan(&plan, output)?;
@@ -42,14 +42,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         let mut line = plan_as_json(&plan);
         line["dry_run"] = true.into();
         output.json("summary", line)?;
+        (plan, 0)
     } else {
         let summary = repository.gc(&options, &progress)?;
         drop(progress);
         print_summary(&summary, output)?;
         say_waiting(&summary.waits_for, output)?;
         output.json("summary", summary_as_json(&summary))?;
+        (summary.plan, summary.damaged)
+    };
+    Ok(outcome(&plan, damaged, output))
+}
+
+/// Damage was found where something that is needed could not be read; nothing of it went.
+fn outcome(plan: &GcPlan, damaged: u64, output: &Output) -> Outcome {
+    let damaged = damaged + plan.unreadable.len() as u64;
+    if damaged == 0 {
+        return Outcome::Done;
     }
-    Ok(Outcome::Done)
+    output.warn(format_args!("{} damaged and left alone", counted(damaged, "pack")));
+    output.note(exit::DAMAGED);
+    Outcome::DamageFound
 }
 
 fn print_plan(plan: &GcPlan, output: &Output) -> anyhow::Result<()> {
@@ -174,6 +187,7 @@ fn summary_as_json(summary: &GcSummary) -> Value {
         "sessions_given_up": summary.sessions_given_up.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "snapshots_settled": summary.snapshots_settled.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "snapshots_withdrawn": summary.snapshots_withdrawn.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "damaged": summary.damaged,
         "objects_removed": summary.objects_removed,
         "duration_s": summary.duration_ns as f64 / 1e9,
     })

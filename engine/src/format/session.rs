@@ -159,6 +159,11 @@ impl SessionRecord {
         self.id
     }
 
+    /// What only its secret fits: of two records with one id it tells which is meant.
+    pub fn commitment(&self) -> &[u8; 32] {
+        &self.commitment
+    }
+
     /// What it does.
     pub fn kind(&self) -> SessionKind {
         self.kind

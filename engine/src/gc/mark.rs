@@ -2,7 +2,9 @@
 //!
 //! Frames are found in two indexes: *standing* holds the packs that are listed and that no epoch condemns, *doomed* those that are condemned
 //! and still there. A needed frame that stands only in doomed packs has to be rescued by a copy. Of a frame that stands in several packs one copy
-//! is marked, always the same: the others are dead weight.
+//! is marked, always the same: the others are dead weight. But only what is the same in all that contents tables say of it is a copy: whoever may back
+//! up can store anything under the identity of a frame that its own machine once sealed, and what it was before must not go for that. Of frames that
+//! differ under one identity all are marked, and none is re-made.
 //!
 //! A frame that stands in no standing pack may have been re-made: it is needed no more where every chunk that is used of it leads to a frame that
 //! stands, and that frame is needed instead (`RelocationFound`).
@@ -17,10 +19,10 @@ use crate::backend::{ObjectInfo, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::refs::{RefsNode, decode_refs_node};
 use crate::format::snapshot::SnapshotHeader;
-use crate::format::{FrameUse, Roles, Usage};
+use crate::format::{FrameRecord, FrameUse, Roles, Usage};
 use crate::id::{ChunkId, DomainId, FrameClass, FrameId, PackId};
 use crate::progress::Progress;
-use crate::repository::index::{FrameOrdinal, FramePlace, LookupIndex};
+use crate::repository::index::{Fingerprint, FrameOrdinal, FramePlace, LookupIndex};
 use crate::repository::{ChunkKind, ChunkUse, FrameReader, Relocations, Repository, domains};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -33,6 +35,34 @@ pub(crate) struct Live {
     pub(crate) bytes: u64,
 }
 
+/// Copies of some frames in one index.
+#[derive(Debug, Default)]
+struct Found {
+    ordinals: Vec<Option<FrameOrdinal>>,
+    /// What else has the identity of one of them, with its position.
+    others: Vec<(usize, FrameOrdinal)>,
+}
+
+impl Found {
+    fn look_up(&mut self, reader: &FrameReader, frames: &[FrameId]) -> Result<()> {
+        reader.index().copies_of(frames, &mut self.ordinals, &mut self.others)?;
+        self.others.sort_unstable_by_key(|(at, ordinal)| (*at, ordinal.get()));
+        Ok(())
+    }
+
+    /// The frame at this position that counts.
+    fn first(&self, at: usize) -> Option<FrameOrdinal> {
+        self.ordinals.get(at).copied().flatten()
+    }
+
+    /// What else has its identity.
+    fn others(&self, at: usize) -> &[(usize, FrameOrdinal)] {
+        let start = self.others.partition_point(|(of, _)| *of < at);
+        let count = self.others[start..].iter().take_while(|(of, _)| *of == at).count();
+        &self.others[start..start + count]
+    }
+}
+
 /// What a snapshot lacks: a frame that is in no pack, or a refs node that cannot be read.
 pub(crate) type Lack = Error;
 
@@ -43,11 +73,14 @@ pub(crate) struct Mark<'a> {
     progress: &'a dyn Progress,
     standing: FrameReader,
     doomed: FrameReader,
+    has_doomed: bool,
     /// One bit for each ordinal of `standing`.
     bits: Vec<u64>,
     live: HashMap<Pack, Live>,
-    /// Of the leaf that is being marked; kept for its memory.
-    ordinals: Vec<Option<FrameOrdinal>>,
+    /// Of the leaf that is being marked; kept for their memory.
+    found: [Found; 2],
+    /// Under whose identity more than one thing is stored.
+    ambiguous: HashSet<FrameId>,
     /// Needed frames that stand only in doomed packs, by the pack where they are to be read.
     rescue: HashMap<Pack, HashSet<FrameId>>,
     /// Refs nodes below which nothing is lacking, by the first half of their ids.
@@ -76,10 +109,12 @@ impl<'a> Mark<'a> {
             repository,
             progress,
             standing: FrameReader::new(repository, standing),
+            has_doomed: !doomed.packs().is_empty(),
             doomed: FrameReader::new(repository, Arc::new(doomed)),
             bits: Vec::new(),
             live: HashMap::new(),
-            ordinals: Vec::new(),
+            found: Default::default(),
+            ambiguous: HashSet::new(),
             rescue: HashMap::new(),
             seen: HashSet::new(),
             parts: None,
@@ -103,14 +138,16 @@ impl<'a> Mark<'a> {
     }
 
     /// Lists packs once more, after the snapshots: what these need may have been written since packs were listed first.
-    pub(crate) fn take_late(&mut self) -> Result<()> {
+    pub(crate) fn take_late(&mut self, epochs: &Epochs) -> Result<()> {
         let index = self.standing.shared_index();
         let known: HashSet<Pack> = index.packs().into_iter().chain(self.doomed.index().packs()).collect();
         let mut late: Vec<_> = self.repository.list_packs()?.into_iter().map(|object| object.name).collect();
-        late.retain(|name| !known.contains(&(name.kind(), PackId(name.id()))));
+        // One that is condemned comes back where a mover or a scrub that heals was slower than the sweep: it goes again, and nothing stands in it.
+        let pack = |name: &ObjectName| (name.kind(), PackId(name.id()));
+        late.retain(|name| !known.contains(&pack(name)) && !epochs.condemned.contains_key(&pack(name)));
         // `OthersDurable`: for a copy in one of them that in another pack is dead weight.
         self.repository.backend.make_durable(&late)?;
-        late.iter().try_for_each(|name| add_pack(self.repository, &index, &(name.kind(), PackId(name.id()))))
+        late.iter().try_for_each(|name| add_pack(self.repository, &index, &pack(name)))
     }
 
     /// Lists packs and epochs' packs again, and reads relocations: only [`Mark::mark`] and [`Mark::rescue`] mean anything afterwards. What was found
@@ -121,6 +158,7 @@ impl<'a> Mark<'a> {
         self.relocations = self.repository.read_relocations()?;
         let doomed = take_condemned(self.repository, &index, epochs)?;
         self.standing = FrameReader::new(self.repository, index);
+        self.has_doomed = !doomed.packs().is_empty();
         self.doomed = FrameReader::new(self.repository, Arc::new(doomed));
         self.parts = None;
         self.bits.clear();
@@ -309,53 +347,84 @@ impl<'a> Mark<'a> {
 
     /// Marks what a leaf of refs names; gives the first frame of which anything is in no pack.
     fn mark_leaf(&mut self, uses: &[FrameUse]) -> Result<Option<Lack>> {
-        let mut ordinals = std::mem::take(&mut self.ordinals);
+        let mut found = std::mem::take(&mut self.found);
         let frames: Vec<FrameId> = uses.iter().map(|used| used.frame).collect();
-        self.standing.index().ordinals_of(&frames, &mut ordinals)?;
+        self.look_up(&frames, &mut found)?;
         let mut lack = None;
-        for (used, ordinal) in uses.iter().zip(&ordinals) {
-            if !self.mark_use_at(used, *ordinal)? {
+        for (at, used) in uses.iter().enumerate() {
+            if !self.mark_use_at(used, at, &found)? {
                 let message = format!("frame {}, which is needed, is in no pack", used.frame);
                 lack = lack.or(Some(Error::new(ErrorKind::Damaged, message)));
             }
         }
-        self.ordinals = ordinals;
+        self.found = found;
         Ok(lack)
+    }
+
+    /// Looks frames up in standing packs, and in doomed ones.
+    fn look_up(&self, frames: &[FrameId], [standing, doomed]: &mut [Found; 2]) -> Result<()> {
+        standing.look_up(&self.standing, frames)?;
+        if self.has_doomed { doomed.look_up(&self.doomed, frames) } else { Ok(()) }
     }
 
     /// Marks a frame, or what is used in its place; false where any of it is in no pack.
     fn mark_use(&mut self, used: &FrameUse) -> Result<bool> {
-        let ordinal = self.standing.index().ordinal_of(used.frame)?;
-        self.mark_use_at(used, ordinal)
+        let mut found = Default::default();
+        self.look_up(&[used.frame], &mut found)?;
+        self.mark_use_at(used, 0, &found)
     }
 
-    /// Marks a frame that stands there, or what is used in its place.
-    fn mark_use_at(&mut self, used: &FrameUse, ordinal: Option<FrameOrdinal>) -> Result<bool> {
+    /// Marks the frame that was found at this position, or what is used in its place.
+    fn mark_use_at(&mut self, used: &FrameUse, at: usize, found: &[Found; 2]) -> Result<bool> {
         self.relocations.spread(used.frame, &mut self.relocated);
-        if let Some(ordinal) = ordinal {
-            return self.mark_ordinal(ordinal, &used.usage).map(|()| true);
+        if self.mark_found(used, at, found)? {
+            return Ok(true);
         }
         let standing = self.relocations.follow(used, |frame| self.standing.chunk_count(frame))?;
         if standing.is_complete {
             return standing.uses.iter().try_fold(true, |all, used| Ok(all & self.mark_standing(used)?));
         }
-        if self.mark_doomed(used.frame)? {
+        if self.mark_doomed(used.frame, Vec::new(), at, &found[1])? {
             return Ok(true);
         }
         // A relocation may lead to a pack that was condemned by another collector since.
         let anywhere = self.relocations.follow(used, |frame| self.count_anywhere(frame))?;
         for used in &anywhere.uses {
-            if !self.mark_standing(used)? {
-                self.mark_doomed(used.frame)?;
+            let mut found: [Found; 2] = Default::default();
+            self.look_up(&[used.frame], &mut found)?;
+            if !self.mark_found(used, 0, &found)? {
+                self.mark_doomed(used.frame, Vec::new(), 0, &found[1])?;
             }
         }
         Ok(anywhere.is_complete)
     }
 
-    /// Marks a frame in a pack that nobody condemned; false where it is in none.
+    /// Marks a frame in packs that nobody condemned; false where it is in none.
     fn mark_standing(&mut self, used: &FrameUse) -> Result<bool> {
-        let Some(ordinal) = self.standing.index().ordinal_of(used.frame)? else { return Ok(false) };
-        self.mark_ordinal(ordinal, &used.usage).map(|()| true)
+        let mut found = Default::default();
+        self.look_up(&[used.frame], &mut found)?;
+        self.mark_found(used, 0, &found)
+    }
+
+    /// Marks what was found standing, and of all else under the same identity what is not the same.
+    fn mark_found(&mut self, used: &FrameUse, at: usize, [standing, doomed]: &[Found; 2]) -> Result<bool> {
+        let Some(first) = standing.first(at) else { return Ok(false) };
+        self.mark_ordinal(first, &used.usage)?;
+        let others = standing.others(at);
+        if others.is_empty() && doomed.first(at).is_none() {
+            return Ok(true);
+        }
+        let mut kept = Vec::from_iter(fingerprint(&self.standing, first, used.frame)?);
+        for (_, other) in others {
+            let own = fingerprint(&self.standing, *other, used.frame)?;
+            if own.is_none_or(|own| !kept.contains(&own)) {
+                self.mark_ordinal(*other, &used.usage)?;
+                self.ambiguous.insert(used.frame);
+                kept.extend(own);
+            }
+        }
+        self.mark_doomed(used.frame, kept, at, doomed)?;
+        Ok(true)
     }
 
     fn mark_ordinal(&mut self, ordinal: FrameOrdinal, usage: &Usage) -> Result<()> {
@@ -377,11 +446,18 @@ impl<'a> Mark<'a> {
         Ok(())
     }
 
-    /// Marks a frame in a condemned pack; false where it is in none.
-    fn mark_doomed(&mut self, frame: FrameId) -> Result<bool> {
-        let Some(ordinal) = self.doomed.index().ordinal_of(frame)? else { return Ok(false) };
-        let place = self.doomed.place(ordinal)?;
-        self.rescue.entry((place.kind, place.pack)).or_default().insert(frame);
+    /// Marks what was found in condemned packs and is the same as nothing that is `kept`; false where nothing was found.
+    fn mark_doomed(&mut self, frame: FrameId, mut kept: Vec<Fingerprint>, at: usize, doomed: &Found) -> Result<bool> {
+        let Some(first) = doomed.first(at) else { return Ok(false) };
+        let others = doomed.others(at).iter().map(|(_, other)| *other);
+        for ordinal in [first].into_iter().chain(others) {
+            let own = fingerprint(&self.doomed, ordinal, frame)?;
+            if own.is_none_or(|own| !kept.contains(&own)) {
+                let place = self.doomed.place(ordinal)?;
+                self.rescue.entry((place.kind, place.pack)).or_default().insert(frame);
+                kept.extend(own);
+            }
+        }
         Ok(true)
     }
 
@@ -398,8 +474,8 @@ impl<'a> Mark<'a> {
     }
 
     fn remake(&self, place: &FramePlace) -> Option<Remake> {
-        // A frame with bases is small; without them it would not be.
-        if place.has_bases {
+        // A frame with bases is small; without them it would not be. And which of several is meant is not known.
+        if place.has_bases || self.ambiguous.contains(&place.id) {
             return None;
         }
         // A frame of another dedup domain would change its domain.
@@ -433,11 +509,33 @@ impl<'a> Mark<'a> {
         self.live.values().fold(Live::default(), |sum, live| Live { frames: sum.frames + live.frames, bytes: sum.bytes + live.bytes })
     }
 
+    /// Whether what stands at a place is the same as a frame of another pack.
+    pub(super) fn is_same(&self, place: &FramePlace, frame: &FrameRecord) -> Result<bool> {
+        Ok(fingerprint(&self.standing, place.ordinal, place.id)? == Some(Fingerprint::of(frame)))
+    }
+
     /// Where the marked copy of a frame stands; `None` where the frame is not needed, or stands only in doomed packs.
     pub(super) fn place_of(&self, frame: FrameId) -> Result<Option<FramePlace>> {
         let Some(ordinal) = self.standing.index().ordinal_of(frame)? else { return Ok(None) };
-        let is_marked = self.bits.get(ordinal.get() as usize / 64).is_some_and(|word| word >> (ordinal.get() % 64) & 1 == 1);
-        if is_marked { self.standing.place(ordinal).map(Some) } else { Ok(None) }
+        if self.is_marked(ordinal) { self.standing.place(ordinal).map(Some) } else { Ok(None) }
+    }
+
+    /// Whether of several frames of one identity the one in this pack is marked.
+    pub(super) fn also_marks(&self, frame: FrameId, pack: Pack) -> Result<bool> {
+        if !self.ambiguous.contains(&frame) {
+            return Ok(false);
+        }
+        for ordinal in self.standing.index().all_of(frame)? {
+            let place = self.standing.place(ordinal)?;
+            if (place.kind, place.pack) == pack && self.is_marked(ordinal) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_marked(&self, ordinal: FrameOrdinal) -> bool {
+        self.bits.get(ordinal.get() as usize / 64).is_some_and(|word| word >> (ordinal.get() % 64) & 1 == 1)
     }
 
     /// Standing packs whose contents are known.
@@ -459,6 +557,17 @@ impl<'a> Mark<'a> {
     /// Frames to rescue, by the doomed pack where they are to be read.
     pub(super) fn rescue(&self) -> &HashMap<Pack, HashSet<FrameId>> {
         &self.rescue
+    }
+}
+
+/// What a pack says of a frame; `None` where it cannot say it now.
+fn fingerprint(reader: &FrameReader, ordinal: FrameOrdinal, frame: FrameId) -> Result<Option<Fingerprint>> {
+    match reader.index().fingerprint_of(ordinal, frame) {
+        Ok(fingerprint) => Ok(Some(fingerprint)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported | ErrorKind::Frozen) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -106,6 +106,9 @@ pub struct GcSummary {
     pub snapshots_settled: Vec<SnapshotId>,
     /// Snapshots of dead sessions that lack frames and were withdrawn.
     pub snapshots_withdrawn: Vec<SnapshotId>,
+    /// Packs, standing or condemned, that hold something needed which could not be read for damage: they stay, and `repair` tells more. With what [`GcPlan::unreadable`]
+    /// names this is what a collection found damaged; nothing of it was deleted.
+    pub damaged: u64,
     /// Other objects that were removed: of sessions that have ended, of snapshots that were withdrawn, index objects that were replaced, relocations
     /// that nobody needs, locks that have been over for a month.
     pub objects_removed: u64,
@@ -303,7 +306,7 @@ impl<'a> Run<'a> {
         let mut sessions = Sessions::list(repository, self.own)?;
         sessions.open.retain(|open| !dead.contains(&open.session));
         let mut snapshots = Snapshots::list(repository, self.progress)?;
-        mark.take_late()?;
+        mark.take_late(epochs)?;
         snapshots.mark(&mut mark, self.progress)?;
         for snapshot in &snapshots.withdrawn {
             mark.keep_relocations_of(&snapshot.header)?;
@@ -338,7 +341,7 @@ impl<'a> Run<'a> {
             if !candidate.needs_copy || copier.copy_marked(candidate, mark, reframer.as_mut())? {
                 condemned.insert(candidate.pack);
             } else {
-                self.say_unsaved(&candidate.pack);
+                self.summary.damaged += self.say_unsaved(&candidate.pack);
             }
         }
         if let Some(reframer) = &mut reframer {
@@ -364,11 +367,11 @@ impl<'a> Run<'a> {
     }
 
     /// Copies marked frames that stand in doomed packs only; gives the packs from which that was not possible.
-    fn rescue(&self, mark: &Mark<'_>, copier: &mut Copier<'_>) -> Result<HashSet<Pack>> {
+    fn rescue(&mut self, mark: &Mark<'_>, copier: &mut Copier<'_>) -> Result<HashSet<Pack>> {
         let mut unsaved = HashSet::new();
         for (pack, frames) in mark.rescue() {
             if !copier.copy_these(*pack, frames)? {
-                self.say_unsaved(pack);
+                self.summary.damaged += self.say_unsaved(pack);
                 unsaved.insert(*pack);
             }
         }
@@ -376,11 +379,15 @@ impl<'a> Run<'a> {
         Ok(unsaved)
     }
 
-    fn say_unsaved(&self, (kind, pack): &Pack) {
+    fn say_unsaved(&self, (kind, pack): &Pack) -> u64 {
         let name = ObjectName::pack(*kind, *pack);
-        self.progress.event(Event::Notice {
-            message: &format!("{name} holds frames that are needed and cannot be copied; it stays; see `icecore repair`"),
-        });
+        let is_cold = *kind == ObjectKind::DataPack && self.repository.tiers.is_cold(*pack);
+        let message = match is_cold {
+            true => format!("{name} lies cold and cannot be read now; what is needed of it stays there"),
+            false => format!("{name} holds frames that are needed and cannot be copied; it stays; see `icecore repair`"),
+        };
+        self.progress.event(Event::Notice { message: &message });
+        u64::from(!is_cold)
     }
 
     /// Gives up older sessions that are dead and notes for whom the sweep has to wait.
@@ -408,7 +415,7 @@ impl<'a> Run<'a> {
     }
 
     /// After the gate: lists snapshots again and copies what the new ones need out of doomed packs.
-    fn rescue_new(&self, planned: &mut Planned<'a>, epochs: &Epochs, copier: &mut Copier<'_>) -> Result<HashSet<Pack>> {
+    fn rescue_new(&mut self, planned: &mut Planned<'a>, epochs: &Epochs, copier: &mut Copier<'_>) -> Result<HashSet<Pack>> {
         let mut fresh = Snapshots::list(self.repository, self.progress)?.since(&planned.snapshots);
         if fresh.kept.is_empty() {
             return Ok(HashSet::new());

@@ -362,7 +362,7 @@ fn check_table(name: &ObjectName, candidate: &Candidate, tail: &PackTail, mark: 
     for frame in &tail.tables.contents.frames {
         let Some(place) = mark.place_of(frame.id)? else { continue };
         is_needed = true;
-        if (place.kind, place.pack) == candidate.pack {
+        if (place.kind, place.pack) == candidate.pack || mark.also_marks(frame.id, candidate.pack)? {
             live_bytes += u64::from(frame.sealed_length);
         }
     }

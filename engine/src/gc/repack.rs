@@ -80,6 +80,8 @@ impl<'a> Copier<'a> {
             None => Ok(Fate::Goes),
             Some(place) if (place.kind, place.pack) == candidate.pack && candidate.remake.frames > 0 => Ok(Fate::Remade(place)),
             Some(place) if (place.kind, place.pack) == candidate.pack => Ok(Fate::Copied),
+            // It only has the same identity.
+            Some(place) if !mark.is_same(&place, frame)? => Ok(Fate::Copied),
             // Another copy stands for it, if that one can be read.
             Some(place) => {
                 let name = ObjectName::pack(place.kind, place.pack);
@@ -270,8 +272,11 @@ fn read(repository: &Repository, name: &ObjectName, offset: u64, hash: &[u8; 32]
 
 impl OpenCopy<'_> {
     fn has_room_for(&self, frame: &FrameRecord, session: &SessionRecord) -> bool {
-        let knows_session = self.sessions.iter().any(|known| known.id() == session.id());
-        !self.frames.contains(&frame.id)
+        let known = self.sessions.iter().find(|known| known.id() == session.id());
+        let knows_session = known.is_some();
+        // Whoever has the key of a session can sign another record under its id, with which nobody opens the frames of the first one (PACK-5).
+        known.is_none_or(|known| known == session)
+            && !self.frames.contains(&frame.id)
             && self.pack.frames_length() + u64::from(frame.sealed_length) <= FRAMES_LENGTH_MAX as u64
             && self.pack.frame_count() < PACK_FRAMES_MAX
             && (knows_session || self.sessions.len() < PACK_SESSIONS_MAX)

@@ -10,7 +10,7 @@ use super::sessions::Sessions;
 use super::snapshots::Kept;
 use super::sweep::delete;
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::format::session::{ClosedBody, WithdrawnBody, WithdrawnReason};
 use crate::id::{SessionId, SnapshotId};
@@ -48,7 +48,16 @@ pub(super) fn settle<'a>(repository: &Repository, unsettled: impl Iterator<Item 
     // `OthersDurable`: their writers may never have heard that they were stored.
     let names: Vec<_> = whole.values().flatten().map(|id| ObjectName::snapshot(*id)).collect();
     repository.backend.make_durable(&names)?;
-    for (session, snapshots) in whole {
+    for (session, mut snapshots) in whole {
+        // A client may outlive the power of the store: what is still there now is durable.
+        for id in snapshots.clone() {
+            if !repository.has(&ObjectName::snapshot(id))? {
+                snapshots.remove(&id);
+            }
+        }
+        if snapshots.is_empty() {
+            continue;
+        }
         // Given up, whatever became of its snapshots: its object may be gone.
         let body = ClosedBody { finished: false, now, snapshots: snapshots.iter().copied().collect() };
         if publish(repository, ObjectName::closed(session), body.encode())? {
@@ -122,6 +131,10 @@ pub(super) fn clean_up(repository: &Repository, own: SessionId, epochs: &Epochs,
         |id: &&SnapshotId| [ObjectName::snapshot(**id)].into_iter().chain(marked.get(*id).map(|marker| ObjectName::closed(marker.session)));
     repository.backend.make_durable(&alone.iter().flat_map(gone).collect::<Vec<_>>())?;
     for id in alone {
+        let mut names = gone(&id);
+        if names.try_fold(false, |is_back, name| Ok::<_, Error>(is_back || repository.has(&name)?))? {
+            continue;
+        }
         removed += u64::from(delete(repository, &ObjectName::withdrawn(*id))?);
     }
     Ok(removed)

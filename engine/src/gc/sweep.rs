@@ -9,7 +9,8 @@ use crate::format::{ContentsTable, check_writer};
 use crate::id::{IndexId, PackId, SessionId};
 use crate::limits::{INDEX_PACKS_MAX, PACK_SESSIONS_MAX};
 use crate::repository::{PackTail, Repository};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// So many packs without an index object get one.
 pub(crate) const INDEXED_PACKS_MIN: usize = 8;
@@ -85,7 +86,7 @@ pub(crate) fn write(repository: &Repository, packs: &BTreeSet<Pack>) -> Result<(
 #[derive(Default)]
 struct Next {
     sessions: Vec<SessionRecord>,
-    known: HashSet<SessionId>,
+    known: HashMap<SessionId, usize>,
     packs: Vec<(ObjectKind, PackId, ContentsTable)>,
     length: usize,
 }
@@ -95,12 +96,15 @@ impl Next {
         self.length < IndexBody::LENGTH_END
             && self.packs.len() < INDEX_PACKS_MAX
             && self.sessions.len() + tail.tables.sessions.len() <= PACK_SESSIONS_MAX
+            // Two records of one session, of which one is a forgery, do not go together.
+            && tail.tables.sessions.iter().all(|session| self.known.get(&session.id()).is_none_or(|at| self.sessions.get(*at) == Some(session)))
     }
 
     fn push(&mut self, (kind, pack): Pack, tail: PackTail) {
         // A pack's own table has them in the order of first use, too.
         for session in tail.tables.sessions {
-            if self.known.insert(session.id()) {
+            if let Entry::Vacant(unknown) = self.known.entry(session.id()) {
+                unknown.insert(self.sessions.len());
                 self.length += session.bytes().len();
                 self.sessions.push(session);
             }

@@ -3,6 +3,7 @@
 mod crashes;
 mod durable;
 pub(crate) mod fixture;
+mod forged;
 mod reframe;
 mod sessions;
 mod sightings;

@@ -3,7 +3,7 @@
 //!
 //! - A bad `withdrawn/` keeps its snapshot from being forgotten.
 //! - A bad `closed/` keeps the snapshot of its session suspect; garbage collection closes the session once it knows that it is over. Where there is
-//!   a tombstone, even a bad end stays: the session might wake and say anew what was forgotten since (`EndsStay`).
+//!   a tombstone, even a bad end stays: the session might wake and say anew what was forgotten since (`EndsStay`); but not where its snapshot is there.
 //! - A bad tombstone keeps a dead session from being given up for good.
 //!
 //! Everything else that breaks a rule is left alone: beats go with their sessions, snapshots by being forgotten, and epochs, configs and slots
@@ -16,7 +16,7 @@ use crate::error::{ErrorKind, Result};
 use crate::format::session::{ClosedBody, TombstoneBody};
 use crate::gc::delete;
 use crate::id::SessionId;
-use crate::repository::Repository;
+use crate::repository::{Repository, SnapshotListing};
 
 /// Those among the findings.
 pub(super) fn find(repository: &Repository, findings: &[Finding]) -> Result<Vec<Obstacle>> {
@@ -28,7 +28,10 @@ pub(super) fn find(repository: &Repository, findings: &[Finding]) -> Result<Vec<
         };
         let stands_in_the_way = match object.kind() {
             ObjectKind::Tombstone | ObjectKind::Withdrawn => true,
-            ObjectKind::Closed => !repository.has(&ObjectName::tombstone(SessionId(object.id())))?,
+            ObjectKind::Closed => {
+                let session = SessionId(object.id());
+                !repository.has(&ObjectName::tombstone(session))? || has_standing(&repository.list_snapshots()?, session)
+            }
             _ => false,
         };
         if stands_in_the_way && obstacles.iter().all(|known| known.object != object) {
@@ -36,6 +39,11 @@ pub(super) fn find(repository: &Repository, findings: &[Finding]) -> Result<Vec<
         }
     }
     Ok(obstacles)
+}
+
+/// Whether a snapshot of the session is there that nobody withdrew: what says that it counts is then nothing that was forgotten.
+fn has_standing(listing: &SnapshotListing, session: SessionId) -> bool {
+    listing.headers().any(|(id, header)| header.record.id() == session && !listing.withdrawn.contains(&id))
 }
 
 /// Removes those that are still there and still break a rule; gives how many.

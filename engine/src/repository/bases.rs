@@ -182,19 +182,30 @@ impl FrameReader {
                 bytes.extend_from_slice(&kept);
                 continue;
             }
-            let of_base = |error: Error| error.context(format!("a base of frame {}", place.id));
-            let missing = || Error::new(ErrorKind::Damaged, format!("frame {}, a base of frame {}, is in no pack", base.frame, place.id));
-            let ordinal = self.index().ordinal_of(base.frame)?.ok_or_else(missing)?;
-            if self.place(ordinal)?.has_bases {
-                return Err(Error::rule("FRAME-8", format!("frame {}, a base of frame {}, has bases itself", base.frame, place.id)));
+            let mut problem = None;
+            let is_read = self.index().all_of(base.frame)?.into_iter().any(|ordinal| {
+                let read = self.read_base(ordinal, &base, &mut bytes);
+                // A damaged copy gives way to a good one.
+                read.map_err(|error| problem = problem.take().or(Some(error.context(format!("a base of frame {}", place.id))))).is_ok()
+            });
+            if !is_read {
+                let missing =
+                    || Error::new(ErrorKind::Damaged, format!("frame {}, a base of frame {}, is in no pack", base.frame, place.id));
+                return Err(problem.unwrap_or_else(missing));
             }
-            let frame = self.read_cached(ordinal).map_err(of_base)?;
-            let end = base.offset as usize + base.length as usize;
-            let stretch = frame.content().get(base.offset as usize..end);
-            let short = || Error::rule("FRAME-8", format!("frame {}, a base of frame {}, ends before {end} bytes", base.frame, place.id));
-            bytes.extend_from_slice(stretch.ok_or_else(short)?);
         }
         Ok(bytes)
+    }
+
+    fn read_base(&self, ordinal: FrameOrdinal, base: &BaseRange, bytes: &mut Vec<u8>) -> Result<()> {
+        if self.place(ordinal)?.has_bases {
+            return Err(Error::rule("FRAME-8", format!("frame {} has bases itself", base.frame)));
+        }
+        let frame = self.read_cached(ordinal)?;
+        let end = base.offset as usize + base.length as usize;
+        let short = || Error::rule("FRAME-8", format!("frame {} ends before {end} bytes", base.frame));
+        bytes.extend_from_slice(frame.content().get(base.offset as usize..end).ok_or_else(short)?);
+        Ok(())
     }
 }
 

@@ -37,7 +37,7 @@ impl Repository {
         }
         let (epochs, listed) = (Epochs::read(self)?, self.list_packs()?);
         let mut mark = Mark::new(self, &epochs, progress)?;
-        mark.take_late()?;
+        mark.take_late(&epochs)?;
         // The latest ends first: what is marked by then is kept as long.
         for (until, ids) in by_end.into_iter().rev() {
             for header in ids.iter().filter_map(|id| listing.header(*id)) {

@@ -71,7 +71,8 @@ pub(crate) struct FrameReader {
 struct Keys {
     credential: Arc<crate::format::slot::Credential>,
     contents: ContentsReader,
-    sealers: Mutex<HashMap<(SessionId, FrameClass), Sealer>>,
+    /// By what else of the record it depends on, too: whoever has the key of a session can sign another record under its id.
+    sealers: Mutex<HashMap<(SessionId, [u8; 32], u32, FrameClass), Sealer>>,
 }
 
 #[derive(Debug, Default)]
@@ -242,11 +243,11 @@ impl FrameReader {
 impl Keys {
     fn sealer(&self, place: &FramePlace) -> Result<Sealer> {
         let class = place.id.class().ok_or_else(|| Error::rule("PACK-7", format!("frame {} has no class", place.id)))?;
-        let key = (place.id.session, class);
+        let record = self.record(place)?;
+        let key = (place.id.session, *record.commitment(), record.structure_epoch(), class);
         if let Some(sealer) = self.sealers.lock().get(&key) {
             return Ok(sealer.clone());
         }
-        let record = self.record(place)?;
         let sealer = match class {
             FrameClass::Refs => {
                 let key = self.credential.structure_key(record.structure_epoch());

@@ -70,11 +70,21 @@ pub(crate) struct SnapshotListing {
 }
 
 /// Whose certificate a session has: from its snapshots, or from the session object.
-struct Signers(HashMap<SessionId, Option<Certificate>>);
+struct Signers {
+    known: HashMap<SessionId, Option<Certificate>>,
+    of_snapshots: HashSet<SessionId>,
+}
 
 impl Signers {
     fn of(pieces: &HashMap<SnapshotId, (SnapshotHeader, Vec<u8>)>) -> Self {
-        Self(pieces.values().map(|(header, _)| (header.record.id(), Some(header.record.certificate().clone()))).collect())
+        let known: HashMap<_, _> =
+            pieces.values().map(|(header, _)| (header.record.id(), Some(header.record.certificate().clone()))).collect();
+        Self { of_snapshots: known.keys().copied().collect(), known }
+    }
+
+    /// Whether a snapshot of the session is there.
+    fn have_snapshots(&self, session: SessionId) -> bool {
+        self.of_snapshots.contains(&session)
     }
 
     /// Whether `certificate` may speak for `session`. Where nothing is left that tells, it may: what it says is then at most an alarm.
@@ -82,7 +92,7 @@ impl Signers {
         if certificate.roles().contain(Roles::MAINTAIN) {
             return Ok(true);
         }
-        let own = match self.0.entry(session) {
+        let own = match self.known.entry(session) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => {
                 let read = repository.read_session(session);
@@ -224,10 +234,12 @@ impl Repository {
         Ok(())
     }
 
-    /// What `closed/` says, if the session itself or maintain says it (SESS-3). Who closes a session without a snapshot does not matter.
+    /// What `closed/` says, if the session itself or maintain says it (SESS-3). Who closes a session without a snapshot does not matter: otherwise
+    /// anybody could keep a snapshot from counting.
     fn check_closed(&self, session: SessionId, unsealed: &Unsealed, signers: &mut Signers) -> Result<ClosedBody> {
         let body = ClosedBody::decode(&unsealed.plaintext)?;
-        match body.snapshots.is_empty() || signers.allow(self, session, &unsealed.certificate)? {
+        let says_nothing = body.snapshots.is_empty() && !signers.have_snapshots(session);
+        match says_nothing || signers.allow(self, session, &unsealed.certificate)? {
             true => Ok(body),
             false => Err(Error::rule("SESS-3", "somebody else's session may only be closed by maintain")),
         }

@@ -1,6 +1,6 @@
 //! What index objects of maintain tell of packs that lie cold, which cannot be asked themselves, or not without cost.
 
-use super::contents_reader::ContentsReader;
+use super::contents_reader::{ContentsReader, Tellers};
 use super::objects::PackTail;
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{ErrorKind, Result};
@@ -50,15 +50,18 @@ impl Told {
         let kept = self.0.lock().kept.iter().find(|(kept, _)| kept == name).map(|(_, body)| Arc::clone(body));
         let body = match kept {
             Some(body) => body,
-            None => match reader.read_index_object(name) {
-                Ok((body, _)) => self.keep(*name, body),
-                // Written anew under another name.
-                Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => {
+            None => {
+                let read = match reader.read_index_object(name, Tellers::Maintain) {
+                    Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => None,
+                    read => read?,
+                };
+                let Some(body) = read else {
+                    // Written anew under another name.
                     self.0.lock().objects.retain(|_, other| other != name);
                     return Ok(None);
-                }
-                Err(error) => return Err(error),
-            },
+                };
+                self.keep(*name, body)
+            }
         };
         Ok(body
             .packs
@@ -81,10 +84,10 @@ impl Told {
             if self.0.lock().looked_into.contains(&object.name) {
                 continue;
             }
-            match reader.read_index_object(&object.name) {
+            match reader.read_index_object(&object.name, Tellers::Maintain) {
                 // Others could tell lies of it, and the pack itself cannot be asked.
-                Ok((_, false)) => drop(self.0.lock().looked_into.insert(object.name)),
-                Ok((body, true)) => {
+                Ok(None) => drop(self.0.lock().looked_into.insert(object.name)),
+                Ok(Some(body)) => {
                     let body = self.keep(object.name, body);
                     let packs = body.packs.iter().filter(|(kind, ..)| *kind == ObjectKind::DataPack);
                     let mut known = self.0.lock();

@@ -125,7 +125,7 @@ impl Repository {
         let listed = self.list_packs()?;
         let mut mark = Mark::new(self, &epochs, progress)?;
         let snapshots = Snapshots::list(self, progress)?;
-        mark.take_late()?;
+        mark.take_late(&epochs)?;
         let lives = self.lives(policy, &tier, &snapshots, progress);
         let mut plan = TierPlan::default();
         let (mut needed_warm, mut needed_long) = (HashSet::new(), HashSet::new());

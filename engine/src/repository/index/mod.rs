@@ -48,7 +48,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-pub use tables::ContentsSource;
+pub use tables::{ContentsSource, Fingerprint};
 use tables::{Table, TableCache};
 use write::Writer;
 
@@ -384,8 +384,42 @@ impl LookupIndex {
     /// # Errors
     /// As for [`LookupIndex::lookup`].
     pub fn ordinals_of(&self, frames: &[FrameId], ordinals: &mut Vec<Option<FrameOrdinal>>) -> Result<()> {
+        self.copies_of(frames, ordinals, &mut Vec::new())
+    }
+
+    /// As [`LookupIndex::ordinals_of`], and into `others` what else calls itself one of these frames in listed packs, with its position in `frames`. Whoever may back up can
+    /// store something else under the identity of a frame of its own machine: two are the same only where their [`LookupIndex::fingerprint_of`] is.
+    ///
+    /// # Errors
+    /// As for [`LookupIndex::lookup`].
+    pub fn copies_of(
+        &self,
+        frames: &[FrameId],
+        ordinals: &mut Vec<Option<FrameOrdinal>>,
+        others: &mut Vec<(usize, FrameOrdinal)>,
+    ) -> Result<()> {
         ordinals.clear();
-        self.state.read().ordinals_of(frames, ordinals).map_err(|fault| self.error_of(fault))
+        others.clear();
+        self.state.read().copies_of(frames, ordinals, others).map_err(|fault| self.error_of(fault))
+    }
+
+    /// Everything under the identity of a frame in listed packs, as [`LookupIndex::copies_of`] gives it for many.
+    ///
+    /// # Errors
+    /// As for [`LookupIndex::lookup`].
+    pub fn all_of(&self, id: FrameId) -> Result<Vec<FrameOrdinal>> {
+        let (mut ordinals, mut others) = (Vec::with_capacity(1), Vec::new());
+        self.copies_of(&[id], &mut ordinals, &mut others)?;
+        Ok(ordinals.into_iter().flatten().chain(others.into_iter().map(|(_, other)| other)).collect())
+    }
+
+    /// What copies of a frame have in common: a hash over all that the contents table says of it.
+    ///
+    /// # Errors
+    /// As for [`LookupIndex::hash_of`].
+    pub fn fingerprint_of(&self, ordinal: FrameOrdinal, id: FrameId) -> Result<Fingerprint> {
+        let found = self.table_frame(ordinal, id)?;
+        found.and_then(|(table, at)| table.frames.get(at).map(|frame| frame.fingerprint)).ok_or_else(|| gone(id))
     }
 
     /// The listed packs, in order of kind and id.

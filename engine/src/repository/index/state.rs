@@ -85,14 +85,27 @@ impl State {
         Table::new(pack, contents, contents.frames.iter().map(|frame| domain_of(frame.id).unwrap_or(DomainId([0xff; 16]))))
     }
 
-    /// Adds the ordinal of each frame, in their order. Frames of one session that come in the order of their numbers are looked for together.
-    pub(super) fn ordinals_of(&self, frames: &[FrameId], ordinals: &mut Vec<Option<FrameOrdinal>>) -> Result<()> {
+    /// Adds the ordinal of each frame, in their order, and those of other copies with the position of their frame. Frames of one session that come in the
+    /// order of their numbers are looked for together.
+    pub(super) fn copies_of(
+        &self,
+        frames: &[FrameId],
+        ordinals: &mut Vec<Option<FrameOrdinal>>,
+        others: &mut Vec<(usize, FrameOrdinal)>,
+    ) -> Result<()> {
         for stretch in frames.chunk_by(|one, next| one.session == next.session && one.number < next.number) {
             let start = ordinals.len();
             ordinals.resize(start + stretch.len(), None);
             let Some(session) = self.sessions.number_of(stretch[0].session) else { continue };
             let best = &mut ordinals[start..];
-            let mut visit = |at: usize, record: &IdRecord| best[at] = self.first_of(best[at], FrameOrdinal(record::ordinal_of(record)));
+            let mut visit = |at: usize, record: &IdRecord| {
+                let other = FrameOrdinal(record::ordinal_of(record));
+                let first = self.first_of(best[at], other);
+                // The one that is not the first, if it is listed.
+                let second = if first == Some(other) { best[at] } else { Some(other) };
+                others.extend(second.filter(|second| self.packs.of_ordinal(second.0).is_some()).map(|second| (start + at, second)));
+                best[at] = first;
+            };
             let keys = stretch.iter().map(|frame| record::id_key(session, frame.number));
             self.young.for_each_id_of_all(keys.clone(), &mut visit);
             self.ids.iter().try_for_each(|file| file.for_each_of_all(keys.clone(), &mut visit))?;

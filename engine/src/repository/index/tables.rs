@@ -7,7 +7,7 @@
 use super::search::{interpolate, partition_near, prefix};
 use crate::backend::ObjectKind;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BaseRange, ContentsTable};
+use crate::format::{BaseRange, ContentsTable, FrameRecord};
 use crate::id::{ChunkId, DomainId, FrameId, PackId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
@@ -47,12 +47,36 @@ pub(super) struct TableChunk {
     pub(super) position: u32,
 }
 
+/// What copies of a frame have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 16]);
+
+impl Fingerprint {
+    /// Of what a contents table says of a frame.
+    pub fn of(frame: &FrameRecord) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&frame.sealed_length.to_le_bytes()).update(&frame.plaintext_length.to_le_bytes()).update(&frame.hash);
+        for base in &frame.bases {
+            hasher.update(&base.frame.session.0).update(&base.frame.number.to_le_bytes()).update(&base.chunk.to_le_bytes());
+            hasher.update(&base.offset.to_le_bytes()).update(&base.length.to_le_bytes());
+        }
+        hasher.update(&(frame.bases.len() as u32).to_le_bytes());
+        for id in &frame.chunks {
+            hasher.update(&id.0);
+        }
+        let mut short = [0; 16];
+        short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Self(short)
+    }
+}
+
 /// A frame in a table.
 #[derive(Debug)]
 pub(super) struct TableFrame {
     pub(super) id: FrameId,
     pub(super) domain: DomainId,
     pub(super) hash: [u8; 32],
+    pub(super) fingerprint: Fingerprint,
     pub(super) bases: Box<[BaseRange]>,
     /// After how many removals of packs its bases were found to stand; 0 for never.
     pub(super) stood: AtomicU32,
@@ -72,7 +96,7 @@ impl Table {
     pub(super) fn new(pack: (ObjectKind, PackId), table: &ContentsTable, domains: impl Iterator<Item = DomainId>) -> Self {
         let frames = table.frames.iter().zip(domains).map(|(frame, domain)| {
             let bases = frame.bases.as_slice().into();
-            TableFrame { id: frame.id, domain, hash: frame.hash, bases, stood: AtomicU32::new(0) }
+            TableFrame { id: frame.id, domain, hash: frame.hash, fingerprint: Fingerprint::of(frame), bases, stood: AtomicU32::new(0) }
         });
         let frames: Vec<_> = frames.collect();
         let mut chunks = Vec::with_capacity(table.frames.iter().map(|frame| frame.chunks.len()).sum());
