@@ -455,7 +455,7 @@ impl<'a> Run<'a> {
             }
             self.progress.event(Event::Advance { bytes: object.size, items: 1 });
         }
-        self.summary.objects_removed += self.repository.forget_places(&gone)?;
+        self.summary.objects_removed += self.repository.forget_places(|_, pack| gone.contains(&pack))?;
         self.sweep_sidecars(epochs, gate)
     }
 

@@ -8,7 +8,7 @@ use crate::backend::{Backend, Frost, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::placement::{PlacedPack, TierBody};
 use crate::gc::{Epochs, PackGroup, write_index_objects};
-use crate::id::PackId;
+use crate::id::{PackId, TierId};
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Tiers, verify};
 use std::collections::{BTreeSet, HashSet};
@@ -43,8 +43,8 @@ struct Mover<'a> {
     progress: &'a dyn Progress,
     tier: Arc<TierBody>,
     place: Arc<dyn Backend>,
-    /// Placement objects that are known to be durable.
-    durable: HashSet<ObjectName>,
+    /// Copies of lower rank that are gone, and of which placement tells still.
+    left: HashSet<(TierId, PackId)>,
     summary: TierSummary,
 }
 
@@ -62,7 +62,7 @@ impl Repository {
         let tier = Arc::clone(self.tiers.view()?.tier(&policy.tier)?);
         let place = self.tiers.place(&tier)?;
         let summary = TierSummary { plan: plan.clone(), ..TierSummary::default() };
-        let mut mover = Mover { repository: self, progress, tier, place, durable: HashSet::new(), summary };
+        let mut mover = Mover { repository: self, progress, tier, place, left: HashSet::new(), summary };
         progress.event(Event::Phase { name: "move", bytes_total: Some(plan.moves.bytes), items_total: Some(plan.moves.packs) });
         mover.finish_others(&plan.leftovers)?;
         for batch in plan.packs.chunks(BATCH) {
@@ -191,10 +191,14 @@ impl Mover<'_> {
                 self.summary.moved.add(object.size);
             }
         }
-        let view = self.tiers().view()?;
-        if view.packs().any(|pack| view.places(pack).len() > 1) {
-            // They went on from a tier of lower rank.
-            self.repository.forget_places(&HashSet::new())?;
+        self.forget_left()
+    }
+
+    /// Says no more of copies that they are where they were.
+    fn forget_left(&mut self) -> Result<()> {
+        if !self.left.is_empty() {
+            self.repository.forget_places(|tier, pack| self.left.contains(&(tier, pack)))?;
+            self.left.clear();
         }
         Ok(())
     }
@@ -222,11 +226,8 @@ impl Mover<'_> {
 
     /// Deletes the copies of a pack of lower rank than its coldest one, which is looked at before.
     fn leave(&mut self, object: &ObjectInfo) -> Result<()> {
-        let view = self.tiers().reload()?;
         // `OthersDurable`: another mover may have said where the pack is.
-        let fresh: Vec<_> = view.objects.keys().filter(|name| !self.durable.contains(name)).copied().collect();
-        self.repository.backend.make_durable(&fresh)?;
-        self.durable.extend(fresh);
+        let view = self.tiers().reload_durable()?;
         let (name, pack) = (&object.name, PackId(object.name.id()));
         let Some((coldest, placed)) = view.coldest(pack) else {
             return Err(Error::new(ErrorKind::Busy, format!("{name}: its tier is gone; run it again")));
@@ -244,9 +245,14 @@ impl Mover<'_> {
         }
         gone(self.tiers().warm.delete(name))?;
         self.tiers().note_gone([pack]);
-        let warmer = view.places(pack).iter().filter(|(tier, _)| *tier != coldest.tier);
-        for tier in warmer.filter_map(|(tier, _)| view.tiers.get(tier)).filter(|tier| tier.rank < coldest.rank) {
-            gone(self.tiers().place(tier)?.delete(name))?;
+        for tier in view.warmer(pack) {
+            let place = self.tiers().place(tier)?;
+            match place.delete(name) {
+                // What is missing in another place is not gone.
+                Err(error) if error.kind() == ErrorKind::NotFound => self.tiers().look(tier, &*place)?,
+                deleted => deleted?,
+            }
+            self.left.insert((tier.tier, pack));
         }
         Ok(())
     }
@@ -259,10 +265,7 @@ impl Mover<'_> {
                 self.summary.finished.add(object.size);
             }
         }
-        if leftovers.is_empty() {
-            return Ok(());
-        }
-        self.repository.forget_places(&HashSet::new()).map(drop)
+        self.forget_left()
     }
 
     fn finish(&mut self, object: &ObjectInfo) -> Result<()> {

@@ -32,7 +32,7 @@ use crate::limits::PLACED_PACKS_MAX;
 use crate::progress::counted;
 use crate::repository::{Repository, marker};
 use crate::runtime::Timestamp;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) const DAY_S: u64 = 86_400;
@@ -156,8 +156,7 @@ impl Repository {
     pub fn remove_tier(&self, name: &str) -> Result<()> {
         self.require(Roles::MAINTAIN, "removing a tier")?;
         self.require_writable()?;
-        let view = self.tiers.reload()?;
-        let tier = Arc::clone(view.tier(name)?);
+        let tier = Arc::clone(self.tiers.reload_durable()?.tier(name)?);
         self.require_empty(&tier)?;
         if !tier.is_retired {
             let retired = TierBody { is_retired: true, revision: tier.revision.saturating_add(1), ..(*tier).clone() };
@@ -207,12 +206,10 @@ impl Repository {
         Ok(())
     }
 
-    /// Says no more where packs lay that are `gone`, nor where packs were that lie colder by now, and merges small objects. Gives how many were removed.
-    pub(crate) fn forget_places(&self, gone: &HashSet<PackId>) -> Result<u64> {
-        let view = self.tiers.reload()?;
-        let is_over = |tier: TierId, placed: &PlacedPack| {
-            gone.contains(&placed.pack) || view.coldest(placed.pack).is_none_or(|(coldest, _)| coldest.tier != tier)
-        };
+    /// Says no more where copies lay that are gone, and merges small objects; gives how many were removed. A copy `is_gone` when it was deleted, or missed
+    /// in the tier's place: that there is one of a higher rank is no reason, since that may be damaged or lost.
+    pub(crate) fn forget_places(&self, is_gone: impl Fn(TierId, PackId) -> bool) -> Result<u64> {
+        let view = self.tiers.reload_durable()?;
         let mut of_tiers: BTreeMap<TierId, Vec<(ObjectName, &PlacedPacks)>> = BTreeMap::new();
         for (name, body) in &view.objects {
             if let PlacementBody::Packs(placed) = &**body {
@@ -225,9 +222,9 @@ impl Repository {
                 continue;
             }
             let merges = objects.len() > OBJECTS_MAX;
-            let stale = |placed: &PlacedPacks| placed.packs.iter().any(|placed| is_over(tier, placed));
+            let stale = |placed: &PlacedPacks| placed.packs.iter().any(|placed| is_gone(tier, placed.pack));
             let replaced: Vec<_> = objects.into_iter().filter(|(_, placed)| merges || stale(placed)).collect();
-            let left = replaced.iter().flat_map(|(_, placed)| &placed.packs).filter(|placed| !is_over(tier, placed));
+            let left = replaced.iter().flat_map(|(_, placed)| &placed.packs).filter(|placed| !is_gone(tier, placed.pack));
             self.write_places(tier, left.copied().collect())?;
             for (name, _) in replaced {
                 removed += u64::from(delete(self, &name)?);

@@ -164,7 +164,7 @@ impl Repository {
                 if is_needed_warm && coldest.rank >= tier.rank {
                     plan.stranded.add(object.size);
                 }
-                if !self.tiers.is_cold(pack) || view.places(pack).len() > 1 {
+                if !self.tiers.is_cold(pack) || view.warmer(pack).next().is_some() {
                     plan.unfinished.add(object.size);
                     plan.leftovers.push(object);
                     continue;
