@@ -11,7 +11,7 @@ use crate::gc::{Epochs, PackGroup, write_index_objects};
 use crate::id::{PackId, TierId};
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Tiers, verify};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Packs after whose copies is said where they are.
@@ -45,6 +45,10 @@ struct Mover<'a> {
     place: Arc<dyn Backend>,
     /// Copies of lower rank that are gone, and of which placement tells still.
     left: HashSet<(TierId, PackId)>,
+    /// The index object that tells the truth of each pack.
+    tellers: HashMap<ObjectName, ObjectName>,
+    /// Index objects that were made durable.
+    durable: HashSet<ObjectName>,
     summary: TierSummary,
 }
 
@@ -62,7 +66,8 @@ impl Repository {
         let tier = Arc::clone(self.tiers.view()?.tier(&policy.tier)?);
         let place = self.tiers.place(&tier)?;
         let summary = TierSummary { plan: plan.clone(), ..TierSummary::default() };
-        let mut mover = Mover { repository: self, progress, tier, place, left: HashSet::new(), summary };
+        let (left, tellers, durable) = Default::default();
+        let mut mover = Mover { repository: self, progress, tier, place, left, tellers, durable, summary };
         progress.event(Event::Phase { name: "move", bytes_total: Some(plan.moves.bytes), items_total: Some(plan.moves.packs) });
         mover.finish_others(&plan.leftovers)?;
         for batch in plan.packs.chunks(BATCH) {
@@ -165,7 +170,8 @@ impl Mover<'_> {
 
     /// Copies that were read back take the place of those of lower rank.
     fn settle(&mut self, mut copied: Vec<(ObjectInfo, [u8; 32])>) -> Result<()> {
-        self.index(&mut copied)?;
+        let told = self.told(&copied.iter().map(|(object, _)| object.clone()).collect::<Vec<_>>())?;
+        copied.retain(|(object, _)| told.contains(&object.name));
         if copied.is_empty() {
             return Ok(());
         }
@@ -185,13 +191,10 @@ impl Mover<'_> {
             until,
         });
         self.repository.write_places(self.tier.tier, placed.collect())?;
-        for (object, _) in copied {
-            let done = self.leave(&object);
-            if self.tolerate(&object, done)?.is_some() {
-                self.summary.moved.add(object.size);
-            }
-        }
-        self.forget_left()
+        let copied: Vec<_> = copied.into_iter().map(|(object, _)| object).collect();
+        let moved = self.leave_all(&copied)?;
+        moved.into_iter().for_each(|size| self.summary.moved.add(size));
+        Ok(())
     }
 
     /// Says no more of copies that they are where they were.
@@ -203,25 +206,48 @@ impl Mover<'_> {
         Ok(())
     }
 
-    /// Sees to it that index objects tell what is in packs before they go where nobody can ask them.
-    fn index(&mut self, copied: &mut Vec<(ObjectInfo, [u8; 32])>) -> Result<()> {
-        let told = self.repository.told_agrees(copied.iter().map(|(object, _)| object))?;
-        let untold: BTreeSet<_> = copied.iter().map(|(object, _)| object.name).filter(|name| !told.contains_key(name)).collect();
-        if !untold.is_empty() {
-            write_index_objects(self.repository, &untold.iter().map(|name| (ObjectKind::DataPack, PackId(name.id()))).collect())?;
-        }
-        let told = self.repository.told_agrees(copied.iter().map(|(object, _)| object))?;
-        let all = std::mem::take(copied);
-        for (object, hash) in all {
-            if told.get(&object.name) == Some(&true) {
-                copied.push((object, hash));
+    /// Sees to it that index objects tell what is in packs before they go where nobody can ask them; gives those of which that is so.
+    fn told(&mut self, packs: &[ObjectInfo]) -> Result<HashSet<ObjectName>> {
+        let mut is_written = false;
+        loop {
+            let told = self.repository.told_agrees(packs.iter(), &self.tellers)?;
+            let untold = packs.iter().map(|object| object.name).filter(|name| !told.contains_key(name));
+            let untold: BTreeSet<_> = untold.map(|name| (ObjectKind::DataPack, PackId(name.id()))).collect();
+            if !untold.is_empty() && !std::mem::replace(&mut is_written, true) {
+                write_index_objects(self.repository, &untold)?;
                 continue;
             }
-            let message =
-                "no index object tells the truth of it, which is needed once it is cold; run `icecore check` and `icecore repair`";
-            self.fail(&object, &Error::new(ErrorKind::Damaged, message));
+            let fresh: BTreeSet<_> = told.values().map(|(teller, _)| *teller).filter(|teller| !self.durable.contains(teller)).collect();
+            if !fresh.is_empty() {
+                // `OthersDurable`: who wrote them may have died. Then they are asked for again: they may have gone with the power before.
+                self.repository.backend.make_durable(&fresh.iter().copied().collect::<Vec<_>>())?;
+                self.durable.extend(fresh);
+                continue;
+            }
+            for object in packs.iter().filter(|object| !told.get(&object.name).is_some_and(|(_, agrees)| *agrees)) {
+                let message =
+                    "no index object tells the truth of it, which is needed once it is cold; run `icecore check` and `icecore repair`";
+                self.fail(object, &Error::new(ErrorKind::Damaged, message));
+            }
+            let agree: HashMap<_, _> =
+                told.into_iter().filter(|(_, (_, agrees))| *agrees).map(|(pack, (teller, _))| (pack, teller)).collect();
+            let packs = agree.keys().copied().collect();
+            self.tellers.extend(agree);
+            return Ok(packs);
         }
-        Ok(())
+    }
+
+    /// Deletes the copies of lower rank of packs that placement names by now, as far as index objects tell of them: whoever removed one meanwhile did
+    /// not know that they go cold (`ToldBeforeCold`). Gives the sizes of those of which that was done.
+    fn leave_all(&mut self, packs: &[ObjectInfo]) -> Result<Vec<u64>> {
+        let told = self.told(packs)?;
+        let mut left = Vec::new();
+        for object in packs.iter().filter(|object| told.contains(&object.name)) {
+            let done = self.leave(object);
+            left.extend(self.tolerate(object, done)?.map(|()| object.size));
+        }
+        self.forget_left()?;
+        Ok(left)
     }
 
     /// Deletes the copies of a pack of lower rank than its coldest one, which is looked at before.
@@ -259,25 +285,29 @@ impl Mover<'_> {
 
     /// Finishes moves that were interrupted, or that others are at work at.
     fn finish_others(&mut self, leftovers: &[ObjectInfo]) -> Result<()> {
-        for object in leftovers {
-            let done = self.finish(object);
-            if self.tolerate(object, done)?.is_some() {
-                self.summary.finished.add(object.size);
+        for batch in leftovers.chunks(BATCH) {
+            let mut good = Vec::new();
+            for object in batch {
+                let read_back = self.read_back(object);
+                good.extend(self.tolerate(object, read_back)?.map(|()| object.clone()));
             }
+            let finished = self.leave_all(&good)?;
+            finished.into_iter().for_each(|size| self.summary.finished.add(size));
         }
-        self.forget_left()
+        Ok(())
     }
 
-    fn finish(&mut self, object: &ObjectInfo) -> Result<()> {
+    /// Reads the coldest copy of a pack.
+    fn read_back(&self, object: &ObjectInfo) -> Result<()> {
         let view = self.tiers().reload()?;
-        let Some((coldest, _)) = view.coldest(PackId(object.name.id())) else { return Ok(()) };
+        let gone = || Error::new(ErrorKind::NotFound, format!("{}: it is in no tier any more", object.name));
+        let (coldest, _) = view.coldest(PackId(object.name.id())).ok_or_else(gone)?;
         let place = self.tiers().place(coldest)?;
         match verify(&*place, &self.repository.trust, object) {
             // It was read back before it froze.
-            Err(error) if error.kind() == ErrorKind::Frozen => {}
-            verified => drop(verified?),
+            Err(error) if error.kind() == ErrorKind::Frozen => Ok(()),
+            verified => verified.map(drop),
         }
-        self.leave(object)
     }
 
     /// Deletes copies in the tier that nothing tells of, of packs that are condemned and nowhere else: they were swept while they were being moved.

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::backend::testing::Call;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 
 impl World {
     /// A process of a time when minimum days have passed.
@@ -95,4 +97,59 @@ fn no_copy_goes_for_a_placement_that_went_with_the_power() {
     let summary = world.other_handle(7).tier_apply(&TierPolicy::new("cold"), &Silent).unwrap();
     assert_eq!((summary.moved, summary.failed.packs), (summary.plan.moves, 0));
     world.assert_whole();
+}
+
+#[test]
+fn what_tells_of_frozen_packs_is_there_when_they_go() {
+    // It goes with the power before it is durable; somebody removes it who does not know yet that they move; the move was stopped in between.
+    for case in 0..3 {
+        let world = World::with_days();
+        world.freezer("shelf 1");
+        world.add(frozen());
+        let first = world.hooked(5, move |call| match (call.operation, call.kind) {
+            (Operation::Finish, ObjectKind::Placement) if case < 2 => Err(stopped()),
+            (Operation::Delete, ObjectKind::DataPack) => Err(stopped()),
+            _ => Ok(()),
+        });
+        first.tier_apply(&TierPolicy::new("cold"), &Silent).unwrap_err();
+        let told = world.names_of(ObjectKind::Index);
+        assert!(!told.is_empty());
+        let (warm, is_over) = (world.warm.clone(), AtomicBool::new(false));
+        let second = world.hooked(6, move |call| {
+            let is_moment = match case {
+                0 => call.operation == Operation::MakeDurable && call.kind == ObjectKind::Index && !call.is_done,
+                1 => call.operation == Operation::Finish && call.kind == ObjectKind::Placement && call.is_done,
+                _ => call.operation == Operation::List && call.kind == ObjectKind::Placement,
+            };
+            if is_moment && !is_over.swap(true, Ordering::Relaxed) {
+                told.iter().for_each(|name| warm.delete(name).unwrap());
+            }
+            Ok(())
+        });
+        let summary = second.tier_apply(&TierPolicy::new("cold"), &Silent).unwrap();
+        assert!(summary.failed.packs == 0 && summary.moved.packs + summary.finished.packs > 3, "{case}: {summary:#?}");
+        let other = world.other_handle(7);
+        other.gc(&GcOptions::default(), &Silent).unwrap_or_else(|error| panic!("{case}: {error}"));
+        let report = other.check(&Silent).unwrap();
+        assert!(report.findings.is_empty(), "{case}: {:#?}", report.findings);
+    }
+}
+
+/// What is told of warm packs may be all that tells of them when they are cold, a moment later.
+#[test]
+fn a_collection_leaves_nothing_untold_that_was_told() {
+    let mut world = World::with_days();
+    world.add(cold());
+    let first = world.hooked(5, |call| match (call.operation, call.kind) {
+        (Operation::Finish, ObjectKind::Placement) => Err(stopped()),
+        _ => Ok(()),
+    });
+    first.tier_apply(&TierPolicy::new("cold"), &Silent).unwrap_err();
+    let forgotten: Vec<_> = world.kept.drain(..2).map(|(id, _)| id).collect();
+    world.repository.forget(&forgotten, &Silent).unwrap();
+    let summary = world.other_handle(6).gc(&GcOptions::default(), &Silent).unwrap();
+    let plan = world.other_handle(7).tier_plan(&TierPolicy::new("cold"), &Silent).unwrap();
+    assert!(summary.deleted.packs > 0 && (1..8).contains(&plan.packs.len()), "{plan:#?}");
+    let told = world.other_handle(8).told_agrees(plan.packs.iter(), &HashMap::new()).unwrap();
+    assert!(plan.packs.iter().all(|pack| told.get(&pack.name).is_some_and(|(_, agrees)| *agrees)), "{told:?}");
 }
