@@ -30,7 +30,7 @@ use crate::gc::{PackGroup, delete};
 use crate::id::{PackId, PlacementId, TierId};
 use crate::limits::PLACED_PACKS_MAX;
 use crate::progress::counted;
-use crate::repository::{Repository, marker};
+use crate::repository::{Placement, Repository, marker};
 use crate::runtime::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -156,14 +156,15 @@ impl Repository {
     pub fn remove_tier(&self, name: &str) -> Result<()> {
         self.require(Roles::MAINTAIN, "removing a tier")?;
         self.require_writable()?;
-        let tier = Arc::clone(self.tiers.reload_durable()?.tier(name)?);
-        self.require_empty(&tier)?;
+        let view = self.tiers.reload_durable()?;
+        let tier = Arc::clone(view.tier(name)?);
+        require_empty(&view, &tier)?;
         if !tier.is_retired {
             let retired = TierBody { is_retired: true, revision: tier.revision.saturating_add(1), ..(*tier).clone() };
             self.write_sealed(ObjectName::placement(PlacementId(self.runtime.random())), checked(&retired)?)?;
         }
         // Whoever moves looks for this after he said where he moved what: one of both sees the other.
-        self.require_empty(&tier)?;
+        require_empty(&*self.tiers.reload_durable()?, &tier)?;
         match self.tiers.place(&tier).and_then(|place| place.delete(&marker(tier.tier))) {
             Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Frozen) => return Err(error),
             _ => {}
@@ -179,20 +180,15 @@ impl Repository {
         self.tiers.reload().map(drop)
     }
 
-    fn require_empty(&self, tier: &TierBody) -> Result<()> {
+    /// The tier that [`Repository::remove_tier`] would take away now. Writes nothing.
+    ///
+    /// # Errors
+    /// As [`Repository::remove_tier`].
+    pub fn plan_remove_tier(&self, name: &str) -> Result<Arc<TierBody>> {
+        self.require(Roles::MAINTAIN, "removing a tier")?;
         let view = self.tiers.reload()?;
-        let packs = view.packs().filter(|pack| view.places(*pack).iter().any(|(place, _)| *place == tier.tier)).count();
-        match packs {
-            0 => Ok(()),
-            _ => Err(Error::new(
-                ErrorKind::Busy,
-                format!(
-                    "{} still lie in tier {}; they go when no snapshot needs them (forget and gc), or to a colder tier",
-                    counted(packs as u64, "pack"),
-                    tier.name
-                ),
-            )),
-        }
+        let tier = view.tier(name)?;
+        require_empty(&view, tier).map(|()| Arc::clone(tier))
     }
 
     /// Says where packs lie.
@@ -232,6 +228,21 @@ impl Repository {
         }
         self.tiers.reload()?;
         Ok(removed)
+    }
+}
+
+fn require_empty(view: &Placement, tier: &TierBody) -> Result<()> {
+    let packs = view.packs().filter(|pack| view.places(*pack).iter().any(|(place, _)| *place == tier.tier)).count();
+    match packs {
+        0 => Ok(()),
+        _ => Err(Error::new(
+            ErrorKind::Busy,
+            format!(
+                "{} still lie in tier {}; they go when no snapshot needs them (forget and gc), or to a colder tier",
+                counted(packs as u64, "pack"),
+                tier.name
+            ),
+        )),
     }
 }
 
