@@ -10,7 +10,7 @@ use crate::format::placement::{PlacedPack, TierBody};
 use crate::gc::{Epochs, PackGroup, write_index_objects};
 use crate::id::{PackId, TierId};
 use crate::progress::{Event, Progress};
-use crate::repository::{Repository, Tiers, verify};
+use crate::repository::{Locks, Repository, Tiers, verify};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -49,6 +49,8 @@ struct Mover<'a> {
     tellers: HashMap<ObjectName, ObjectName>,
     /// Index objects that were made durable.
     durable: HashSet<ObjectName>,
+    /// What locks keep.
+    locks: Locks,
     summary: TierSummary,
 }
 
@@ -66,18 +68,14 @@ impl Repository {
         let tier = Arc::clone(self.tiers.view()?.tier(&policy.tier)?);
         let place = self.tiers.place(&tier)?;
         let summary = TierSummary { plan: plan.clone(), ..TierSummary::default() };
-        let (left, tellers, durable) = Default::default();
-        let mut mover = Mover { repository: self, progress, tier, place, left, tellers, durable, summary };
+        let (left, tellers, durable, locks) = Default::default();
+        let mut mover = Mover { repository: self, progress, tier, place, left, tellers, durable, locks, summary };
         progress.event(Event::Phase { name: "move", bytes_total: Some(plan.moves.bytes), items_total: Some(plan.moves.packs) });
         mover.finish_others(&plan.leftovers)?;
         for batch in plan.packs.chunks(BATCH) {
             mover.take(batch)?;
         }
         mover.remove_orphans()?;
-        if mover.summary.moved.packs + mover.summary.finished.packs > 0 {
-            let moved: HashSet<_> = plan.packs.iter().chain(&plan.leftovers).map(|object| object.name).collect();
-            self.renew_deadlines(|name| moved.contains(name), progress)?;
-        }
         let mut summary = mover.summary;
         summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
         Ok(summary)
@@ -224,10 +222,16 @@ impl Mover<'_> {
                 self.durable.extend(fresh);
                 continue;
             }
-            for object in packs.iter().filter(|object| !told.get(&object.name).is_some_and(|(_, agrees)| *agrees)) {
-                let message =
-                    "no index object tells the truth of it, which is needed once it is cold; run `icecore check` and `icecore repair`";
-                self.fail(object, &Error::new(ErrorKind::Damaged, message));
+            let agrees = |object: &&ObjectInfo| told.get(&object.name).is_some_and(|(_, agrees)| *agrees);
+            let untrue: Vec<_> = packs.iter().filter(|object| !agrees(object)).collect();
+            if !untrue.is_empty() {
+                // What was swept meanwhile nobody needs any more.
+                let condemned = Epochs::read(self.repository)?.condemned;
+                for object in untrue.into_iter().filter(|object| !condemned.contains_key(&(object.name.kind(), PackId(object.name.id())))) {
+                    let message =
+                        "no index object tells the truth of it, which is needed once it is cold; run `icecore check` and `icecore repair`";
+                    self.fail(object, &Error::new(ErrorKind::Damaged, message));
+                }
             }
             let agree: HashMap<_, _> =
                 told.into_iter().filter(|(_, (_, agrees))| *agrees).map(|(pack, (teller, _))| (pack, teller)).collect();
@@ -241,8 +245,13 @@ impl Mover<'_> {
     /// not know that they go cold (`ToldBeforeCold`). Gives the sizes of those of which that was done.
     fn leave_all(&mut self, packs: &[ObjectInfo]) -> Result<Vec<u64>> {
         let told = self.told(packs)?;
+        let packs: Vec<_> = packs.iter().filter(|object| told.contains(&object.name)).cloned().collect();
+        if packs.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.repository.renew_deadlines_of(&packs, &mut self.locks, self.progress)?;
         let mut left = Vec::new();
-        for object in packs.iter().filter(|object| told.contains(&object.name)) {
+        for object in &packs {
             let done = self.leave(object);
             left.extend(self.tolerate(object, done)?.map(|()| object.size));
         }
@@ -306,6 +315,10 @@ impl Mover<'_> {
         match verify(&*place, &self.repository.trust, object) {
             // It was read back before it froze.
             Err(error) if error.kind() == ErrorKind::Frozen => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.tiers().look(coldest, &*place)?;
+                Err(error.with_kind(ErrorKind::Damaged).context(format!("its copy in tier {}", coldest.name)))
+            }
             verified => verified.map(drop),
         }
     }
