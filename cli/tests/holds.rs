@@ -72,6 +72,7 @@ fn a_legal_hold_is_placed_listed_and_released() {
     home.run(0, &["hold", "add", &second, "-r", "r", "--key-file", "m"]);
     home.with(1, &["hold", "release", "0000"]);
     home.with(2, &["hold", "release", "0"]);
+    assert!(home.with(0, &["hold", "release", &hold, "--dry-run"]).contains("would be released"));
     let released = home.with(0, &["hold", "release", &hold]);
     assert!(released.contains("0 stay held"), "{released}");
     home.with(0, &["forget", &first]);

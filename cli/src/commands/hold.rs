@@ -4,10 +4,13 @@ use super::lock::{find, list};
 use super::snapshots::short_id;
 use crate::context::Context;
 use crate::exit::{Outcome, usage};
+use crate::output::Output;
 use crate::size::counted;
 use icecore::id::HoldId;
+use icecore::repository::{Hold, HoldState};
 use icecore::{Error, ErrorKind};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Places and releases legal holds, and lists all that holds snapshots
 #[derive(Debug, clap::Subcommand)]
@@ -53,6 +56,7 @@ pub(crate) struct ListArgs {
 /// Releases a legal hold, which only the admin may
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
+    icecore hold release 9be01c77 --dry-run\n  \
     icecore hold release 9be01c77 --note 'case closed'")]
 pub(crate) struct ReleaseArgs {
     /// The hold, or the first digits of its id, as `icecore hold list` shows it
@@ -61,6 +65,9 @@ pub(crate) struct ReleaseArgs {
     /// Why; every credential of the repository can read it
     #[arg(long, value_name = "TEXT", default_value = "")]
     note: String,
+    /// Only says what would be done
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Command {
@@ -103,6 +110,9 @@ fn release(args: &ReleaseArgs, context: &Context) -> anyhow::Result<Outcome> {
         }
         _ => return Err(usage(format!("the ids of several holds begin with {}; give more digits", args.hold))),
     };
+    if args.dry_run {
+        return say_release(&holds, hold, repository.plan_release(hold.id)?, &context.output);
+    }
     repository.release(hold.id, &args.note)?;
     let still = repository.held()?;
     let held = hold.snapshots.iter().filter(|id| still.contains_key(id)).count();
@@ -117,8 +127,28 @@ fn release(args: &ReleaseArgs, context: &Context) -> anyhow::Result<Outcome> {
             output.line(format_args!("  {}  {why}", short_id(id)))?;
         }
     }
-    output.json("summary", json!({"hold": hold.id.to_string(), "snapshots": hold.snapshots.len(), "held_otherwise": held}))?;
+    output.json("summary", summary(hold, held, false))?;
     Ok(Outcome::Done)
+}
+
+fn say_release(holds: &[Hold], hold: &Hold, is_to_release: bool, output: &Output) -> anyhow::Result<Outcome> {
+    let others = holds.iter().filter(|other| other.id != hold.id && matches!(other.state, HoldState::InForce | HoldState::Unproven));
+    let others: BTreeSet<_> = others.flat_map(|other| &other.snapshots).collect();
+    let held = hold.snapshots.iter().filter(|id| others.contains(id)).count();
+    let number = counted(hold.snapshots.len() as u64, "snapshot");
+    match is_to_release {
+        true => output.report(format_args!(
+            "hold {} would be released; of its {number}, {held} would stay held otherwise; nothing was changed",
+            short(hold.id)
+        ))?,
+        false => output.report(format_args!("hold {} was released before; nothing was changed", short(hold.id)))?,
+    }
+    output.json("summary", summary(hold, held, true))?;
+    Ok(Outcome::Done)
+}
+
+fn summary(hold: &Hold, held: usize, is_dry_run: bool) -> Value {
+    json!({"hold": hold.id.to_string(), "snapshots": hold.snapshots.len(), "held_otherwise": held, "dry_run": is_dry_run})
 }
 
 /// The digits of a hold's id that people see.

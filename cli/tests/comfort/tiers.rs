@@ -38,7 +38,9 @@ fn a_disk_in_a_drawer_is_named_when_it_is_needed() {
     assert_eq!(moved["moved"], planned["moves"]);
     home.with(0, &["check"]);
     assert!(home.with(0, &["tier", "list"]).stdout.contains("drawer/disk"));
-    assert!(home.with(1, &["tier", "remove", "shelf"]).stderr.contains("lie in tier shelf"));
+    for arguments in [&["tier", "remove", "shelf"][..], &["tier", "remove", "shelf", "--dry-run"]] {
+        assert!(home.with(1, arguments).stderr.contains("lie in tier shelf"));
+    }
     assert!(home.with(0, &["restore", &first, "--plan"]).stdout.contains("all of it can be read now"));
 
     fs::rename(home.path("drawer"), home.path("elsewhere")).unwrap();
@@ -91,6 +93,7 @@ fn what_nobody_needs_goes_from_the_tier_and_then_the_tier() {
     home.with(0, &["gc"]);
     let listed = home.with(0, &["tier", "list", "--json"]).json();
     assert_eq!(listed[0]["held"]["packs"], 0);
+    assert!(home.with(0, &["tier", "remove", "shelf", "--dry-run"]).stdout.contains("would be removed"));
     home.with(0, &["tier", "remove", "shelf"]);
     home.with(1, &["tier", "apply", "shelf"]);
     home.with(2, &["tier", "add", "Shelf", "x"]);

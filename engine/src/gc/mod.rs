@@ -268,10 +268,6 @@ impl<'a> Run<'a> {
         copier.written.iter().for_each(|(_, size)| self.summary.written.add(*size));
         let copies: Vec<Pack> = copier.written.iter().map(|(pack, _)| *pack).collect();
         self.summary.objects_removed += refresh_index_objects(repository, &copies, &BTreeSet::new())?;
-        if !copies.is_empty() {
-            let names: HashSet<_> = copies.iter().map(|(kind, pack)| ObjectName::pack(*kind, *pack)).collect();
-            repository.renew_deadlines(|name| names.contains(name), self.progress)?;
-        }
         self.settle(&planned.snapshots, &epochs, unsaved.is_empty())?;
         // Who is not open any more, and who begins now and looks for the marker, relies on nothing that was withdrawn.
         let swept = if gate.open.is_empty() { u32::MAX } else { swept_up_to(&epochs, &gate) };
@@ -440,6 +436,9 @@ impl<'a> Run<'a> {
             }
         }
         self.summary.waits_for = gate.open.iter().filter(|open| open.epoch < newest_left).cloned().collect();
+        if !sweepable.is_empty() {
+            self.repository.renew_deadlines(self.progress)?;
+        }
         let bytes = sweepable.iter().map(|object| object.size).sum();
         self.progress.event(Event::Phase { name: "sweep", bytes_total: Some(bytes), items_total: Some(sweepable.len() as u64) });
         for object in sweepable {
@@ -462,7 +461,7 @@ impl<'a> Run<'a> {
             }
             self.progress.event(Event::Advance { bytes: object.size, items: 1 });
         }
-        self.summary.objects_removed += self.repository.forget_places(&gone)?;
+        self.summary.objects_removed += self.repository.forget_places(|_, pack| gone.contains(&pack))?;
         self.sweep_sidecars(epochs, gate)
     }
 

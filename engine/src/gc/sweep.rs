@@ -5,7 +5,7 @@ use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{ErrorKind, Result};
 use crate::format::index_object::IndexBody;
 use crate::format::session::SessionRecord;
-use crate::format::{ContentsTable, check_writer};
+use crate::format::{ContentsTable, Roles, check_writer};
 use crate::id::{IndexId, PackId, SessionId};
 use crate::limits::{INDEX_PACKS_MAX, PACK_SESSIONS_MAX};
 use crate::repository::{PackTail, Repository};
@@ -24,27 +24,31 @@ pub(crate) fn delete(repository: &Repository, name: &ObjectName) -> Result<bool>
     }
 }
 
-/// Writes anew what index objects say that name packs which are gone or that are `untrusted`, adds `fresh` packs, and deletes the index objects that
-/// were replaced; gives how many. What a newer release may understand is left alone.
+/// Writes anew what index objects say that name packs which are gone or that are `untrusted`, adds `fresh` packs and cold ones of which nothing tells,
+/// and deletes the index objects that were replaced; gives how many. What a newer release may understand is left alone.
 pub(crate) fn refresh_index_objects(repository: &Repository, fresh: &[Pack], untrusted: &BTreeSet<ObjectName>) -> Result<u64> {
     let listed: HashSet<Pack> = repository.list_packs()?.into_iter().map(|object| (object.name.kind(), PackId(object.name.id()))).collect();
-    let mut stale = Vec::new();
+    let (mut stale, mut told) = (Vec::new(), HashSet::new());
     let mut wanted: BTreeSet<Pack> = fresh.iter().filter(|pack| listed.contains(pack)).copied().collect();
     for object in repository.backend.list_sorted(ObjectKind::Index)? {
         match read(repository, &object.name) {
-            Ok(packs) if packs.iter().all(|pack| listed.contains(pack)) && !untrusted.contains(&object.name) => {}
-            Ok(packs) => {
-                wanted.extend(packs.into_iter().filter(|pack| listed.contains(pack)));
-                stale.push(object.name);
+            Ok((packs, is_by_maintain)) => {
+                told.extend(packs.iter().copied().filter(|_| is_by_maintain));
+                if untrusted.contains(&object.name) || !packs.iter().all(|pack| listed.contains(pack)) {
+                    wanted.extend(packs.into_iter().filter(|pack| listed.contains(pack)));
+                    stale.push(object.name);
+                }
             }
             Err(error) if error.kind() == ErrorKind::Damaged && untrusted.contains(&object.name) => stale.push(object.name),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => {}
             Err(error) => return Err(error),
         }
     }
+    // `ToldBeforeCold`: of what lies cold nothing else tells, and what is warm may be moving just now.
     let is_cold = |(kind, pack): &Pack| *kind == ObjectKind::DataPack && repository.tiers.is_cold(*pack);
-    // Of what lies cold nothing else tells.
-    if wanted.len() >= INDEXED_PACKS_MIN || wanted.iter().any(is_cold) {
+    wanted.extend(listed.iter().filter(|pack| is_cold(pack) && !told.contains(*pack)));
+    let is_needed = |pack: &Pack| is_cold(pack) || pack.0 == ObjectKind::DataPack && told.contains(pack);
+    if wanted.len() >= INDEXED_PACKS_MIN || wanted.iter().any(is_needed) {
         write(repository, &wanted)?;
     }
     let mut removed = 0;
@@ -54,12 +58,13 @@ pub(crate) fn refresh_index_objects(repository: &Repository, fresh: &[Pack], unt
     Ok(removed)
 }
 
-/// The packs that an index object names.
-fn read(repository: &Repository, name: &ObjectName) -> Result<Vec<Pack>> {
+/// The packs that an index object names, and whether maintain wrote it.
+fn read(repository: &Repository, name: &ObjectName) -> Result<(Vec<Pack>, bool)> {
     let unsealed = repository.read_sealed(name)?;
     let body = IndexBody::decode(&unsealed.plaintext, &repository.id, &repository.trust)?;
     check_writer(&body.sessions, (unsealed.certificate.verifying_key(), unsealed.certificate.roles()))?;
-    Ok(body.packs.into_iter().map(|(kind, pack, _)| (kind, pack)).collect())
+    let packs = body.packs.into_iter().map(|(kind, pack, _)| (kind, pack)).collect();
+    Ok((packs, unsealed.certificate.roles().contain(Roles::MAINTAIN)))
 }
 
 /// Index objects of these packs, from the packs' own tables; of those that lie frozen from the index objects that there are.
@@ -75,7 +80,9 @@ pub(crate) fn write(repository: &Repository, packs: &BTreeSet<Pack>) -> Result<(
                 }
                 next.push((*kind, *pack), tail);
             }
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported) => {}
+            // Frozen: of what nothing tells.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Unsupported | ErrorKind::Frozen) => {
+            }
             Err(error) => return Err(error),
         }
     }

@@ -15,7 +15,7 @@ use crate::format::session::SessionBody;
 use crate::format::slot::Credential;
 use crate::format::{ContentsTable, Roles, Tables, Trust, check_writer};
 use crate::id::{PackId, RepositoryId, SessionId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -73,10 +73,12 @@ impl ContentsReader {
     ///
     /// Of a pack that lies where it cannot be read at once an index object tells, which was written before it went there.
     pub(super) fn read_pack_tail(&self, name: &ObjectName, size: u64) -> Result<PackTail> {
-        let cold = name.pack_id().filter(|pack| name.kind() == ObjectKind::DataPack && self.tiers.is_cold(*pack));
-        let Some(pack) = cold else { return self.read_own_tail(name, size) };
-        let is_frozen = self.tiers.view()?.coldest(pack).is_some_and(|(tier, _)| tier.is_frozen);
-        if is_frozen && let Some(told) = self.told.of(self, pack)? {
+        let Some(pack) = name.pack_id().filter(|_| name.kind() == ObjectKind::DataPack) else { return self.read_own_tail(name, size) };
+        let is_frozen = || -> Result<bool> { Ok(self.tiers.view()?.coldest(pack).is_some_and(|(tier, _)| tier.is_frozen)) };
+        if self.tiers.is_cold(pack)
+            && is_frozen()?
+            && let Some(told) = self.told.of(self, pack)?
+        {
             return Ok(told);
         }
         match self.read_own_tail(name, size) {
@@ -85,16 +87,24 @@ impl ContentsReader {
         }
     }
 
-    /// Of these packs, those of which an index object tells, and whether it tells what the pack itself does.
-    pub(super) fn told_agrees<'o>(&self, packs: impl Iterator<Item = &'o ObjectInfo>) -> Result<BTreeMap<ObjectName, bool>> {
-        let mut agree = BTreeMap::new();
+    /// Of these packs, those of which an index object tells that is there: which one, and whether it tells what the pack itself does. Those that are
+    /// `known` to agree are not compared again. What cannot be asked, being frozen or damaged, contradicts nobody.
+    pub(super) fn told_agrees<'o>(
+        &self,
+        packs: impl Iterator<Item = &'o ObjectInfo>,
+        known: &HashMap<ObjectName, ObjectName>,
+    ) -> Result<BTreeMap<ObjectName, (ObjectName, bool)>> {
+        let (mut agree, mut there) = (BTreeMap::new(), HashSet::new());
         for object in packs {
-            let Some(told) = self.told.of(self, PackId(object.name.id()))? else { continue };
-            match self.read_own_tail(&object.name, object.size) {
-                Ok(own) => drop(agree.insert(object.name, own.tables.contents == told.tables.contents)),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+            let Some((teller, told)) = self.told.there(self, PackId(object.name.id()), &mut there)? else { continue };
+            let agrees = known.get(&object.name) == Some(&teller)
+                || match self.read_own_tail(&object.name, object.size) {
+                    Ok(own) => own.tables.contents == told.tables.contents,
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    Err(error) if error.kind() == ErrorKind::Frozen || error.broken_rule().is_some() => true,
+                    Err(error) => return Err(error),
+                };
+            agree.insert(object.name, (teller, agrees));
         }
         Ok(agree)
     }

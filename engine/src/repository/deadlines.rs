@@ -1,8 +1,8 @@
 //! Deadlines: where a store has object lock, what locked snapshots need cannot be deleted there before their locks end, by nobody.
 //!
 //! ```text
-//! lock:        hold, durable ─▶ placement anew ─▶ deadlines of packs, snapshot, end, config, slots, placement ─▶ acknowledged
-//! copies made: gc and tier moves give new copies the deadlines of those that they were made of
+//! lock:        hold, durable ─▶ placement anew ─▶ deadlines of packs, relocations, snapshot, end, config, slots, placement ─▶ acknowledged
+//! copies made: gc and tier moves give new copies the deadlines of those that they were made of, before those go
 //! ```
 //! It is a help against whoever may delete in the store, and nothing here depends on it: stores without object lock are passed over. What is deleted all
 //! the same stays as an older version, which the store's own tools bring back.
@@ -10,27 +10,27 @@
 use super::placement::Tiers;
 use super::tiered::TieredBackend;
 use super::{Repository, SnapshotListing};
-use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName, Retain};
+use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName, Retain};
 use crate::error::{ErrorKind, Result};
-use crate::gc::{Epochs, Mark, Pack};
+use crate::gc::{Epochs, Mark};
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
-use crate::runtime::Timestamp;
+use crate::runtime::{Timestamp, ask_all};
 use std::collections::{BTreeMap, HashMap};
 
 impl Repository {
-    /// Until when the locks of snapshots keep packs, of those that they need and that are not condemned.
-    pub(crate) fn locked_packs(&self, listing: &SnapshotListing, progress: &dyn Progress) -> Result<HashMap<Pack, Timestamp>> {
+    /// Until when the locks of snapshots keep packs and relocations, of those that they need and that are not condemned.
+    pub(crate) fn locked_objects(&self, listing: &SnapshotListing, progress: &dyn Progress) -> Result<HashMap<ObjectName, Timestamp>> {
         let ends = listing.headers().filter_map(|(id, _)| Some((id, listing.locked_until(id)?)));
-        self.packs_until(listing, by_end(ends), progress)
+        self.needed_until(listing, by_end(ends), progress)
     }
 
-    fn packs_until(
+    fn needed_until(
         &self,
         listing: &SnapshotListing,
         by_end: BTreeMap<Timestamp, Vec<SnapshotId>>,
         progress: &dyn Progress,
-    ) -> Result<HashMap<Pack, Timestamp>> {
+    ) -> Result<HashMap<ObjectName, Timestamp>> {
         let mut ends = HashMap::new();
         if by_end.is_empty() {
             return Ok(ends);
@@ -44,11 +44,11 @@ impl Repository {
                 // What a damaged snapshot lacks cannot be kept; the rest can.
                 mark.mark(header)?;
             }
-            for object in &listed {
-                let pack = (object.name.kind(), PackId(object.name.id()));
-                if mark.live(&pack).frames > 0 {
-                    ends.entry(pack).or_insert(until);
-                }
+            let is_live = |name: &ObjectName| mark.live(&(name.kind(), PackId(name.id()))).frames > 0;
+            let packs = listed.iter().map(|object| object.name).filter(is_live);
+            // Of frames that were re-made nothing but relocations tells.
+            for name in packs.chain(mark.relocations_needed()?) {
+                ends.entry(name).or_insert(until);
             }
         }
         Ok(ends)
@@ -65,12 +65,11 @@ impl Repository {
         let Some(store) = self.deadlines()? else { return Ok(0) };
         let ids: Vec<_> = ids.collect();
         let mut names = self.small_names(listing, &ids)?;
-        let packs = self.packs_until(listing, BTreeMap::from([(until, ids)]), progress)?;
-        names.extend(packs.into_keys().map(|(kind, pack)| ObjectName::pack(kind, pack)));
-        keep(store, names.into_iter().map(|name| (name, until)), progress)
+        names.extend(self.needed_until(listing, BTreeMap::from([(until, ids)]), progress)?.into_keys());
+        self.keep(store, names.into_iter().map(|name| (name, until)), progress)
     }
 
-    /// All that these snapshots need but packs.
+    /// All that these snapshots need but packs and relocations.
     fn small_names(&self, listing: &SnapshotListing, ids: &[SnapshotId]) -> Result<Vec<ObjectName>> {
         let ended = ids.iter().filter_map(|id| Some(ObjectName::closed(listing.header(*id)?.record.id())));
         let mut names: Vec<_> = ids.iter().map(|id| ObjectName::snapshot(*id)).chain(ended).collect();
@@ -92,7 +91,7 @@ impl Repository {
         Ok(())
     }
 
-    /// The same of what came after that, their locks and the ends of their sessions: all but packs.
+    /// The same of what came after that, their locks and the ends of their sessions: all but packs and relocations.
     pub(crate) fn keep_rest_of_each(&self, ends: &[(SnapshotId, Timestamp)], progress: &dyn Progress) -> Result<()> {
         if ends.is_empty() {
             return Ok(());
@@ -101,21 +100,35 @@ impl Repository {
         let listing = self.list_snapshots()?;
         for (until, ids) in by_end(ends.iter().copied()) {
             let names = self.small_names(&listing, &ids)?;
-            keep(store, names.into_iter().map(|name| (name, until)), progress)?;
+            self.keep(store, names.into_iter().map(|name| (name, until)), progress)?;
         }
         Ok(())
     }
 
-    /// Gives packs that were copied or moved the deadlines of the locked snapshots that need them.
-    pub(crate) fn renew_deadlines(&self, is_new: impl Fn(&ObjectName) -> bool, progress: &dyn Progress) -> Result<u64> {
+    /// Gives all packs and relocations the deadlines of the locked snapshots that need them. Before anything is swept: who copied out of it may have been
+    /// stopped before it came to that.
+    pub(crate) fn renew_deadlines(&self, progress: &dyn Progress) -> Result<u64> {
         // Most repositories have no locks, and then nobody is asked.
         if self.backend.list_sorted(ObjectKind::Hold)?.is_empty() {
             return Ok(0);
         }
         let Some(store) = self.deadlines()? else { return Ok(0) };
-        let packs = self.locked_packs(&self.list_snapshots()?, progress)?;
-        let names = packs.into_iter().map(|((kind, pack), until)| (ObjectName::pack(kind, pack), until));
-        keep(store, names.filter(|(name, _)| is_new(name)), progress)
+        let locked = self.locked_objects(&self.list_snapshots()?, progress)?;
+        self.keep(store, locked.into_iter(), progress)
+    }
+
+    /// The same of these packs, which move: after placement says where they are by now, and before their copies go from where they were. Whoever locks
+    /// meanwhile writes his hold and then looks where packs are: one of both sees the other.
+    pub(crate) fn renew_deadlines_of(&self, packs: &[ObjectInfo], locks: &mut Locks, progress: &dyn Progress) -> Result<u64> {
+        let holds: Vec<_> = self.backend.list_sorted(ObjectKind::Hold)?.into_iter().map(|object| object.name).collect();
+        if holds.is_empty() {
+            return Ok(0);
+        }
+        let Some(store) = self.deadlines()? else { return Ok(0) };
+        if locks.holds != holds {
+            *locks = Locks { ends: self.locked_objects(&self.list_snapshots()?, progress)?, holds };
+        }
+        self.keep(store, packs.iter().filter_map(|object| Some((object.name, *locks.ends.get(&object.name)?))), progress)
     }
 
     /// The way to deadlines; `None` where no store has object lock.
@@ -125,6 +138,29 @@ impl Repository {
         self.tiers.reload()?;
         Ok(store.is_enabled()?.then_some(store))
     }
+
+    fn keep(&self, store: &dyn Retain, names: impl Iterator<Item = (ObjectName, Timestamp)>, progress: &dyn Progress) -> Result<u64> {
+        progress.event(Event::Phase { name: "deadlines", bytes_total: None, items_total: None });
+        let keep_one = |(name, until): &(ObjectName, Timestamp)| {
+            let is_kept = match store.retain(name, *until) {
+                Ok(()) => true,
+                // Swept or merged meanwhile, so nothing needs it.
+                Err(error) if error.kind() == ErrorKind::NotFound => false,
+                Err(error) => return Err(error),
+            };
+            progress.event(Event::Advance { bytes: 0, items: 1 });
+            Ok(is_kept)
+        };
+        let kept = ask_all(&self.runtime.executor, self.backend.at_once(), &names.collect::<Vec<_>>(), keep_one)?.all()?;
+        Ok(kept.into_iter().filter(|is_kept| *is_kept).count() as u64)
+    }
+}
+
+/// What locks keep and until when, and the holds by which that was so.
+#[derive(Debug, Default)]
+pub(crate) struct Locks {
+    holds: Vec<ObjectName>,
+    ends: HashMap<ObjectName, Timestamp>,
 }
 
 /// Snapshots by the ends of their locks.
@@ -132,21 +168,6 @@ fn by_end(ends: impl Iterator<Item = (SnapshotId, Timestamp)>) -> BTreeMap<Times
     let mut by_end: BTreeMap<Timestamp, Vec<SnapshotId>> = BTreeMap::new();
     ends.for_each(|(id, until)| by_end.entry(until).or_default().push(id));
     by_end
-}
-
-fn keep(store: &dyn Retain, names: impl Iterator<Item = (ObjectName, Timestamp)>, progress: &dyn Progress) -> Result<u64> {
-    progress.event(Event::Phase { name: "deadlines", bytes_total: None, items_total: None });
-    let mut kept = 0;
-    for (name, until) in names {
-        match store.retain(&name, until) {
-            Ok(()) => kept += 1,
-            // Swept or merged meanwhile, so nothing needs it.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        progress.event(Event::Advance { bytes: 0, items: 1 });
-    }
-    Ok(kept)
 }
 
 impl Tiers {

@@ -5,10 +5,10 @@
 //! the gate it lists holds again and saves what they need (`HoldsAtRelist`). Whoever withdraws meanwhile finds the hold, or is not believed; the marker is
 //! removed by whoever of the two comes last.
 
-use super::holds::{DAY_SECONDS, HoldState, seconds_after};
+use super::holds::{DAY_SECONDS, Hold, HoldState, seconds_after};
 use super::{Repository, Session, SnapshotListing, SnapshotState};
 use crate::backend::{BackendExt, ObjectName};
-use crate::crypto::Signer;
+use crate::crypto::{Secret, Signer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::hold::{HeldSnapshot, HoldAction, HoldBody};
 use crate::format::object::Author;
@@ -116,21 +116,10 @@ impl Repository {
         self.require_writable()?;
         self.require_newest_config()?;
         check_note(note)?;
-        let Some(seed) = &self.credential.admin_seed else {
-            let message = format!("releasing a legal hold needs a credential with the role admin; this one is for {}", self.roles());
-            return Err(Error::new(ErrorKind::Unauthorized, message));
-        };
+        let seed = self.releasing_seed()?;
         let all = self.holds()?.0;
-        let ids: Vec<_> = all.iter().map(|found| found.id).collect();
-        let found = all.into_iter().find(|found| found.id == hold);
-        match found.map(|found| (found.until, found.state)) {
-            None => return Err(Error::new(ErrorKind::NotFound, format!("there is no hold {hold}"))),
-            Some((Some(until), _)) => {
-                let message = format!("{hold} is a lock until {until}, which nobody can end before");
-                return Err(Error::new(ErrorKind::Invalid, message));
-            }
-            Some((None, HoldState::Released)) => return self.make_durable_holds(ids.into_iter()),
-            Some((None, _)) => {}
+        if !is_to_release(&all, hold)? {
+            return self.make_durable_holds(all.iter().map(|found| found.id));
         }
         let signer = Signer::new(seed);
         let author = Author { certificate: Certificate::of_admin(&signer, &self.id, self.generation()), signer };
@@ -138,6 +127,22 @@ impl Repository {
         let body = HoldBody { action, now: self.runtime.clock.now(), note: note.to_owned(), snapshots: Vec::new() };
         let header = self.header(ObjectName::hold(HoldId(self.runtime.random())));
         self.backend.put(&header.name, &author.sealed_object(&header, self.structure_key()?, body.encode()))
+    }
+
+    /// Whether [`Repository::release`] would end this hold now; false where it was released before. Writes nothing.
+    ///
+    /// # Errors
+    /// As [`Repository::release`].
+    pub fn plan_release(&self, hold: HoldId) -> Result<bool> {
+        self.releasing_seed()?;
+        is_to_release(&self.holds()?.0, hold)
+    }
+
+    fn releasing_seed(&self) -> Result<&Secret> {
+        self.credential.admin_seed.as_ref().ok_or_else(|| {
+            let message = format!("releasing a legal hold needs a credential with the role admin; this one is for {}", self.roles());
+            Error::new(ErrorKind::Unauthorized, message)
+        })
     }
 
     fn write_hold(&self, body: &HoldBody) -> Result<HoldId> {
@@ -227,6 +232,19 @@ fn check_note(note: &str) -> Result<()> {
     match note.len() <= NOTE_MAX {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::Invalid, format!("a note has at most {NOTE_MAX} bytes"))),
+    }
+}
+
+/// False where it was released before.
+fn is_to_release(all: &[Hold], hold: HoldId) -> Result<bool> {
+    let found = all.iter().find(|found| found.id == hold);
+    match found.map(|found| (found.until, found.state)) {
+        None => Err(Error::new(ErrorKind::NotFound, format!("there is no hold {hold}"))),
+        Some((Some(until), _)) => {
+            let message = format!("{hold} is a lock until {until}, which nobody can end before");
+            Err(Error::new(ErrorKind::Invalid, message))
+        }
+        Some((None, state)) => Ok(state != HoldState::Released),
     }
 }
 

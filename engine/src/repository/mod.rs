@@ -56,6 +56,7 @@ pub use snapshots::{Snapshot, SnapshotState};
 
 pub(crate) use bases::{BaseHint, KEPT_BASES_LENGTH_MAX};
 pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
+pub(crate) use deadlines::Locks;
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
 pub(crate) use heal::{Sidecar, heal};
 pub(crate) use kept_tails::KeptTails;

@@ -182,9 +182,14 @@ impl Repository {
         self.contents_reader().read_pack_tail(name, size)
     }
 
-    /// Of these data packs, those of which an index object tells, and whether it tells what the pack itself does.
-    pub(crate) fn told_agrees<'o>(&self, packs: impl Iterator<Item = &'o ObjectInfo>) -> Result<BTreeMap<ObjectName, bool>> {
-        self.contents_reader().told_agrees(packs)
+    /// Of these data packs, those of which an index object tells that is there: which one, and whether it tells what the pack itself does, which is not
+    /// asked of those that are `known` to agree with it.
+    pub(crate) fn told_agrees<'o>(
+        &self,
+        packs: impl Iterator<Item = &'o ObjectInfo>,
+        known: &HashMap<ObjectName, ObjectName>,
+    ) -> Result<BTreeMap<ObjectName, (ObjectName, bool)>> {
+        self.contents_reader().told_agrees(packs, known)
     }
 
     /// Reads contents tables with what the credential opens.
@@ -307,7 +312,10 @@ impl Repository {
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     // Not there for whoever reads; check names all of them.
                     Err(error) => match &reader.through {
-                        Some(through) if error.broken_rule().is_some() || self.answers_after(&error) => {
+                        // Of one that lies frozen nothing else tells, which is not as it should be; readers get the rest.
+                        Some(through)
+                            if error.broken_rule().is_some() || error.kind() == ErrorKind::Frozen || self.answers_after(&error) =>
+                        {
                             through.pass_over(&object.name, &error);
                         }
                         None if error.broken_rule().is_some() => {}

@@ -86,6 +86,8 @@ impl Repository {
             return Ok(done);
         }
         let unprotected = self.unprotected()?;
+        // `OthersDurable`, and I15: a sidecar without its object would say that it was lost. Each is read after that.
+        self.backend.make_durable(&unprotected.iter().map(|object| object.name).collect::<Vec<_>>())?;
         let bytes_total = Some(unprotected.iter().map(|object| object.size).sum());
         progress.event(Event::Phase { name: "protect", bytes_total, items_total: Some(unprotected.len() as u64) });
         let protector = Protector::new(&self.credential, &self.config, self.id, self.generation);

@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
+/// So often placement objects are listed again because one was replaced or came meanwhile.
+const LOOKS_MAX: usize = 16;
+
 /// The one door from a tier's address to its place.
 pub trait TierOpener: Debug + Send + Sync {
     /// Opens what is at `address`. Whether it is the tier's place is looked at by the caller.
@@ -52,6 +55,10 @@ pub(crate) fn absent(tier: &TierBody, address: &str) -> Error {
     Error::new(ErrorKind::Frozen, message)
 }
 
+fn keeps_changing() -> Error {
+    Error::new(ErrorKind::Busy, "placement objects keep being replaced; try again")
+}
+
 /// What placement objects say.
 #[derive(Debug, Default)]
 pub(crate) struct Placement {
@@ -75,6 +82,12 @@ impl Placement {
     pub(crate) fn coldest(&self, pack: PackId) -> Option<(&Arc<TierBody>, &PlacedPack)> {
         let (tier, placed) = self.places(pack).last()?;
         Some((self.tiers.get(tier)?, placed))
+    }
+
+    /// Tiers of lower rank than the coldest place of a pack, in which placement says that it lies, too.
+    pub(crate) fn warmer(&self, pack: PackId) -> impl Iterator<Item = &Arc<TierBody>> {
+        let rank_max = self.coldest(pack).map_or(0, |(tier, _)| tier.rank);
+        self.places(pack).iter().filter_map(|(tier, _)| self.tiers.get(tier)).filter(move |tier| tier.rank < rank_max)
     }
 
     /// All packs that lie in tiers.
@@ -134,6 +147,8 @@ pub(crate) struct Tiers {
     places: Mutex<HashMap<TierId, Arc<dyn Backend>>>,
     /// Packs that lie in a tier and that the warm place has no more. It never has them again.
     gone: Mutex<HashSet<PackId>>,
+    /// Placement objects that were seen after they had been made durable.
+    durable: Mutex<HashSet<ObjectName>>,
 }
 
 impl Tiers {
@@ -145,8 +160,8 @@ impl Tiers {
         addresses: BTreeMap<String, String>,
     ) -> Self {
         let opener = opener.unwrap_or_else(|| Arc::new(FolderTiers));
-        let (view, places, gone) = Default::default();
-        Self { warm, credential, trust, opener, addresses, view, places, gone }
+        let (view, places, gone, durable) = Default::default();
+        Self { warm, credential, trust, opener, addresses, view, places, gone, durable }
     }
 
     /// What was known last; read where nothing was.
@@ -161,7 +176,7 @@ impl Tiers {
     /// What the store says. Objects that break a rule say nothing; check reports them.
     pub(crate) fn reload(&self) -> Result<Arc<Placement>> {
         // An object that is replaced goes only after the one that takes its place was written: a new list has that.
-        for _ in 0..16 {
+        for _ in 0..LOOKS_MAX {
             let known = self.view.lock().clone().unwrap_or_default();
             let listed: Vec<_> = self.warm.list_sorted(ObjectKind::Placement)?.into_iter().map(|object| object.name).collect();
             if listed.len() == known.objects.len() + known.broken.len()
@@ -176,7 +191,28 @@ impl Tiers {
                 return Ok(view);
             }
         }
-        Err(Error::new(ErrorKind::Busy, "placement objects keep being replaced; try again"))
+        Err(keeps_changing())
+    }
+
+    /// As [`Tiers::reload`], for whoever deletes because of it: all that it says is durable (`OthersDurable`), and was seen after that, since this
+    /// process may outlive the power of the store's machine.
+    ///
+    /// # Errors
+    /// As [`Tiers::reload`].
+    pub(crate) fn reload_durable(&self) -> Result<Arc<Placement>> {
+        let mut view = self.reload()?;
+        for _ in 0..LOOKS_MAX {
+            let durable = self.durable.lock().clone();
+            let fresh: Vec<_> = view.objects.keys().filter(|name| !durable.contains(name)).copied().collect();
+            if fresh.is_empty() {
+                return Ok(view);
+            }
+            self.warm.make_durable(&fresh)?;
+            view = self.reload()?;
+            let is_there = |name: &ObjectName| view.objects.contains_key(name);
+            *self.durable.lock() = durable.into_iter().chain(fresh).filter(is_there).collect();
+        }
+        Err(keeps_changing())
     }
 
     /// `None` where one is gone since it was listed.

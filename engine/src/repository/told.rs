@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// How many index objects are kept: packs that moved together are told of by one.
 const KEPT_MAX: usize = 4;
+/// So often index objects are listed again because one of them was gone.
+const LOOKS_MAX: usize = 16;
 
 /// Which index object tells of which data pack; those that were read last.
 #[derive(Debug, Default)]
@@ -32,18 +34,54 @@ impl Told {
     /// # Errors
     /// What the store says.
     pub(super) fn of(&self, reader: &ContentsReader, pack: PackId) -> Result<Option<PackTail>> {
-        for is_second in [false, true] {
-            let known = self.0.lock().objects.get(&pack).copied();
-            let found = match known {
-                Some(name) => self.tail(reader, &name, pack)?,
-                None => None,
-            };
-            if found.is_some() || is_second {
-                return Ok(found);
+        Ok(self.find(reader, pack)?.map(|(_, tail)| tail))
+    }
+
+    /// As [`Told::of`], by an index object that is there now, and which one. Each is asked for by name once; `there` are those that were.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(super) fn there(
+        &self,
+        reader: &ContentsReader,
+        pack: PackId,
+        there: &mut HashSet<ObjectName>,
+    ) -> Result<Option<(ObjectName, PackTail)>> {
+        loop {
+            let Some((teller, tail)) = self.find(reader, pack)? else { return Ok(None) };
+            if there.contains(&teller) {
+                return Ok(Some((teller, tail)));
             }
-            self.look_again(reader)?;
+            match reader.backend.size(&teller) {
+                Ok(_) => _ = there.insert(teller),
+                Err(error) if error.kind() == ErrorKind::NotFound => self.forget(&teller),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn find(&self, reader: &ContentsReader, pack: PackId) -> Result<Option<(ObjectName, PackTail)>> {
+        let mut is_last = false;
+        for _ in 0..LOOKS_MAX {
+            let known = self.0.lock().objects.get(&pack).copied();
+            if let Some(name) = known
+                && let Some(tail) = self.tail(reader, &name, pack)?
+            {
+                return Ok(Some((name, tail)));
+            }
+            if is_last {
+                break;
+            }
+            is_last = self.look_again(reader)?;
         }
         Ok(None)
+    }
+
+    /// An index object is gone.
+    fn forget(&self, name: &ObjectName) {
+        let mut known = self.0.lock();
+        known.objects.retain(|_, other| other != name);
+        known.kept.retain(|(kept, _)| kept != name);
     }
 
     fn tail(&self, reader: &ContentsReader, name: &ObjectName, pack: PackId) -> Result<Option<PackTail>> {
@@ -57,7 +95,7 @@ impl Told {
                 };
                 let Some(body) = read else {
                     // Written anew under another name.
-                    self.0.lock().objects.retain(|_, other| other != name);
+                    self.forget(name);
                     return Ok(None);
                 };
                 self.keep(*name, body)
@@ -78,8 +116,9 @@ impl Told {
         body
     }
 
-    /// Reads index objects that were not read before, each once.
-    fn look_again(&self, reader: &ContentsReader) -> Result<()> {
+    /// Reads index objects that were not read before, each once. False where one was gone that had been listed: another one took its place.
+    fn look_again(&self, reader: &ContentsReader) -> Result<bool> {
+        let mut is_all = true;
         for object in reader.backend.list_sorted(ObjectKind::Index)? {
             if self.0.lock().looked_into.contains(&object.name) {
                 continue;
@@ -94,11 +133,12 @@ impl Told {
                     known.objects.extend(packs.map(|(_, pack, _)| (*pack, object.name)));
                     known.looked_into.insert(object.name);
                 }
-                Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => is_all = false,
+                Err(error) if error.broken_rule().is_some() => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(is_all)
     }
 }
 

@@ -8,10 +8,10 @@ use crate::backend::{Backend, Frost, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::placement::{PlacedPack, TierBody};
 use crate::gc::{Epochs, PackGroup, write_index_objects};
-use crate::id::PackId;
+use crate::id::{PackId, TierId};
 use crate::progress::{Event, Progress};
-use crate::repository::{Repository, Tiers, verify};
-use std::collections::{BTreeSet, HashSet};
+use crate::repository::{Locks, Repository, Tiers, verify};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Packs after whose copies is said where they are.
@@ -43,8 +43,14 @@ struct Mover<'a> {
     progress: &'a dyn Progress,
     tier: Arc<TierBody>,
     place: Arc<dyn Backend>,
-    /// Placement objects that are known to be durable.
+    /// Copies of lower rank that are gone, and of which placement tells still.
+    left: HashSet<(TierId, PackId)>,
+    /// The index object that tells the truth of each pack.
+    tellers: HashMap<ObjectName, ObjectName>,
+    /// Index objects that were made durable.
     durable: HashSet<ObjectName>,
+    /// What locks keep.
+    locks: Locks,
     summary: TierSummary,
 }
 
@@ -62,17 +68,14 @@ impl Repository {
         let tier = Arc::clone(self.tiers.view()?.tier(&policy.tier)?);
         let place = self.tiers.place(&tier)?;
         let summary = TierSummary { plan: plan.clone(), ..TierSummary::default() };
-        let mut mover = Mover { repository: self, progress, tier, place, durable: HashSet::new(), summary };
+        let (left, tellers, durable, locks) = Default::default();
+        let mut mover = Mover { repository: self, progress, tier, place, left, tellers, durable, locks, summary };
         progress.event(Event::Phase { name: "move", bytes_total: Some(plan.moves.bytes), items_total: Some(plan.moves.packs) });
         mover.finish_others(&plan.leftovers)?;
         for batch in plan.packs.chunks(BATCH) {
             mover.take(batch)?;
         }
         mover.remove_orphans()?;
-        if mover.summary.moved.packs + mover.summary.finished.packs > 0 {
-            let moved: HashSet<_> = plan.packs.iter().chain(&plan.leftovers).map(|object| object.name).collect();
-            self.renew_deadlines(|name| moved.contains(name), progress)?;
-        }
         let mut summary = mover.summary;
         summary.duration_ns = self.runtime.clock.monotonic_ns().saturating_sub(began_ns);
         Ok(summary)
@@ -165,7 +168,8 @@ impl Mover<'_> {
 
     /// Copies that were read back take the place of those of lower rank.
     fn settle(&mut self, mut copied: Vec<(ObjectInfo, [u8; 32])>) -> Result<()> {
-        self.index(&mut copied)?;
+        let told = self.told(&copied.iter().map(|(object, _)| object.clone()).collect::<Vec<_>>())?;
+        copied.retain(|(object, _)| told.contains(&object.name));
         if copied.is_empty() {
             return Ok(());
         }
@@ -185,48 +189,80 @@ impl Mover<'_> {
             until,
         });
         self.repository.write_places(self.tier.tier, placed.collect())?;
-        for (object, _) in copied {
-            let done = self.leave(&object);
-            if self.tolerate(&object, done)?.is_some() {
-                self.summary.moved.add(object.size);
-            }
-        }
-        let view = self.tiers().view()?;
-        if view.packs().any(|pack| view.places(pack).len() > 1) {
-            // They went on from a tier of lower rank.
-            self.repository.forget_places(&HashSet::new())?;
+        let copied: Vec<_> = copied.into_iter().map(|(object, _)| object).collect();
+        let moved = self.leave_all(&copied)?;
+        moved.into_iter().for_each(|size| self.summary.moved.add(size));
+        Ok(())
+    }
+
+    /// Says no more of copies that they are where they were.
+    fn forget_left(&mut self) -> Result<()> {
+        if !self.left.is_empty() {
+            self.repository.forget_places(|tier, pack| self.left.contains(&(tier, pack)))?;
+            self.left.clear();
         }
         Ok(())
     }
 
-    /// Sees to it that index objects tell what is in packs before they go where nobody can ask them.
-    fn index(&mut self, copied: &mut Vec<(ObjectInfo, [u8; 32])>) -> Result<()> {
-        let told = self.repository.told_agrees(copied.iter().map(|(object, _)| object))?;
-        let untold: BTreeSet<_> = copied.iter().map(|(object, _)| object.name).filter(|name| !told.contains_key(name)).collect();
-        if !untold.is_empty() {
-            write_index_objects(self.repository, &untold.iter().map(|name| (ObjectKind::DataPack, PackId(name.id()))).collect())?;
-        }
-        let told = self.repository.told_agrees(copied.iter().map(|(object, _)| object))?;
-        let all = std::mem::take(copied);
-        for (object, hash) in all {
-            if told.get(&object.name) == Some(&true) {
-                copied.push((object, hash));
+    /// Sees to it that index objects tell what is in packs before they go where nobody can ask them; gives those of which that is so.
+    fn told(&mut self, packs: &[ObjectInfo]) -> Result<HashSet<ObjectName>> {
+        let mut is_written = false;
+        loop {
+            let told = self.repository.told_agrees(packs.iter(), &self.tellers)?;
+            let untold = packs.iter().map(|object| object.name).filter(|name| !told.contains_key(name));
+            let untold: BTreeSet<_> = untold.map(|name| (ObjectKind::DataPack, PackId(name.id()))).collect();
+            if !untold.is_empty() && !std::mem::replace(&mut is_written, true) {
+                write_index_objects(self.repository, &untold)?;
                 continue;
             }
-            let message =
-                "no index object tells the truth of it, which is needed once it is cold; run `icecore check` and `icecore repair`";
-            self.fail(&object, &Error::new(ErrorKind::Damaged, message));
+            let fresh: BTreeSet<_> = told.values().map(|(teller, _)| *teller).filter(|teller| !self.durable.contains(teller)).collect();
+            if !fresh.is_empty() {
+                // `OthersDurable`: who wrote them may have died. Then they are asked for again: they may have gone with the power before.
+                self.repository.backend.make_durable(&fresh.iter().copied().collect::<Vec<_>>())?;
+                self.durable.extend(fresh);
+                continue;
+            }
+            let agrees = |object: &&ObjectInfo| told.get(&object.name).is_some_and(|(_, agrees)| *agrees);
+            let untrue: Vec<_> = packs.iter().filter(|object| !agrees(object)).collect();
+            if !untrue.is_empty() {
+                // What was swept meanwhile nobody needs any more.
+                let condemned = Epochs::read(self.repository)?.condemned;
+                for object in untrue.into_iter().filter(|object| !condemned.contains_key(&(object.name.kind(), PackId(object.name.id())))) {
+                    let message =
+                        "no index object tells the truth of it, which is needed once it is cold; run `icecore check` and `icecore repair`";
+                    self.fail(object, &Error::new(ErrorKind::Damaged, message));
+                }
+            }
+            let agree: HashMap<_, _> =
+                told.into_iter().filter(|(_, (_, agrees))| *agrees).map(|(pack, (teller, _))| (pack, teller)).collect();
+            let packs = agree.keys().copied().collect();
+            self.tellers.extend(agree);
+            return Ok(packs);
         }
-        Ok(())
+    }
+
+    /// Deletes the copies of lower rank of packs that placement names by now, as far as index objects tell of them: whoever removed one meanwhile did
+    /// not know that they go cold (`ToldBeforeCold`). Gives the sizes of those of which that was done.
+    fn leave_all(&mut self, packs: &[ObjectInfo]) -> Result<Vec<u64>> {
+        let told = self.told(packs)?;
+        let packs: Vec<_> = packs.iter().filter(|object| told.contains(&object.name)).cloned().collect();
+        if packs.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.repository.renew_deadlines_of(&packs, &mut self.locks, self.progress)?;
+        let mut left = Vec::new();
+        for object in &packs {
+            let done = self.leave(object);
+            left.extend(self.tolerate(object, done)?.map(|()| object.size));
+        }
+        self.forget_left()?;
+        Ok(left)
     }
 
     /// Deletes the copies of a pack of lower rank than its coldest one, which is looked at before.
     fn leave(&mut self, object: &ObjectInfo) -> Result<()> {
-        let view = self.tiers().reload()?;
         // `OthersDurable`: another mover may have said where the pack is.
-        let fresh: Vec<_> = view.objects.keys().filter(|name| !self.durable.contains(name)).copied().collect();
-        self.repository.backend.make_durable(&fresh)?;
-        self.durable.extend(fresh);
+        let view = self.tiers().reload_durable()?;
         let (name, pack) = (&object.name, PackId(object.name.id()));
         let Some((coldest, placed)) = view.coldest(pack) else {
             return Err(Error::new(ErrorKind::Busy, format!("{name}: its tier is gone; run it again")));
@@ -244,37 +280,47 @@ impl Mover<'_> {
         }
         gone(self.tiers().warm.delete(name))?;
         self.tiers().note_gone([pack]);
-        let warmer = view.places(pack).iter().filter(|(tier, _)| *tier != coldest.tier);
-        for tier in warmer.filter_map(|(tier, _)| view.tiers.get(tier)).filter(|tier| tier.rank < coldest.rank) {
-            gone(self.tiers().place(tier)?.delete(name))?;
+        for tier in view.warmer(pack) {
+            let place = self.tiers().place(tier)?;
+            match place.delete(name) {
+                // What is missing in another place is not gone.
+                Err(error) if error.kind() == ErrorKind::NotFound => self.tiers().look(tier, &*place)?,
+                deleted => deleted?,
+            }
+            self.left.insert((tier.tier, pack));
         }
         Ok(())
     }
 
     /// Finishes moves that were interrupted, or that others are at work at.
     fn finish_others(&mut self, leftovers: &[ObjectInfo]) -> Result<()> {
-        for object in leftovers {
-            let done = self.finish(object);
-            if self.tolerate(object, done)?.is_some() {
-                self.summary.finished.add(object.size);
+        for batch in leftovers.chunks(BATCH) {
+            let mut good = Vec::new();
+            for object in batch {
+                let read_back = self.read_back(object);
+                good.extend(self.tolerate(object, read_back)?.map(|()| object.clone()));
             }
+            let finished = self.leave_all(&good)?;
+            finished.into_iter().for_each(|size| self.summary.finished.add(size));
         }
-        if leftovers.is_empty() {
-            return Ok(());
-        }
-        self.repository.forget_places(&HashSet::new()).map(drop)
+        Ok(())
     }
 
-    fn finish(&mut self, object: &ObjectInfo) -> Result<()> {
+    /// Reads the coldest copy of a pack.
+    fn read_back(&self, object: &ObjectInfo) -> Result<()> {
         let view = self.tiers().reload()?;
-        let Some((coldest, _)) = view.coldest(PackId(object.name.id())) else { return Ok(()) };
+        let gone = || Error::new(ErrorKind::NotFound, format!("{}: it is in no tier any more", object.name));
+        let (coldest, _) = view.coldest(PackId(object.name.id())).ok_or_else(gone)?;
         let place = self.tiers().place(coldest)?;
         match verify(&*place, &self.repository.trust, object) {
             // It was read back before it froze.
-            Err(error) if error.kind() == ErrorKind::Frozen => {}
-            verified => drop(verified?),
+            Err(error) if error.kind() == ErrorKind::Frozen => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.tiers().look(coldest, &*place)?;
+                Err(error.with_kind(ErrorKind::Damaged).context(format!("its copy in tier {}", coldest.name)))
+            }
+            verified => verified.map(drop),
         }
-        self.leave(object)
     }
 
     /// Deletes copies in the tier that nothing tells of, of packs that are condemned and nowhere else: they were swept while they were being moved.

@@ -30,9 +30,9 @@ use crate::gc::{PackGroup, delete};
 use crate::id::{PackId, PlacementId, TierId};
 use crate::limits::PLACED_PACKS_MAX;
 use crate::progress::counted;
-use crate::repository::{Repository, marker};
+use crate::repository::{Placement, Repository, marker};
 use crate::runtime::Timestamp;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) const DAY_S: u64 = 86_400;
@@ -156,15 +156,15 @@ impl Repository {
     pub fn remove_tier(&self, name: &str) -> Result<()> {
         self.require(Roles::MAINTAIN, "removing a tier")?;
         self.require_writable()?;
-        let view = self.tiers.reload()?;
+        let view = self.tiers.reload_durable()?;
         let tier = Arc::clone(view.tier(name)?);
-        self.require_empty(&tier)?;
+        require_empty(&view, &tier)?;
         if !tier.is_retired {
             let retired = TierBody { is_retired: true, revision: tier.revision.saturating_add(1), ..(*tier).clone() };
             self.write_sealed(ObjectName::placement(PlacementId(self.runtime.random())), checked(&retired)?)?;
         }
         // Whoever moves looks for this after he said where he moved what: one of both sees the other.
-        self.require_empty(&tier)?;
+        require_empty(&*self.tiers.reload_durable()?, &tier)?;
         match self.tiers.place(&tier).and_then(|place| place.delete(&marker(tier.tier))) {
             Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Frozen) => return Err(error),
             _ => {}
@@ -180,20 +180,15 @@ impl Repository {
         self.tiers.reload().map(drop)
     }
 
-    fn require_empty(&self, tier: &TierBody) -> Result<()> {
+    /// The tier that [`Repository::remove_tier`] would take away now. Writes nothing.
+    ///
+    /// # Errors
+    /// As [`Repository::remove_tier`].
+    pub fn plan_remove_tier(&self, name: &str) -> Result<Arc<TierBody>> {
+        self.require(Roles::MAINTAIN, "removing a tier")?;
         let view = self.tiers.reload()?;
-        let packs = view.packs().filter(|pack| view.places(*pack).iter().any(|(place, _)| *place == tier.tier)).count();
-        match packs {
-            0 => Ok(()),
-            _ => Err(Error::new(
-                ErrorKind::Busy,
-                format!(
-                    "{} still lie in tier {}; they go when no snapshot needs them (forget and gc), or to a colder tier",
-                    counted(packs as u64, "pack"),
-                    tier.name
-                ),
-            )),
-        }
+        let tier = view.tier(name)?;
+        require_empty(&view, tier).map(|()| Arc::clone(tier))
     }
 
     /// Says where packs lie.
@@ -207,12 +202,10 @@ impl Repository {
         Ok(())
     }
 
-    /// Says no more where packs lay that are `gone`, nor where packs were that lie colder by now, and merges small objects. Gives how many were removed.
-    pub(crate) fn forget_places(&self, gone: &HashSet<PackId>) -> Result<u64> {
-        let view = self.tiers.reload()?;
-        let is_over = |tier: TierId, placed: &PlacedPack| {
-            gone.contains(&placed.pack) || view.coldest(placed.pack).is_none_or(|(coldest, _)| coldest.tier != tier)
-        };
+    /// Says no more where copies lay that are gone, and merges small objects; gives how many were removed. A copy `is_gone` when it was deleted, or missed
+    /// in the tier's place: that there is one of a higher rank is no reason, since that may be damaged or lost.
+    pub(crate) fn forget_places(&self, is_gone: impl Fn(TierId, PackId) -> bool) -> Result<u64> {
+        let view = self.tiers.reload_durable()?;
         let mut of_tiers: BTreeMap<TierId, Vec<(ObjectName, &PlacedPacks)>> = BTreeMap::new();
         for (name, body) in &view.objects {
             if let PlacementBody::Packs(placed) = &**body {
@@ -225,9 +218,9 @@ impl Repository {
                 continue;
             }
             let merges = objects.len() > OBJECTS_MAX;
-            let stale = |placed: &PlacedPacks| placed.packs.iter().any(|placed| is_over(tier, placed));
+            let stale = |placed: &PlacedPacks| placed.packs.iter().any(|placed| is_gone(tier, placed.pack));
             let replaced: Vec<_> = objects.into_iter().filter(|(_, placed)| merges || stale(placed)).collect();
-            let left = replaced.iter().flat_map(|(_, placed)| &placed.packs).filter(|placed| !is_over(tier, placed));
+            let left = replaced.iter().flat_map(|(_, placed)| &placed.packs).filter(|placed| !is_gone(tier, placed.pack));
             self.write_places(tier, left.copied().collect())?;
             for (name, _) in replaced {
                 removed += u64::from(delete(self, &name)?);
@@ -235,6 +228,21 @@ impl Repository {
         }
         self.tiers.reload()?;
         Ok(removed)
+    }
+}
+
+fn require_empty(view: &Placement, tier: &TierBody) -> Result<()> {
+    let packs = view.packs().filter(|pack| view.places(*pack).iter().any(|(place, _)| *place == tier.tier)).count();
+    match packs {
+        0 => Ok(()),
+        _ => Err(Error::new(
+            ErrorKind::Busy,
+            format!(
+                "{} still lie in tier {}; they go when no snapshot needs them (forget and gc), or to a colder tier",
+                counted(packs as u64, "pack"),
+                tier.name
+            ),
+        )),
     }
 }
 

@@ -6,16 +6,15 @@
 
 use super::thaw::ColdPack;
 use super::{bytes_cost, requests_cost, seconds, storage_cost};
-use crate::backend::{BackendExt, Frost, ObjectInfo, ObjectKind};
+use crate::backend::{BackendExt, Frost, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::format::placement::TierBody;
 use crate::format::snapshot::{SnapshotHeader, series_token};
-use crate::gc::{Epochs, Mark, Pack, PackGroup, Snapshots};
+use crate::gc::{Epochs, Mark, PackGroup, Snapshots};
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::{Placement, Repository, Tiers};
-use crate::runtime::Timestamp;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -153,7 +152,7 @@ impl Repository {
             }
         }
         let (view, now) = (self.tiers.view()?, seconds(self.runtime.clock.now()));
-        let locked = self.locked_where_they_are(&tier, progress)?;
+        let locked = self.locked_where_they_are(&tier, &view, progress)?;
         for object in
             listed.into_iter().filter(|object| object.name.kind() == ObjectKind::DataPack && !epochs.condemned.contains_key(&key(object)))
         {
@@ -164,7 +163,7 @@ impl Repository {
                 if is_needed_warm && coldest.rank >= tier.rank {
                     plan.stranded.add(object.size);
                 }
-                if !self.tiers.is_cold(pack) || view.places(pack).len() > 1 {
+                if !self.tiers.is_cold(pack) || view.warmer(pack).next().is_some() {
                     plan.unfinished.add(object.size);
                     plan.leftovers.push(object);
                     continue;
@@ -182,7 +181,7 @@ impl Repository {
                 (_, true) => &mut plan.needed_warm,
                 (0, _) => &mut plan.unneeded,
                 _ if !needed_long.contains(&object.name) => &mut plan.needed_short,
-                _ if locked.contains_key(&key(&object)) => &mut plan.locked,
+                _ if locked.contains(&object.name) => &mut plan.locked,
                 _ if live * 100 < object.size * u64::from(policy.live_percent_min) => &mut plan.sparse,
                 _ => {
                     plan.packs.push(object.clone());
@@ -215,16 +214,31 @@ impl Repository {
         Ok(())
     }
 
-    /// Packs that locks keep, where the warm place has object lock and the tier has none.
-    fn locked_where_they_are(&self, tier: &TierBody, progress: &dyn Progress) -> Result<HashMap<Pack, Timestamp>> {
-        if self.backend.list_sorted(ObjectKind::Hold)?.is_empty() || !Tiers::has_object_lock(&*self.tiers.warm)? {
-            return Ok(HashMap::new());
+    /// Packs that locks keep, of those that lie where the store has object lock, while the tier has none.
+    fn locked_where_they_are(&self, tier: &TierBody, view: &Placement, progress: &dyn Progress) -> Result<HashSet<ObjectName>> {
+        if self.backend.list_sorted(ObjectKind::Hold)?.is_empty() {
+            return Ok(HashSet::new());
         }
-        match self.tiers.place(tier).and_then(|place| Tiers::has_object_lock(&*place)) {
-            Ok(true) => Ok(HashMap::new()),
-            Err(error) if error.kind() != ErrorKind::Frozen => Err(error),
-            _ => self.locked_packs(&self.list_snapshots()?, progress),
+        let keeps = |tier: &TierBody| match self.tiers.place(tier).and_then(|place| Tiers::has_object_lock(&*place)) {
+            Err(error) if error.kind() == ErrorKind::Frozen => Ok(false),
+            keeps => keeps,
+        };
+        let is_warm_kept = Tiers::has_object_lock(&*self.tiers.warm)?;
+        let mut keeping = HashSet::new();
+        for warmer in view.tiers.values().filter(|other| other.rank < tier.rank) {
+            if keeps(warmer)? {
+                keeping.insert(warmer.tier);
+            }
         }
+        if !is_warm_kept && keeping.is_empty() || keeps(tier)? {
+            return Ok(HashSet::new());
+        }
+        let is_kept = |name: &ObjectName| match view.coldest(PackId(name.id())) {
+            Some((coldest, _)) => keeping.contains(&coldest.tier),
+            None => is_warm_kept,
+        };
+        let locked = self.locked_objects(&self.list_snapshots()?, progress)?.into_keys();
+        Ok(locked.filter(|name| name.kind() == ObjectKind::DataPack && is_kept(name)).collect())
     }
 
     /// What becomes of snapshots; those that are not in it stay warm, as do those of sessions that did not end.

@@ -1,4 +1,5 @@
 mod lifecycle;
+mod moves;
 #[cfg(feature = "object-store")]
 mod s3;
 mod thaw;
@@ -16,6 +17,7 @@ use crate::repository::{CreateOptions, Key, Settings, TierOpener};
 use crate::restore::RestoreOptions;
 use crate::runtime::Runtime;
 use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const NOW: i64 = 1_800_000_000;

@@ -12,7 +12,7 @@ use crate::format::placement::{ThawClass, TierBody};
 use crate::gc::PackGroup;
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
-use crate::repository::{FrameReader, Repository, Snapshot};
+use crate::repository::{ReadThrough, Repository, Snapshot, SnapshotChunks};
 use crate::restore::{content_chunks, find_path, key_of};
 use crate::runtime::ask_all;
 use crate::tree::{KeyRange, TreeWalk};
@@ -164,9 +164,25 @@ impl Repository {
     }
 
     fn packs_needed(&self, snapshot: &Snapshot, paths: &[Vec<u8>], progress: &dyn Progress) -> Result<BTreeSet<PackId>> {
-        let reader = FrameReader::new(self, self.open_index()?);
-        let chunks = self.snapshot_chunks(&reader, &snapshot.header)?;
+        let through = Arc::default();
+        let reader = self.reader_through(&through)?;
+        let mut chunks = SnapshotChunks::new(self, &reader, snapshot.header.refs_root);
+        let mut lacking = None;
+        self.walk_refs(&reader, &snapshot.header.refs_root, |used| {
+            if !chunks.allow(&used)? {
+                lacking = lacking.or(Some(used.frame));
+            }
+            Ok(())
+        })?;
         let (mut packs, mut seen) = (BTreeSet::new(), HashSet::new());
+        if let Some(frame) = lacking {
+            // What is in a frozen pack of which nothing tells is known once it has thawed.
+            packs = self.untold(&through)?;
+            if packs.is_empty() {
+                let message = format!("frame {frame}, which the snapshot needs, is in no pack; run check");
+                return Err(Error::new(ErrorKind::Damaged, message));
+            }
+        }
         let key_kind = if snapshot.body.keys_are_paths { KeyKind::Paths } else { KeyKind::Objects };
         let all = [Vec::new()];
         for path in if paths.is_empty() { &all[..] } else { paths } {
@@ -175,9 +191,15 @@ impl Repository {
             for entry in TreeWalk::new(&chunks, &snapshot.body.tree_root, key_kind, range)? {
                 if let EntryKind::File(content) = entry?.kind {
                     content_chunks(&chunks, &content, |id| {
-                        let ordinal = chunks.find(&id)?.ordinal;
+                        let ordinal = match chunks.find(&id) {
+                            Err(error) if error.kind() == ErrorKind::Damaged && lacking.is_some() => return Ok(()),
+                            found => found?.ordinal,
+                        };
                         if seen.insert(ordinal) {
-                            reader.place_with_bases(ordinal)?.into_iter().for_each(|place| _ = packs.insert(place.pack));
+                            match reader.place_with_bases(ordinal) {
+                                Err(error) if error.kind() == ErrorKind::Damaged && lacking.is_some() => {}
+                                places => places?.into_iter().for_each(|place| _ = packs.insert(place.pack)),
+                            }
                         }
                         Ok(())
                     })?;
@@ -189,6 +211,14 @@ impl Repository {
             }
         }
         Ok(packs)
+    }
+
+    /// Packs that lie frozen and whose tables nothing gives.
+    fn untold(&self, through: &ReadThrough) -> Result<BTreeSet<PackId>> {
+        let view = self.tiers.view()?;
+        let is_frozen = |pack: &PackId| self.tiers.is_cold(*pack) && view.coldest(*pack).is_some_and(|(tier, _)| tier.is_frozen);
+        let data_packs = through.passed_over().into_iter().filter(|(name, _)| name.kind() == ObjectKind::DataPack);
+        Ok(data_packs.map(|(name, _)| PackId(name.id())).filter(is_frozen).collect())
     }
 
     fn needs(&self, tier: Arc<TierBody>, packs: Vec<(PackId, u64)>, progress: &dyn Progress) -> Result<TierNeeds> {

@@ -1,6 +1,7 @@
 //! Healing from sidecars: what is lost comes back byte for byte, and is said all the same.
 
 use super::*;
+use crate::backend::testing::{Operation, Order};
 use crate::format::index_object::IndexBody;
 use crate::format::object::Header;
 use crate::format::parity::{SidecarForm, sidecar_of};
@@ -254,6 +255,21 @@ fn parity_is_switched_on_and_off() {
     assert!(repository.scrub_and_heal(&Silent).unwrap().findings.is_empty());
     assert!(fixture.objects().keys().all(|name| name.kind() != ObjectKind::Parity));
     assert_eq!(repository.set_parity(16).unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+/// Otherwise the sidecar of what goes with the power says that it was lost.
+#[test]
+fn an_object_is_durable_before_it_gets_a_sidecar() {
+    let key = Key::KeyFile(Secret::new([5; 32]));
+    let fixture = Fixture::empty_for(&key);
+    fixture.repository.set_parity(5).unwrap();
+    let objects = fixture.objects();
+    let (backend, order) = Order::of(Arc::new(fixture.backend.clone()));
+    let repository = Repository::open(backend, Runtime::seeded(12, NOW, 2), &key, Settings::default()).unwrap();
+    assert_eq!(repository.protect(&Silent).unwrap().sidecars_written, objects.len() as u64);
+    for name in objects.keys() {
+        assert!(order.at(Operation::MakeDurable, *name) < order.at(Operation::Finish, sidecar_of(name)), "{name}");
+    }
 }
 
 /// After a stop between any two calls nothing is taken for damage, and nothing that was deleted comes back.

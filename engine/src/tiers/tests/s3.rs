@@ -212,3 +212,58 @@ fn a_store_with_object_lock_keeps_what_a_lock_needs_before_it_is_acknowledged() 
         server.retained()
     );
 }
+
+#[test]
+fn what_locks_keep_does_not_go_on_from_a_tier_that_keeps_it_to_one_that_does_not() {
+    let server = S3Server::start();
+    server.enable_object_lock();
+    let world = World::with_days();
+    let place = create(&Address::parse(OsStr::new("s3://bucket/cold")).unwrap(), &store(&server)).unwrap();
+    world.shelf.0.lock().insert("shelf 1".into(), place);
+    world.repository.lock(&[world.kept[0].0], LockEnd::After(Duration::from_secs(86_400)), "", &Silent).unwrap();
+    world.add(TierBody { minimum_days: 0, ..cold() });
+    let moved = world.apply().moved;
+    let kept = server.retained().keys().filter(|key| key.starts_with("cold/packs/")).count() as u64;
+    assert!(kept > 0 && kept < moved.packs);
+    world.add(TierBody { rank: 2, ..TierBody::new("colder", "shelf 2") });
+    let plan = world.repository.tier_plan(&TierPolicy::new("colder"), &Silent).unwrap();
+    assert_eq!((plan.locked.packs, plan.moves.packs), (kept, moved.packs - kept), "{plan:#?}");
+}
+
+/// Whoever is stopped in between leaves them to the next one. Of frames that were re-made nothing but relocations tells.
+#[test]
+fn copies_and_relocations_have_their_deadlines_before_anything_goes() {
+    let server = Arc::new(S3Server::start());
+    let (repository, _) = world(&server);
+    server.enable_object_lock();
+    let backup = |content: &[u8], days_ago: i64| {
+        let mut options = BackupOptions::new("other");
+        options.time = Some(Timestamp { seconds: NOW - DAY * days_ago, nanoseconds: 0 });
+        let made = repository.backup_stream("state", Box::new(std::io::Cursor::new(content.to_vec())), &options, &Silent).unwrap();
+        made.snapshot.unwrap()
+    };
+    let mut content = noise(7, 300_000);
+    let forgotten = backup(&content, 5);
+    content.chunks_mut(8192).step_by(2).zip(100..).for_each(|(block, seed)| block.copy_from_slice(&noise(seed, block.len())));
+    let locked = backup(&content, 4);
+    let kept_by_then = Arc::new(Mutex::new(None));
+    let (noted, asked) = (Arc::clone(&kept_by_then), Arc::clone(&server));
+    let warm = open(&Address::parse(OsStr::new("s3://bucket/warm")).unwrap(), &store(&server)).unwrap();
+    let hooked = HookedBackend::new(warm, move |call| {
+        if call.operation == Operation::Delete && call.kind == ObjectKind::DataPack {
+            noted.lock().get_or_insert_with(|| asked.retained());
+        }
+        Ok(())
+    });
+    let handle = Repository::open(Arc::new(hooked), runtime(5), &key(), Settings::default()).unwrap();
+    handle.lock(&[locked], LockEnd::After(Duration::from_secs(86_400)), "", &Silent).unwrap();
+    handle.forget(&[forgotten], &Silent).unwrap();
+    let summary = handle.gc(&GcOptions::default(), &Silent).unwrap();
+    assert!(summary.frames_remade > 0 && summary.deleted.packs > 0, "{summary:?}");
+    let kept_by_then = kept_by_then.lock().take().unwrap();
+    let needed = handle.locked_objects(&handle.list_snapshots().unwrap(), &Silent).unwrap();
+    for kind in [ObjectKind::DataPack, ObjectKind::Relocation] {
+        assert!(needed.keys().any(|name| name.kind() == kind));
+    }
+    assert!(needed.keys().all(|name| kept_by_then.contains_key(&format!("warm/{name}"))), "{needed:?} {kept_by_then:?}");
+}

@@ -135,3 +135,35 @@ fn what_lies_frozen_goes_on_to_a_colder_tier_once_it_has_thawed() {
     assert!(world.packs_in("shelf 1").is_empty());
     world.assert_whole();
 }
+
+/// Somebody took away what told of them: then nobody knows what is in them, until they have thawed.
+#[test]
+fn frozen_packs_of_which_nothing_tells_thaw_and_are_told_of_again() {
+    let world = World::with_days();
+    let freezer = world.freezer("shelf 1");
+    world.add(frozen());
+    let moved = world.apply().moved;
+    for object in world.warm.list_sorted(ObjectKind::Index).unwrap() {
+        world.warm.delete(&object.name).unwrap();
+    }
+    let repository = world.other_handle(3);
+    assert_eq!(repository.gc(&GcOptions::default(), &Silent).unwrap_err().kind(), ErrorKind::Frozen);
+    let restored = |number: usize| {
+        let (id, content) = &world.kept[number];
+        let snapshot = repository.find_snapshot(&id.to_string(), None, None).unwrap();
+        let mut bytes = Vec::new();
+        repository.restore_to_writer(&snapshot, None, &mut bytes, &Silent).map(|_| bytes == *content)
+    };
+    assert!(restored(3).unwrap(), "it needs nothing of them");
+    restored(0).unwrap_err();
+    let oldest = repository.find_snapshot(&world.kept[0].0.to_string(), None, None).unwrap();
+    let plan = repository.cold_plan(&oldest, &[], &Silent).unwrap();
+    assert_eq!(plan.tiers[0].frozen, moved);
+    repository.thaw(&plan, &way("bulk", 2), &Silent).unwrap();
+    freezer.pass_time(usize::MAX);
+    assert!(restored(0).unwrap());
+    repository.gc(&GcOptions::default(), &Silent).unwrap();
+    let packs = freezer.list_sorted(ObjectKind::DataPack).unwrap();
+    let told = world.other_handle(4).told_agrees(packs.iter(), &std::collections::HashMap::new()).unwrap();
+    assert!(told.len() == packs.len() && told.values().all(|(_, agrees)| *agrees), "{told:?}");
+}
