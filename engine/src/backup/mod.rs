@@ -32,7 +32,7 @@ use crate::format::config::CutMethod;
 use crate::format::session::SessionKind;
 use crate::format::snapshot::SourceKind;
 use crate::id::SnapshotId;
-use crate::limits::{TAGS_MAX, TEXT_MAX};
+use crate::limits::{TAGS_LENGTH_MAX, TAGS_MAX, TEXT_MAX};
 use crate::progress::{Event, Progress};
 use crate::repository::{AnyNodes, FrameReader, LockEnd, Repository, Session, Writer};
 use crate::runtime::Timestamp;
@@ -106,9 +106,11 @@ impl BackupOptions {
     fn check(&self) -> Result<()> {
         let texts = [&self.series, &self.host, &self.program];
         let too_long = texts.into_iter().chain(&self.tags).any(|text| text.len() > TEXT_MAX);
-        if too_long || self.tags.len() > TAGS_MAX || self.tags.iter().any(String::is_empty) || self.series.is_empty() {
-            let message =
-                format!("series and tags must not be empty, texts have at most {TEXT_MAX} bytes, a snapshot at most {TAGS_MAX} tags");
+        let has_too_many = self.tags.len() > TAGS_MAX || self.tags.iter().map(String::len).sum::<usize>() > TAGS_LENGTH_MAX;
+        if too_long || has_too_many || self.tags.iter().any(String::is_empty) || self.series.is_empty() {
+            let message = format!(
+                "series and tags must not be empty, texts have at most {TEXT_MAX} bytes, a snapshot at most {TAGS_MAX} tags of {TAGS_LENGTH_MAX} bytes in all"
+            );
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         Ok(())
