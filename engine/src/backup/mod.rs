@@ -78,8 +78,8 @@ pub struct BackupOptions {
     /// Whether what changed is compressed against what it was, where that pays: needs the role restore, and reads from the repository, about as much as
     /// was changed and what lies around it.
     pub delta: bool,
-    /// Bytes of memory that the process may take at most; `None` for 64 MiB and 32 MiB for each worker. Less memory costs speed and changes
-    /// nothing of what is stored. Recipes of very large unchanged files and lists of hard links come on top.
+    /// Bytes of memory that the process may take for what is under way; `None` for 64 MiB and 32 MiB for each worker. Less memory costs speed and changes
+    /// nothing of what is stored. What grows with the source comes on top: 1 MB for each GB that is new, recipes of very large unchanged files, lists of hard links.
     pub memory: Option<u64>,
     /// Locks the snapshot for so long before the backup succeeds; this needs the role maintain.
     pub lock: Option<Duration>,
