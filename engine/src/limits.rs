@@ -93,6 +93,10 @@ pub const TEXT_MAX: usize = 4_096;
 pub const TAGS_MAX: usize = 256;
 /// Paths of a snapshot (SNAP-10).
 pub const PATHS_MAX: usize = 4_096;
+/// Bytes of all tags that a writer puts into a snapshot. With the paths they must fit into an object of 1 MiB (OBJ-1).
+pub const TAGS_LENGTH_MAX: usize = 262_144;
+/// Bytes of all paths that a writer puts into a snapshot.
+pub const PATHS_LENGTH_MAX: usize = 524_288;
 /// Packs condemned by one epoch (EPOCH-1).
 pub const EPOCH_PACKS_MAX: usize = 524_288;
 /// Withdrawn snapshots that one epoch names (EPOCH-1).

@@ -364,9 +364,12 @@ pub trait BackendExt: Backend {
     /// As [`Backend::get_whole`].
     ///
     /// # Errors
-    /// The same.
+    /// The same. What is too large, cut off or not icecore's breaks rule OBJ-1: it is that one object which is wrong.
     fn get(&self, name: &ObjectName, size_max: u64) -> Result<Vec<u8>> {
-        self.get_whole(name, size_max)
+        self.get_whole(name, size_max).map_err(|error| match error.kind() {
+            ErrorKind::Damaged if error.broken_rule().is_none() => Error::rule("OBJ-1", error.to_string()),
+            _ => error,
+        })
     }
 
     /// All objects of a kind, each once, sorted by name. Names that icecore did not write are left out.

@@ -1,7 +1,7 @@
 //! The assembler: takes batches in order, stores what is new, builds the tree.
 
 use super::batch::{Batch, Extent, Found, Item};
-use super::collected::Collected;
+use super::collected::{Collected, Refused};
 use super::earlier::{Earlier, NodesAgainst};
 use super::previous::Previous;
 use super::stat_cache::{StatCache, StatCacheBuilder};
@@ -296,7 +296,14 @@ impl<'a> Assembler<'a> {
             }
             return Ok(());
         }
-        let (entry, left_out) = that_fits(entry);
+        let (entry, left_out) = match that_fits(entry) {
+            Ok(fitting) => fitting,
+            Err((key, message)) => {
+                self.fail_key(key.clone(), &message);
+                self.lost.insert(key);
+                return Ok(());
+            }
+        };
         if let Some(message) = left_out {
             self.fail_key(entry.key.clone(), &message);
         }
@@ -332,14 +339,23 @@ impl<'a> Assembler<'a> {
     }
 }
 
-/// The entry as the tree can hold it: where its extended attributes are too much, without them, and a message that says so.
-fn that_fits(mut entry: Entry) -> (Entry, Option<String>) {
+/// The entry as the tree can hold it: where its extended attributes are too much, without them, and a message that says so. Where it cannot be held at all, why: some file
+/// systems have symlinks that point to nothing.
+fn that_fits(mut entry: Entry) -> std::result::Result<(Entry, Option<String>), Refused> {
     let attributes: usize = entry.metadata.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if attributes <= ATTRIBUTES_LENGTH_MANY || check_entry(&entry, KeyKind::Paths).is_ok() {
-        return (entry, None);
+    let is_usual = attributes <= ATTRIBUTES_LENGTH_MANY && !matches!(entry.kind, EntryKind::Symlink(_));
+    if is_usual || check_entry(&entry, KeyKind::Paths).is_ok() {
+        return Ok((entry, None));
     }
     entry.metadata.xattrs.clear();
-    (entry, Some(format!("its extended attributes take {attributes} bytes, which is more than can be stored; it is stored without them")))
+    match check_entry(&entry, KeyKind::Paths) {
+        Ok(()) => {
+            let message =
+                format!("its extended attributes take {attributes} bytes, which is more than can be stored; it is stored without them");
+            Ok((entry, Some(message)))
+        }
+        Err(error) => Err((entry.key, format!("it cannot be stored: {error}"))),
+    }
 }
 
 #[cfg(test)]
@@ -355,9 +371,20 @@ mod tests {
             Entry { key: b"file".to_vec(), kind: EntryKind::Fifo, metadata: Metadata { xattrs, ..Metadata::default() } }
         };
         for (count, fits) in [(0, true), (1, true), (14, true), (1 + ATTRIBUTES_MAX / 65_536, false)] {
-            let (kept, message) = that_fits(entry(count));
+            let (kept, message) = that_fits(entry(count)).unwrap();
             assert_eq!((kept.metadata.xattrs.len(), message.is_none()), (if fits { count } else { 0 }, fits), "{message:?}");
             check_entry(&kept, KeyKind::Paths).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_refused_by_itself() {
+        let link =
+            |target: &[u8]| Entry { key: b"link".to_vec(), kind: EntryKind::Symlink(target.to_vec()), metadata: Metadata::default() };
+        that_fits(link(b"target")).unwrap();
+        for target in [&b""[..], &[b'x'; 65_537], b"a\0b"] {
+            let (key, message) = that_fits(link(target)).unwrap_err();
+            assert_eq!((&key[..], message.contains("TREE-14")), (&b"link"[..], true), "{message}");
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::format::config::CutMethod;
 use crate::id::{ChunkId, DomainId};
 use crate::repository::index::LookupIndex;
 use crate::repository::{BaseHint, ChunkIds, ChunkKind, ChunkUse, Repository, Writer};
-use crate::runtime::Pool;
 use crate::runtime::channel::{Receiver, Sender, bounded, unbounded};
+use crate::runtime::{Clock, Pool};
 use crate::source::StatKey;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
@@ -107,6 +107,8 @@ pub(crate) struct Chunking {
     pub(crate) domain: DomainId,
     /// Whether bases are looked for.
     wants_bases: bool,
+    /// By which files get their times, as far as that is known.
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Chunking {
@@ -135,6 +137,7 @@ impl Chunking {
             index: writer.index(),
             domain,
             wants_bases: writer.wants_bases(),
+            clock: Arc::clone(&repository.runtime.clock),
         })
     }
 

@@ -32,7 +32,7 @@ use crate::format::config::CutMethod;
 use crate::format::session::SessionKind;
 use crate::format::snapshot::SourceKind;
 use crate::id::SnapshotId;
-use crate::limits::{TAGS_MAX, TEXT_MAX};
+use crate::limits::{TAGS_LENGTH_MAX, TAGS_MAX, TEXT_MAX};
 use crate::progress::{Event, Progress};
 use crate::repository::{AnyNodes, FrameReader, LockEnd, Repository, Session, Writer};
 use crate::runtime::Timestamp;
@@ -78,8 +78,8 @@ pub struct BackupOptions {
     /// Whether what changed is compressed against what it was, where that pays: needs the role restore, and reads from the repository, about as much as
     /// was changed and what lies around it.
     pub delta: bool,
-    /// Bytes of memory that the process may take at most; `None` for 64 MiB and 32 MiB for each worker. Less memory costs speed and changes
-    /// nothing of what is stored. Recipes of very large unchanged files and lists of hard links come on top.
+    /// Bytes of memory that the process may take for what is under way; `None` for 64 MiB and 32 MiB for each worker. Less memory costs speed and changes
+    /// nothing of what is stored. What grows with the source comes on top: 1 MB for each GB that is new, recipes of very large unchanged files, lists of hard links.
     pub memory: Option<u64>,
     /// Locks the snapshot for so long before the backup succeeds; this needs the role maintain.
     pub lock: Option<Duration>,
@@ -106,9 +106,11 @@ impl BackupOptions {
     fn check(&self) -> Result<()> {
         let texts = [&self.series, &self.host, &self.program];
         let too_long = texts.into_iter().chain(&self.tags).any(|text| text.len() > TEXT_MAX);
-        if too_long || self.tags.len() > TAGS_MAX || self.tags.iter().any(String::is_empty) || self.series.is_empty() {
-            let message =
-                format!("series and tags must not be empty, texts have at most {TEXT_MAX} bytes, a snapshot at most {TAGS_MAX} tags");
+        let has_too_many = self.tags.len() > TAGS_MAX || self.tags.iter().map(String::len).sum::<usize>() > TAGS_LENGTH_MAX;
+        if too_long || has_too_many || self.tags.iter().any(String::is_empty) || self.series.is_empty() {
+            let message = format!(
+                "series and tags must not be empty, texts have at most {TEXT_MAX} bytes, a snapshot at most {TAGS_MAX} tags of {TAGS_LENGTH_MAX} bytes in all"
+            );
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         Ok(())

@@ -10,6 +10,7 @@ use crate::chunker::Guide;
 use crate::entry::{ChunkList, EntryKind, FileContent};
 use crate::error::{Error, Result};
 use crate::repository::{ChunkUse, Repository};
+use crate::runtime::Timestamp;
 use crate::runtime::channel::Receiver;
 use crate::source::{Known, Roots, SourceEntry, SourceFile, SourceOptions, Walk, WalkItem};
 use std::mem::discriminant;
@@ -296,6 +297,10 @@ pub(super) trait ReadRanges {
 fn read_content(chunking: &Chunking, entry: &mut SourceEntry, size_max: u64, mut ranges: impl ReadRanges) -> Result<Outcome> {
     let file = Arc::new(entry.open()?);
     let opened = file.stat();
+    match rest_of_step(opened.ctime, chunking.clock.now()) {
+        0 => {}
+        rest => chunking.clock.sleep_ns(rest),
+    }
     // It may have changed since the walk saw it, as log files do all the time: then it is stored as it is now, which is whole as well.
     let is_as_found = opened == entry.stat || entry.refresh_from(&file);
     let mut faults: Vec<_> = entry.read_details_from(&file).err().iter().map(Error::to_string).collect();
@@ -338,6 +343,16 @@ fn read_content(chunking: &Chunking, entry: &mut SourceEntry, size_max: u64, mut
     Ok(Outcome { content, faults })
 }
 
+/// How many nanoseconds to wait before a file is read that changed at `ctime`, so that whatever changes it after that is seen by its ctime: times of files move in steps.
+/// The kernel's are of 10 ms at most; file systems without nanoseconds have some of up to two seconds. A time that lies ahead by more is by another clock, of
+/// which nothing is known.
+fn rest_of_step(ctime: Timestamp, now: Timestamp) -> u64 {
+    let nanoseconds = |time: Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds);
+    let step = if ctime.nanoseconds == 0 { 2_000_000_000 } else { 20_000_000 };
+    let rest = step - (nanoseconds(now) - nanoseconds(ctime));
+    if (1..=2 * step).contains(&rest) { rest as u64 } else { 0 }
+}
+
 /// Reads into memory, behind what is there, and cuts, names and looks up on the way.
 struct Pieces<'a> {
     chunking: &'a Chunking,
@@ -374,5 +389,23 @@ impl ReadRanges for Pieces<'_> {
 
     fn finish(self) -> Result<Option<u64>> {
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_within_the_last_step_is_waited_for() {
+        let at = |seconds, nanoseconds| Timestamp { seconds, nanoseconds };
+        assert_eq!(rest_of_step(at(9, 999_000_000), at(10, 1_000_000)), 18_000_000);
+        assert_eq!(rest_of_step(at(10, 1), at(10, 20_000_001)), 0);
+        assert_eq!(rest_of_step(at(10, 0), at(11, 999_999_999)), 1);
+        assert_eq!(rest_of_step(at(10, 0), at(12, 0)), 0);
+        // A little ahead, and far ahead.
+        assert_eq!(rest_of_step(at(10, 5), at(10, 4)), 20_000_001);
+        assert_eq!(rest_of_step(at(11, 5), at(10, 4)), 0);
+        assert_eq!(rest_of_step(at(i64::MAX, 5), at(i64::MIN, 4)), 0);
     }
 }

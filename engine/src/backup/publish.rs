@@ -14,7 +14,7 @@ use crate::format::session::snapshot_sealer;
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, SourceKind, Token, join, series_token, tag_token};
 use crate::id::{FrameClass, IndexId, PackId, SnapshotId};
 use crate::progress::Event;
-use crate::repository::{NodeStore, RefsCollector, Repository, Session, Writer};
+use crate::repository::{NodeStore, RefsCollector, Repository, Session, Writer, require_readable_size};
 use crate::runtime::Timestamp;
 use crate::tree::{RefsBuilder, RefsRoot, TreeRoot};
 
@@ -214,6 +214,7 @@ pub(crate) fn put_snapshot(
     let mut sealed_body = body.encode();
     snapshot_sealer(session.secret()?, &session.id(), &id).seal(0, &mut sealed_body);
     let object = repository.credential.author.object(&object_header, &join(&sealed_header, &sealed_body));
+    require_readable_size(&object_header.name, object.len() as u64)?;
     session.publishes(id, header.series);
     repository.backend.put(&object_header.name, &object)?;
     Ok(object.len() as u64)

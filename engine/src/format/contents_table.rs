@@ -51,6 +51,13 @@ pub struct BaseRange {
     pub length: u32,
 }
 
+impl FrameRecord {
+    /// About how many bytes it takes in a table, and not less.
+    pub(crate) fn table_length(&self) -> usize {
+        64 + ChunkId::LENGTH * self.chunks.len() + 32 * self.bases.len()
+    }
+}
+
 impl ObjectKind {
     /// The class of the frames in a pack of this kind; `None` for what is no pack.
     pub fn frame_class(self) -> Option<FrameClass> {
@@ -266,4 +273,30 @@ fn decode_bases(reader: &mut Reader<'_>, id: FrameId, class: FrameClass) -> Resu
         bases.push(BaseRange { frame, chunk: chunk as u16, offset: offset as u32, length: length as u32 });
     }
     Ok(bases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::BASES_MAX;
+
+    #[test]
+    fn a_frame_takes_no_more_in_a_table_than_is_reckoned() {
+        let session = SessionId([1; 16]);
+        let id = FrameId::new(session, FrameClass::Data, (1 << 30) - 1);
+        let base = BaseRange { frame: id, chunk: FRAME_CHUNKS_MAX as u16 - 1, offset: 0, length: FRAME_PLAINTEXT_MAX as u32 };
+        for (bases, chunks) in [(0, 1), (BASES_MAX, 1), (BASES_MAX, FRAME_CHUNKS_MAX)] {
+            let record = FrameRecord {
+                id,
+                sealed_length: FRAME_SEALED_MAX as u32,
+                plaintext_length: FRAME_PLAINTEXT_MAX as u32,
+                hash: [0; 32],
+                bases: vec![base; bases],
+                chunks: vec![ChunkId([0; 32]); chunks],
+            };
+            let (reckoned, mut bytes) = (record.table_length(), Vec::new());
+            encode_frames(&ContentsTable { frames: vec![record] }, &HashMap::from([(session, 4095)]), &mut bytes);
+            assert!(bytes.len() <= reckoned, "{} bytes, {reckoned} reckoned", bytes.len());
+        }
+    }
 }

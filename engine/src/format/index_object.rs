@@ -1,7 +1,9 @@
 //! Index objects: the contents tables of many packs (`format-spec/index.md`).
 
 use super::certificate::Trust;
-use super::contents_table::{ContentsTable, decode_frames, decode_sessions, encode_frames, encode_sessions, session_positions};
+use super::contents_table::{
+    ContentsTable, FrameRecord, decode_frames, decode_sessions, encode_frames, encode_sessions, session_positions,
+};
 use super::cursor::{Reader, Write};
 use super::session::SessionRecord;
 use crate::backend::ObjectKind;
@@ -24,7 +26,7 @@ impl IndexBody {
 
     /// About how many bytes the contents of a pack take in one.
     pub(crate) fn length_of(contents: &ContentsTable) -> usize {
-        contents.frames.iter().map(|frame| 64 + ChunkId::LENGTH * frame.chunks.len()).sum()
+        contents.frames.iter().map(FrameRecord::table_length).sum()
     }
 
     /// Takes the packs of one object: the next ones, until their contents have `length_end` bytes.
@@ -99,7 +101,6 @@ impl IndexBody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::FrameRecord;
     use crate::id::{FrameClass, FrameId, SessionId};
 
     #[test]

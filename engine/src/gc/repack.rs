@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::object::HEADER_LENGTH;
 use crate::format::session::SessionRecord;
 use crate::format::{FrameRecord, Roles, Tables};
-use crate::id::{ChunkId, FrameId, PackId, SessionId};
+use crate::id::{FrameId, PackId, SessionId};
 use crate::limits::{FRAMES_LENGTH_MAX, PACK_FRAMES_MAX, PACK_SESSIONS_MAX, TABLES_LENGTH_MAX};
 use crate::progress::{Event, Progress};
 use crate::repository::index::FramePlace;
@@ -289,7 +289,7 @@ impl OpenCopy<'_> {
             self.sessions.push(session.clone());
         }
         self.frames.insert(frame.id);
-        self.tables_length += 64 + ChunkId::LENGTH * frame.chunks.len();
+        self.tables_length += frame.table_length();
         self.pack.push(frame.clone(), bytes)
     }
 }

@@ -14,7 +14,7 @@ use crate::format::index_object::IndexBody;
 use crate::format::object::Author;
 use crate::format::session::{TombstoneBody, WithdrawnBody, WithdrawnReason};
 use crate::gc::GcOptions;
-use crate::id::{DomainId, SnapshotId};
+use crate::id::{DomainId, SessionId, SnapshotId};
 use crate::progress::{Event, Silent};
 use crate::repository::{CreateOptions, Key, Settings};
 use crate::restore::RestoreOptions;
@@ -377,6 +377,32 @@ fn a_bad_end_of_a_session_that_was_given_up_stays() {
     let before = fixture.objects();
     assert!(fixture.repair().plan.report.findings.iter().any(|finding| finding.object == Some(ObjectName::closed(session))));
     assert_eq!(fixture.objects(), before);
+}
+
+#[test]
+fn an_object_that_is_too_large_to_be_read_hurts_nothing_else() {
+    let fixture = Fixture::with_snapshots();
+    let [first, second] = fixture.repository.snapshots().unwrap().try_into().unwrap();
+    let stray = SnapshotId([9; 16]);
+    let names = [
+        ObjectName::snapshot(stray),
+        ObjectName::closed(SessionId([9; 16])),
+        ObjectName::withdrawn(second.id),
+        ObjectName::session(SessionId([9; 16])),
+        ObjectName::tombstone(first.header.record.id()),
+        ObjectName::epoch(1),
+    ];
+    for name in names {
+        let size = name.kind().size_max() as usize + 1;
+        fixture.set(&name, Some(&vec![0; size]));
+    }
+    let (shown, problems) = fixture.repository.snapshots_and_problems().unwrap();
+    assert_eq!(shown.iter().map(|snapshot| snapshot.id).collect::<Vec<_>>(), [first.id, second.id]);
+    assert!(problems.iter().all(|problem| problem.broken_rule() == Some("OBJ-1")), "{problems:?}");
+    assert_eq!(problems.len(), 3);
+    fixture.repository.forget(&[stray], &Silent).unwrap();
+    assert_eq!(fixture.repair().obstacles_removed, 3);
+    fixture.backup();
 }
 
 /// Stops at the n-th question whether to go on.

@@ -61,7 +61,7 @@ pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};
 pub(crate) use heal::{Sidecar, heal};
 pub(crate) use kept_tails::KeptTails;
 pub(crate) use nodes::{AnyNodes, NodeStore};
-pub(crate) use objects::{ClearTail, PackTail, domains};
+pub(crate) use objects::{ClearTail, PackTail, domains, require_readable_size};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use pack_writer::{PackMaker, SealedFrame};
 pub(crate) use pack_writer::{PackObject, WrittenPack};

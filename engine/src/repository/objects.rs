@@ -103,6 +103,15 @@ fn footer_of(bytes: &[u8], size: u64) -> Result<Footer> {
     Footer::decode(footer.ok_or_else(|| Error::rule("OBJ-1", "no room for a footer"))?, size)
 }
 
+/// Refuses to write what every reader would refuse (OBJ-1).
+pub(crate) fn require_readable_size(name: &ObjectName, size: u64) -> Result<()> {
+    let size_max = name.kind().size_max();
+    match size <= size_max {
+        true => Ok(()),
+        false => Err(Error::new(ErrorKind::Invalid, format!("{name} would have {size} bytes, and at most {size_max} can be read"))),
+    }
+}
+
 /// The dedup domain of each session in a table.
 pub(crate) type Domains = HashMap<SessionId, DomainId>;
 
@@ -133,7 +142,7 @@ impl Repository {
             for (object, read) in some.iter().zip(read) {
                 let read = match read {
                     // Larger than it was listed: healed since, or the store says anything. Alone it may have all the room of its kind.
-                    Err(error) if error.kind() == ErrorKind::Damaged && error.broken_rule().is_none() => reader.read_sealed(&object.name),
+                    Err(error) if error.broken_rule() == Some("OBJ-1") => reader.read_sealed(&object.name),
                     read => read,
                 };
                 take(object.name, read)?;
@@ -164,7 +173,9 @@ impl Repository {
     /// Writes an object whose body is one sealed part, as this credential.
     pub(crate) fn write_sealed(&self, name: ObjectName, plaintext: Vec<u8>) -> Result<()> {
         let header = self.header(name);
-        self.backend.put(&name, &self.credential.author.sealed_object(&header, self.structure_key()?, plaintext))
+        let object = self.credential.author.sealed_object(&header, self.structure_key()?, plaintext);
+        require_readable_size(&name, object.len() as u64)?;
+        self.backend.put(&name, &object)
     }
 
     /// The structure key in force.

@@ -10,6 +10,7 @@ use crate::format::pack::{Footer, GroupHasher};
 use crate::format::session::SessionRecord;
 use crate::format::{ContentsTable, FrameRecord, Tables};
 use crate::id::PackId;
+use crate::limits::{FRAMES_LENGTH_MAX, TABLES_LENGTH_MAX};
 use crate::runtime::channel::{Receiver, Sender};
 use std::sync::Arc;
 
@@ -56,21 +57,18 @@ impl PackMaker {
     }
 
     /// Writes one pack of the frames that come from `frames` until its other end is dropped. Each frame written gives back a
-    /// token. After a failure frames are still taken and their tokens given back, so that nobody waits for ever.
+    /// token. After a failure, and a panic, frames are still taken and their tokens given back, so that nobody waits for ever.
     pub(crate) fn write(&self, kind: ObjectKind, id: PackId, frames: &Receiver<SealedFrame>, tokens: &Sender<()>) -> Result<WrittenPack> {
-        let written = self.write_frames(kind, id, frames, tokens);
-        for _ in frames {
-            give_back(tokens);
-        }
-        written
+        let _rest = Rest { frames, tokens };
+        self.write_frames(kind, id, frames, tokens)
     }
 
     fn write_frames(&self, kind: ObjectKind, id: PackId, frames: &Receiver<SealedFrame>, tokens: &Sender<()>) -> Result<WrittenPack> {
         let mut pack = PackObject::create(&*self.backend, Header { name: ObjectName::pack(kind, id), ..self.template })?;
         for frame in frames {
-            let result = pack.push(frame.record, &frame.bytes);
-            give_back(tokens);
-            result?;
+            let token = Token(tokens);
+            pack.push(frame.record, &frame.bytes)?;
+            drop(token);
         }
         pack.finish(&self.author, &self.structure_key, vec![(*self.session).clone()], self.kept.as_deref())
     }
@@ -124,10 +122,16 @@ impl<'a> PackObject<'a> {
         let tables = Tables { sessions, contents: self.contents };
         let mut tail = tables.encode();
         self.header.part_sealer(structure_key, 0).seal(0, &mut tail);
-        let too_large = |_| Error::new(ErrorKind::Internal, "a pack outgrew its limits");
+        // What readers would refuse (PACK-1) is never made.
+        let within = |length: u64, length_max: usize| match length <= length_max as u64 {
+            true => Ok(length as u32),
+            false => {
+                Err(Error::new(ErrorKind::Internal, format!("a pack outgrew its limits: {length} bytes where {length_max} are allowed")))
+            }
+        };
         let footer = Footer {
-            frames_length: u32::try_from(self.frames_length).map_err(too_large)?,
-            tables_length: u32::try_from(tail.len()).map_err(too_large)?,
+            frames_length: within(self.frames_length, FRAMES_LENGTH_MAX)?,
+            tables_length: within(tail.len() as u64, TABLES_LENGTH_MAX)?,
         };
         tail.extend_from_slice(&self.groups.finish());
         tail.extend_from_slice(&footer.encode());
@@ -144,7 +148,78 @@ impl<'a> PackObject<'a> {
     }
 }
 
-/// The receiver may be gone when the writer has given up; then nobody waits for tokens either.
-fn give_back(tokens: &Sender<()>) {
-    let _ = tokens.send(());
+/// The token of a frame, which goes back when it is dropped.
+struct Token<'a>(&'a Sender<()>);
+
+impl Drop for Token<'_> {
+    fn drop(&mut self) {
+        // The receiver may be gone when the writer has given up; then nobody waits for tokens either.
+        let _ = self.0.send(());
+    }
+}
+
+/// The frames that are still to come, whose tokens go back when it is dropped.
+struct Rest<'a> {
+    frames: &'a Receiver<SealedFrame>,
+    tokens: &'a Sender<()>,
+}
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        self.frames.iter().for_each(|_| drop(Token(self.tokens)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{BackendExt, MemoryBackend};
+    use crate::crypto::PassphraseCost;
+    use crate::format::session::SessionKind;
+    use crate::id::{ChunkId, FrameClass, FrameId, SessionId};
+    use crate::repository::{CreateOptions, Key, Settings};
+    use crate::runtime::channel::{bounded, unbounded};
+    use crate::runtime::{Runtime, Timestamp};
+
+    fn frame(session: SessionId, chunks: usize) -> SealedFrame {
+        let id = FrameId::new(session, FrameClass::Data, 0);
+        let (hash, chunks) = ([0; 32], vec![ChunkId([0; 32]); chunks]);
+        let record = FrameRecord { id, sealed_length: 1, plaintext_length: 1, hash, bases: Vec::new(), chunks };
+        SealedFrame { record, bytes: vec![0] }
+    }
+
+    #[test]
+    fn a_pack_is_not_made_whose_tables_nobody_would_read() {
+        let backend = MemoryBackend::new();
+        let (runtime, key) = (Runtime::seeded(1, Timestamp::default(), 1), Key::passphrase("x").unwrap());
+        let options = CreateOptions { passphrase_cost: PassphraseCost::TEST, ..CreateOptions::default() };
+        let repository = Repository::create(Arc::new(backend.clone()), runtime, &key, &options, Settings::default()).unwrap();
+        let session = Session::begin(&repository, SessionKind::Writer).unwrap();
+        let maker = PackMaker::new(&repository, &session).unwrap();
+        let write = |number: u8, chunks: usize| {
+            let ((sender, frames), (tokens, _given_back)) = (bounded(1), unbounded());
+            sender.send(frame(session.id(), chunks)).unwrap();
+            drop(sender);
+            maker.write(ObjectKind::DataPack, PackId([number; 16]), &frames, &tokens)
+        };
+        write(1, 1000).unwrap();
+        assert_eq!(write(2, TABLES_LENGTH_MAX / ChunkId::LENGTH).unwrap_err().kind(), ErrorKind::Internal);
+        assert_eq!(backend.list_sorted(ObjectKind::DataPack).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_thread_that_panics_gives_back_the_tokens_of_all_its_frames() {
+        let ((sender, frames), (tokens, given_back)) = (bounded(4), unbounded());
+        (0..3).for_each(|_| sender.send(frame(SessionId([1; 16]), 1)).unwrap());
+        drop(sender);
+        let dying = std::thread::spawn(move || {
+            let _rest = Rest { frames: &frames, tokens: &tokens };
+            for _ in &frames {
+                let _token = Token(&tokens);
+                panic!("as a fault in here would");
+            }
+        });
+        assert!(dying.join().is_err());
+        assert_eq!(given_back.iter().count(), 3);
+    }
 }

@@ -4,7 +4,7 @@ use super::pack_writer::{PackMaker, SealedFrame, WrittenPack};
 use crate::backend::ObjectKind;
 use crate::crypto::{Secret, derive};
 use crate::error::Result;
-use crate::id::{ChunkId, PackId};
+use crate::id::PackId;
 use crate::limits::{FRAME_SEALED_MAX, FRAMES_LENGTH_MAX, PACK_FRAMES_MAX, TABLES_LENGTH_MAX};
 use crate::runtime::Executor;
 use crate::runtime::channel::{Receiver, Sender, bounded};
@@ -64,7 +64,7 @@ impl Packer {
         let Some(open) = &mut self.lanes[class].open else { return };
         open.length += length;
         open.frame_count += 1;
-        open.tables_length += 64 + ChunkId::LENGTH * frame.record.chunks.len();
+        open.tables_length += frame.record.table_length();
         // A pack whose thread is gone has reported why; whoever waits for room has to hear of it.
         if open.frames.send(frame).is_err() {
             let _ = self.tokens.send(());

@@ -13,7 +13,7 @@ use crate::format::Roles;
 use crate::format::session::SessionKind;
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, Token, tag_token};
 use crate::id::SnapshotId;
-use crate::limits::{CLOSED_SNAPSHOTS_MAX, TAGS_MAX, TEXT_MAX};
+use crate::limits::{CLOSED_SNAPSHOTS_MAX, TAGS_LENGTH_MAX, TAGS_MAX, TEXT_MAX};
 use crate::progress::{Event, Progress, Silent};
 use crate::repository::{FrameReader, Repository, Session, Snapshot, SnapshotState};
 use std::collections::{BTreeSet, HashMap};
@@ -56,8 +56,11 @@ impl TagChange {
         let kept = self.set.as_deref().unwrap_or(tags);
         let changed: BTreeSet<&String> = kept.iter().chain(&self.add).filter(|tag| !self.remove.contains(tag)).collect();
         let is_wrong = |tag: &&String| tag.is_empty() || tag.len() > TEXT_MAX;
-        if changed.len() > TAGS_MAX || changed.iter().any(is_wrong) {
-            let message = format!("tags must not be empty and have at most {TEXT_MAX} bytes, a snapshot at most {TAGS_MAX} of them");
+        let length: usize = changed.iter().map(|tag| tag.len()).sum();
+        if changed.len() > TAGS_MAX || length > TAGS_LENGTH_MAX || changed.iter().any(is_wrong) {
+            let message = format!(
+                "tags must not be empty and have at most {TEXT_MAX} bytes, a snapshot at most {TAGS_MAX} of them of {TAGS_LENGTH_MAX} bytes in all"
+            );
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         Ok(changed.into_iter().cloned().collect())

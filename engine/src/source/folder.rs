@@ -5,6 +5,7 @@
 //! algorithm) and opened again when needed, with a check that it is still the same folder. So trees may be deeper than the limit on
 //! descriptors, and paths longer than the kernel takes.
 
+use super::stat::Facts;
 use parking_lot::Mutex;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
@@ -56,6 +57,9 @@ impl OpenFolders {
     }
 }
 
+/// Device and inode.
+type Identity = (u64, u64);
+
 /// A folder on disk.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -63,6 +67,8 @@ pub(crate) struct Folder {
     /// The name in `parent`, perhaps with `/.` to follow a symlink; without a parent an absolute path.
     reach: CString,
     hide_access: bool,
+    /// What `stat` found, where that was asked.
+    found: Option<Identity>,
     state: Mutex<State>,
     used: AtomicBool,
     open: Arc<OpenFolders>,
@@ -72,7 +78,7 @@ pub(crate) struct Folder {
 struct State {
     fd: Option<Arc<OwnedFd>>,
     /// Device and inode, once it was open.
-    identity: Option<(u64, u64)>,
+    identity: Option<Identity>,
 }
 
 impl Folder {
@@ -82,18 +88,20 @@ impl Folder {
             parent: None,
             reach: path,
             hide_access: false,
+            found: None,
             state: Mutex::default(),
             used: AtomicBool::new(true),
             open: open.clone(),
         })
     }
 
-    /// The folder reached as `reach` from this one, owned by `owner`.
-    pub(crate) fn below(self: &Arc<Self>, reach: &CStr, owner: u32) -> Arc<Self> {
+    /// The folder reached as `reach` from this one, of which these facts were found.
+    pub(crate) fn below(self: &Arc<Self>, reach: &CStr, facts: &Facts) -> Arc<Self> {
         Arc::new(Self {
             parent: Some(self.clone()),
             reach: reach.to_owned(),
-            hide_access: self.open.may_hide_access(owner),
+            hide_access: self.open.may_hide_access(facts.uid),
+            found: Some((facts.key.device, facts.key.inode)),
             state: Mutex::default(),
             used: AtomicBool::new(true),
             open: self.open.clone(),
@@ -141,11 +149,14 @@ impl Folder {
                 }
             }
         };
-        let key = super::stat::Facts::new(&fstat(&fd)?).key;
+        let key = Facts::new(&fstat(&fd)?).key;
+        let opened = (key.device, key.inode);
+        // On another device than was found: opening it mounted a file system there.
+        let is_found = self.found.is_none_or(|found| found == opened || found.0 != opened.0);
         let fd = Arc::new(fd);
         {
             let mut state = self.state.lock();
-            if *state.identity.get_or_insert((key.device, key.inode)) != (key.device, key.inode) {
+            if !is_found || *state.identity.get_or_insert(opened) != opened {
                 return Err(io::Error::other("another folder took its place while it was read"));
             }
             state.fd = Some(fd.clone());
@@ -205,8 +216,11 @@ mod tests {
     fn chain(root: &std::path::Path, limit: usize, depth: usize) -> Vec<Arc<Folder>> {
         let open = OpenFolders::new(limit);
         let mut folders = vec![Folder::at(CString::new(root.as_os_str().as_bytes()).unwrap(), &open)];
+        let mut path = root.to_owned();
         for _ in 0..depth {
-            folders.push(folders.last().unwrap().below(c"d", 0));
+            path.push("d");
+            let facts = Facts::new(&rustix::fs::stat(&path).unwrap());
+            folders.push(folders.last().unwrap().below(c"d", &facts));
         }
         folders
     }
@@ -233,5 +247,15 @@ mod tests {
         std::fs::create_dir(root.path().join("d/d")).unwrap();
         folders[1].fd().unwrap();
         assert!(folders[2].fd().unwrap_err().to_string().contains("another folder"));
+    }
+
+    #[test]
+    fn a_folder_that_is_replaced_before_it_is_opened_is_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("d")).unwrap();
+        let folders = chain(root.path(), 1, 1);
+        std::fs::rename(root.path().join("d"), root.path().join("old")).unwrap();
+        std::fs::create_dir(root.path().join("d")).unwrap();
+        assert!(folders[1].fd().unwrap_err().to_string().contains("another folder"));
     }
 }

@@ -18,24 +18,33 @@ struct First {
     left: u64,
 }
 
+/// What the next name of an inode is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// The first one.
+    First,
+    /// One more of what stands at this key.
+    Link(Key),
+    /// Of an inode that changed since its name at this key was seen: it may have been deleted and its number given to another file, so it is stored anew.
+    Changed(Key),
+}
+
 impl Links {
-    /// Takes the next name in key order of an inode with several; gives the first key where there was one.
-    ///
-    /// An inode that changed since its first name was seen is stored anew: it may have been deleted and its number given to another file.
-    pub(crate) fn seen(&mut self, key: &Key, stat: &StatKey, links: u64) -> Option<Key> {
+    /// Takes the next name in key order of an inode with several.
+    pub(crate) fn seen(&mut self, key: &Key, stat: &StatKey, links: u64) -> Name {
         match self.0.entry((stat.device, stat.inode)) {
             Entry::Vacant(place) => {
                 place.insert(First { key: key.clone(), stat: *stat, left: links - 1 });
-                None
+                Name::First
             }
             Entry::Occupied(mut place) if place.get().stat != *stat => {
-                place.insert(First { key: key.clone(), stat: *stat, left: links - 1 });
-                None
+                let first = place.insert(First { key: key.clone(), stat: *stat, left: links - 1 });
+                Name::Changed(first.key)
             }
             Entry::Occupied(mut place) => {
                 let first = place.get_mut();
                 first.left = first.left.saturating_sub(1);
-                if first.left == 0 { Some(place.remove().key) } else { Some(first.key.clone()) }
+                Name::Link(if first.left == 0 { place.remove().key } else { first.key.clone() })
             }
         }
     }
@@ -55,9 +64,9 @@ mod tests {
     fn forgets_an_inode_once_all_its_names_were_seen() {
         let stat = StatKey { device: 1, inode: 2, ctime: Timestamp::default(), modified: Timestamp::default(), size: 3 };
         let mut links = Links::default();
-        assert_eq!(links.seen(&b"a".to_vec(), &stat, 3), None);
-        assert_eq!(links.seen(&b"b".to_vec(), &stat, 3), Some(b"a".to_vec()));
-        assert_eq!(links.seen(&b"c".to_vec(), &stat, 3), Some(b"a".to_vec()));
+        assert_eq!(links.seen(&b"a".to_vec(), &stat, 3), Name::First);
+        assert_eq!(links.seen(&b"b".to_vec(), &stat, 3), Name::Link(b"a".to_vec()));
+        assert_eq!(links.seen(&b"c".to_vec(), &stat, 3), Name::Link(b"a".to_vec()));
         assert!(links.0.is_empty());
     }
 
@@ -66,8 +75,8 @@ mod tests {
         let stat = StatKey { device: 1, inode: 2, ctime: Timestamp::default(), modified: Timestamp::default(), size: 3 };
         let reused = StatKey { size: 4, ..stat };
         let mut links = Links::default();
-        assert_eq!(links.seen(&b"a".to_vec(), &stat, 2), None);
-        assert_eq!(links.seen(&b"b".to_vec(), &reused, 2), None);
-        assert_eq!(links.seen(&b"c".to_vec(), &reused, 2), Some(b"b".to_vec()));
+        assert_eq!(links.seen(&b"a".to_vec(), &stat, 2), Name::First);
+        assert_eq!(links.seen(&b"b".to_vec(), &reused, 2), Name::Changed(b"a".to_vec()));
+        assert_eq!(links.seen(&b"c".to_vec(), &reused, 2), Name::Link(b"b".to_vec()));
     }
 }

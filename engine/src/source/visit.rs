@@ -314,7 +314,7 @@ impl Visitor {
             false => kind_of(&facts, fd, reach)?,
         };
         let is_fixed = is_device || facts.kind == FileType::RegularFile && self.rules.is_fixed(|| join(&folder.path(), reach.to_bytes()));
-        let folder = if is_folder { folder.below(reach, facts.uid) } else { folder.clone() };
+        let folder = if is_folder { folder.below(reach, &facts) } else { folder.clone() };
         let is_known = !is_device && self.known.as_ref().is_some_and(|known| known.is_known(&found.key, &facts.key));
         let has_details = !is_known && (is_device || !matches!(kind, EntryKind::File(_)));
         let details = match &kind {
@@ -322,7 +322,8 @@ impl Visitor {
             _ if is_device => scratch.reader.read_named(fd, reach),
             EntryKind::Folder if descend => match folder.fd() {
                 Ok(fd) => scratch.reader.read_open(&fd),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
+                // Another one is there by now, which is not this entry.
+                Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error().is_none() => return Err(error),
                 Err(_) => scratch.reader.read_named(fd, reach),
             },
             EntryKind::Folder => scratch.reader.read_named(fd, reach),

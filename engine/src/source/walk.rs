@@ -1,7 +1,7 @@
 //! The walk itself: puts together what tasks give, in key order.
 
 use super::folder::{OPEN_MAX, OpenFolders};
-use super::links::Links;
+use super::links::{Links, Name};
 use super::owners::Owners;
 use super::rules::Rules;
 use super::visit::{Batch, Slot, Visitor, list_order};
@@ -26,6 +26,8 @@ pub struct Walk {
     /// Where to go down before the next item.
     descend: Option<Key>,
     links: Links,
+    /// What is to be said after the entry that was given last.
+    lost_link: Option<WalkItem>,
 }
 
 /// A folder that the walk is in.
@@ -63,7 +65,7 @@ impl Walk {
         let workers = Workers::start(visitor, runtime.executor.as_ref())?;
         let mut batch = workers.visitor().begin(roots);
         workers.add(std::mem::take(&mut batch.tasks));
-        Ok(Self { workers, levels: vec![batch.into()], descend: None, links: Links::default() })
+        Ok(Self { workers, levels: vec![batch.into()], descend: None, links: Links::default(), lost_link: None })
     }
 
     fn step(&mut self) -> Result<Option<Slot>> {
@@ -93,12 +95,20 @@ impl Walk {
             if slot.descend {
                 self.descend = Some(list_order(&entry.entry.key));
             }
-            if slot.links > 1
-                && let Some(first) = self.links.seen(&entry.entry.key, &entry.stat, slot.links)
-            {
-                entry.entry.kind = EntryKind::HardLink(first);
-                entry.entry.metadata = Metadata::default();
-                (entry.has_details, entry.is_known) = (true, false);
+            let name = if slot.links > 1 { self.links.seen(&entry.entry.key, &entry.stat, slot.links) } else { Name::First };
+            match name {
+                Name::First => {}
+                Name::Link(first) => {
+                    entry.entry.kind = EntryKind::HardLink(first);
+                    entry.entry.metadata = Metadata::default();
+                    (entry.has_details, entry.is_known) = (true, false);
+                }
+                Name::Changed(first) => {
+                    let first = String::from_utf8_lossy(&first).replace('\0', "/");
+                    let message =
+                        format!("it was another name of `{first}`, which has changed since that was found; each is stored by itself");
+                    self.lost_link = Some(WalkItem::Failed { path: entry.path(), message });
+                }
             }
         }
         item
@@ -110,6 +120,9 @@ impl Iterator for Walk {
 
     /// The next item. An error means that the walk itself broke: it ends there.
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(item) = self.lost_link.take() {
+            return Some(Ok(item));
+        }
         match self.step() {
             Ok(slot) => slot.map(|slot| Ok(self.finish(slot))),
             Err(error) => {
@@ -117,5 +130,35 @@ impl Iterator for Walk {
                 Some(Err(error))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::StatKey;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn names_that_are_links_no_more_because_the_file_changed_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("b"), "x").unwrap();
+        std::fs::hard_link(root.path().join("b"), root.path().join("c")).unwrap();
+        let roots = Roots::resolve(&[root.path().join(".")]).unwrap();
+        let mut walk = Walk::start(&roots, &SourceOptions::default(), None, &Runtime::system(1)).unwrap();
+        // As if the file had changed since its name `a` was seen.
+        let facts = root.path().join("b").metadata().unwrap();
+        let time = crate::runtime::Timestamp::default();
+        let before = StatKey { device: facts.dev(), inode: facts.ino(), ctime: time, modified: time, size: 0 };
+        assert_eq!(walk.links.seen(&b"a".to_vec(), &before, 3), Name::First);
+        let found: Vec<_> = walk
+            .map(|item| match item.unwrap() {
+                WalkItem::Entry(entry) => (entry.entry.key, format!("{:?}", std::mem::discriminant(&entry.entry.kind))),
+                WalkItem::Failed { path, message } => (path, message),
+            })
+            .collect();
+        assert_eq!(found.len(), 4, "the folder, `b`, what is said of it, and `c`");
+        assert!(found[2].0.ends_with(b"/b") && found[2].1.contains("another name of `a`"), "{found:?}");
+        assert_eq!(found[3].1, format!("{:?}", std::mem::discriminant(&EntryKind::HardLink(Key::new()))));
     }
 }

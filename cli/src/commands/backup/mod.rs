@@ -94,7 +94,7 @@ pub(crate) struct Args {
     /// Compresses nothing against what it was: more is stored, and nothing is read from the repository
     #[arg(long, overrides_with = "delta")]
     no_delta: bool,
-    /// Memory to get along with, as 96M; without it 64 MiB and 32 MiB for each worker thread. Less makes it slower, and changes nothing else
+    /// Memory to get along with, as 96M; without it 64 MiB and 32 MiB for each worker thread; 1 MB for each GB that is new comes on top. Less makes it slower, and changes nothing else
     #[arg(long, value_name = "SIZE", value_parser = size::parse, help_heading = "Machine")]
     memory: Option<u64>,
     /// Command of --exec and its arguments; no shell is involved

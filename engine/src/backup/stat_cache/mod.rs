@@ -19,9 +19,11 @@
 //!
 //! # What stat cannot tell
 //! Times of a file move in steps, of up to a second where a file system counts seconds. A file that changed in the step in
-//! which it was seen may change once more and look the same. Such entries are marked as racy and never known again: all whose ctime or
-//! mtime is not at least a second older than the moment they were seen. Two things remain: a network file system whose clock is more than
-//! a second behind ours, and one whose steps are longer than a second (FAT: two seconds). There only reading everything helps.
+//! which it was seen may change once more and look the same. And what is written through a mapping (`mmap`) moves them only when a page is first
+//! written to; what the program puts there until the kernel has written the page back, for some 35 seconds, does not. Such entries are marked as racy and never
+//! known again: all whose ctime or mtime is not at least two minutes older than the moment they were seen. So only what changed within the two minutes before a
+//! backup is read by the next one, too. Three things remain: a network file system whose clock is more than that behind ours, one that writes
+//! nothing back (tmpfs), and a kernel that was told to write back much later. There only reading everything helps.
 
 mod record;
 #[cfg(test)]

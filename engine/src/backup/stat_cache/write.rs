@@ -23,8 +23,9 @@ const BLOCK_LENGTH_ENOUGH: usize = 65_536;
 const RECORD_LENGTH_MAX: usize = 67_108_864;
 /// Chunks of a file that is remembered (about 32 GiB at usual chunk sizes).
 const CHUNKS_MAX: usize = 1_000_000;
-/// What lies between an entry's last change and the moment it was seen, at least.
-const AGE_MIN_SECONDS: i64 = 1;
+/// What lies between an entry's last change and the moment it was seen, at least: steps of clocks take a second, and what a program writes through memory into a page that
+/// it has just written changes no time until the kernel has written that page back, after some 35 seconds and what the disk needs.
+const AGE_MIN_SECONDS: i64 = 120;
 /// Another process may remove a new file before it is locked; not this often.
 const CREATE_TRIES: usize = 16;
 
@@ -82,7 +83,7 @@ impl StatCacheBuilder {
     /// Adds an entry. Keys must ascend.
     ///
     /// `seen_at` is a moment not after `stat` was taken, by the clock that gives files their times. Entries that changed less than
-    /// a second before it are never known again, since they may change without looking different (the module says more); files with
+    /// two minutes before it are never known again, since they may change without looking different (the module says more); files with
     /// more than 1,000,000 chunks are left out.
     ///
     /// # Errors

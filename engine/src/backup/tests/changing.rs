@@ -1,8 +1,10 @@
 //! Files that change between being found and being opened, and while they are read.
 
 use super::*;
+use crate::entry::{Entry, EntryKind};
 use crate::restore::RestoreOptions;
-use crate::source::{Walk, WalkItem};
+use crate::runtime::Clock;
+use crate::source::{SourceEntry, Walk, WalkItem};
 use parking_lot::Mutex;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs::{self, File};
@@ -226,6 +228,28 @@ fn what_lacks_attributes_is_looked_at_again_next_time() {
     assert!(is_known(b"whole") && !is_known(b"incomplete"));
 }
 
+/// Some file systems have symlinks that point to nothing, which a tree cannot hold.
+#[test]
+fn what_a_tree_cannot_hold_is_left_out_and_named_with_its_other_names() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("x", folder.path().join("a")).unwrap();
+    fs::hard_link(folder.path().join("a"), folder.path().join("b")).unwrap();
+    fs::write(folder.path().join("kept"), "kept").unwrap();
+    let repository = repository(&MemoryBackend::new(), 1);
+    let roots = Roots::resolve(&[folder.path().join(".")]).unwrap();
+    let mut walk: Vec<_> = Walk::start(&roots, &SourceOptions::default(), None, &repository.runtime).unwrap().collect();
+    for item in walk.iter_mut() {
+        if let Ok(WalkItem::Entry(SourceEntry { entry: Entry { kind: EntryKind::Symlink(target), .. }, .. })) = item {
+            target.clear();
+        }
+    }
+    let start = |run: &Assembler<'_>| producer::start_with(walk.into_iter(), run);
+    let summary = repository.run_backup(&BackupOptions::new("tests"), &Silent, Feed::Files, roots.paths(), start).unwrap();
+    assert_eq!((summary.files_failed, summary.entries), (2, 2));
+    assert_eq!(fs::read(restored(&repository).path().join("t/kept")).unwrap(), b"kept");
+    assert!(repository.check(&Silent).unwrap().findings.is_empty());
+}
+
 #[test]
 fn a_file_that_changes_while_it_is_read_is_named_and_what_was_read_is_stored() {
     const LENGTH: usize = 40 << 20;
@@ -257,6 +281,42 @@ fn a_file_that_changes_while_it_is_read_is_named_and_what_was_read_is_stored() {
         };
         assert!(lengths.contains(&stored.len()), "{case}: {} bytes", stored.len());
         assert!(!repository.snapshots().unwrap()[0].body.whole);
+    }
+}
+
+/// Stands 5 ms after a moment, and notes how long is slept.
+#[derive(Debug)]
+struct ShortlyAfter(Timestamp, Mutex<Vec<u64>>);
+
+impl Clock for ShortlyAfter {
+    fn now(&self) -> Timestamp {
+        let nanoseconds = u64::from(self.0.nanoseconds) + 5_000_000;
+        Timestamp { seconds: self.0.seconds + (nanoseconds / 1_000_000_000) as i64, nanoseconds: (nanoseconds % 1_000_000_000) as u32 }
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        0
+    }
+
+    fn sleep_ns(&self, nanoseconds: u64) {
+        self.1.lock().push(nanoseconds);
+    }
+}
+
+/// A change in the same step of the clock would not show in its ctime.
+#[test]
+fn a_file_that_has_just_changed_is_read_a_little_later() {
+    for length in [1000, 5 << 20] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("fresh"), noise(2, length)).unwrap();
+        let facts = folder.path().join("fresh").metadata().unwrap();
+        let clock = ShortlyAfter(Timestamp { seconds: facts.ctime(), nanoseconds: facts.ctime_nsec() as u32 }, Mutex::default());
+        let clock = Arc::new(clock);
+        let runtime = Runtime { clock: clock.clone(), ..Runtime::seeded(7, NOW, 1) };
+        let key = Key::generate(&Runtime::system(1));
+        let repository = Repository::create(Arc::new(MemoryBackend::new()), runtime, &key, &super::options(), Settings::default()).unwrap();
+        assert_eq!(backup(&repository, folder.path()).files_failed, 0);
+        assert_eq!(*clock.1.lock(), [15_000_000]);
     }
 }
 

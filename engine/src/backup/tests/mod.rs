@@ -86,6 +86,25 @@ fn the_same_inputs_and_seed_store_the_same_bytes_whatever_the_threads_and_the_me
 }
 
 #[test]
+fn nothing_is_written_that_nobody_could_read() {
+    let backend = MemoryBackend::new();
+    let repository = repository(&backend, 1);
+    let store = |tags: usize| {
+        let tags = (0..tags).map(|n| format!("{n:04096}")).collect();
+        let options = BackupOptions { tags, delta: false, ..BackupOptions::new("tests") };
+        repository.backup_stream("stream", Box::new(std::io::empty()), &options, &Silent)
+    };
+    let error = store(65).unwrap_err();
+    assert_eq!((error.kind(), error.to_string().contains("262144 bytes in all")), (ErrorKind::Invalid, true), "{error}");
+    assert!(backend.list_sorted(ObjectKind::Session).unwrap().is_empty());
+    store(64).unwrap();
+    repository.snapshots().unwrap();
+    let closed = crate::backend::ObjectName::closed(crate::id::SessionId([1; 16]));
+    assert_eq!(repository.write_sealed(closed, vec![0; 1 << 20]).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(backend.list_sorted(ObjectKind::Closed).unwrap().len(), 1);
+}
+
+#[test]
 fn a_stream_gets_through_with_the_least_memory_and_with_less_there_is_no_session() {
     let backend = MemoryBackend::new();
     let repository = repository(&backend, 2);
