@@ -26,6 +26,10 @@ pub(super) fn find(repository: &Repository, findings: &[Finding]) -> Result<Vec<
         else {
             continue;
         };
+        // Its sidecar may heal it another time.
+        if findings.iter().any(|other| other.object == Some(object) && other.kind != ErrorKind::Damaged && !other.healed) {
+            continue;
+        }
         let stands_in_the_way = match object.kind() {
             ObjectKind::Tombstone | ObjectKind::Withdrawn => true,
             ObjectKind::Closed => !repository.has(&ObjectName::tombstone(SessionId(object.id())))?,
