@@ -172,7 +172,8 @@ fn wrong_index_objects(repository: &Repository, findings: &[Finding], survey: &S
 fn useless_sidecars(findings: &[Finding]) -> BTreeSet<ObjectName> {
     let open: Vec<_> = findings.iter().filter(|finding| !finding.healed).collect();
     let is_missed = |object: &ObjectName| findings.iter().any(|other| other.object == Some(*object) && !other.snapshots.is_empty());
-    let untried: HashSet<_> = open.iter().filter(|finding| finding.kind != ErrorKind::Damaged).filter_map(|finding| finding.object).collect();
+    let untried: HashSet<_> =
+        open.iter().filter(|finding| finding.kind != ErrorKind::Damaged).filter_map(|finding| finding.object).collect();
     let may_heal = |object: &ObjectName| untried.contains(object) || untried.contains(&sidecar_of(object));
     let is_parity = |object: &ObjectName| object.kind() == ObjectKind::Parity;
     let objects = open.iter().filter_map(|finding| finding.object).filter(|object| !is_parity(object));

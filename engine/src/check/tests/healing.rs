@@ -207,9 +207,11 @@ fn a_sidecar_that_heals_nothing_today_stays() {
         let (name, sidecar) = (*name, sidecar_of(name));
         // The store takes nothing of its name, or does not give the sidecar.
         for failing in [(Operation::Create, name), (Operation::GetRange, sidecar)] {
-            let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| match (call.operation, call.name) == (failing.0, Some(failing.1)) {
-                true => Err(Error::new(ErrorKind::Unavailable, "no space left on device")),
-                false => Ok(()),
+            let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| {
+                match (call.operation, call.name) == (failing.0, Some(failing.1)) {
+                    true => Err(Error::new(ErrorKind::Unavailable, "no space left on device")),
+                    false => Ok(()),
+                }
             });
             let key = Key::passphrase("correct horse").unwrap();
             let runtime = Runtime::seeded(100 + number, NOW, 2);
