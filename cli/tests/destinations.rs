@@ -304,7 +304,7 @@ fn an_archive_that_is_there_stays_until_the_new_one_is_whole() {
     home.run(0, &["backup", "source"]);
     home.write("old.tar", b"the only one");
     fs::set_permissions(home.path("old.tar"), fs::Permissions::from_mode(0o640)).unwrap();
-    std::os::unix::fs::symlink("old.tar", home.path("link.tar")).unwrap();
+    symlink("old.tar", home.path("link.tar")).unwrap();
     let names = || {
         let mut names: Vec<_> = fs::read_dir(home.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
