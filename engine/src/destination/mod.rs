@@ -32,6 +32,7 @@
 //! | folder with something in it | anything else | the item fails |
 //! | anything else | anything else | removed; a symbolic link itself, never what it points to |
 //! | anything but a folder | above an entry, and not in the snapshot | the item fails |
+//! | anything, where the target itself was made by [`Folder::open`] | anything | the item fails: it is another entry, or somebody else's |
 //!
 //! Owners are set by the numbers that entries have; `LocalOwners` puts those in that their names have on this machine. Without the right to change owners a program would fail at each file, so these are
 //! counted ([`Folder::owners_left`]) for one line at the end; set-user-id and set-group-id are given only together with
@@ -91,8 +92,6 @@ pub struct Folder {
     resolver: Resolver,
     files: DescriptorCache<OutputFile>,
     user: u32,
-    /// It was not there before.
-    is_new: bool,
     owners_left: AtomicU64,
 }
 
@@ -109,24 +108,26 @@ impl Folder {
         if is_new {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(target).map_err(failed)?;
         }
-        let folder = Self::open_existing(target).map_err(|e| failed(e.into()))?;
-        Ok(Self { is_new, ..folder })
+        Self::open_made(target, is_new).map_err(|e| failed(e.into()))
     }
 
     fn open_existing(target: &Path) -> rustix::io::Result<Self> {
+        Self::open_made(target, false)
+    }
+
+    fn open_made(target: &Path, is_new: bool) -> rustix::io::Result<Self> {
         let root = rustix::fs::open(target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self {
-            resolver: Resolver::new(root),
+            resolver: Resolver::new(root, is_new),
             files: DescriptorCache::new(FILES_OPEN_MAX),
             user: rustix::process::geteuid().as_raw(),
-            is_new: false,
             owners_left: AtomicU64::new(0),
         })
     }
 
     /// Whether [`Folder::open`] made it.
     pub(crate) fn is_new(&self) -> bool {
-        self.is_new
+        self.resolver.is_new()
     }
 
     /// Makes what `entry` is, without its metadata: a file in full length with its holes, everything else whole.
@@ -170,7 +171,7 @@ impl Folder {
     fn prepare_target(&self, entry: &Entry) -> Result<Prepared> {
         match entry.kind {
             EntryKind::Folder if entry.metadata.is_of_way() => {
-                if self.is_new {
+                if self.is_new() {
                     prepare::allow_owner(self.resolver.root(), 0o755);
                 }
                 Ok(Prepared::Existing { length: 0 })
@@ -310,7 +311,7 @@ impl Folder {
     fn open_folder(&self, key: &Key) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match self.resolver.place(key, Missing::Fail)? {
-            Some(Place { folder, name }) => rustix::fs::openat(&folder, name, flags, Mode::empty()),
+            Some(Place { folder, name, .. }) => rustix::fs::openat(&folder, name, flags, Mode::empty()),
             None => rustix::fs::openat(self.resolver.root(), c".", flags, Mode::empty()),
         }
         .map_err(|e| Error::io("open folder", e.into()))

@@ -47,6 +47,7 @@ pub(super) fn file(place: &Place<'_>, of: &Metadata, user: u32) -> Result<(Owned
     };
     match make() {
         Err(Errno::EXIST) => {
+            place.require_old()?;
             if let Some(kept) = keep_file(place, of, user)? {
                 return Ok(kept);
             }
@@ -147,6 +148,7 @@ pub(super) fn folder(place: &Place<'_>, mode: Mode) -> Result<Prepared> {
     let make = || rustix::fs::mkdirat(&place.folder, place.name, mode);
     let made = match make() {
         Err(Errno::EXIST) => {
+            place.require_old()?;
             if look(place)?.is_some_and(|stat| is(&stat, FileType::Directory)) {
                 Ok(KEPT)
             } else {
@@ -169,6 +171,7 @@ pub(super) fn hard_link(place: &Place<'_>, first: &Place<'_>) -> Result<Prepared
     let make = || rustix::fs::linkat(&first.folder, first.name, &place.folder, place.name, AtFlags::empty());
     match make() {
         Err(Errno::EXIST) => {
+            place.require_old()?;
             if let (Some(here), Some(there)) = (look(place)?, look(first)?)
                 && (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
             {
@@ -192,6 +195,7 @@ pub(super) fn node(place: &Place<'_>, kind: &EntryKind) -> Result<Prepared> {
     }
     match make_node(place, kind) {
         Err(Errno::EXIST) => {
+            place.require_old()?;
             if is_same_node(place, kind)? {
                 return Ok(KEPT);
             }

@@ -210,3 +210,29 @@ fn secrets_are_not_shown_through_an_old_mode_or_owner() {
         assert_eq!(stat(&target.join("open")).st_uid, 0);
     }
 }
+
+#[test]
+fn in_a_new_target_nothing_of_another_entry_is_touched() {
+    let (_dir, target) = scratch();
+    let folder = Folder::open(&target).unwrap();
+    // As where the target takes the names of two entries for the same.
+    std::fs::write(target.join("file"), b"another").unwrap();
+    std::fs::create_dir(target.join("folder")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", target.join("link")).unwrap();
+    let small = file_entry("file", 3, &[]);
+    let others = [
+        small.clone(),
+        entry("folder", EntryKind::Folder),
+        hard_link("link", "file"),
+        entry("link", EntryKind::Symlink(b"elsewhere".to_vec())),
+    ];
+    for entry in &others {
+        assert_eq!(folder.prepare(entry).unwrap_err().kind(), ErrorKind::AlreadyExists, "{entry:?}");
+    }
+    assert_eq!(folder.write_small(&small, b"one").unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(target.join("file")).unwrap(), b"another");
+    assert!(target.join("folder").is_dir() && target.join("link").is_symlink());
+    // When it is restored again it is as anything else that was there before.
+    assert!(!Folder::open(&target).unwrap().write_small(&small, b"one").unwrap().is_unchanged);
+    assert_eq!(std::fs::read(target.join("file")).unwrap(), b"one");
+}
