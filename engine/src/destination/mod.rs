@@ -205,8 +205,9 @@ impl Folder {
         };
         let file = prepare::open_existing(&place, access).map_err(|e| Error::io("open file", e.into()))?;
         match file {
-            Some((file, _)) => Ok(file),
-            None => Err(Error::new(ErrorKind::Unavailable, "something else took this file's place while it was restored")),
+            // Links are made when their file is done. Another name of what is written could be outside.
+            Some((file, stat)) if access != OFlags::RDWR || stat.st_nlink == 1 => Ok(file),
+            _ => Err(Error::new(ErrorKind::Unavailable, "something else took this file's place while it was restored")),
         }
     }
 

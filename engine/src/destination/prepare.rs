@@ -98,11 +98,7 @@ pub(super) fn open_existing(place: &Place<'_>, access: OFlags) -> rustix::io::Re
     let open = || rustix::fs::openat(&place.folder, place.name, flags, Mode::empty());
     let opened = match open() {
         Err(Errno::ACCESS) if access == OFlags::RDWR => {
-            let node = open_path(place)?;
-            // Other names of it may be outside of the target.
-            if rustix::fs::fstat(&node)?.st_nlink == 1 {
-                allow_owner(node.as_fd(), 0o600);
-            }
+            allow_owner(open_path(place)?.as_fd(), 0o600);
             open()
         }
         opened => opened,
@@ -277,12 +273,12 @@ pub(super) fn open_path(place: &Place<'_>) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(&place.folder, place.name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Gives the owner the rights `wanted`, where they are missing. Root works without them, and where somebody else
-/// owns it the next step says what is wrong: a failure is no error here.
+/// Gives the owner the rights `wanted`, where they are missing; not of a file with several names, of which others may be outside of the target.
+/// Root works without them, and where somebody else owns it the next step says what is wrong: a failure is no error here.
 pub(super) fn allow_owner(node: BorrowedFd<'_>, wanted: u32) {
     if let Ok(stat) = rustix::fs::fstat(node)
         && stat.st_mode & wanted != wanted
-        && matches!(FileType::from_raw_mode(stat.st_mode), FileType::RegularFile | FileType::Directory)
+        && (is(&stat, FileType::Directory) || is(&stat, FileType::RegularFile) && stat.st_nlink == 1)
     {
         let _ = rustix::fs::chmod(proc_path(node), Mode::from_raw_mode(stat.st_mode & 0o7777 | wanted));
     }
