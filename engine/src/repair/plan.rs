@@ -154,7 +154,10 @@ fn is_refusal(rule: &str) -> bool {
 
 /// Index objects that say something wrong, or tell of packs that are gone. What tells of lost packs that snapshots need stays: who suffers is known by it.
 fn wrong_index_objects(repository: &Repository, findings: &[Finding], survey: &Survey) -> Result<BTreeSet<ObjectName>> {
-    let is_wrong = |finding: &&Finding| finding.kind == ErrorKind::Damaged && !finding.healed;
+    let untried = untried(findings);
+    let is_wrong = |finding: &&Finding| {
+        finding.kind == ErrorKind::Damaged && !finding.healed && finding.object.is_some_and(|object| !may_heal(&untried, &object))
+    };
     let of_kind = |object: &ObjectName| object.kind() == ObjectKind::Index;
     let mut wrong: BTreeSet<_> = findings.iter().filter(is_wrong).filter_map(|finding| finding.object).filter(of_kind).collect();
     let mut is_pack_missed = false;
@@ -167,20 +170,28 @@ fn wrong_index_objects(repository: &Repository, findings: &[Finding], survey: &S
     Ok(wrong)
 }
 
+/// Objects and sidecars of which something else is told than that they are damaged: that they could not be read, or healed, today.
+pub(super) fn untried(findings: &[Finding]) -> HashSet<ObjectName> {
+    findings.iter().filter(|finding| finding.kind != ErrorKind::Damaged && !finding.healed).filter_map(|finding| finding.object).collect()
+}
+
+/// Whether the sidecar of an object may heal it another time.
+pub(super) fn may_heal(untried: &HashSet<ObjectName>, object: &ObjectName) -> bool {
+    untried.contains(object) || untried.contains(&sidecar_of(object))
+}
+
 /// Sidecars that heal nothing, and those of lost objects that nobody misses. One that could not be tried, or whose object cannot be told from
 /// a damaged one, may be the only copy: it stays.
 fn useless_sidecars(findings: &[Finding]) -> BTreeSet<ObjectName> {
     let open: Vec<_> = findings.iter().filter(|finding| !finding.healed).collect();
+    let untried = untried(findings);
     let is_missed = |object: &ObjectName| findings.iter().any(|other| other.object == Some(*object) && !other.snapshots.is_empty());
-    let untried: HashSet<_> =
-        open.iter().filter(|finding| finding.kind != ErrorKind::Damaged).filter_map(|finding| finding.object).collect();
-    let may_heal = |object: &ObjectName| untried.contains(object) || untried.contains(&sidecar_of(object));
     let is_parity = |object: &ObjectName| object.kind() == ObjectKind::Parity;
     let objects = open.iter().filter_map(|finding| finding.object).filter(|object| !is_parity(object));
     let in_question: HashSet<_> = objects.map(|object| sidecar_of(&object)).collect();
     let useless = |finding: &&Finding| match finding.object {
         Some(object) if is_parity(&object) => (finding.rule != Some("PARITY-8") || !in_question.contains(&object)).then_some(object),
-        Some(object) if finding.rule.is_none() && !is_missed(&object) && !may_heal(&object) => Some(sidecar_of(&object)),
+        Some(object) if finding.rule.is_none() && !is_missed(&object) && !may_heal(&untried, &object) => Some(sidecar_of(&object)),
         _ => None,
     };
     open.iter().filter(|finding| finding.kind == ErrorKind::Damaged).filter_map(useless).collect()

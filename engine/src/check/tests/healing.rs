@@ -221,7 +221,7 @@ fn a_sidecar_that_heals_nothing_today_stays() {
                 fixture.set(&name, damaged.as_deref());
                 let _ = repository.repair(&RepairOptions { reads: Reads::Everything, salvage: false }, &Silent);
                 assert!(fixture.objects().get(&sidecar) == whole.get(&sidecar), "{name}, {failing:?}");
-                let _ = fixture.heal();
+                crate::repository::heal(&fixture.backend, &fixture.repository.trust, &name).unwrap();
                 assert!(fixture.objects().get(&name) == Some(bytes), "{name}, {failing:?}");
                 fixture.objects().keys().filter(|name| !whole.contains_key(*name)).for_each(|name| fixture.set(name, None));
                 whole.iter().for_each(|(name, bytes)| fixture.set(name, Some(bytes)));
