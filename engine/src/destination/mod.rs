@@ -32,7 +32,7 @@
 //! | folder with something in it | anything else | the item fails |
 //! | anything else | anything else | removed; a symbolic link itself, never what it points to |
 //! | anything but a folder | above an entry, and not in the snapshot | the item fails |
-//! | anything, where the target itself was made by [`Folder::open`] | anything | the item fails: it is another entry, or somebody else's |
+//! | anything, in a target that a restore made | anything | the item fails: it is another entry, or somebody else's |
 //!
 //! Owners are set by the numbers that entries have; `LocalOwners` puts those in that their names have on this machine. Without the right to change owners a program would fail at each file, so these are
 //! counted ([`Folder::owners_left`]) for one line at the end; set-user-id and set-group-id are given only together with
@@ -96,6 +96,8 @@ pub struct Folder {
     resolver: Resolver,
     files: DescriptorCache<OutputFile>,
     user: u32,
+    /// It was not there before.
+    is_new: bool,
     /// Where writing out the file system does not tell what it lost, each file is written out.
     closings: Option<Arc<Closings>>,
     owners_left: AtomicU64,
@@ -114,28 +116,34 @@ impl Folder {
         if is_new {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(target).map_err(failed)?;
         }
-        Self::open_made(target, is_new).map_err(|e| failed(e.into()))
+        let folder = Self::open_existing(target).map_err(|e| failed(e.into()))?;
+        Ok(Self { is_new, ..folder })
     }
 
     fn open_existing(target: &Path) -> rustix::io::Result<Self> {
-        Self::open_made(target, false)
-    }
-
-    fn open_made(target: &Path, is_new: bool) -> rustix::io::Result<Self> {
         let root = rustix::fs::open(target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let tells_files_only = rustix::fs::fstatfs(&root).is_ok_and(|found| found.f_type as u64 == FUSE_MAGIC);
         Ok(Self {
             closings: tells_files_only.then(Arc::default),
-            resolver: Resolver::new(root, is_new),
+            resolver: Resolver::new(root),
             files: DescriptorCache::new(FILES_OPEN_MAX),
             user: rustix::process::geteuid().as_raw(),
+            is_new: false,
             owners_left: AtomicU64::new(0),
         })
     }
 
     /// Whether [`Folder::open`] made it.
     pub(crate) fn is_new(&self) -> bool {
-        self.resolver.is_new()
+        self.is_new
+    }
+
+    /// Refuses entries whose names are taken, where the target is new: each has to come once from now on.
+    pub(crate) fn each_once(mut self) -> Self {
+        if self.is_new {
+            self.resolver.begin_bare();
+        }
+        self
     }
 
     /// Makes what `entry` is, without its metadata: a file in full length with its holes, everything else whole.
@@ -179,7 +187,7 @@ impl Folder {
     fn prepare_target(&self, entry: &Entry) -> Result<Prepared> {
         match entry.kind {
             EntryKind::Folder if entry.metadata.is_of_way() => {
-                if self.is_new() {
+                if self.is_new {
                     prepare::allow_owner(self.resolver.root(), 0o755);
                 }
                 Ok(Prepared::Existing { length: 0 })

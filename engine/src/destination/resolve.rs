@@ -39,8 +39,8 @@ pub(super) struct Place<'a> {
     pub(super) folder: Arc<OwnedFd>,
     /// The name in it.
     pub(super) name: &'a [u8],
-    /// Nothing was in the target when the restore began.
-    is_new: bool,
+    /// Nothing was in the target when the restore began, and each name comes once.
+    is_bare: bool,
 }
 
 impl Place<'_> {
@@ -48,7 +48,7 @@ impl Place<'_> {
     pub(super) fn require_old(&self) -> Result<()> {
         let message = "something of this name was made while it was restored: another entry, where the target takes both names for the same \
                        (such as upper and lower case), or something of somebody else's; it was left as it is";
-        if self.is_new { Err(Error::new(ErrorKind::AlreadyExists, message)) } else { Ok(()) }
+        if self.is_bare { Err(Error::new(ErrorKind::AlreadyExists, message)) } else { Ok(()) }
     }
 }
 
@@ -58,18 +58,18 @@ pub(super) struct Resolver {
     root: Arc<OwnedFd>,
     open: DescriptorCache<OwnedFd>,
     has_openat2: AtomicBool,
-    is_new: bool,
+    is_bare: bool,
 }
 
 impl Resolver {
-    /// Everything will be beneath `root`, which was made for that if it `is_new`.
-    pub(super) fn new(root: OwnedFd, is_new: bool) -> Self {
-        Self { root: Arc::new(root), open: DescriptorCache::new(FOLDERS_OPEN_MAX), has_openat2: AtomicBool::new(true), is_new }
+    /// Everything will be beneath `root`.
+    pub(super) fn new(root: OwnedFd) -> Self {
+        Self { root: Arc::new(root), open: DescriptorCache::new(FOLDERS_OPEN_MAX), has_openat2: AtomicBool::new(true), is_bare: false }
     }
 
-    /// Whether it was made for what will be beneath it.
-    pub(super) fn is_new(&self) -> bool {
-        self.is_new
+    /// From now on nothing is beneath the root but what is made, each of it once.
+    pub(super) fn begin_bare(&mut self) {
+        self.is_bare = true;
     }
 
     /// The target folder, usable for the `*at` calls only.
@@ -79,7 +79,7 @@ impl Resolver {
 
     /// The target folder as a place: `.` in itself.
     pub(super) fn root_place(&self) -> Place<'static> {
-        Place { folder: Arc::clone(&self.root), name: b".", is_new: false }
+        Place { folder: Arc::clone(&self.root), name: b".", is_bare: false }
     }
 
     /// Goes component by component from now on, as on a kernel without `openat2`.
@@ -92,7 +92,7 @@ impl Resolver {
     pub(super) fn place<'a>(&self, key: &'a [u8], missing: Missing) -> Result<Option<Place<'a>>> {
         path::check(key)?;
         let Some((above, name)) = path::split(key) else { return Ok(None) };
-        Ok(Some(Place { folder: self.folder(above, missing)?, name, is_new: self.is_new }))
+        Ok(Some(Place { folder: self.folder(above, missing)?, name, is_bare: self.is_bare }))
     }
 
     /// As [`Resolver::place`] for what only is looked at: `None` where no folder is above `key`. The root is `.` in itself.
@@ -100,7 +100,7 @@ impl Resolver {
         path::check(key)?;
         let (above, name) = path::split(key).unwrap_or((&[], b"."));
         match self.find_folder(above, Missing::Fail) {
-            Ok(folder) => Ok(Some(Place { folder, name, is_new: self.is_new })),
+            Ok(folder) => Ok(Some(Place { folder, name, is_bare: self.is_bare })),
             Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => Ok(None),
             Err(e) => Err(folder_error(above, e)),
         }

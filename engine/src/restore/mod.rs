@@ -197,7 +197,7 @@ impl Repository {
                 // A wrong path makes no target folder.
                 find_path(chunks, snapshot, path)?;
             }
-            let folder = if options.dry_run { Folder::find(target)? } else { Some(Folder::open(target)?) };
+            let folder = if options.dry_run { Folder::find(target)? } else { Some(Folder::open(target)?.each_once()) };
             let tally = Tally::new(self, progress, self.spill_folder(folder.is_some().then_some(target)));
             let target = match &folder {
                 Some(folder) if !options.dry_run => Target::Written(folder),
