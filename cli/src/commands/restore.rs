@@ -18,7 +18,6 @@ use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Bytes that are collected before they go into an archive.
 const ARCHIVE_BUFFER: usize = 1 << 20;
@@ -209,9 +208,12 @@ impl ArchiveFile {
         };
         let out = |file| BufWriter::with_capacity(ARCHIVE_BUFFER, file);
         let Some(place) = place else { return Ok(Self { out: out(File::create(path)?), unfinished: None }) };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let beside = place.with_file_name(format!(".icecore-{}-{now}.part", std::process::id()));
-        let file = File::create_new(&beside)?;
+        // Of some numbers names may be left from who was killed.
+        let besides = (0..100).map(|n| place.with_file_name(format!(".icecore-{}-{n}.part", std::process::id())));
+        let mut made = besides.map(|beside| (File::create_new(&beside), beside));
+        let is_taken = |made: &io::Result<File>| made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists);
+        let (file, beside) = made.find(|(file, _)| !is_taken(file)).ok_or(io::ErrorKind::AlreadyExists)?;
+        let file = file?;
         let archive = Self { out: out(file), unfinished: Some((beside, place)) };
         // Whoever could not read the old one cannot read the new one.
         found.map_or(Ok(()), |found| archive.out.get_ref().set_permissions(found.permissions()))?;
