@@ -298,6 +298,31 @@ with tarfile.open("a.tar", encoding="utf-8", errors="surrogateescape") as archiv
 }
 
 #[test]
+fn an_archive_that_is_there_stays_until_the_new_one_is_whole() {
+    let home = Home::new();
+    home.write("source/file", noise(1, 1 << 20));
+    home.run(0, &["backup", "source"]);
+    home.write("old.tar", b"the only one");
+    fs::set_permissions(home.path("old.tar"), fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("old.tar", home.path("link.tar")).unwrap();
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(home.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = names();
+    for wrong in ["old.tar", "link.tar", "new.tar"] {
+        home.run(1, &["restore", "latest", "--tar", "--output", wrong, "--path", "source/not there"]);
+    }
+    assert_eq!((fs::read(home.path("old.tar")).unwrap(), names()), (b"the only one".to_vec(), before.clone()));
+    home.run(0, &["restore", "latest", "--tar", "--output", "link.tar"]);
+    assert_eq!(home.path("old.tar").metadata().unwrap().permissions().mode() & 0o777, 0o640);
+    assert!(fs::read(home.path("old.tar")).unwrap().len() > 1 << 20 && names() == before);
+    home.run(0, &["restore", "latest", "--tar", "--output", "/dev/null"]);
+    assert!(!Path::new("/dev/null").metadata().unwrap().is_file());
+}
+
+#[test]
 fn an_image_is_restored_in_place() {
     let home = Home::new();
     let size = 24 << 20;

@@ -15,7 +15,7 @@ use icecore::restore::{OntoOptions, RestoreOptions, RestoreSummary};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -61,7 +61,7 @@ pub(crate) struct Args {
     /// Writes the content of the one file to standard output
     #[arg(long, group = "destination")]
     stdout: bool,
-    /// File for the archive; an existing one is replaced
+    /// File for the archive; an existing one is replaced once the new one is whole
     #[arg(long, value_name = "FILE", requires = "tar", conflicts_with_all = ["target", "onto", "stdout"])]
     output: Option<PathBuf>,
     /// Deletes what is in the target and not in the snapshot: at and below --path, or everywhere; also what the backup left out on purpose
@@ -175,27 +175,77 @@ fn to_archive(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let progress = context.progress()?;
     let write = || -> icecore::Result<RestoreSummary> {
         let failed = |error| Error::io(file.display(), error);
-        let mut archive = BufWriter::with_capacity(ARCHIVE_BUFFER, File::create(file).map_err(failed)?);
-        let summary = repository.restore_to_tar(&snapshot, path.as_deref(), &mut archive, &progress)?;
-        archive.flush().map_err(failed)?;
-        match archive.get_ref().sync_all() {
-            // Pipes and tapes.
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(summary),
-            synced => synced.map(|()| summary).map_err(failed),
-        }
+        let mut archive = ArchiveFile::create(file).map_err(failed)?;
+        let summary = repository.restore_to_tar(&snapshot, path.as_deref(), &mut archive.out, &progress)?;
+        archive.finish().map_err(failed)?;
+        Ok(summary)
     };
     let written = write();
     drop(progress);
-    if written.is_err() && file.symlink_metadata().is_ok_and(|found| found.is_file()) {
-        // A part of an archive must not look like a whole one. Where it cannot be removed, what went wrong is said in any case.
-        let _ = std::fs::remove_file(file);
-    }
     let summary = written?;
     report(&summary, &snapshot, &format!("into the archive {}", file.display()), args, context)?;
     let mut line = as_json(&summary, &snapshot);
     line["output"] = file.display().to_string().into();
     context.output.json("summary", line)?;
     Ok(outcome(&summary))
+}
+
+/// The file that an archive goes to. A regular one gets its name when it is whole and durable, and until then the one of that name stays; pipes,
+/// devices and what a link leads to that is not there yet are written as they are.
+struct ArchiveFile {
+    out: BufWriter<File>,
+    /// Where it stands and where it goes; nothing once it is there. What stands there is removed when this is dropped.
+    unfinished: Option<(PathBuf, PathBuf)>,
+}
+
+impl ArchiveFile {
+    fn create(path: &Path) -> io::Result<Self> {
+        let found = path.metadata().ok();
+        let place = match &found {
+            Some(found) if !found.is_file() => None,
+            Some(_) => path.canonicalize().ok(),
+            None => (path.symlink_metadata().is_err() && !path.as_os_str().as_bytes().ends_with(b"/")).then(|| path.to_owned()),
+        };
+        let out = |file| BufWriter::with_capacity(ARCHIVE_BUFFER, file);
+        let Some(place) = place else { return Ok(Self { out: out(File::create(path)?), unfinished: None }) };
+        // Of some numbers names may be left from who was killed.
+        let besides = (0..100).map(|n| place.with_file_name(format!(".icecore-{}-{n}.part", std::process::id())));
+        let mut made = besides.map(|beside| (File::create_new(&beside), beside));
+        let is_taken = |made: &io::Result<File>| made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists);
+        let (file, beside) = made.find(|(file, _)| !is_taken(file)).ok_or(io::ErrorKind::AlreadyExists)?;
+        let file = file?;
+        let archive = Self { out: out(file), unfinished: Some((beside, place)) };
+        // Whoever could not read the old one cannot read the new one.
+        found.map_or(Ok(()), |found| archive.out.get_ref().set_permissions(found.permissions()))?;
+        Ok(archive)
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.out.flush()?;
+        sync(self.out.get_ref())?;
+        let Some((beside, place)) = &self.unfinished else { return Ok(()) };
+        std::fs::rename(beside, place)?;
+        let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        self.unfinished = None;
+        sync(&File::open(folder)?)
+    }
+}
+
+impl Drop for ArchiveFile {
+    fn drop(&mut self) {
+        if let Some((beside, _)) = &self.unfinished {
+            // Where it cannot be removed, what went wrong is said in any case.
+            let _ = std::fs::remove_file(beside);
+        }
+    }
+}
+
+/// Waits until a file is durable. Pipes and tapes, and the folders of some file systems, cannot be asked.
+fn sync(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
+    }
 }
 
 fn to_standard_output(args: &Args, context: &Context) -> anyhow::Result<Outcome> {

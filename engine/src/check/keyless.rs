@@ -6,7 +6,7 @@
 use super::CheckReport;
 use super::clear::{check_configs, check_slots, of_kind};
 use super::reading::{Listing, Reading};
-use super::sidecars::{check_sidecars, heal_small};
+use super::sidecars::{check_sidecars, heal_small, say_not_healed};
 use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Trust;
@@ -70,8 +70,7 @@ fn scrub(backend: &dyn Backend, runtime: &Runtime, progress: &dyn Progress, heal
         // It is read back and checked whole by who healed it.
         match heal(backend, &trust, &object.name) {
             Ok(()) => reading.findings.mark_healed(&object.name),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => reading.findings.notice(format!("{} cannot be healed: {}", object.name, reading.tolerate(error)?)),
+            Err(failure) => say_not_healed(&reading, &object.name, failure)?,
         }
     }
     Ok(reading.finish(runtime.clock.monotonic_ns().saturating_sub(started)))

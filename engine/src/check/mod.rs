@@ -32,6 +32,7 @@ mod damage;
 mod findings;
 mod freed;
 mod keyless;
+mod lengths;
 mod links;
 mod packs;
 mod reading;
@@ -60,6 +61,7 @@ use crate::progress::{Event, Progress};
 use crate::repository::index::LookupIndex;
 use crate::repository::{FrameReader, Repository};
 use damage::Damage;
+use lengths::Lengths;
 use reading::Reading;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -150,6 +152,7 @@ struct Keyed<'a> {
     /// Reads frames of packs whose tables are right.
     reader: FrameReader,
     damage: Damage,
+    lengths: Lengths,
     /// Packs that were condemned before anything was listed: what of them is needed stands elsewhere, or they were damaged.
     condemned: HashSet<(ObjectKind, PackId)>,
     survey: SurveyInProgress,
@@ -199,6 +202,7 @@ impl Repository {
             reading,
             reader,
             damage: Damage::new(self.id)?,
+            lengths: Lengths::new(self.spill_folder(None)),
             condemned,
             survey: Default::default(),
             heals,

@@ -3,6 +3,7 @@
 use super::clear::of_kind;
 use super::companions::{named, read_part};
 use super::reading::Listing;
+use super::sidecars::say_not_healed;
 use super::survey::Depth;
 use super::{Keyed, UnreadPacks};
 use crate::backend::{ObjectInfo, ObjectKind, ObjectName};
@@ -105,12 +106,7 @@ impl Keyed<'_> {
                 self.reading.findings.mark_healed(&object.name);
                 Ok(true)
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => {
-                let error = self.reading.tolerate(error)?;
-                self.reading.findings.notice(format!("{} cannot be healed: {error}", object.name));
-                Ok(false)
-            }
+            Err(failure) => say_not_healed(&self.reading, &object.name, failure).map(|()| false),
         }
     }
 

@@ -56,7 +56,7 @@ impl SnapshotCheck<'_> {
         let (level, found) = match decode_recipe_node(&bytes, level) {
             Ok(RecipeNode::Leaf(chunks)) => {
                 for chunk in &chunks {
-                    self.data_chunk(&chunk.id, key, &mut used)?;
+                    self.data_chunk(chunk, "RECIPE-3", key, &mut used)?;
                 }
                 let bytes = chunks.iter().map(|chunk| u64::from(chunk.length)).sum();
                 (0, RecipeChild { id: *id, chunks: chunks.len() as u64, bytes })

@@ -162,7 +162,7 @@ impl Keyed<'_> {
         let ordinal = self.reader.index().ordinal_of(record.id)?.ok_or_else(|| Error::new(ErrorKind::Internal, "a pack is not indexed"))?;
         let place = self.place_of(pack, at, record, ordinal);
         let frame = self.reader.decode(&place, &record.hash, &mut sealed.to_vec())?;
-        self.check_chunks(record, &frame)
+        self.check_chunks(record, ordinal, &frame)
     }
 
     /// Opens the frames with bases of a pack that was scrubbed, after all packs are known. What is wrong with a base is said of that alone.
@@ -183,7 +183,7 @@ impl Keyed<'_> {
             if self.damage.of_place(&place).is_some() || self.damage.of_bases(index, &chunk)? != Lost::No {
                 continue;
             }
-            match self.reader.read(&place).and_then(|frame| self.check_chunks(record, &frame)) {
+            match self.reader.read(&place).and_then(|frame| self.check_chunks(record, ordinal, &frame)) {
                 Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::Damaged => {
                     let add = || self.reading.findings.add(object.name, &error.context(object.name));
                     self.damage.lose_frame(pack, record.id, add);
@@ -212,11 +212,15 @@ impl Keyed<'_> {
     }
 
     /// FRAME-7. A meta chunk is a tree node or a recipe node, which its type byte tells and its id must agree with.
-    fn check_chunks(&self, record: &FrameRecord, frame: &Frame) -> Result<()> {
+    fn check_chunks(&self, record: &FrameRecord, ordinal: FrameOrdinal, frame: &Frame) -> Result<()> {
         let class = record.id.class().ok_or_else(|| Error::rule("PACK-7", format!("frame {} has no class", record.id)))?;
         for (position, id) in record.chunks.iter().enumerate() {
             let bytes = frame.chunk(position as u32).unwrap_or_default();
             self.reader.ids().check_in_frame(class, id, bytes).map_err(|error| error.context(format!("frame {}", record.id)))?;
+        }
+        if class == FrameClass::Data {
+            let length = |position| frame.chunk(position).map_or(0, |bytes| bytes.len() as u32);
+            self.lengths.note(ordinal.get(), (0..record.chunks.len() as u32).map(length));
         }
         Ok(())
     }

@@ -53,10 +53,13 @@ fn look_at(reading: &Reading<'_>, name: &ObjectName, repository: Option<Reposito
 
 /// Brings back what a sidecar heals, where that is gone. Whoever deletes an object takes its sidecar first, so it was lost.
 fn bring_back(reading: &Reading<'_>, trust: &Trust, sidecar: &ObjectName, has_tiers: bool) -> Result<bool> {
-    // The check of sidecars says what is wrong with it.
-    let Ok(read) = Sidecar::read(reading.backend, trust, sidecar) else { return Ok(false) };
-    let name = read.head.object;
-    drop(read);
+    let name = match Sidecar::read(reading.backend, trust, sidecar) {
+        Ok(read) => read.head.object,
+        // The check of sidecars says what is wrong with it.
+        Err(error) if error.kind() == ErrorKind::Damaged => return Ok(false),
+        // It may heal another time; repair has to know.
+        Err(error) => return reading.judge(sidecar, Err::<(), _>(error)).map(|_| false),
+    };
     if name.kind() == ObjectKind::DataPack && has_tiers {
         return Ok(false);
     }
@@ -78,13 +81,21 @@ pub(super) fn heal_one(reading: &Reading<'_>, trust: &Trust, name: &ObjectName, 
             reading.findings.add_healed(*name, error);
             Ok(true)
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => {
-            let error = reading.tolerate(error)?;
-            reading.findings.notice(format!("{name} cannot be healed: {error}"));
-            Ok(false)
-        }
+        Err(failure) => say_not_healed(reading, name, failure).map(|()| false),
     }
+}
+
+/// Tells why an object was not healed, unless it has no sidecar. It is a finding where that is not the sidecar's fault: repair then keeps both.
+pub(super) fn say_not_healed(reading: &Reading<'_>, name: &ObjectName, failure: Error) -> Result<()> {
+    if failure.kind() == ErrorKind::NotFound {
+        return Ok(());
+    }
+    let failure = reading.tolerate(failure)?.context(format_args!("{name} cannot be healed"));
+    match failure.kind() {
+        ErrorKind::Damaged => reading.findings.notice(failure.to_string()),
+        _ => drop(reading.findings.add(*name, &failure)),
+    }
+    Ok(())
 }
 
 /// Checks sidecars, if `reads_all` every byte of them; and says which objects have none although they should.

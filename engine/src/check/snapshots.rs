@@ -9,6 +9,7 @@ use super::reading::Listing;
 use super::tree::Memo;
 use super::uses::{Named, Used};
 use crate::backend::{BackendExt, ObjectInfo, ObjectKind, ObjectName};
+use crate::entry::ChunkRef;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::recipe::RecipeChild;
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader};
@@ -54,6 +55,8 @@ pub(super) struct SnapshotCheck<'a> {
     missing: Option<FindingId>,
     /// What is used and not named.
     unnamed: Option<FindingId>,
+    /// Lengths of the chunks of a frame: the last one that was asked about.
+    lengths: (Option<u32>, Vec<u32>),
     /// How often packs were listed again.
     looks: u32,
     /// The snapshot was deleted meanwhile: nothing that it misses counts.
@@ -113,6 +116,7 @@ impl Keyed<'_> {
             missing: None,
             unnamed: None,
             refs_root: header.refs_root,
+            lengths: (None, Vec::new()),
             looks: 0,
             is_gone: false,
             forgotten: HashMap::new(),
@@ -440,8 +444,9 @@ impl SnapshotCheck<'_> {
         Ok(found)
     }
 
-    /// A chunk of content must stand in a frame that the refs name, and be named there.
-    pub(super) fn data_chunk(&mut self, id: &ChunkId, key: &[u8], used: &mut Used) -> Result<()> {
+    /// A chunk of content must stand in a frame that the refs name, and be named there; and be as long as it is said to be, which `rule` wants.
+    pub(super) fn data_chunk(&mut self, chunk: &ChunkRef, rule: &'static str, key: &[u8], used: &mut Used) -> Result<()> {
+        let ChunkRef { id, length } = chunk;
         let mut found = self.find(id, FrameClass::Data)?;
         while found == Found::Nowhere && self.look_again_for_chunk()? {
             found = self.find(id, FrameClass::Data)?;
@@ -452,8 +457,22 @@ impl SnapshotCheck<'_> {
             self.hurt(finding, key, 1);
             return Ok(());
         }
+        if let Found::Named((frame, position)) = found
+            && let Some(own) = self.length_of(frame, position)?.filter(|own| own != length)
+        {
+            self.accuse(&Error::rule(rule, format!("chunk {id} has {own} bytes, not {length}")), key, 1);
+            used.is_partial = true;
+        }
         self.note_use(found, used, (key, 1));
         Ok(())
+    }
+
+    /// How long a chunk is, where its frame was opened.
+    fn length_of(&mut self, frame: u32, position: u32) -> Result<Option<u32>> {
+        if self.lengths.0 != Some(frame) {
+            self.lengths = (Some(frame), self.keyed.lengths.of(frame)?);
+        }
+        Ok(self.lengths.1.get(position as usize).copied())
     }
 
     /// Takes note of a chunk that is there and used by `who`: the key of an entry, or the last one of several, and how many.

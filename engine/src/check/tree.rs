@@ -238,7 +238,7 @@ impl Walk<'_, '_> {
         match &file.chunks {
             ChunkList::Inline(chunks) => {
                 for chunk in chunks {
-                    self.check.data_chunk(&chunk.id, key, used)?;
+                    self.check.data_chunk(chunk, "TREE-13", key, used)?;
                 }
             }
             ChunkList::Recipe(root) => {

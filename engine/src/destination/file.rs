@@ -1,8 +1,12 @@
 //! A file being restored.
 
+use crate::entry::Key;
 use crate::error::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
 use rustix::io::Errno;
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// Bytes read at a time for comparing; on the stack.
 const COMPARE_BYTES: usize = 16 * 1024;
@@ -11,11 +15,43 @@ const COMPARE_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct OutputFile {
     file: OwnedFd,
+    /// Its key, where it is written out before it is closed.
+    closing: Option<(Key, Arc<Closings>)>,
+}
+
+/// Files that could not be written out when they were closed: of some file systems only their own descriptors are told what went wrong.
+#[derive(Debug, Default)]
+pub(super) struct Closings(Mutex<HashMap<Key, Errno>>);
+
+impl Closings {
+    /// What went wrong with a file; it is asked for once.
+    pub(super) fn take(&self, key: &[u8]) -> Option<Errno> {
+        self.0.lock().remove(key)
+    }
+
+    pub(super) fn note(&self, key: Key, errno: Errno) {
+        self.0.lock().insert(key, errno);
+    }
+}
+
+impl Drop for OutputFile {
+    fn drop(&mut self) {
+        if let Some((key, closings)) = self.closing.take()
+            && let Err(errno) = rustix::fs::fsync(&self.file)
+        {
+            closings.note(key, errno);
+        }
+    }
 }
 
 impl OutputFile {
     pub(super) fn new(file: OwnedFd) -> Self {
-        Self { file }
+        Self { file, closing: None }
+    }
+
+    /// One that is written out before it is closed.
+    pub(super) fn written_out(file: OwnedFd, key: &Key, closings: &Arc<Closings>) -> Self {
+        Self { file, closing: Some((key.clone(), Arc::clone(closings))) }
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {

@@ -32,6 +32,7 @@
 //! | folder with something in it | anything else | the item fails |
 //! | anything else | anything else | removed; a symbolic link itself, never what it points to |
 //! | anything but a folder | above an entry, and not in the snapshot | the item fails |
+//! | anything, in a target that a restore made | anything | the item fails: it is another entry, or somebody else's |
 //!
 //! Owners are set by the numbers that entries have; `LocalOwners` puts those in that their names have on this machine. Without the right to change owners a program would fail at each file, so these are
 //! counted ([`Folder::owners_left`]) for one line at the end; set-user-id and set-group-id are given only together with
@@ -53,6 +54,7 @@ mod tests;
 mod write_out;
 
 pub(crate) use device::Device;
+use file::Closings;
 pub use file::OutputFile;
 pub use metadata::{Aspect, ItemProblem};
 pub(crate) use owners::LocalOwners;
@@ -76,6 +78,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How many files written lately stay open. Together with the cached folders well below the usual limit of 1024.
 const FILES_OPEN_MAX: usize = 128;
 
+/// The kernel passes no request to write out a whole file system on to most programs that serve one (FUSE).
+const FUSE_MAGIC: u64 = 0x6573_5546;
+
 /// What [`Folder::write_small`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmallFile {
@@ -93,6 +98,8 @@ pub struct Folder {
     user: u32,
     /// It was not there before.
     is_new: bool,
+    /// Where writing out the file system does not tell what it lost, each file is written out.
+    closings: Option<Arc<Closings>>,
     owners_left: AtomicU64,
 }
 
@@ -115,7 +122,9 @@ impl Folder {
 
     fn open_existing(target: &Path) -> rustix::io::Result<Self> {
         let root = rustix::fs::open(target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let tells_files_only = rustix::fs::fstatfs(&root).is_ok_and(|found| found.f_type as u64 == FUSE_MAGIC);
         Ok(Self {
+            closings: tells_files_only.then(Arc::default),
             resolver: Resolver::new(root),
             files: DescriptorCache::new(FILES_OPEN_MAX),
             user: rustix::process::geteuid().as_raw(),
@@ -127,6 +136,14 @@ impl Folder {
     /// Whether [`Folder::open`] made it.
     pub(crate) fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// Refuses entries whose names are taken, where the target is new: each has to come once from now on.
+    pub(crate) fn each_once(mut self) -> Self {
+        if self.is_new {
+            self.resolver.begin_bare();
+        }
+        self
     }
 
     /// Makes what `entry` is, without its metadata: a file in full length with its holes, everything else whole.
@@ -150,7 +167,7 @@ impl Folder {
             EntryKind::File(content) => {
                 let (file, prepared) = prepare::file(&place, &entry.metadata, self.user)?;
                 let prepared = prepare::fit(&file, content, prepared).map_err(|e| Error::io("set length and holes", e.into()))?;
-                self.files.insert(&entry.key, Arc::new(OutputFile::new(file)));
+                self.files.insert(&entry.key, Arc::new(self.output(&entry.key, file)));
                 Ok(prepared)
             }
             EntryKind::Folder => prepare::folder(&place, if entry.metadata.is_of_way() { Mode::from_raw_mode(0o755) } else { Mode::RWXU }),
@@ -193,9 +210,24 @@ impl Folder {
         if let Some(file) = self.files.get(key) {
             return Ok(file);
         }
-        let file = Arc::new(OutputFile::new(self.open_regular(key, OFlags::RDWR).map_err(|e| e.context(path::shown(key)))?));
+        let file = self.open_regular(key, OFlags::RDWR).map_err(|e| e.context(path::shown(key)))?;
+        let file = Arc::new(self.output(key, file));
         self.files.insert(key, Arc::clone(&file));
         Ok(file)
+    }
+
+    fn output(&self, key: &Key, file: OwnedFd) -> OutputFile {
+        match &self.closings {
+            Some(closings) => OutputFile::written_out(file, key, closings),
+            None => OutputFile::new(file),
+        }
+    }
+
+    /// Waits until a finished file is durable, where that is not left to [`Folder::sync`].
+    fn write_out_file(&self, key: &Key, file: &OutputFile) -> rustix::io::Result<()> {
+        let Some(closings) = &self.closings else { return Ok(()) };
+        let written = rustix::fs::fsync(file.descriptor());
+        closings.take(key).map_or(written, Err)
     }
 
     fn open_regular(&self, key: &Key, access: OFlags) -> Result<OwnedFd> {
@@ -204,8 +236,9 @@ impl Folder {
         };
         let file = prepare::open_existing(&place, access).map_err(|e| Error::io("open file", e.into()))?;
         match file {
-            Some((file, _)) => Ok(file),
-            None => Err(Error::new(ErrorKind::Unavailable, "something else took this file's place while it was restored")),
+            // Links are made when their file is done. Another name of what is written could be outside.
+            Some((file, stat)) if access != OFlags::RDWR || stat.st_nlink == 1 => Ok(file),
+            _ => Err(Error::new(ErrorKind::Unavailable, "something else took this file's place while it was restored")),
         }
     }
 
@@ -213,7 +246,8 @@ impl Folder {
     /// with one open. An existing file of the same content is not written.
     ///
     /// # Errors
-    /// As [`Folder::prepare`]; [`ErrorKind::Invalid`] where the entry is no file without holes of the length of `bytes`.
+    /// As [`Folder::prepare`]; [`ErrorKind::Invalid`] where the entry is no file without holes of the length of `bytes`. A file that could be
+    /// written only in part is removed, also one that stood there before.
     pub fn write_small(&self, entry: &Entry, bytes: &[u8]) -> Result<SmallFile> {
         self.write_small_item(entry, bytes).map_err(|e| e.context(path::shown(&entry.key)))
     }
@@ -234,13 +268,18 @@ impl Folder {
             Prepared::Existing { length } => length == bytes.len() as u64 && file.matches(0, bytes)?,
             Prepared::New => false,
         };
-        if !is_unchanged {
-            if prepared != Prepared::New {
-                rustix::fs::ftruncate(file.descriptor(), bytes.len() as u64).map_err(|e| Error::io("set length", e.into()))?;
+        let write = || {
+            if !is_unchanged {
+                if prepared != Prepared::New {
+                    rustix::fs::ftruncate(file.descriptor(), bytes.len() as u64).map_err(|e| Error::io("set length", e.into()))?;
+                }
+                file.write_at(0, bytes)?;
             }
-            file.write_at(0, bytes)?;
-        }
-        Ok(SmallFile { is_unchanged, problems: self.restore_metadata(&Handle::Open(file.descriptor()), entry) })
+            let problems = self.restore_metadata(&Handle::Open(file.descriptor()), entry);
+            self.write_out_file(&entry.key, &file).map_err(|e| Error::io("write out", e.into()))?;
+            Ok(SmallFile { is_unchanged, problems })
+        };
+        write().map_err(|error| remove_part(&place, error))
     }
 
     /// Removes a prepared file whose content could not be restored: half a file must not look like a whole one.
@@ -270,7 +309,8 @@ impl Folder {
     /// take over from their folder, are also taken away. The time of last access stays as it is.
     ///
     /// # Errors
-    /// The entry cannot be opened or is no longer what was prepared. What only in part could be restored is returned.
+    /// The entry cannot be opened or is no longer what was prepared. On a file system that tells what it lost to each file only (FUSE), also what that
+    /// says of a file, which is then removed. What only in part could be restored is returned.
     pub fn finish_metadata(&self, entry: &Entry) -> Result<Vec<ItemProblem>> {
         self.finish_item(entry).map_err(|e| e.context(path::shown(&entry.key)))
     }
@@ -280,10 +320,23 @@ impl Folder {
             EntryKind::HardLink(_) => Ok(Vec::new()),
             // It is not in the snapshot, and what was there of this name is none of ours.
             EntryKind::Folder if entry.metadata.is_of_way() => Ok(Vec::new()),
-            EntryKind::File(_) => match self.files.take(&entry.key) {
-                Some(file) => Ok(self.restore_metadata(&Handle::Open(file.descriptor()), entry)),
-                None => Ok(self.restore_metadata(&Handle::Open(self.open_regular(&entry.key, OFlags::RDWR)?.as_fd()), entry)),
-            },
+            EntryKind::File(_) => {
+                let file = match self.files.take(&entry.key) {
+                    Some(file) => file,
+                    None => Arc::new(OutputFile::new(self.open_regular(&entry.key, OFlags::RDWR)?)),
+                };
+                let problems = self.restore_metadata(&Handle::Open(file.descriptor()), entry);
+                match self.write_out_file(&entry.key, &file) {
+                    Ok(()) => Ok(problems),
+                    Err(errno) => {
+                        let error = Error::io("write out", errno.into());
+                        Err(match self.resolver.place(&entry.key, Missing::Fail)? {
+                            Some(place) => remove_part(&place, error),
+                            None => error,
+                        })
+                    }
+                }
+            }
             EntryKind::Folder => Ok(self.restore_metadata(&Handle::Open(self.open_folder(&entry.key)?.as_fd()), entry)),
             kind => {
                 let Some(place) = self.resolver.place(&entry.key, Missing::Fail)? else {
@@ -310,7 +363,7 @@ impl Folder {
     fn open_folder(&self, key: &Key) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match self.resolver.place(key, Missing::Fail)? {
-            Some(Place { folder, name }) => rustix::fs::openat(&folder, name, flags, Mode::empty()),
+            Some(Place { folder, name, .. }) => rustix::fs::openat(&folder, name, flags, Mode::empty()),
             None => rustix::fs::openat(self.resolver.root(), c".", flags, Mode::empty()),
         }
         .map_err(|e| Error::io("open folder", e.into()))
@@ -350,6 +403,14 @@ impl Folder {
     /// [`ErrorKind::Unavailable`] where the file system lost something.
     pub fn sync(&self) -> Result<()> {
         self.open_folder(&Key::new()).and_then(|root| write_out::sync(&root)).map_err(|e| e.context("target folder"))
+    }
+}
+
+/// Removes a file whose content is not whole, also one that stood there before: it must not look like a whole one.
+fn remove_part(place: &Place<'_>, error: Error) -> Error {
+    match prepare::remove_file(place) {
+        Ok(()) => error,
+        Err(errno) => error.context(format_args!("only a part of it was restored, and that part could not be removed ({errno})")),
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) fn file(place: &Place<'_>, of: &Metadata, user: u32) -> Result<(Owned
     };
     match make() {
         Err(Errno::EXIST) => {
+            place.require_old()?;
             if let Some(kept) = keep_file(place, of, user)? {
                 return Ok(kept);
             }
@@ -97,11 +98,7 @@ pub(super) fn open_existing(place: &Place<'_>, access: OFlags) -> rustix::io::Re
     let open = || rustix::fs::openat(&place.folder, place.name, flags, Mode::empty());
     let opened = match open() {
         Err(Errno::ACCESS) if access == OFlags::RDWR => {
-            let node = open_path(place)?;
-            // Other names of it may be outside of the target.
-            if rustix::fs::fstat(&node)?.st_nlink == 1 {
-                allow_owner(node.as_fd(), 0o600);
-            }
+            allow_owner(open_path(place)?.as_fd(), 0o600);
             open()
         }
         opened => opened,
@@ -147,6 +144,7 @@ pub(super) fn folder(place: &Place<'_>, mode: Mode) -> Result<Prepared> {
     let make = || rustix::fs::mkdirat(&place.folder, place.name, mode);
     let made = match make() {
         Err(Errno::EXIST) => {
+            place.require_old()?;
             if look(place)?.is_some_and(|stat| is(&stat, FileType::Directory)) {
                 Ok(KEPT)
             } else {
@@ -169,6 +167,7 @@ pub(super) fn hard_link(place: &Place<'_>, first: &Place<'_>) -> Result<Prepared
     let make = || rustix::fs::linkat(&first.folder, first.name, &place.folder, place.name, AtFlags::empty());
     match make() {
         Err(Errno::EXIST) => {
+            place.require_old()?;
             if let (Some(here), Some(there)) = (look(place)?, look(first)?)
                 && (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
             {
@@ -192,6 +191,7 @@ pub(super) fn node(place: &Place<'_>, kind: &EntryKind) -> Result<Prepared> {
     }
     match make_node(place, kind) {
         Err(Errno::EXIST) => {
+            place.require_old()?;
             if is_same_node(place, kind)? {
                 return Ok(KEPT);
             }
@@ -273,12 +273,12 @@ pub(super) fn open_path(place: &Place<'_>) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(&place.folder, place.name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Gives the owner the rights `wanted`, where they are missing. Root works without them, and where somebody else
-/// owns it the next step says what is wrong: a failure is no error here.
+/// Gives the owner the rights `wanted`, where they are missing; not of a file with several names, of which others may be outside of the target.
+/// Root works without them, and where somebody else owns it the next step says what is wrong: a failure is no error here.
 pub(super) fn allow_owner(node: BorrowedFd<'_>, wanted: u32) {
     if let Ok(stat) = rustix::fs::fstat(node)
         && stat.st_mode & wanted != wanted
-        && matches!(FileType::from_raw_mode(stat.st_mode), FileType::RegularFile | FileType::Directory)
+        && (is(&stat, FileType::Directory) || is(&stat, FileType::RegularFile) && stat.st_nlink == 1)
     {
         let _ = rustix::fs::chmod(proc_path(node), Mode::from_raw_mode(stat.st_mode & 0o7777 | wanted));
     }

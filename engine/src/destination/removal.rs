@@ -4,11 +4,11 @@ use super::prepare::{allow_owner, is, open_path};
 use super::resolve::Missing;
 use super::{Folder, look, path};
 use crate::error::{Error, ErrorKind, Result};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -89,6 +89,40 @@ impl Folder {
     pub(crate) fn is_spared(&self, key: &[u8], spared: &Spared) -> bool {
         let found = self.resolver.existing(key).and_then(|place| place.map_or(Ok(None), |place| look(&place)));
         found.is_ok_and(|stat| stat.is_some_and(|stat| spared.0.contains(&identity(&stat))))
+    }
+
+    /// Whether what stands at `key`, or a folder that it is in, also one above the target, is one of `spared`.
+    pub(crate) fn is_in_spared(&self, key: &[u8], spared: &Spared) -> bool {
+        let ends = key.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(end, _)| end);
+        if ends.chain([0, key.len()]).any(|end| self.is_spared(&key[..end], spared)) {
+            return true;
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above = |folder: BorrowedFd<'_>| rustix::fs::openat(folder, c"..", flags, Mode::empty()).ok();
+        let (mut below, mut next) = (None, above(self.resolver.root()));
+        while let Some(folder) = next {
+            let Ok(found) = rustix::fs::fstat(&folder).map(|stat| identity(&stat)) else { return false };
+            // What is above the root of everything is that itself.
+            if spared.0.contains(&found) || below == Some(found) {
+                return below != Some(found);
+            }
+            (below, next) = (Some(found), above(folder.as_fd()));
+        }
+        false
+    }
+
+    /// Whether something is mounted at `key`, or what stands there is of another device than the folder that it is in. The target itself is
+    /// no mount.
+    pub(crate) fn is_mount(&self, key: &[u8]) -> bool {
+        let Ok(Some(place)) = self.resolver.existing(key) else { return false };
+        let (Ok(Some(here)), Ok(above)) = (look(&place), rustix::fs::fstat(&place.folder)) else { return false };
+        if key.is_empty() || here.st_dev != above.st_dev {
+            return !key.is_empty();
+        }
+        // A folder can be mounted elsewhere on its own device. Kernels before 5.8 do not tell, and some containers know no such call.
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let told = rustix::fs::statx(&place.folder, place.name, flags, StatxFlags::TYPE);
+        told.is_ok_and(|told| told.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
     }
 
     /// Removes one thing: a folder only if it is empty, a link itself and never what it points to.

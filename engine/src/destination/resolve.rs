@@ -39,6 +39,17 @@ pub(super) struct Place<'a> {
     pub(super) folder: Arc<OwnedFd>,
     /// The name in it.
     pub(super) name: &'a [u8],
+    /// Nothing was in the target when the restore began, and each name comes once.
+    is_bare: bool,
+}
+
+impl Place<'_> {
+    /// Refuses to touch what stands here where everything was made by this restore: it is another entry, or somebody else's.
+    pub(super) fn require_old(&self) -> Result<()> {
+        let message = "something of this name was made while it was restored: another entry, where the target takes both names for the same \
+                       (such as upper and lower case), or something of somebody else's; it was left as it is";
+        if self.is_bare { Err(Error::new(ErrorKind::AlreadyExists, message)) } else { Ok(()) }
+    }
 }
 
 /// Opens folders beneath the target.
@@ -47,12 +58,18 @@ pub(super) struct Resolver {
     root: Arc<OwnedFd>,
     open: DescriptorCache<OwnedFd>,
     has_openat2: AtomicBool,
+    is_bare: bool,
 }
 
 impl Resolver {
     /// Everything will be beneath `root`.
     pub(super) fn new(root: OwnedFd) -> Self {
-        Self { root: Arc::new(root), open: DescriptorCache::new(FOLDERS_OPEN_MAX), has_openat2: AtomicBool::new(true) }
+        Self { root: Arc::new(root), open: DescriptorCache::new(FOLDERS_OPEN_MAX), has_openat2: AtomicBool::new(true), is_bare: false }
+    }
+
+    /// From now on nothing is beneath the root but what is made, each of it once.
+    pub(super) fn begin_bare(&mut self) {
+        self.is_bare = true;
     }
 
     /// The target folder, usable for the `*at` calls only.
@@ -62,7 +79,7 @@ impl Resolver {
 
     /// The target folder as a place: `.` in itself.
     pub(super) fn root_place(&self) -> Place<'static> {
-        Place { folder: Arc::clone(&self.root), name: b"." }
+        Place { folder: Arc::clone(&self.root), name: b".", is_bare: false }
     }
 
     /// Goes component by component from now on, as on a kernel without `openat2`.
@@ -75,7 +92,7 @@ impl Resolver {
     pub(super) fn place<'a>(&self, key: &'a [u8], missing: Missing) -> Result<Option<Place<'a>>> {
         path::check(key)?;
         let Some((above, name)) = path::split(key) else { return Ok(None) };
-        Ok(Some(Place { folder: self.folder(above, missing)?, name }))
+        Ok(Some(Place { folder: self.folder(above, missing)?, name, is_bare: self.is_bare }))
     }
 
     /// As [`Resolver::place`] for what only is looked at: `None` where no folder is above `key`. The root is `.` in itself.
@@ -83,7 +100,7 @@ impl Resolver {
         path::check(key)?;
         let (above, name) = path::split(key).unwrap_or((&[], b"."));
         match self.find_folder(above, Missing::Fail) {
-            Ok(folder) => Ok(Some(Place { folder, name })),
+            Ok(folder) => Ok(Some(Place { folder, name, is_bare: self.is_bare })),
             Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => Ok(None),
             Err(e) => Err(folder_error(above, e)),
         }

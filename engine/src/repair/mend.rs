@@ -5,7 +5,7 @@ use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::index_object::IndexBody;
 use crate::format::object::HEADER_LENGTH;
-use crate::format::{FrameRecord, Tables, check_writer};
+use crate::format::{FrameRecord, Roles, Tables, check_writer};
 use crate::gc::{Copier, Epochs, Pack, PackGroup};
 use crate::id::{FrameId, PackId, SessionId};
 use crate::progress::{Event, Progress};
@@ -68,20 +68,42 @@ pub(super) fn tables_of(repository: &Repository, name: &ObjectName) -> Result<Op
     }
 }
 
+/// What index objects tell of a pack. Anybody who makes backups may have written one that lies: maintain's telling counts first, where anything in
+/// the pack is as it says, and then that of which most is.
 fn told_by_index_object(repository: &Repository, name: &ObjectName) -> Result<Option<Tables>> {
+    let mut best: Option<((bool, usize), Tables)> = None;
     for object in repository.backend.list_sorted(ObjectKind::Index)? {
         let read = repository.read_sealed(&object.name).and_then(|unsealed| {
             let body = IndexBody::decode(&unsealed.plaintext, &repository.id, &repository.trust)?;
-            check_writer(&body.sessions, (unsealed.certificate.verifying_key(), unsealed.certificate.roles()))?;
-            Ok(body)
+            let roles = unsealed.certificate.roles();
+            check_writer(&body.sessions, (unsealed.certificate.verifying_key(), roles))?;
+            Ok((body, roles.contain(Roles::MAINTAIN)))
         });
-        let Ok(body) = read else { continue };
+        let Ok((body, is_by_maintain)) = read else { continue };
         let told = body.packs.into_iter().find(|(kind, pack, _)| (*kind, pack.0) == (name.kind(), name.id()));
-        if let Some((_, _, contents)) = told {
-            return Ok(Some(Tables { sessions: body.sessions, contents }));
+        let Some((_, _, contents)) = told else { continue };
+        let good = with_offsets(&contents.frames).filter(|(offset, frame)| is_whole(repository, name, *offset, frame)).count();
+        let weight = (is_by_maintain && good > 0, good);
+        if best.as_ref().is_none_or(|(known, _)| weight > *known) {
+            best = Some((weight, Tables { sessions: body.sessions, contents }));
         }
     }
-    Ok(None)
+    Ok(best.map(|(_, tables)| tables))
+}
+
+/// Frames with where they stand in their pack.
+fn with_offsets(frames: &[FrameRecord]) -> impl Iterator<Item = (u64, &FrameRecord)> {
+    frames.iter().scan(HEADER_LENGTH as u64, |offset, frame| {
+        let here = *offset;
+        *offset += u64::from(frame.sealed_length);
+        Some((here, frame))
+    })
+}
+
+/// Whether a frame can be read and has its hash.
+fn is_whole(repository: &Repository, pack: &ObjectName, offset: u64, frame: &FrameRecord) -> bool {
+    let read = repository.backend.get_range(pack, offset, frame.sealed_length as usize);
+    read.is_ok_and(|bytes| blake3::hash(&bytes).as_bytes() == &frame.hash)
 }
 
 /// The frames of a pack, each with whether it can be read and is what was written.
@@ -91,19 +113,13 @@ pub(super) fn sort_frames(
     tables: &Tables,
     progress: &dyn Progress,
 ) -> Result<Vec<(FrameRecord, bool)>> {
-    let mut offset = HEADER_LENGTH as u64;
     let mut sorted = Vec::with_capacity(tables.contents.frames.len());
-    for frame in &tables.contents.frames {
+    for (offset, frame) in with_offsets(&tables.contents.frames) {
         if progress.is_cancelled() {
             return Err(Error::new(ErrorKind::Cancelled, "repair was stopped; nothing was condemned"));
         }
         // A frame can have its hash and be wrong all the same, if it was written so.
-        let is_good = !repair.bad.contains(&frame.id)
-            && repository
-                .backend
-                .get_range(&repair.pack, offset, frame.sealed_length as usize)
-                .is_ok_and(|bytes| blake3::hash(&bytes).as_bytes() == &frame.hash);
-        offset += u64::from(frame.sealed_length);
+        let is_good = !repair.bad.contains(&frame.id) && is_whole(repository, &repair.pack, offset, frame);
         sorted.push((frame.clone(), is_good));
     }
     Ok(sorted)

@@ -9,7 +9,7 @@
 //! Everything else that breaks a rule is left alone: beats go with their sessions, snapshots by being forgotten, and epochs, configs and slots
 //! must never be used twice.
 
-use super::plan::Obstacle;
+use super::plan::{Obstacle, may_heal, untried};
 use crate::backend::{ObjectKind, ObjectName};
 use crate::check::Finding;
 use crate::error::{ErrorKind, Result};
@@ -20,12 +20,11 @@ use crate::repository::{Repository, SnapshotListing};
 
 /// Those among the findings.
 pub(super) fn find(repository: &Repository, findings: &[Finding]) -> Result<Vec<Obstacle>> {
+    let untried = untried(findings);
     let mut obstacles: Vec<Obstacle> = Vec::new();
     for finding in findings {
-        let Some(object) = finding.object.filter(|_| finding.kind == ErrorKind::Damaged && finding.rule.is_some() && !finding.healed)
-        else {
-            continue;
-        };
+        let is_bad = finding.kind == ErrorKind::Damaged && finding.rule.is_some() && !finding.healed;
+        let Some(object) = finding.object.filter(|object| is_bad && !may_heal(&untried, object)) else { continue };
         let stands_in_the_way = match object.kind() {
             ObjectKind::Tombstone | ObjectKind::Withdrawn => true,
             ObjectKind::Closed => {

@@ -119,7 +119,7 @@ fn look_at(
     progress: &dyn Progress,
 ) -> Result<Option<PackRepair>> {
     let name = ObjectName::pack(bad.pack.0, bad.pack.1);
-    let is_foreign = |finding: &Finding| finding.kind == ErrorKind::Unsupported || finding.rule.is_some_and(is_refusal);
+    let is_foreign = |finding: &Finding| finding.rule.is_some_and(|rule| finding.kind == ErrorKind::Unsupported || is_refusal(rule));
     let is_ours = findings.iter().filter(|finding| finding.object == Some(name)).all(|finding| !is_foreign(finding));
     if !is_ours || !repository.has(&name)? {
         return Ok(None);
@@ -154,7 +154,10 @@ fn is_refusal(rule: &str) -> bool {
 
 /// Index objects that say something wrong, or tell of packs that are gone. What tells of lost packs that snapshots need stays: who suffers is known by it.
 fn wrong_index_objects(repository: &Repository, findings: &[Finding], survey: &Survey) -> Result<BTreeSet<ObjectName>> {
-    let is_wrong = |finding: &&Finding| finding.kind == ErrorKind::Damaged && !finding.healed;
+    let untried = untried(findings);
+    let is_wrong = |finding: &&Finding| {
+        finding.kind == ErrorKind::Damaged && !finding.healed && finding.object.is_some_and(|object| !may_heal(&untried, &object))
+    };
     let of_kind = |object: &ObjectName| object.kind() == ObjectKind::Index;
     let mut wrong: BTreeSet<_> = findings.iter().filter(is_wrong).filter_map(|finding| finding.object).filter(of_kind).collect();
     let mut is_pack_missed = false;
@@ -167,16 +170,31 @@ fn wrong_index_objects(repository: &Repository, findings: &[Finding], survey: &S
     Ok(wrong)
 }
 
-/// Sidecars that heal nothing, and those of lost objects that nobody misses.
+/// Objects and sidecars of which something else is told than that they are damaged: that they could not be read, or healed, today.
+pub(super) fn untried(findings: &[Finding]) -> HashSet<ObjectName> {
+    findings.iter().filter(|finding| finding.kind != ErrorKind::Damaged && !finding.healed).filter_map(|finding| finding.object).collect()
+}
+
+/// Whether the sidecar of an object may heal it another time.
+pub(super) fn may_heal(untried: &HashSet<ObjectName>, object: &ObjectName) -> bool {
+    untried.contains(object) || untried.contains(&sidecar_of(object))
+}
+
+/// Sidecars that heal nothing, and those of lost objects that nobody misses. One that could not be tried, or whose object cannot be told from
+/// a damaged one, may be the only copy: it stays.
 fn useless_sidecars(findings: &[Finding]) -> BTreeSet<ObjectName> {
-    let is_open = |finding: &&Finding| finding.kind == ErrorKind::Damaged && !finding.healed;
+    let open: Vec<_> = findings.iter().filter(|finding| !finding.healed).collect();
+    let untried = untried(findings);
     let is_missed = |object: &ObjectName| findings.iter().any(|other| other.object == Some(*object) && !other.snapshots.is_empty());
-    let useless = |finding: &Finding| match finding.object {
-        Some(object) if object.kind() == ObjectKind::Parity => Some(object),
-        Some(object) if finding.rule.is_none() && !is_missed(&object) => Some(sidecar_of(&object)),
+    let is_parity = |object: &ObjectName| object.kind() == ObjectKind::Parity;
+    let objects = open.iter().filter_map(|finding| finding.object).filter(|object| !is_parity(object));
+    let in_question: HashSet<_> = objects.map(|object| sidecar_of(&object)).collect();
+    let useless = |finding: &&Finding| match finding.object {
+        Some(object) if is_parity(&object) => (finding.rule != Some("PARITY-8") || !in_question.contains(&object)).then_some(object),
+        Some(object) if finding.rule.is_none() && !is_missed(&object) && !may_heal(&untried, &object) => Some(sidecar_of(&object)),
         _ => None,
     };
-    findings.iter().filter(is_open).filter_map(useless).collect()
+    open.iter().filter(|finding| finding.kind == ErrorKind::Damaged).filter_map(useless).collect()
 }
 
 /// Packs whose writer would have published an index object of them: it is not there, or says something else of them.

@@ -258,6 +258,29 @@ fn a_pack_whose_end_is_damaged_is_mended_by_an_index_object() {
 }
 
 #[test]
+fn an_index_object_that_lies_costs_no_frame() {
+    let fixture = Fixture::with_snapshots();
+    let pack = fixture.data_pack();
+    let tell_of = |body: &IndexBody| body.packs.iter().any(|(kind, id, _)| ObjectName::pack(*kind, *id) == pack);
+    let mut bodies = fixture.listed(ObjectKind::Index).into_iter().map(|name| {
+        let plaintext = fixture.repository.read_sealed(&name).unwrap().plaintext;
+        IndexBody::decode(&plaintext, &fixture.repository.id, &fixture.repository.trust).unwrap()
+    });
+    let body = bodies.find(tell_of).unwrap();
+    // One that comes before it in the listing, and one after it.
+    for (id, lies) in [([0; 16], usize::MAX), ([0xff; 16], 3)] {
+        let mut body = body.clone();
+        let frames = body.packs.iter_mut().flat_map(|(_, _, contents)| &mut contents.frames);
+        frames.take(lies).for_each(|frame| frame.hash[0] ^= 1);
+        fixture.repository.write_sealed(ObjectName::index(crate::id::IndexId(id)), body.encode()).unwrap();
+    }
+    let size = fixture.backend.size(&pack).unwrap() as usize;
+    fixture.flip(&pack, size - 700);
+    let planned = fixture.plan().packs.remove(0);
+    assert!(planned.has_bad_end && planned.frames_lost == 0 && planned.frames_good > 1, "{planned:?}");
+}
+
+#[test]
 fn a_pack_of_which_nothing_tells_is_condemned_and_who_suffers_is_named() {
     let fixture = Fixture::with_snapshots();
     let pack = fixture.data_pack();

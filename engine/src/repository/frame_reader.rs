@@ -138,7 +138,7 @@ impl FrameReader {
         let mut known = self.relocations.lock();
         match &*known {
             Some(relocations) => Ok(Arc::clone(relocations)),
-            None => Ok(Arc::clone(known.insert(Arc::new(repository.read_relocations()?)))),
+            None => Ok(Arc::clone(known.insert(Arc::new(repository.read_relocations(self.keys.contents.through.as_deref())?)))),
         }
     }
 

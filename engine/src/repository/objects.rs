@@ -232,14 +232,26 @@ impl Repository {
         Ok((newest, condemned))
     }
 
+    /// As [`Repository::condemned`] for who only reads: epochs that cannot be read while the store answers are passed over, too. What they condemn may
+    /// go while it is read, and is then looked for again (I13).
+    pub(crate) fn condemned_to_read(&self) -> Result<HashSet<(ObjectKind, PackId)>> {
+        let mut condemned = HashSet::new();
+        self.hear_epochs(&mut |_, epoch| condemned.extend(epoch.condemned), |error| self.answers_after(error))?;
+        Ok(condemned)
+    }
+
     /// Hands out all epochs by number, with their hashes, and gives the newest number, 0 for none. One that breaks a rule uses up its number and says nothing; check
     /// reports it.
     pub(crate) fn for_each_epoch(&self, mut take: impl FnMut((u32, [u8; 32]), EpochBody)) -> Result<u32> {
+        self.hear_epochs(&mut take, |_| false)
+    }
+
+    fn hear_epochs(&self, take: &mut dyn FnMut((u32, [u8; 32]), EpochBody), passes_over: impl Fn(&Error) -> bool) -> Result<u32> {
         let mut newest = 0;
         let mut hear = |number, read: Result<Unsealed>| {
             match read.and_then(|object| Ok((EpochBody::decode(&object.plaintext)?, object.hash))) {
                 Ok((epoch, hash)) => take((number, hash), epoch),
-                Err(error) if error.broken_rule().is_some() => {}
+                Err(error) if error.broken_rule().is_some() || passes_over(&error) => {}
                 Err(error) => return Err(error),
             }
             Ok(())

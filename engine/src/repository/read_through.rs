@@ -54,12 +54,12 @@ impl ReadThrough {
         self.told.lock().iter().map(|(name, error)| (*name, error.clone())).collect()
     }
 
-    /// Notes that a pack cannot be read at all.
+    /// Notes that a pack, or relocations, cannot be read at all.
     pub(super) fn pass_over(&self, name: &ObjectName, error: &Error) {
         self.passed_over.lock().insert(*name, error.to_string());
     }
 
-    /// Packs that were passed over, each with what is wrong with it.
+    /// What was passed over, each with what is wrong with it.
     pub(crate) fn passed_over(&self) -> Vec<(ObjectName, String)> {
         self.passed_over.lock().iter().map(|(name, error)| (*name, error.clone())).collect()
     }

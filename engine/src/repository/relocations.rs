@@ -4,7 +4,7 @@
 //! listed: whoever removed the pack had published its relocations before.
 
 use super::writer::ChunkUse;
-use super::{FrameReader, RefsCollector, Repository};
+use super::{FrameReader, ReadThrough, RefsCollector, Repository};
 use crate::backend::{ObjectKind, ObjectName};
 use crate::error::{ErrorKind, Result};
 use crate::format::relocations::{MovedChunk, RelocationsBody};
@@ -44,14 +44,18 @@ struct Moved {
 }
 
 impl Repository {
-    /// Reads all relocations. Objects that break a rule say nothing; check reports them.
-    pub(crate) fn read_relocations(&self) -> Result<Relocations> {
+    /// Reads all relocations. Objects that break a rule say nothing; check reports them. Those that cannot be read while the store answers say
+    /// nothing to who reads `through` damage.
+    pub(crate) fn read_relocations(&self, through: Option<&ReadThrough>) -> Result<Relocations> {
         let mut relocations = Relocations::default();
         self.for_each_sealed(ObjectKind::Relocation, |name, read| {
             match read.and_then(|unsealed| RelocationsBody::decode(&unsealed.plaintext)) {
                 Ok(body) => relocations.take(name, body),
                 Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) => match through.filter(|_| self.answers_after(&error)) {
+                    Some(through) => through.pass_over(&name, &error),
+                    None => return Err(error),
+                },
             }
             Ok(())
         })?;

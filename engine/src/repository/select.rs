@@ -83,7 +83,7 @@ impl Repository {
     }
 
     fn find_by_id(&self, selector: &str, series: Option<&str>) -> Result<Snapshot> {
-        let listing = self.list_snapshots()?;
+        let listing = self.list_snapshots_to_read()?;
         let id = only(selector, &listing.fitting(selector)?)?;
         match listing.missing().contains(&id) {
             true => Err(Error::new(ErrorKind::Damaged, format!("snapshot {id} was published, but it was removed from the store"))),

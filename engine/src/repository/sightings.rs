@@ -203,6 +203,9 @@ pub(super) fn check_config(path: &Path, generation: u32, hash: &[u8; 32]) -> Res
 impl SnapshotListing {
     /// Tells `progress` what is gone that was seen before.
     pub(crate) fn tell_setbacks(&self, progress: &dyn Progress) {
+        for (name, error) in self.unread() {
+            progress.event(Event::Notice { message: &format!("{name} cannot be read, and is passed over: {error}") });
+        }
         if let Some(setback) = &self.setback {
             progress.event(Event::Notice { message: &setback.to_string() });
         }
@@ -321,7 +324,7 @@ impl Repository {
         if !gone.is_empty() {
             // Another process here may have seen what was placed since holds were listed: list them again before saying so (I13).
             let mut noted = SnapshotListing::default();
-            let now = self.list_holds(|name, read| noted.keep_or_note(name, read))?;
+            let now = self.list_holds(|name, read| noted.keep_or_note(self, name, read))?;
             (late, gone) = gone.into_iter().partition(|(hold, _)| now.is_listed(*hold));
         }
         if let Some((hold, _)) = gone.first() {

@@ -67,6 +67,8 @@ pub(crate) struct SnapshotListing {
     pub(crate) series: BTreeMap<SnapshotId, Token>,
     /// The store serves an older state than was seen before.
     pub(crate) setback: Option<Error>,
+    /// What cannot be read while the store answers is a problem, too, and ends nothing.
+    is_to_read: bool,
 }
 
 /// Whose certificate a session has: from its snapshots, or from the session object.
@@ -110,10 +112,10 @@ impl Signers {
 
 impl SnapshotListing {
     /// The value; or nothing, with a note where a rule was broken. Objects that vanish meanwhile are nothing either.
-    pub(super) fn keep_or_note<T>(&mut self, name: ObjectName, read: Result<T>) -> Result<Option<T>> {
+    pub(super) fn keep_or_note<T>(&mut self, repository: &Repository, name: ObjectName, read: Result<T>) -> Result<Option<T>> {
         match read {
             Ok(value) => Ok(Some(value)),
-            Err(error) if error.broken_rule().is_some() => {
+            Err(error) if error.broken_rule().is_some() || (self.is_to_read && repository.answers_after(&error)) => {
                 self.problems.push((name, error));
                 Ok(None)
             }
@@ -135,6 +137,11 @@ impl SnapshotListing {
     /// When the last lock of a snapshot ends, where it has any.
     pub(crate) fn locked_until(&self, id: SnapshotId) -> Option<Timestamp> {
         self.holds.held(id)?.until
+    }
+
+    /// Objects that could not be read, and why.
+    pub(super) fn unread(&self) -> impl Iterator<Item = &(ObjectName, Error)> {
+        self.problems.iter().filter(|(_, error)| error.kind() == ErrorKind::Unavailable)
     }
 
     /// Of which series a snapshot is that cannot be read, where that was seen before.
@@ -173,14 +180,22 @@ impl SnapshotListing {
 impl Repository {
     /// Lists snapshots and what decides whether they count. What breaks a rule is listed as a problem and otherwise ignored.
     pub(crate) fn list_snapshots(&self) -> Result<SnapshotListing> {
-        let mut listing = SnapshotListing::default();
+        self.list_snapshots_into(SnapshotListing::default())
+    }
+
+    /// As [`Repository::list_snapshots`] for who only reads: an object that cannot be read while the store answers is a problem as well.
+    pub(crate) fn list_snapshots_to_read(&self) -> Result<SnapshotListing> {
+        self.list_snapshots_into(SnapshotListing { is_to_read: true, ..SnapshotListing::default() })
+    }
+
+    fn list_snapshots_into(&self, mut listing: SnapshotListing) -> Result<SnapshotListing> {
         // Snapshots first: one that is published meanwhile is then missing from the list, not from the world.
         let listed = self.backend.list_sorted(ObjectKind::Snapshot)?;
         let read = self.ask_each(&listed, |object| self.read_snapshot_pieces(SnapshotId(object.name.id())))?;
         for (object, read) in listed.iter().zip(read) {
             let id = SnapshotId(object.name.id());
             listing.snapshots.push(id);
-            if let Some(pieces) = listing.keep_or_note(object.name, read)? {
+            if let Some(pieces) = listing.keep_or_note(self, object.name, read)? {
                 listing.pieces.insert(id, pieces);
             }
         }
@@ -188,7 +203,7 @@ impl Repository {
         self.for_each_sealed(ObjectKind::Closed, |name, read| {
             let session = SessionId(name.id());
             let read = read.and_then(|unsealed| self.check_closed(session, &unsealed, &mut signers));
-            if let Some(body) = listing.keep_or_note(name, read)? {
+            if let Some(body) = listing.keep_or_note(self, name, read)? {
                 listing.closed.insert(session, body);
             }
             Ok(())
@@ -197,13 +212,13 @@ impl Repository {
         self.for_each_sealed(ObjectKind::Withdrawn, |name, read| {
             let snapshot = SnapshotId(name.id());
             let read = read.and_then(|unsealed| self.check_withdrawn(snapshot, unsealed, &listing));
-            if listing.keep_or_note(name, read)?.is_some() {
+            if listing.keep_or_note(self, name, read)?.is_some() {
                 listing.withdrawn.insert(snapshot);
             }
             Ok(())
         })?;
         // After the withdrawals (`HoldsAfterWithdrawals`): a hold that was there before one is seen beside it.
-        listing.holds = self.list_holds(|name, read| listing.keep_or_note(name, read))?;
+        listing.holds = self.list_holds(|name, read| listing.keep_or_note(self, name, read))?;
         self.prove_time(&mut listing)?;
         for (snapshot, error) in listing.disbelieve_held() {
             listing.problems.push((ObjectName::withdrawn(snapshot), error));
@@ -211,7 +226,15 @@ impl Repository {
         // What was taken back is not missed, whatever became of it.
         let SnapshotListing { problems, withdrawn, .. } = &mut listing;
         problems.retain(|(name, _)| name.kind() != ObjectKind::Snapshot || !withdrawn.contains(&SnapshotId(name.id())));
-        self.compare_with_sightings(&mut listing)?;
+        // What is not known now is neither gone nor another one.
+        if listing.unread().next().is_none() {
+            match self.compare_with_sightings(&mut listing) {
+                Err(error) if listing.is_to_read && self.answers_after(&error) => {
+                    listing.setback = Some(error.context("what was seen before cannot be compared"));
+                }
+                compared => compared?,
+            }
+        }
         Ok(listing)
     }
 
@@ -224,7 +247,7 @@ impl Repository {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 read => {
                     listing.snapshots.push(id);
-                    if let Some(pieces) = listing.keep_or_note(ObjectName::snapshot(id), read)? {
+                    if let Some(pieces) = listing.keep_or_note(self, ObjectName::snapshot(id), read)? {
                         listing.pieces.insert(id, pieces);
                     }
                 }
@@ -387,7 +410,7 @@ impl Repository {
     /// The same, and of each problem of which series alone it is, where that can be told.
     pub(super) fn snapshots_and_problems_of_series(&self) -> Result<(Vec<Snapshot>, Vec<Problem>)> {
         self.require(Roles::RESTORE, "reading snapshots")?;
-        let mut listing = self.list_snapshots()?;
+        let mut listing = self.list_snapshots_to_read()?;
         let (mut snapshots, mut suspects, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         let readable = |id: &&SnapshotId| listing.pieces.contains_key(id) && !listing.withdrawn.contains(id);
         for id in listing.snapshots.iter().filter(readable) {
@@ -415,6 +438,7 @@ impl Repository {
                     Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => {
                         problems.push(Problem { series: listing.series_of(id), error: missing_snapshot(id) });
                     }
+                    Err(error) if self.answers_after(&error) => problems.push(Problem { series: listing.series_of(id), error }),
                     Err(error) => return Err(error),
                 },
             }
@@ -425,7 +449,11 @@ impl Repository {
             _ => Problem { series: None, error },
         }));
         problems.extend(listing.setback.take().map(|error| Problem { series: None, error }));
-        snapshots.extend(self.proven(suspects)?);
+        match self.proven(suspects) {
+            Ok(proven) => snapshots.extend(proven),
+            Err(error) if self.answers_after(&error) => problems.push(Problem { series: None, error }),
+            Err(error) => return Err(error),
+        }
         snapshots.sort_by_key(|snapshot| (snapshot.header.time, snapshot.header.sequence, snapshot.id));
         Ok((snapshots, problems))
     }

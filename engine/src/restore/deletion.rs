@@ -2,6 +2,8 @@
 //!
 //! Invariants:
 //! - Nothing above or beside what is restored is deleted, and nothing outside the target; a link is deleted, not what it points to.
+//! - Folders that are spared, and those where something is mounted, are not entered, whether the snapshot has them or not. The folder that
+//!   was asked for may be a mount.
 //! - Where a part of the list of entries is damaged nothing more is deleted: what seems not to be in the snapshot may be in that part.
 
 use super::tally::{Tally, shown};
@@ -39,6 +41,11 @@ impl<'a> Deletion<'a> {
 
     /// Walks the entries at and below `top`, of which `walk` gives all.
     pub(super) fn run(mut self, top: &Key, walk: TreeWalk<'_>) -> Result<()> {
+        if self.folder.is_in_spared(top, self.spared) {
+            let message = format!("{}: nothing is deleted, since it is, or is in, something that icecore itself needs", shown(top));
+            self.tally.progress.event(Event::Notice { message: &message });
+            return Ok(());
+        }
         let mut is_first = true;
         for entry in walk {
             self.tally.check_cancelled()?;
@@ -94,6 +101,7 @@ impl<'a> Deletion<'a> {
                 }
             };
             match (found, is_last && !is_folder) {
+                (Some(Name { is_folder: true, .. }), false) if is_kept(self.folder, self.spared, self.tally, &here) => return Ok(()),
                 (Some(Name { is_folder: true, .. }), false) => self.enter(here)?,
                 // A folder where the snapshot has something else: it has to give way.
                 (Some(Name { is_folder: true, .. }), true) => {
@@ -136,9 +144,7 @@ fn delete(folder: &Folder, spared: &Spared, tally: &Tally<'_>, is_dry_run: bool,
     loop {
         tally.check_cancelled()?;
         let remove = match next.take() {
-            Some((key, _)) if folder.is_spared(&key, spared) => {
-                let message = format!("{} is not deleted: icecore itself needs it", shown(&key));
-                tally.progress.event(Event::Notice { message: &message });
+            Some((key, _)) if is_kept(folder, spared, tally, &key) => {
                 kept = open.len();
                 None
             }
@@ -171,6 +177,18 @@ fn delete(folder: &Folder, spared: &Spared, tally: &Tally<'_>, is_dry_run: bool,
             Some(listing) => next = listing.names.next().map(|name| (join(&listing.key, &name.bytes), name.is_folder)),
         }
     }
+}
+
+/// Whether neither this nor anything below it may be deleted, which is said.
+fn is_kept(folder: &Folder, spared: &Spared, tally: &Tally<'_>, key: &Key) -> bool {
+    let reason = match () {
+        () if folder.is_spared(key, spared) => "icecore itself needs it",
+        () if folder.is_mount(key) => "another file system is mounted here",
+        () => return false,
+    };
+    let message = format!("{} is not deleted, nor anything in it: {reason}", shown(key));
+    tally.progress.event(Event::Notice { message: &message });
+    true
 }
 
 /// Whether it is gone, or would be.

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 impl Restore<'_, '_> {
     /// Inode flags that forbid every later step come last.
     pub(super) fn finish_flags(&self, folder: &Folder) -> Result<()> {
-        let mut folders = OpenFolders::default();
+        let mut folders = OpenFolders::new(self.tally.spill.clone());
         let finish = |entry: &Entry| -> Result<()> {
             self.tally.check_cancelled()?;
             if self.tally.is_lost(&entry.key)? {
@@ -32,15 +32,15 @@ impl Restore<'_, '_> {
                 walk.skip_damage();
                 continue;
             };
-            while let Some(left) = folders.leave(Some(&entry.key)) {
+            while let Some(left) = folders.leave(Some(&entry.key))? {
                 finish(&left)?;
             }
             match entry.kind {
-                EntryKind::Folder => folders.enter(&entry),
+                EntryKind::Folder => folders.enter(&entry)?,
                 _ => finish(&entry)?,
             }
         }
-        while let Some(left) = folders.leave(None) {
+        while let Some(left) = folders.leave(None)? {
             finish(&left)?;
         }
         self.above.iter().rev().try_for_each(finish)

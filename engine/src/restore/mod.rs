@@ -63,14 +63,14 @@ pub struct RestoreOptions {
     /// Only plans: the numbers are filled, what would become of each item is told ([`Event::Change`](crate::progress::Event::Change)),
     /// and nothing is written.
     pub dry_run: bool,
-    /// Deletes what the target has at and below `path` and the snapshot has not, before anything is restored.
+    /// Deletes what the target has at and below `path` and the snapshot has not, before anything is restored. Not what is mounted below `path`.
     pub delete: bool,
     /// Reads back what was written when all is done; what differs from the snapshot counts as failed
     /// ([`RestoreSummary::items_failed`]). Nothing in a dry run.
     pub verify: bool,
     /// Restores owners and groups by number. Otherwise a name that an account of this machine has gives the number.
     pub numeric_owner: bool,
-    /// Things in the target that are never deleted, such as the repository itself.
+    /// Things in the target that are never deleted, such as the repository itself, with all that is in them.
     pub spare: Vec<PathBuf>,
     /// Bytes of memory to get along with; `None` for what is of use, at most about 100 MiB and 8 MiB for each worker thread. Less makes it
     /// slower, and changes nothing else.
@@ -197,7 +197,7 @@ impl Repository {
                 // A wrong path makes no target folder.
                 find_path(chunks, snapshot, path)?;
             }
-            let folder = if options.dry_run { Folder::find(target)? } else { Some(Folder::open(target)?) };
+            let folder = if options.dry_run { Folder::find(target)? } else { Some(Folder::open(target)?.each_once()) };
             let tally = Tally::new(self, progress, self.spill_folder(folder.is_some().then_some(target)));
             let target = match &folder {
                 Some(folder) if !options.dry_run => Target::Written(folder),

@@ -57,10 +57,10 @@ pub(crate) struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     fn start(repository: &'a Repository) -> Result<Self> {
-        let listing = repository.list_snapshots()?;
+        let listing = repository.list_snapshots_to_read()?;
         let through = Arc::default();
         let standing = repository.reader_through(&through)?;
-        standing.index().remove_packs(&repository.condemned()?.1);
+        standing.index().remove_packs(&repository.condemned_to_read()?);
         Ok(Self { repository, listing, standing, all: OnceLock::new(), through })
     }
 

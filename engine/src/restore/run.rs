@@ -101,7 +101,7 @@ impl<'s, 'a> Restore<'s, 'a> {
             windows: 0,
             later: Later::new(tally.spill.clone(), &limits),
             work,
-            folders: OpenFolders::default(),
+            folders: OpenFolders::new(tally.spill.clone()),
             linked_from_outside: SpilledMap::new(tally.spill.clone(), KEYS_BYTES),
             left_alone: SpilledMap::new(tally.spill.clone(), KEYS_BYTES),
             owners: LocalOwners::default(),
@@ -142,7 +142,7 @@ impl<'s, 'a> Restore<'s, 'a> {
             self.prepare_above(path)?;
         }
         self.take_entries()?;
-        while let Some(folder) = self.folders.leave(None) {
+        while let Some(folder) = self.folders.leave(None)? {
             self.keep_folder(folder)?;
         }
         for folder in self.above.clone().into_iter().rev() {
@@ -239,7 +239,7 @@ impl<'s, 'a> Restore<'s, 'a> {
 
     fn take(&mut self, entry: Entry) -> Result<()> {
         let entry = self.with_owner(entry);
-        while let Some(folder) = self.folders.leave(Some(&entry.key)) {
+        while let Some(folder) = self.folders.leave(Some(&entry.key))? {
             self.keep_folder(folder)?;
         }
         self.summary.entries += 1;
@@ -251,7 +251,7 @@ impl<'s, 'a> Restore<'s, 'a> {
                     self.foresee_bare(folder, &entry);
                 }
                 if self.prepare(&entry)?.is_some() {
-                    self.folders.enter(&entry);
+                    self.folders.enter(&entry)?;
                 }
                 Ok(())
             }

@@ -196,6 +196,41 @@ fn repair_heals_before_it_condemns() {
     }
 }
 
+/// It may be the only copy of its object.
+#[test]
+fn a_sidecar_that_heals_nothing_today_stays() {
+    use crate::backend::testing::{HookedBackend, Operation};
+    let fixture = fixture();
+    let whole = fixture.objects();
+    let kinds = [ObjectKind::DataPack, ObjectKind::Index, ObjectKind::Closed, ObjectKind::Session, ObjectKind::Snapshot, ObjectKind::Hold];
+    for (number, kind) in (1..).zip(kinds) {
+        let (name, bytes) = whole.iter().find(|(name, _)| name.kind() == kind).unwrap();
+        let (name, sidecar) = (*name, sidecar_of(name));
+        // The store takes nothing of its name, or does not give the sidecar.
+        for failing in [(Operation::Create, name), (Operation::GetRange, sidecar)] {
+            let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| {
+                match (call.operation, call.name) == (failing.0, Some(failing.1)) {
+                    true => Err(Error::new(ErrorKind::Unavailable, "no space left on device")),
+                    false => Ok(()),
+                }
+            });
+            let key = Key::passphrase("correct horse").unwrap();
+            let runtime = Runtime::seeded(100 + number, NOW, 2);
+            let repository = Repository::open(Arc::new(hooked), runtime, &key, Settings::default()).unwrap();
+            // It is gone, or its end is not what the sidecar says.
+            for damaged in [None, Some(flipped(bytes, bytes.len() - 3))] {
+                fixture.set(&name, damaged.as_deref());
+                let _ = repository.repair(&RepairOptions { reads: Reads::Everything, salvage: false }, &Silent);
+                assert!(fixture.objects().get(&sidecar) == whole.get(&sidecar), "{name}, {failing:?}");
+                crate::repository::heal(&fixture.backend, &fixture.repository.trust, &name).unwrap();
+                assert!(fixture.objects().get(&name) == Some(bytes), "{name}, {failing:?}");
+                fixture.objects().keys().filter(|name| !whole.contains_key(*name)).for_each(|name| fixture.set(name, None));
+                whole.iter().for_each(|(name, bytes)| fixture.set(name, Some(bytes)));
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_deleted_by_the_rules_does_not_come_back() {
     let fixture = fixture();

@@ -210,3 +210,80 @@ fn secrets_are_not_shown_through_an_old_mode_or_owner() {
         assert_eq!(stat(&target.join("open")).st_uid, 0);
     }
 }
+
+#[test]
+fn in_a_new_target_nothing_of_another_entry_is_touched() {
+    let (_dir, target) = scratch();
+    let folder = Folder::open(&target).unwrap().each_once();
+    // As where the target takes the names of two entries for the same.
+    std::fs::write(target.join("file"), b"another").unwrap();
+    std::fs::create_dir(target.join("folder")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", target.join("link")).unwrap();
+    let small = file_entry("file", 3, &[]);
+    let others = [
+        small.clone(),
+        entry("folder", EntryKind::Folder),
+        hard_link("link", "file"),
+        entry("link", EntryKind::Symlink(b"elsewhere".to_vec())),
+    ];
+    for entry in &others {
+        assert_eq!(folder.prepare(entry).unwrap_err().kind(), ErrorKind::AlreadyExists, "{entry:?}");
+    }
+    assert_eq!(folder.write_small(&small, b"one").unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(target.join("file")).unwrap(), b"another");
+    assert!(target.join("folder").is_dir() && target.join("link").is_symlink());
+    // When it is restored again it is as anything else that was there before.
+    assert!(!Folder::open(&target).unwrap().write_small(&small, b"one").unwrap().is_unchanged);
+    assert_eq!(std::fs::read(target.join("file")).unwrap(), b"one");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_out_is_removed() {
+    let (_dir, target) = scratch();
+    let mut folder = Folder::open(&target).unwrap();
+    // As on a file system that tells only each file what it lost.
+    let closings = Arc::<Closings>::default();
+    folder.closings = Some(Arc::clone(&closings));
+    let [good, bad] = ["good", "bad"].map(|name| file_entry(name, 4, &[]));
+    for lost in [false, true] {
+        prepare_all(&Folder::open(&target).unwrap(), &[good.clone(), bad.clone()]);
+        for entry in [&good, &bad] {
+            folder.file(&entry.key).unwrap().write_at(0, b"data").unwrap();
+        }
+        if lost {
+            closings.note(bad.key.clone(), rustix::io::Errno::IO);
+        }
+        assert_eq!(folder.finish_metadata(&good).unwrap(), []);
+        assert_eq!(folder.finish_metadata(&bad).is_err(), lost);
+        assert_eq!(target.join("bad").exists(), !lost);
+        if lost {
+            closings.note(bad.key.clone(), rustix::io::Errno::IO);
+        }
+        assert_eq!((folder.write_small(&bad, b"more").is_err(), target.join("bad").exists()), (lost, !lost));
+    }
+    assert_eq!(std::fs::read(target.join("good")).unwrap(), b"data");
+}
+
+#[test]
+fn of_a_small_file_that_does_not_fit_nothing_is_left() {
+    let (_dir, target) = scratch();
+    std::fs::create_dir(&target).unwrap();
+    let mount = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&target).output();
+    if !mount.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no right to mount a small file system");
+        return;
+    }
+    let folder = Folder::open(&target).unwrap();
+    let large = file_entry("file", 200_000, &[]);
+    let is_old: [bool; 2] = [false, true];
+    let left = is_old.map(|is_old| {
+        if is_old {
+            std::fs::write(target.join("file"), b"old").unwrap();
+        }
+        let failed = folder.write_small(&large, &[7; 200_000]).is_err();
+        (failed, target.join("file").exists())
+    });
+    drop(folder);
+    assert!(std::process::Command::new("umount").arg(&target).status().unwrap().success());
+    assert_eq!(left, [(true, false); 2]);
+}

@@ -197,6 +197,26 @@ fn things_swapped_meanwhile_are_refused() {
 }
 
 #[test]
+fn another_name_of_a_file_outside_swapped_in_meanwhile_is_not_written() {
+    let (dir, target) = scratch();
+    let outside = outside(dir.path());
+    let (file, folder) = (file_entry("file", 4, &[]), entry("folder", EntryKind::Folder));
+    prepare_all(&Folder::open(&target).unwrap(), &[file.clone(), folder.clone()]);
+    std::fs::remove_file(target.join("file")).unwrap();
+    std::fs::remove_dir(target.join("folder")).unwrap();
+    for name in ["file", "folder"] {
+        std::fs::hard_link(outside.join("file"), target.join(name)).unwrap();
+    }
+    let before = mode(&outside.join("file"));
+    let fresh = Folder::open(&target).unwrap();
+    assert_eq!(fresh.file(&file.key).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(fresh.finish_metadata(&file).unwrap_err().kind(), ErrorKind::Unavailable);
+    fresh.open_up(&folder.key);
+    assert_eq!(mode(&outside.join("file")), before);
+    assert_untouched(&outside);
+}
+
+#[test]
 fn a_file_with_a_name_outside_is_replaced_not_written() {
     let (dir, target) = scratch();
     let outside = outside(dir.path());

@@ -160,6 +160,90 @@ fn only_what_is_asked_for_is_deleted() {
 }
 
 #[test]
+fn what_is_spared_is_not_entered_either() {
+    let source = tempfile::tempdir().unwrap();
+    let root = source.path();
+    std::fs::create_dir_all(root.join("mnt/usb/in")).unwrap();
+    write(&root.join("file"), b"file", 1);
+    let repository = create(Arc::new(MemoryBackend::new()));
+    let snapshot = backed_up(&repository, root);
+    let (_folder, target) = target();
+    let usb = target.join("mnt/usb");
+    for path in ["litter", "mnt/litter", "mnt/usb/config/1", "mnt/usb/in/data/pack", "mnt/usb/keys"] {
+        write(&target.join(path), b"what nobody else has", 1);
+    }
+    let kept = look(&usb).into_keys().collect::<Vec<_>>();
+    // A part of it, or something in it, or the target itself may be asked for.
+    let deleted_of = |path: Option<&str>, spare: &Path, target: &Path| {
+        let path = path.map(|path| path.as_bytes().to_vec());
+        let options = RestoreOptions { delete: true, path, spare: vec![spare.to_owned()], ..RestoreOptions::default() };
+        let listener = Listener::default();
+        repository.restore(&snapshot, target, &planned(&options), &listener).unwrap();
+        let summary = repository.restore(&snapshot, target, &options, &listener).unwrap();
+        assert_eq!((listener.notices.lock().len(), listener.failed()), (2, vec![]), "{path:?}", path = options.path);
+        assert!(listener.notices.lock().iter().all(|notice| notice.contains("icecore itself needs")));
+        summary.items_deleted
+    };
+    for path in ["mnt/usb", "mnt/usb/in"] {
+        assert_eq!(deleted_of(Some(path), &usb, &target), 0);
+    }
+    for spare in [target.as_path(), target.parent().unwrap()] {
+        assert_eq!(deleted_of(None, spare, &target), 0);
+        assert_eq!(deleted_of(Some("mnt"), spare, &target), 0);
+    }
+    assert_eq!(deleted_of(None, &usb, &target), 2);
+    assert_eq!(look(&usb).into_keys().collect::<Vec<_>>(), kept);
+}
+
+#[test]
+fn what_is_mounted_below_the_target_keeps_what_it_has() {
+    let source = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(source.path().join("mnt/usb")).unwrap();
+    let repository = create(Arc::new(MemoryBackend::new()));
+    let snapshot = backed_up(&repository, source.path());
+    let (folder, target) = target();
+    let elsewhere = folder.path().join("elsewhere");
+    write(&elsewhere.join("photo"), b"photo", 1);
+    // One that the snapshot has as an empty folder, as a backup of one file system stores it; and one that it does not have.
+    let mounts: Vec<_> = ["mnt/usb", "other/disk"].iter().filter_map(|path| Mount::bind(&elsewhere, &target.join(path))).collect();
+    if mounts.len() < 2 {
+        eprintln!("skipped: no right to mount");
+        return;
+    }
+    write(&target.join("mnt/litter"), b"litter", 1);
+    let options = RestoreOptions { delete: true, ..RestoreOptions::default() };
+    for options in [planned(&options), options.clone()] {
+        let listener = Listener::default();
+        let summary = repository.restore(&snapshot, &target, &options, &listener).unwrap();
+        assert_eq!((summary.items_deleted, listener.failed()), (1, vec![]));
+        let notices = listener.notices.lock();
+        assert!(notices.len() == 2 && notices.iter().all(|notice| notice.contains("mounted here")), "{notices:?}");
+        assert!(elsewhere.join("photo").exists());
+    }
+    assert!(!target.join("mnt/litter").exists());
+    // It may be asked for by name.
+    let options = RestoreOptions { path: Some(b"mnt/usb".to_vec()), ..options };
+    assert_eq!(repository.restore(&snapshot, &target, &options, &Silent).unwrap().items_deleted, 1);
+}
+
+/// A folder mounted in another place, until this is dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn bind(from: &Path, to: &Path) -> Option<Self> {
+        std::fs::create_dir_all(to).unwrap();
+        let mounted = std::process::Command::new("mount").arg("--bind").args([from, to]).output();
+        mounted.is_ok_and(|output| output.status.success()).then(|| Self(to.to_owned()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
 fn a_damaged_list_of_files_ends_the_deleting() {
     let source = tempfile::tempdir().unwrap();
     for n in 0..3_000_u64 {

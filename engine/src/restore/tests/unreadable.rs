@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backend::testing::HookedBackend;
+use crate::gc::GcOptions;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A store in which these objects cannot be read from these bytes on.
@@ -112,6 +113,49 @@ fn a_pack_that_cannot_be_read_costs_only_what_was_in_it() {
         }
     }
     assert!(suffered > 61, "{suffered}");
+}
+
+#[test]
+fn a_small_object_that_cannot_be_read_ends_no_restore() {
+    let stored = Stored::new(0);
+    let whole = stored.open(Arc::new(stored.backend.clone()));
+    let first = whole.snapshots().unwrap().remove(0);
+    let backup = |seed: u64| {
+        write(&stored.source.path().join("new"), &noise(seed, 90_000), 1);
+        backup_at(&whole, stored.source.path(), NOW.seconds + seed as i64).snapshot.unwrap()
+    };
+    let forgotten = [500, 501].map(backup);
+    std::fs::remove_file(stored.source.path().join("new")).unwrap();
+    for snapshot in forgotten {
+        whole.forget(&[snapshot], &Silent).unwrap();
+        // Of the last one the marker stays.
+        if snapshot == forgotten[0] {
+            whole.gc(&GcOptions::default(), &Silent).unwrap();
+        }
+    }
+    backup_at(&whole, stored.source.path(), NOW.seconds + 502);
+    whole.hold(&[first.id], "evidence").unwrap();
+    let kinds = [ObjectKind::Closed, ObjectKind::Epoch, ObjectKind::Hold, ObjectKind::Session, ObjectKind::Snapshot, ObjectKind::Withdrawn];
+    for kind in kinds {
+        let names = whole.backend.list_sorted(kind).unwrap();
+        assert!(!names.is_empty(), "{kind:?}");
+        for name in names.into_iter().map(|object| object.name).filter(|name| *name != ObjectName::snapshot(first.id)).take(4) {
+            let repository = stored.open(spoiled(&stored.backend, vec![(name, 0)]));
+            let snapshot = repository.find_snapshot(&first.id.to_string(), None, None).unwrap();
+            let (_folder, target) = target();
+            let listener = Listener::default();
+            let summary = repository.restore(&snapshot, &target, &RestoreOptions::default(), &listener).unwrap();
+            assert_eq!((summary.items_failed, summary.damaged), (0, false), "{name}");
+            // Which one is the newest cannot be told, and nothing is collected.
+            if !matches!(kind, ObjectKind::Epoch | ObjectKind::Session) {
+                assert!(listener.notices.lock().iter().any(|notice| notice.contains(&name.to_string())), "{name}");
+                assert_eq!(repository.find_snapshot("latest", None, None).unwrap_err().kind(), ErrorKind::Damaged, "{name}");
+            }
+            if kind != ObjectKind::Session {
+                assert_eq!(repository.gc(&GcOptions::default(), &Silent).unwrap_err().kind(), ErrorKind::Unavailable, "{name}");
+            }
+        }
+    }
 }
 
 #[test]
