@@ -21,7 +21,7 @@ use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, SftpAddre
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Runtime;
 use crate::runtime::channel::{Receiver, Sender, bounded};
-use connection::{Asked, Connection, Trouble};
+use connection::{ANSWER_WITHIN, Asked, Connection, Trouble};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Display;
@@ -99,7 +99,7 @@ impl SftpBackend {
         let _ = self.gate.1.recv();
         let made = match live() {
             Some(connection) => Ok(Ok(connection)),
-            None => Connection::start(&self.command, &*self.runtime.executor).map(|made| made.map(Arc::new)),
+            None => Connection::start(&self.command, &*self.runtime.executor, ANSWER_WITHIN).map(|made| made.map(Arc::new)),
         };
         if let Ok(Ok(connection)) = &made {
             *self.live.lock() = Some(Arc::clone(connection));

@@ -1,8 +1,10 @@
+use super::connection::{Connection, Trouble};
+use super::wire;
 use crate::backend::store::Remote;
 use crate::backend::testing::contract;
 use crate::backend::{Address, Backend, BackendExt, ObjectKind, ObjectName, StoreSettings, create, open, try_out};
 use crate::error::ErrorKind;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, SystemExecutor};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
@@ -109,4 +111,20 @@ fn who_cannot_be_reached_is_told_why_at_once() {
     settings.options = vec![("sftp_command".into(), "/nonexistent/ssh".into())];
     let error = open(&address(Path::new("/tmp/x")), &settings).unwrap_err();
     assert!(error.to_string().contains("cannot be started"), "{error}");
+}
+
+#[test]
+fn a_server_that_hangs_is_given_up_and_its_program_ended() {
+    let command: Vec<String> = ["sh", "-c", "printf '\\0\\0\\0\\5\\2\\0\\0\\0\\3'; exec sleep 1000"].map(str::to_owned).into();
+    let executor = SystemExecutor::new(1);
+    let connection = Connection::start(&command, &executor, Duration::from_millis(200)).unwrap().unwrap();
+    // More than any pipe holds: nobody waits to be rid of it.
+    let send = |_| connection.send(wire::WRITE, |packet| packet.string(&[0; wire::PIECE]));
+    let tickets: Vec<_> = (0..200).map(send).collect();
+    assert!(matches!(connection.wait(&tickets[0]), Err(Trouble::Lost(_))) && !connection.is_alive());
+    assert!(matches!(connection.wait(&tickets[199]), Err(Trouble::Lost(_))));
+    assert!(matches!(connection.wait(&send(0)), Err(Trouble::Lost(_))));
+    // Neither does one come to be that does not even greet.
+    let silent: Vec<String> = ["sleep", "1000"].map(str::to_owned).into();
+    assert!(matches!(Connection::start(&silent, &executor, Duration::from_millis(20)).unwrap(), Err(Trouble::Lost(_))));
 }
