@@ -90,6 +90,25 @@ fn a_bucket_without_prefix_is_a_place_too() {
     backend.put(&NAME(), b"config").unwrap();
     assert_eq!(server.keys(), ["config/0000000001"]);
     assert_eq!(backend.list_sorted(ObjectKind::Config).unwrap().len(), 1);
+#[test]
+fn a_listing_is_all_that_there_is_also_where_the_store_does_not_say_that_there_is_more() {
+    let server = S3Server::start();
+    let backend = backend(&server, "p");
+    let list = |count: u128| {
+        (0..count).for_each(|number| server.plant(&format!("p/snapshots/{number:032x}"), Some(b"?")));
+        backend.list_sorted(ObjectKind::Snapshot).map(|objects| objects.len())
+    };
+    server.list_without_tokens(true);
+    assert_eq!((list(999).unwrap(), server.requests()), (999, 1), "nobody asks again where the page is not full");
+    assert_eq!((list(2000).unwrap(), server.requests()), (2000, 4));
+    server.list_without_tokens(false);
+    let error = list(0).unwrap_err();
+    assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("ListObjectsV2"), "{error}");
+    let tried = try_out(&address("trial"), &settings(&server)).unwrap();
+    let list = tried.iter().find(|ability| ability.name == "list after write").unwrap();
+    assert!(list.need == Need::Must && list.missing().is_some_and(|why| why.contains("ListObjectsV2")), "{list:?}");
+}
+
 }
 
 #[test]
