@@ -147,6 +147,10 @@ impl Verdict {
             // Two clients wrote at once, and neither of them won; or the store is about to say so.
             (_, Some("ConditionalRequestConflict" | "OperationAborted" | "ConditionalRequestConflictException")) => return may_pass(true),
             (E::NotFound { .. }, _) => return Self::Final(Answer::Missing),
+            (E::InvalidPath { .. }, _) => {
+                let advice = "icecore writes no such key, and cannot list what is beside it; delete it with the store's own tools";
+                return Self::Final(Answer::Refused(format!("{} ({advice})", shown(&text))));
+            }
             (_, Some("NotImplemented" | "MethodNotAllowed")) => return Self::Final(Answer::NotImplemented(shown(&text))),
             (E::AlreadyExists { .. } | E::Precondition { .. }, _) => return Self::Final(Answer::Exists { tries }),
             (E::PermissionDenied { .. } | E::Unauthenticated { .. }, _) => {

@@ -78,6 +78,13 @@ fn keeps_the_contract() {
 fn strangers_are_reported() {
     let server = S3Server::start();
     contract::check_strangers(&*backend(&server, "p"), |name| server.plant(&format!("p/{name}"), Some(b"?")));
+    // Of keys that the crate takes for no path it says nothing but that, of a whole page.
+    server.plant("p/epochs//x", Some(b"?"));
+    let error = backend(&server, "p").list_sorted(ObjectKind::Epoch).unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::Unavailable && error.to_string().contains("epochs//x") && error.to_string().contains("delete it"),
+        "{error}"
+    );
     // What consoles make to show a folder is none.
     server.plant("p/config", Some(b""));
     assert_eq!(backend(&server, "p").list_sorted(ObjectKind::Config).unwrap().len(), 1);
