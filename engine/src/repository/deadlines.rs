@@ -112,7 +112,12 @@ impl Repository {
         if self.backend.list_sorted(ObjectKind::Hold)?.is_empty() {
             return Ok(0);
         }
-        let Some(store) = self.deadlines()? else { return Ok(0) };
+        let store = match self.deadlines() {
+            // Who may not ask may not set deadlines either; the old copies are kept, and a collection goes on.
+            Err(error) if error.kind() == ErrorKind::Unauthorized => return Ok(0),
+            store => store?,
+        };
+        let Some(store) = store else { return Ok(0) };
         let packs = self.locked_packs(&self.list_snapshots()?, progress)?;
         let names = packs.into_iter().map(|((kind, pack), until)| (ObjectName::pack(kind, pack), until));
         keep(store, names.filter(|(name, _)| is_new(name)), progress)
@@ -153,6 +158,14 @@ impl Tiers {
     /// Whether a place has object lock.
     pub(crate) fn has_object_lock(place: &dyn Backend) -> Result<bool> {
         place.retaining().map_or(Ok(false), Retain::is_enabled)
+    }
+
+    /// The same where nothing is promised by it: to whom may not ask it has none.
+    pub(crate) fn shows_object_lock(place: &dyn Backend) -> Result<bool> {
+        match Self::has_object_lock(place) {
+            Err(error) if error.kind() == ErrorKind::Unauthorized => Ok(false),
+            known => known,
+        }
     }
 }
 

@@ -217,10 +217,10 @@ impl Repository {
 
     /// Packs that locks keep, where the warm place has object lock and the tier has none.
     fn locked_where_they_are(&self, tier: &TierBody, progress: &dyn Progress) -> Result<HashMap<Pack, Timestamp>> {
-        if self.backend.list_sorted(ObjectKind::Hold)?.is_empty() || !Tiers::has_object_lock(&*self.tiers.warm)? {
+        if self.backend.list_sorted(ObjectKind::Hold)?.is_empty() || !Tiers::shows_object_lock(&*self.tiers.warm)? {
             return Ok(HashMap::new());
         }
-        match self.tiers.place(tier).and_then(|place| Tiers::has_object_lock(&*place)) {
+        match self.tiers.place(tier).and_then(|place| Tiers::shows_object_lock(&*place)) {
             Ok(true) => Ok(HashMap::new()),
             Err(error) if error.kind() != ErrorKind::Frozen => Err(error),
             _ => self.locked_packs(&self.list_snapshots()?, progress),
