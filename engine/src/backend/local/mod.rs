@@ -3,7 +3,7 @@
 //! ```text
 //! REPOSITORY/config/0000000001    every object at its name
 //! REPOSITORY/packs/ab/ab...
-//! REPOSITORY/tmp/icecore-PID-N    objects being written
+//! REPOSITORY/tmp/icecore-PID-...  objects being written
 //! REPOSITORY/tmp/reserve          room for small objects when the file system is full
 //! ```
 //!
