@@ -214,13 +214,24 @@ fn of_transport(error: &object_store::Error, text: &str) -> Verdict {
         }
         cause = at.source();
     }
-    match text.contains(CUT_SHORT) || text.contains("response") {
+    match [CUT_SHORT, CONFLICT, "response"].iter().any(|sign| text.contains(sign)) {
         true => Verdict::MayPass { why: shown(text), is_answer: true },
         false => Verdict::Final(Answer::Refused(shown(text))),
     }
 }
 
 const CUT_SHORT: &str = "the answer was cut short";
+const CONFLICT: &str = "the store is at odds with another request";
+
+/// Whether the store says that the name is taken.
+pub(super) fn says_exists(error: &object_store::Error) -> bool {
+    matches!(Verdict::of(error, 1), Verdict::Final(Answer::Exists { .. }))
+}
+
+/// What the store said of another conflict than that the name is taken: it may pass.
+pub(super) fn conflict(error: &object_store::Error) -> object_store::Error {
+    object_store::Error::Generic { store: "store", source: format!("{CONFLICT}: {}", shown(&chain(error).join(": "))).into() }
+}
 
 /// The answer ended before it should have.
 pub(super) fn cut_short(found: u64, expected: u64) -> object_store::Error {

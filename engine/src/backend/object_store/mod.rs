@@ -202,7 +202,15 @@ impl Shared {
         let put = || {
             let mode = if replaces { PutMode::Overwrite } else { PutMode::Create };
             let options = PutOptions { mode, ..PutOptions::default() };
-            async { self.store.put_opts(&path, bytes.clone(), options).await }
+            async {
+                match self.store.put_opts(&path, bytes.clone(), options).await {
+                    // Of other conflicts, which pass, some say the same (409); then there is nothing.
+                    Err(error) if answer::says_exists(&error) && (replaces || self.is_absent(&path).await?) => {
+                        Err(answer::conflict(&error))
+                    }
+                    other => other,
+                }
+            }
         };
         match self.driver.ask(Request::Put, bytes.content_length(), put) {
             Ok(_) => Ok(()),
@@ -211,6 +219,15 @@ impl Shared {
             // Of an object that is written nothing can be missing but the place.
             Err(Answer::Missing) => Err(missing_place(&self.address, name)),
             Err(answer) => Err(answer.error(name)),
+        }
+    }
+
+    async fn is_absent(&self, path: &Path) -> object_store::Result<bool> {
+        self.driver.traffic.request(Request::Head, 0);
+        match self.store.head(path).await {
+            Ok(_) => Ok(false),
+            Err(object_store::Error::NotFound { .. }) => Ok(true),
+            Err(error) => Err(error),
         }
     }
 

@@ -91,13 +91,6 @@ fn strangers_are_reported() {
 }
 
 #[test]
-fn a_bucket_without_prefix_is_a_place_too() {
-    let server = S3Server::start();
-    let backend = open(&Address::parse(OsStr::new("s3://bucket")).unwrap(), &settings(&server)).unwrap();
-    backend.put(&NAME(), b"config").unwrap();
-    assert_eq!(server.keys(), ["config/0000000001"]);
-    assert_eq!(backend.list_sorted(ObjectKind::Config).unwrap().len(), 1);
-#[test]
 fn a_listing_is_all_that_there_is_also_where_the_store_does_not_say_that_there_is_more() {
     let server = S3Server::start();
     let backend = backend(&server, "p");
@@ -116,6 +109,13 @@ fn a_listing_is_all_that_there_is_also_where_the_store_does_not_say_that_there_i
     assert!(list.need == Need::Must && list.missing().is_some_and(|why| why.contains("ListObjectsV2")), "{list:?}");
 }
 
+#[test]
+fn a_bucket_without_prefix_is_a_place_too() {
+    let server = S3Server::start();
+    let backend = open(&Address::parse(OsStr::new("s3://bucket")).unwrap(), &settings(&server)).unwrap();
+    backend.put(&NAME(), b"config").unwrap();
+    assert_eq!(server.keys(), ["config/0000000001"]);
+    assert_eq!(backend.list_sorted(ObjectKind::Config).unwrap().len(), 1);
 }
 
 #[test]
@@ -191,6 +191,34 @@ fn an_object_that_an_earlier_try_made_is_ours() {
     server.fail_by(first(2, Fault::NoAnswer, |asked| asked.method == "PUT" || asked.method == "HEAD"));
     assert_eq!(late.finish().unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert_eq!(backend.get(&ObjectName::config(2), 100).unwrap(), b"first");
+}
+
+#[test]
+fn a_conflict_is_no_name_that_is_taken_unless_something_is_there() {
+    let server = S3Server::start();
+    let backend = backend(&server, "p");
+    let conflicts =
+        |count| server.fail_by(first(count, Fault::Refuse(409, "Conflict"), |asked| matches!(asked.method.as_str(), "PUT" | "POST")));
+    conflicts(2);
+    backend.put(&NAME(), b"config").unwrap();
+    assert_eq!(backend.get(&NAME(), 100).unwrap(), b"config");
+    conflicts(1);
+    let mut healed = backend.replace(&NAME()).unwrap();
+    healed.write(b"healed").unwrap();
+    healed.finish().unwrap();
+    assert_eq!(backend.get(&NAME(), 100).unwrap(), b"healed");
+    server.fail_by(first(1, Fault::Refuse(409, "Conflict"), |asked| asked.method == "POST" && asked.query.contains("uploadId")));
+    backend.put(&pack(), &vec![7; LARGE]).unwrap();
+    // Somebody else was first, and this store says so by 409.
+    let mut late = backend.create(&ObjectName::parse("snapshots/abababababababababababababababab").unwrap()).unwrap();
+    late.write(b"late").unwrap();
+    server.plant("p/snapshots/abababababababababababababababab", Some(b"first"));
+    conflicts(1);
+    assert_eq!(late.finish().unwrap_err().kind(), ErrorKind::AlreadyExists);
+    // It does not pass.
+    server.fail_by(|asked| (asked.method == "PUT").then_some(Fault::Refuse(409, "Conflict")));
+    let error = refused(&server, |backend| backend.put(&ObjectName::config(2), b"config"));
+    assert!(error.to_string().contains("409 Conflict"), "{error}");
 }
 
 #[test]
