@@ -199,6 +199,9 @@ fn of_transport(error: &object_store::Error, text: &str) -> Verdict {
              or what Azure and Google have instead",
         );
     }
+    if text.contains(TOO_LATE) {
+        return Verdict::MayPass { why: shown(text), is_answer: false };
+    }
     if lower.contains("tls handshake eof") {
         // So does a store that is about to be started again.
         let why = format!("{} (if the endpoint speaks no TLS, write it with http://)", shown(text));
@@ -221,7 +224,14 @@ fn of_transport(error: &object_store::Error, text: &str) -> Verdict {
 }
 
 const CUT_SHORT: &str = "the answer was cut short";
+/// As it is told.
+pub(super) const TOO_LATE: &str = "it did not answer in time";
 const CONFLICT: &str = "the store is at odds with another request";
+
+/// The answer did not come, or did not go on.
+pub(super) fn too_late() -> object_store::Error {
+    object_store::Error::Generic { store: "store", source: TOO_LATE.into() }
+}
 
 /// Whether the store says that the name is taken.
 pub(super) fn says_exists(error: &object_store::Error) -> bool {

@@ -35,7 +35,7 @@ use super::store::{Remote, Request, StoreSettings};
 use super::{Ability, Backend, BucketAddress, BucketKind, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain, Thaw};
 use crate::error::{Error, ErrorKind, Result};
 use answer::Answer;
-use driver::Driver;
+use driver::{Driver, soon};
 use futures_util::StreamExt;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::multipart::MultipartStore;
@@ -254,13 +254,14 @@ impl Shared {
     fn whole(&self, name: &ObjectName, size_max: u64) -> Result<Vec<u8>> {
         let path = self.path(name);
         let get = || async {
-            let result = self.store.get_opts(&path, GetOptions::default()).await?;
+            let result = soon(self.store.get_opts(&path, GetOptions::default())).await??;
             match result.meta.size {
                 size if size > size_max => Ok(Err(size)),
                 size => collect(result, size).await.map(Ok),
             }
         };
-        let got = self.driver.ask(Request::Get, 0, get).map_err(|answer| answer.error(name))?;
+        let bytes_max = usize::try_from(size_max).unwrap_or(usize::MAX);
+        let got = self.driver.ask(Request::Get, bytes_max, get).map_err(|answer| answer.error(name))?;
         match got {
             Err(size) => Err(Error::new(ErrorKind::Damaged, format!("{name}: {size} bytes, at most {size_max} are allowed"))),
             Ok(bytes) => {
@@ -295,7 +296,7 @@ impl Backend for ObjectStoreBackend {
         let path = shared.path(name);
         let get = || async {
             let options = GetOptions { range: Some(GetRange::Bounded(offset..end)), ..GetOptions::default() };
-            let result = shared.store.get_opts(&path, options).await?;
+            let result = soon(shared.store.get_opts(&path, options)).await??;
             // Bound: what the store says that there is, so that a wrong length takes no memory.
             match result.meta.size {
                 size if size < end => Ok(Err(size)),
@@ -392,7 +393,7 @@ impl Backend for ObjectStoreBackend {
 async fn collect(result: GetResult, length: u64) -> object_store::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
     let mut stream = result.into_stream();
-    while let Some(piece) = stream.next().await {
+    while let Some(piece) = soon(stream.next()).await? {
         bytes.extend_from_slice(&piece?);
         if bytes.len() as u64 > length {
             break;
