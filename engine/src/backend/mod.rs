@@ -284,7 +284,7 @@ pub trait Retain: Send + Sync {
     /// Whether it does so here.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`].
+    /// [`ErrorKind::Unauthorized`] where these credentials may not ask, otherwise [`ErrorKind::Unavailable`].
     fn is_enabled(&self) -> Result<bool>;
 
     /// Keeps an object at least until then. Nothing and nobody shortens that, and what is kept longer stays so.

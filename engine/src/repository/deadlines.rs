@@ -112,7 +112,7 @@ impl Repository {
         if self.backend.list_sorted(ObjectKind::Hold)?.is_empty() {
             return Ok(0);
         }
-        let Some(store) = self.deadlines()? else { return Ok(0) };
+        let Some(store) = self.deadlines_shown()? else { return Ok(0) };
         let locked = self.locked_objects(&self.list_snapshots()?, progress)?;
         self.keep(store, locked.into_iter(), progress)
     }
@@ -124,7 +124,7 @@ impl Repository {
         if holds.is_empty() {
             return Ok(0);
         }
-        let Some(store) = self.deadlines()? else { return Ok(0) };
+        let Some(store) = self.deadlines_shown()? else { return Ok(0) };
         if locks.holds != holds {
             *locks = Locks { ends: self.locked_objects(&self.list_snapshots()?, progress)?, holds };
         }
@@ -137,6 +137,15 @@ impl Repository {
         // Moved packs are looked for where they are by now.
         self.tiers.reload()?;
         Ok(store.is_enabled()?.then_some(store))
+    }
+
+    /// As [`Repository::deadlines`], of a store that shows whether it has object lock: who may not ask may not set deadlines either; the old copies are kept, and
+    /// what moves or collects goes on.
+    fn deadlines_shown(&self) -> Result<Option<&dyn Retain>> {
+        match self.deadlines() {
+            Err(error) if error.kind() == ErrorKind::Unauthorized => Ok(None),
+            store => store,
+        }
     }
 
     fn keep(&self, store: &dyn Retain, names: impl Iterator<Item = (ObjectName, Timestamp)>, progress: &dyn Progress) -> Result<u64> {
@@ -174,6 +183,14 @@ impl Tiers {
     /// Whether a place has object lock.
     pub(crate) fn has_object_lock(place: &dyn Backend) -> Result<bool> {
         place.retaining().map_or(Ok(false), Retain::is_enabled)
+    }
+
+    /// The same where nothing is promised by it: to whom may not ask it has none.
+    pub(crate) fn shows_object_lock(place: &dyn Backend) -> Result<bool> {
+        match Self::has_object_lock(place) {
+            Err(error) if error.kind() == ErrorKind::Unauthorized => Ok(false),
+            known => known,
+        }
     }
 }
 

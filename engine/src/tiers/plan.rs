@@ -219,11 +219,11 @@ impl Repository {
         if self.backend.list_sorted(ObjectKind::Hold)?.is_empty() {
             return Ok(HashSet::new());
         }
-        let keeps = |tier: &TierBody| match self.tiers.place(tier).and_then(|place| Tiers::has_object_lock(&*place)) {
+        let keeps = |tier: &TierBody| match self.tiers.place(tier).and_then(|place| Tiers::shows_object_lock(&*place)) {
             Err(error) if error.kind() == ErrorKind::Frozen => Ok(false),
             keeps => keeps,
         };
-        let is_warm_kept = Tiers::has_object_lock(&*self.tiers.warm)?;
+        let is_warm_kept = Tiers::shows_object_lock(&*self.tiers.warm)?;
         let mut keeping = HashSet::new();
         for warmer in view.tiers.values().filter(|other| other.rank < tier.rank) {
             if keeps(warmer)? {

@@ -3,7 +3,7 @@
 //! ```text
 //! REPOSITORY/config/0000000001    every object at its name
 //! REPOSITORY/packs/ab/ab...
-//! REPOSITORY/tmp/icecore-PID-N    objects being written
+//! REPOSITORY/tmp/icecore-PID-...  objects being written
 //! REPOSITORY/tmp/reserve          room for small objects when the file system is full
 //! ```
 //!
@@ -140,6 +140,18 @@ impl LocalBackend {
         Ok((file, size))
     }
 
+    /// Reads, and once more without the open file where a network file system lost track of it: it was deleted by another machine, or moved, and only
+    /// by its name that can be told.
+    fn or_anew<T>(&self, name: &ObjectName, read: impl Fn() -> Result<T>) -> Result<T> {
+        match read() {
+            Err(error) if is_stale(&error) => {
+                self.handles.remove(name);
+                read()
+            }
+            done => done,
+        }
+    }
+
     /// Opens an object's file for the caller alone, and gives its size.
     fn open_file(&self, name: &ObjectName) -> Result<(OwnedFd, u64)> {
         let path = name.to_string();
@@ -213,26 +225,30 @@ impl Backend for LocalBackend {
     }
 
     fn get_range(&self, name: &ObjectName, offset: u64, length: usize) -> Result<Vec<u8>> {
-        let (file, size) = self.shared_file(name)?;
-        let short = |size: u64| {
-            let message = format!("{name}: {size} bytes, expected {length} more from {offset}");
-            Error::new(ErrorKind::Damaged, message)
-        };
-        // Bound: the size of the file, so that a wrong length takes no memory.
-        if offset.checked_add(length as u64).is_none_or(|end| end > size) {
-            return Err(short(size));
-        }
-        let mut bytes = Vec::with_capacity(length);
-        while bytes.len() < length {
-            let at = offset + bytes.len() as u64;
-            match retry_on_intr(|| rustix::io::pread(&*file, spare_capacity(&mut bytes), at)).map_err(|error| read_error(name, error))? {
-                0 => return Err(short(at)),
-                _ => continue,
+        self.or_anew(name, || {
+            let (file, size) = self.shared_file(name)?;
+            let short = |size: u64| {
+                let message = format!("{name}: {size} bytes, expected {length} more from {offset}");
+                Error::new(ErrorKind::Damaged, message)
+            };
+            // Bound: the size of the file, so that a wrong length takes no memory.
+            if offset.checked_add(length as u64).is_none_or(|end| end > size) {
+                return Err(short(size));
             }
-        }
-        // A vector may have taken more room than it was asked to.
-        bytes.truncate(length);
-        Ok(bytes)
+            let mut bytes = Vec::with_capacity(length);
+            while bytes.len() < length {
+                let at = offset + bytes.len() as u64;
+                match retry_on_intr(|| rustix::io::pread(&*file, spare_capacity(&mut bytes), at))
+                    .map_err(|error| read_error(name, error))?
+                {
+                    0 => return Err(short(at)),
+                    _ => continue,
+                }
+            }
+            // A vector may have taken more room than it was asked to.
+            bytes.truncate(length);
+            Ok(bytes)
+        })
     }
 
     fn size(&self, name: &ObjectName) -> Result<u64> {
@@ -355,6 +371,11 @@ fn read_error(what: impl Display, error: Errno) -> Error {
         }
         _ => io_error(what, error.into(), "this user may not read it; run as who may, or change its owner or mode"),
     }
+}
+
+fn is_stale(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    source.and_then(io::Error::raw_os_error) == Some(Errno::STALE.raw_os_error())
 }
 
 fn write_error(what: impl Display, error: Errno) -> Error {

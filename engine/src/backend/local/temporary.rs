@@ -6,6 +6,8 @@
 //! Invariant: whoever removes a name in `tmp/` holds the lock of the very file that the name stands for.
 
 use super::folders::Folders;
+use crate::id::{from_hex, to_hex};
+use crate::runtime::{Entropy, SystemEntropy};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::{Errno, Result, retry_on_intr};
@@ -15,9 +17,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) const TEMPORARY_FOLDER: &str = "tmp";
 /// Only names of this form are ever swept.
 const PREFIX: &str = "icecore-";
+/// At the end of a name.
+const RANDOM_BYTES: usize = 8;
 /// Nobody but the owner.
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
-/// Names taken by a process of the same number in another container, or swept before they were locked, are rare; this many are none.
+/// Names that are taken, or swept before they were locked, are rare; this many are none.
 const ATTEMPTS_MAX: u32 = 1000;
 
 /// Tells this process' temporary files apart.
@@ -52,9 +56,12 @@ impl Temporary {
         Err(Errno::EXIST)
     }
 
-    /// A name that no other temporary file of this process has.
+    /// A name that no other temporary file has, of whatever process or machine: `icecore-PID-N-` and random digits. Processes in containers have the
+    /// same numbers, and where locks do not reach across machines a sweep may free a name that its owner still uses.
     pub(super) fn fresh_name() -> String {
-        format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+        let mut random = [0; RANDOM_BYTES];
+        SystemEntropy.fill(&mut random);
+        format!("{PREFIX}{}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed), to_hex(&random))
     }
 
     /// Gives the file its name as an object, where that name is free; [`Errno::EXIST`] where it is not.
@@ -131,9 +138,15 @@ fn sweep_file(folder: &OwnedFd, name: &str) -> Result<()> {
 }
 
 fn is_temporary(name: &str) -> bool {
-    let numbers = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
-    numbers.is_some_and(|(process, number)| is_number(process) && is_number(number))
+    match name.strip_prefix(PREFIX).map(|rest| rest.split('-').collect::<Vec<_>>()).as_deref() {
+        // As they were called once.
+        Some([process, number]) => is_number(process) && is_number(number),
+        Some([process, number, random]) => {
+            is_number(process) && is_number(number) && from_hex(random).is_some_and(|bytes| bytes.len() == RANDOM_BYTES)
+        }
+        _ => false,
+    }
 }
 
 pub(super) fn lock(file: impl AsFd, operation: FlockOperation) -> Result<()> {
@@ -183,13 +196,15 @@ mod tests {
         let (place, folders) = folders();
         let alive = Temporary::create(&folders).unwrap();
         let path = place.path().join(TEMPORARY_FOLDER);
-        for name in ["icecore-1-0", "icecore-1-x", "icecore-1", "notes.txt"] {
+        // The last one is what somebody writes by SFTP: it is not locked, and not ours to sweep.
+        let by_sftp = "icecore-0123456789abcdef0123456789abcdef";
+        for name in ["icecore-1-0", "icecore-1-0-0123456789abcdef", "icecore-1-x", "icecore-1-0-1", "icecore-1", "notes.txt", by_sftp] {
             std::fs::write(path.join(name), b"left").unwrap();
         }
         sweep(&folders);
         let mut left: Vec<_> = std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();
-        let mut expected = vec![alive.name.clone(), "icecore-1-x".into(), "icecore-1".into(), "notes.txt".into()];
+        let mut expected = ["icecore-1-x", "icecore-1-0-1", "icecore-1", "notes.txt", by_sftp, &alive.name].map(str::to_owned);
         expected.sort();
         assert_eq!(left, expected);
     }

@@ -265,3 +265,20 @@ fn a_hold_is_seen_through_other_handles() {
     drop(hold);
     assert_eq!(other.is_held(&name).unwrap(), Some(false));
 }
+
+#[test]
+fn a_file_of_which_a_network_file_system_lost_track_is_asked_for_by_its_name() {
+    let backend = backend();
+    let pack = ObjectName::parse("packs/ab/abababababababababababababababab").unwrap();
+    backend.put(&pack, b"pack").unwrap();
+    backend.get(&pack, 100).unwrap();
+    fs::remove_file(backend.path("packs/ab/abababababababababababababababab")).unwrap();
+    let read = || match backend.handles.get(&pack) {
+        // What NFS says of the open file; here it only says that it has no name.
+        Some(_) => Err(super::read_error(pack, Errno::STALE)),
+        None => backend.get_range(&pack, 0, 1),
+    };
+    assert_eq!(backend.or_anew(&pack, read).unwrap_err().kind(), ErrorKind::NotFound);
+    let refused = || -> crate::Result<()> { Err(super::read_error(pack, Errno::STALE)) };
+    assert_eq!(backend.or_anew(&pack, refused).unwrap_err().kind(), ErrorKind::Unavailable, "once");
+}

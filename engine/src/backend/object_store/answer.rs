@@ -147,6 +147,10 @@ impl Verdict {
             // Two clients wrote at once, and neither of them won; or the store is about to say so.
             (_, Some("ConditionalRequestConflict" | "OperationAborted" | "ConditionalRequestConflictException")) => return may_pass(true),
             (E::NotFound { .. }, _) => return Self::Final(Answer::Missing),
+            (E::InvalidPath { .. }, _) => {
+                let advice = "icecore writes no such key, and cannot list what is beside it; delete it with the store's own tools";
+                return Self::Final(Answer::Refused(format!("{} ({advice})", shown(&text))));
+            }
             (_, Some("NotImplemented" | "MethodNotAllowed")) => return Self::Final(Answer::NotImplemented(shown(&text))),
             (E::AlreadyExists { .. } | E::Precondition { .. }, _) => return Self::Final(Answer::Exists { tries }),
             (E::PermissionDenied { .. } | E::Unauthenticated { .. }, _) => {
@@ -195,6 +199,9 @@ fn of_transport(error: &object_store::Error, text: &str) -> Verdict {
              or what Azure and Google have instead",
         );
     }
+    if text.contains(TOO_LATE) {
+        return Verdict::MayPass { why: shown(text), is_answer: false };
+    }
     if lower.contains("tls handshake eof") {
         // So does a store that is about to be started again.
         let why = format!("{} (if the endpoint speaks no TLS, write it with http://)", shown(text));
@@ -210,13 +217,31 @@ fn of_transport(error: &object_store::Error, text: &str) -> Verdict {
         }
         cause = at.source();
     }
-    match text.contains(CUT_SHORT) || text.contains("response") {
+    match [CUT_SHORT, CONFLICT, "response"].iter().any(|sign| text.contains(sign)) {
         true => Verdict::MayPass { why: shown(text), is_answer: true },
         false => Verdict::Final(Answer::Refused(shown(text))),
     }
 }
 
 const CUT_SHORT: &str = "the answer was cut short";
+/// As it is told.
+pub(super) const TOO_LATE: &str = "it did not answer in time";
+const CONFLICT: &str = "the store is at odds with another request";
+
+/// The answer did not come, or did not go on.
+pub(super) fn too_late() -> object_store::Error {
+    object_store::Error::Generic { store: "store", source: TOO_LATE.into() }
+}
+
+/// Whether the store says that the name is taken.
+pub(super) fn says_exists(error: &object_store::Error) -> bool {
+    matches!(Verdict::of(error, 1), Verdict::Final(Answer::Exists { .. }))
+}
+
+/// What the store said of another conflict than that the name is taken: it may pass.
+pub(super) fn conflict(error: &object_store::Error) -> object_store::Error {
+    object_store::Error::Generic { store: "store", source: format!("{CONFLICT}: {}", shown(&chain(error).join(": "))).into() }
+}
 
 /// The answer ended before it should have.
 pub(super) fn cut_short(found: u64, expected: u64) -> object_store::Error {

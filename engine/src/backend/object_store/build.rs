@@ -14,8 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const CONNECT_SECONDS: u64 = 10;
-/// The store sends nothing for so long: it is gone.
-const SILENCE_SECONDS: u64 = 60;
 
 /// Makes the client, and what sends the requests that it has no methods for; nothing is asked of the store yet.
 pub(super) fn store(address: &BucketAddress, settings: &StoreSettings) -> Result<(Arc<dyn Store>, Signed)> {
@@ -76,9 +74,8 @@ fn client(settings: &StoreSettings) -> ClientOptions {
     let mut values = settings.environment.iter().chain(&settings.options).map(|(_, value)| value);
     ClientOptions::new()
         .with_allow_http(values.any(|value| value.starts_with("http://")))
-        // The driver gives each request its time, by its size.
+        // The driver gives each request its time, by its size. A time for reading would count from before a body is sent.
         .with_timeout_disabled()
         .with_connect_timeout(Duration::from_secs(CONNECT_SECONDS))
-        .with_read_timeout(Duration::from_secs(SILENCE_SECONDS))
         .with_pool_max_idle_per_host(settings.connections.max(1))
 }

@@ -3,7 +3,7 @@
 //! Every request goes through [`Driver::ask`]: it waits for a free connection, gives the request a time in which it must be done, and
 //! repeats what may pass.
 
-use super::answer::{Answer, Verdict};
+use super::answer::{self, Answer, TOO_LATE, Verdict};
 use crate::backend::retry::{Patience, Tries};
 use crate::backend::store::{Request, StoreSettings, Traffic};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,8 +18,20 @@ use tokio::sync::oneshot;
 
 /// A request may take so long, and longer by what it carries.
 const REQUEST_SECONDS: u64 = 60;
-/// A connection that is slower than this is as good as none.
-const BYTES_PER_SECOND_MIN: u64 = 32 << 10;
+/// A way to the store that is slower than this, all that is under way at once together, is as good as none. Who is gone altogether the kernel notices.
+const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+/// An answer may rest for so long, at its beginning as in the middle.
+const SILENCE_SECONDS: u64 = 60;
+
+/// How long a request may take, in seconds, that carries so many bytes beside others that may carry as many.
+fn seconds_for(bytes: usize, at_once: usize) -> u64 {
+    REQUEST_SECONDS + (bytes as u64).saturating_mul(at_once as u64) / BYTES_PER_SECOND_MIN
+}
+
+/// Waits for what comes next of an answer to a request that sends little.
+pub(super) async fn soon<T>(next: impl Future<Output = T>) -> object_store::Result<T> {
+    tokio::time::timeout(Duration::from_secs(SILENCE_SECONDS), next).await.map_err(|_| answer::too_late())
+}
 
 /// Asks one store.
 pub(super) struct Driver {
@@ -124,7 +136,7 @@ impl Driver {
                         why
                     }
                 },
-                Err(None) => "it did not answer in time".to_owned(),
+                Err(None) => format!("{TOO_LATE} (on a slow way, fewer requests at once may help)"),
             };
             self.patience.wait(&mut tries, &why).map_err(Answer::Refused)?;
         }
@@ -142,7 +154,7 @@ impl Driver {
         bytes: usize,
         ask: impl Future<Output = object_store::Result<T>>,
     ) -> std::result::Result<T, Option<object_store::Error>> {
-        let seconds = REQUEST_SECONDS + bytes as u64 / BYTES_PER_SECOND_MIN;
+        let seconds = seconds_for(bytes, self.at_once);
         self.network.block_on(async {
             match tokio::time::timeout(Duration::from_secs(seconds), ask).await {
                 Ok(result) => result.map_err(Some),
@@ -155,5 +167,19 @@ impl Driver {
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver").field("patience", &self.patience).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_that_share_a_slow_way_have_time_enough() {
+        // 8 MiB by 16 connections, over an uplink of 1 Mbit/s.
+        let (part, connections) = (8 << 20, 16);
+        assert!(seconds_for(part, connections) > part as u64 * connections as u64 / 125_000);
+        assert_eq!(seconds_for(0, connections), 60);
+        assert!(seconds_for(usize::MAX, connections) > 1 << 40);
     }
 }

@@ -11,6 +11,8 @@
 //!   believed; so names that two writers may want are asked for before they are written, which is all that can be done there.
 //! - Large objects go up in parts of 8 MiB, several at once, each tried again by itself; memory is bounded by the number of parts under way.
 //!   Before such an upload is completed its name is asked for. All these names are random, so nobody else has them.
+//! - A listing is all that there is. Some that copy S3 answer as to its older way to list, which the crate does not read: then a page that is full is
+//!   gone on from by its last key, and where that leads nowhere it is an error.
 //! - What does not answer is tried again for as long as the settings have patience ([`driver`]). What is refused is not.
 //! - Nothing here can lock: sessions live by their beats.
 //!
@@ -33,7 +35,7 @@ use super::store::{Remote, Request, StoreSettings};
 use super::{Ability, Backend, BucketAddress, BucketKind, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, Retain, Thaw};
 use crate::error::{Error, ErrorKind, Result};
 use answer::Answer;
-use driver::Driver;
+use driver::{Driver, soon};
 use futures_util::StreamExt;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::multipart::MultipartStore;
@@ -44,6 +46,11 @@ use signed::Signed;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use writer::StoreWriter;
+
+/// Objects on a page of a listing; no store gives more.
+const PAGE_MAX: usize = 1000;
+/// The same in a trial, so that what it lists has several pages.
+const PAGE_MAX_OF_TRIAL: usize = 5;
 
 /// What all stores that the crate knows can do.
 trait Store: ObjectStore + MultipartStore + PaginatedListStore + Signer {}
@@ -66,6 +73,18 @@ struct Shared {
     signed: Signed,
     address: BucketAddress,
     driver: Driver,
+    /// Objects on a page of a listing.
+    page_max: usize,
+}
+
+/// Where a page of a listing begins.
+#[derive(Debug, PartialEq, Eq)]
+enum PageStart {
+    First,
+    /// Where the store says.
+    Token(String),
+    /// Behind this key.
+    After(String),
 }
 
 impl ObjectStoreBackend {
@@ -74,9 +93,13 @@ impl ObjectStoreBackend {
     /// # Errors
     /// [`ErrorKind::Invalid`] for options that make no sense, [`ErrorKind::Unavailable`] where there is no thread to be had.
     pub fn open(address: &BucketAddress, settings: &StoreSettings) -> Result<Self> {
+        Self::with_pages(address, settings, PAGE_MAX)
+    }
+
+    fn with_pages(address: &BucketAddress, settings: &StoreSettings, page_max: usize) -> Result<Self> {
         let (store, signed) = build::store(address, settings)?;
         let driver = Driver::start(address.to_string(), settings)?;
-        let shared = Arc::new(Shared { store, signed, address: address.clone(), driver });
+        let shared = Arc::new(Shared { store, signed, address: address.clone(), driver, page_max });
         Ok(Self { shared, storage_class: settings.storage_class.clone(), has_lock: OnceLock::new() })
     }
 }
@@ -86,7 +109,7 @@ impl Remote for ObjectStoreBackend {
         let number = u64::from_le_bytes(settings.runtime.random());
         let prefix = format!("{}/trial/{number:016x}", self.shared.address.prefix);
         let address = BucketAddress { prefix: prefix.trim_start_matches('/').to_owned(), ..self.shared.address.clone() };
-        Ok(Arc::new(Self::open(&address, settings)?))
+        Ok(Arc::new(Self::with_pages(&address, settings, PAGE_MAX_OF_TRIAL)?))
     }
 
     fn extras(&self, name: &ObjectName) -> Vec<Ability> {
@@ -96,7 +119,7 @@ impl Remote for ObjectStoreBackend {
     fn require_empty(&self) -> Result<()> {
         let shared = &self.shared;
         let prefix = if shared.address.prefix.is_empty() { String::new() } else { format!("{}/", shared.address.prefix) };
-        let (objects, _) = shared.page(&prefix, None)?;
+        let (objects, _) = shared.page(&prefix, &PageStart::First)?;
         for object in objects {
             let key = object.location.as_ref();
             match ObjectName::parse(key.strip_prefix(&prefix).unwrap_or(key)) {
@@ -125,15 +148,39 @@ impl Shared {
     }
 
     /// One page of the objects whose keys begin with `prefix`, and where the next one begins.
-    fn page(&self, prefix: &str, token: Option<&str>) -> Result<(Vec<ObjectMeta>, Option<String>)> {
+    fn page(&self, prefix: &str, start: &PageStart) -> Result<(Vec<ObjectMeta>, Option<PageStart>)> {
         let list = || {
-            let options = PaginatedListOptions { page_token: token.map(str::to_owned), ..PaginatedListOptions::default() };
+            let mut options = PaginatedListOptions { max_keys: Some(self.page_max), ..PaginatedListOptions::default() };
+            match start {
+                PageStart::First => {}
+                PageStart::Token(token) => options.page_token = Some(token.clone()),
+                PageStart::After(key) => options.offset = Some(key.clone()),
+            }
             let store = Arc::clone(&self.store);
             let prefix = (!prefix.is_empty()).then(|| prefix.to_owned());
             async move { store.list_paginated(prefix.as_deref(), options).await }
         };
         let page = self.driver.ask(Request::List, 0, list).map_err(|answer| answer.error(format!("listing {prefix}")))?;
-        Ok((page.result.objects, page.page_token))
+        let objects = page.result.objects;
+        let is_behind = |object: &ObjectMeta| !matches!(start, PageStart::After(key) if object.location.as_ref() <= key.as_str());
+        if !objects.iter().all(is_behind) {
+            let message = format!(
+                "{}: the store lists the first {} objects below `{prefix}` and does not go on from there; use an endpoint, or a release of the store, \
+                 that knows ListObjectsV2",
+                self.address, self.page_max
+            );
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        let next = match (page.page_token.filter(|token| !token.is_empty()), objects.last()) {
+            (Some(token), _) => Some(PageStart::Token(token)),
+            // There may be more, if the store does not know how to say so. One that gave a token before does.
+            (None, Some(last)) if self.address.kind == BucketKind::S3 && objects.len() >= self.page_max => match start {
+                PageStart::Token(_) => None,
+                PageStart::First | PageStart::After(_) => Some(PageStart::After(last.location.to_string())),
+            },
+            (None, _) => None,
+        };
+        Ok((objects, next))
     }
 
     /// The object's size; `None` without such an object.
@@ -155,7 +202,15 @@ impl Shared {
         let put = || {
             let mode = if replaces { PutMode::Overwrite } else { PutMode::Create };
             let options = PutOptions { mode, ..PutOptions::default() };
-            async { self.store.put_opts(&path, bytes.clone(), options).await }
+            async {
+                match self.store.put_opts(&path, bytes.clone(), options).await {
+                    // Of other conflicts, which pass, some say the same (409); then there is nothing.
+                    Err(error) if answer::says_exists(&error) && (replaces || self.is_absent(&path).await?) => {
+                        Err(answer::conflict(&error))
+                    }
+                    other => other,
+                }
+            }
         };
         match self.driver.ask(Request::Put, bytes.content_length(), put) {
             Ok(_) => Ok(()),
@@ -164,6 +219,15 @@ impl Shared {
             // Of an object that is written nothing can be missing but the place.
             Err(Answer::Missing) => Err(missing_place(&self.address, name)),
             Err(answer) => Err(answer.error(name)),
+        }
+    }
+
+    async fn is_absent(&self, path: &Path) -> object_store::Result<bool> {
+        self.driver.traffic.request(Request::Head, 0);
+        match self.store.head(path).await {
+            Ok(_) => Ok(false),
+            Err(object_store::Error::NotFound { .. }) => Ok(true),
+            Err(error) => Err(error),
         }
     }
 
@@ -190,13 +254,14 @@ impl Shared {
     fn whole(&self, name: &ObjectName, size_max: u64) -> Result<Vec<u8>> {
         let path = self.path(name);
         let get = || async {
-            let result = self.store.get_opts(&path, GetOptions::default()).await?;
+            let result = soon(self.store.get_opts(&path, GetOptions::default())).await??;
             match result.meta.size {
                 size if size > size_max => Ok(Err(size)),
                 size => collect(result, size).await.map(Ok),
             }
         };
-        let got = self.driver.ask(Request::Get, 0, get).map_err(|answer| answer.error(name))?;
+        let bytes_max = usize::try_from(size_max).unwrap_or(usize::MAX);
+        let got = self.driver.ask(Request::Get, bytes_max, get).map_err(|answer| answer.error(name))?;
         match got {
             Err(size) => Err(Error::new(ErrorKind::Damaged, format!("{name}: {size} bytes, at most {size_max} are allowed"))),
             Ok(bytes) => {
@@ -231,7 +296,7 @@ impl Backend for ObjectStoreBackend {
         let path = shared.path(name);
         let get = || async {
             let options = GetOptions { range: Some(GetRange::Bounded(offset..end)), ..GetOptions::default() };
-            let result = shared.store.get_opts(&path, options).await?;
+            let result = soon(shared.store.get_opts(&path, options)).await??;
             // Bound: what the store says that there is, so that a wrong length takes no memory.
             match result.meta.size {
                 size if size < end => Ok(Err(size)),
@@ -269,9 +334,9 @@ impl Backend for ObjectStoreBackend {
             prefix => format!("{prefix}/"),
         };
         let prefix = format!("{root}{}/", kind.folder());
-        let mut token = None;
+        let mut start = PageStart::First;
         loop {
-            let (objects, next) = self.shared.page(&prefix, token.as_deref())?;
+            let (objects, next) = self.shared.page(&prefix, &start)?;
             for object in objects {
                 let key = object.location.as_ref();
                 // The key `PREFIX/` itself, which consoles make to show a folder, holds nothing.
@@ -283,11 +348,11 @@ impl Backend for ObjectStoreBackend {
             }
             match next {
                 // A store that gives the same page for ever would keep us for ever.
-                Some(next) if Some(&next) == token.as_ref() => {
+                Some(next) if next == start => {
                     let message = format!("{}: the store lists the same page again and again", self.shared.address);
                     return Err(Error::new(ErrorKind::Unavailable, message));
                 }
-                Some(next) => token = Some(next),
+                Some(next) => start = next,
                 None => return Ok(()),
             }
         }
@@ -328,7 +393,7 @@ impl Backend for ObjectStoreBackend {
 async fn collect(result: GetResult, length: u64) -> object_store::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
     let mut stream = result.into_stream();
-    while let Some(piece) = stream.next().await {
+    while let Some(piece) = soon(stream.next()).await? {
         bytes.extend_from_slice(&piece?);
         if bytes.len() as u64 > length {
             break;

@@ -4,7 +4,7 @@ use super::signed::Ask;
 use super::{Answer, ObjectStoreBackend};
 use crate::backend::store::Request;
 use crate::backend::{ObjectName, Retain};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -21,8 +21,13 @@ impl Retain for ObjectStoreBackend {
             Ok(told) => told.text().contains("<ObjectLockEnabled>Enabled</ObjectLockEnabled>"),
             // Those that do not know the question have none.
             Err(Answer::Missing | Answer::NotImplemented(_)) => false,
-            // Whoever may not ask may not set deadlines either, and gc asks, too.
-            Err(Answer::Refused(why)) if why.contains("AccessDenied") => false,
+            Err(Answer::Refused(why)) if why.contains("AccessDenied") => {
+                let message = format!(
+                    "whether the bucket has object lock, and would keep what is locked, is not to be known: {why}. Give these credentials the right \
+                     to ask (s3:GetBucketObjectLockConfiguration) and to keep (s3:GetObjectRetention, s3:PutObjectRetention)"
+                );
+                return Err(Error::new(ErrorKind::Unauthorized, message));
+            }
             Err(answer) => return Err(answer.error("asking whether the bucket has object lock")),
         };
         Ok(*self.has_lock.get_or_init(|| has_lock))

@@ -78,9 +78,35 @@ fn keeps_the_contract() {
 fn strangers_are_reported() {
     let server = S3Server::start();
     contract::check_strangers(&*backend(&server, "p"), |name| server.plant(&format!("p/{name}"), Some(b"?")));
+    // Of keys that the crate takes for no path it says nothing but that, of a whole page.
+    server.plant("p/epochs//x", Some(b"?"));
+    let error = backend(&server, "p").list_sorted(ObjectKind::Epoch).unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::Unavailable && error.to_string().contains("epochs//x") && error.to_string().contains("delete it"),
+        "{error}"
+    );
     // What consoles make to show a folder is none.
     server.plant("p/config", Some(b""));
     assert_eq!(backend(&server, "p").list_sorted(ObjectKind::Config).unwrap().len(), 1);
+}
+
+#[test]
+fn a_listing_is_all_that_there_is_also_where_the_store_does_not_say_that_there_is_more() {
+    let server = S3Server::start();
+    let backend = backend(&server, "p");
+    let list = |count: u128| {
+        (0..count).for_each(|number| server.plant(&format!("p/snapshots/{number:032x}"), Some(b"?")));
+        backend.list_sorted(ObjectKind::Snapshot).map(|objects| objects.len())
+    };
+    server.list_without_tokens(true);
+    assert_eq!((list(999).unwrap(), server.requests()), (999, 1), "nobody asks again where the page is not full");
+    assert_eq!((list(2000).unwrap(), server.requests()), (2000, 4));
+    server.list_without_tokens(false);
+    let error = list(0).unwrap_err();
+    assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("ListObjectsV2"), "{error}");
+    let tried = try_out(&address("trial"), &settings(&server)).unwrap();
+    let list = tried.iter().find(|ability| ability.name == "list after write").unwrap();
+    assert!(list.need == Need::Must && list.missing().is_some_and(|why| why.contains("ListObjectsV2")), "{list:?}");
 }
 
 #[test]
@@ -165,6 +191,34 @@ fn an_object_that_an_earlier_try_made_is_ours() {
     server.fail_by(first(2, Fault::NoAnswer, |asked| asked.method == "PUT" || asked.method == "HEAD"));
     assert_eq!(late.finish().unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert_eq!(backend.get(&ObjectName::config(2), 100).unwrap(), b"first");
+}
+
+#[test]
+fn a_conflict_is_no_name_that_is_taken_unless_something_is_there() {
+    let server = S3Server::start();
+    let backend = backend(&server, "p");
+    let conflicts =
+        |count| server.fail_by(first(count, Fault::Refuse(409, "Conflict"), |asked| matches!(asked.method.as_str(), "PUT" | "POST")));
+    conflicts(2);
+    backend.put(&NAME(), b"config").unwrap();
+    assert_eq!(backend.get(&NAME(), 100).unwrap(), b"config");
+    conflicts(1);
+    let mut healed = backend.replace(&NAME()).unwrap();
+    healed.write(b"healed").unwrap();
+    healed.finish().unwrap();
+    assert_eq!(backend.get(&NAME(), 100).unwrap(), b"healed");
+    server.fail_by(first(1, Fault::Refuse(409, "Conflict"), |asked| asked.method == "POST" && asked.query.contains("uploadId")));
+    backend.put(&pack(), &vec![7; LARGE]).unwrap();
+    // Somebody else was first, and this store says so by 409.
+    let mut late = backend.create(&ObjectName::parse("snapshots/abababababababababababababababab").unwrap()).unwrap();
+    late.write(b"late").unwrap();
+    server.plant("p/snapshots/abababababababababababababababab", Some(b"first"));
+    conflicts(1);
+    assert_eq!(late.finish().unwrap_err().kind(), ErrorKind::AlreadyExists);
+    // It does not pass.
+    server.fail_by(|asked| (asked.method == "PUT").then_some(Fault::Refuse(409, "Conflict")));
+    let error = refused(&server, |backend| backend.put(&ObjectName::config(2), b"config"));
+    assert!(error.to_string().contains("409 Conflict"), "{error}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Writing one object: with one request where it is small, otherwise in parts.
 
-use super::answer::Answer;
+use super::answer::{self, Answer};
 use super::{Shared, exists, missing_place};
 use crate::backend::store::Request;
 use crate::backend::{ObjectName, ObjectWriter};
@@ -162,7 +162,11 @@ impl Upload {
     fn complete(&mut self, name: &ObjectName) -> Result<()> {
         let parts: Option<Vec<PartId>> = self.parts.iter().cloned().collect();
         let parts = parts.ok_or_else(|| Error::new(ErrorKind::Internal, format!("{name}: a part of the upload is missing")))?;
-        let complete = || async { self.shared.store.complete_multipart(&self.path, &self.id, parts.clone()).await };
+        let complete = || async {
+            let completed = self.shared.store.complete_multipart(&self.path, &self.id, parts.clone()).await;
+            // No condition was given, so this is not about the name.
+            completed.map_err(|error| if answer::says_exists(&error) { answer::conflict(&error) } else { error })
+        };
         let completed = self.shared.driver.ask(Request::Put, 0, complete);
         match completed {
             Ok(_) => {}

@@ -1,22 +1,27 @@
 //! One connection to a server: the ssh program, and threads that write to it and read from it. Requests of many threads are under way at once;
 //! answers find whoever asked by the request's number.
+//!
+//! It ends where nothing at all was answered for [`ANSWER_WITHIN`], and then the program is killed: whoever waits for it, to read or to write, goes on.
 
 use super::wire::{self, Fields, PACKET_MAX, Packet, Reply};
 use crate::error::Result;
 use crate::runtime::Executor;
-use crate::runtime::channel::{Receiver, Sender, bounded};
+use crate::runtime::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A server that says nothing for so long is gone.
-const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+/// A server that says nothing to anybody for so long is gone.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+/// It answers others, and has forgotten this one: after so many times as long.
+const LATE_MAX: u32 = 30;
 /// Bytes of what ssh says that are kept for people.
 const SAID_MAX: usize = 600;
 
@@ -33,9 +38,11 @@ pub(super) type Asked<T> = std::result::Result<T, Trouble>;
 
 /// See the module.
 pub(super) struct Connection {
+    /// Without a bound, so that nobody waits where the server takes nothing any more. Bound: what is under way, see [`super::WINDOW`].
     to_writer: Sender<Vec<u8>>,
     shared: Arc<Shared>,
     next: AtomicU32,
+    answer_within: Duration,
     /// What the server can do beyond version 3.
     extensions: HashSet<String>,
 }
@@ -48,20 +55,40 @@ pub(super) struct Ticket(Receiver<Reply>);
 struct Shared {
     /// Who waits for what; `None` once the connection is gone.
     waiting: Mutex<Option<HashMap<u32, Sender<Reply>>>>,
+    /// Counts answers, whoever they are for.
+    heard: AtomicU64,
     /// Why it is gone.
     said: Mutex<String>,
+    /// The program, until it has ended.
+    child: Mutex<Option<Child>>,
 }
 
 impl Shared {
-    /// All who wait learn that nothing comes any more.
+    /// All who wait learn that nothing comes any more. The program goes, with what it started: it may hang, and a thread would write to it for ever.
     fn end(&self) {
         drop(self.waiting.lock().take());
+        if let Some(child) = &*self.child.lock()
+            && let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+        {
+            // It is in a group of its own, and its number is nobody else's before it was waited for. It may have ended.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    /// Waits for the program's end.
+    fn reap(&self) {
+        let child = self.child.lock().take();
+        if let Some(mut child) = child {
+            // Whoever ends it from now on finds nothing to kill.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
 impl Connection {
-    /// Starts `command` and greets the server.
-    pub(super) fn start(command: &[String], executor: &dyn Executor) -> Result<Asked<Self>> {
+    /// Starts `command` and greets the server, which is gone once it says nothing for `answer_within`.
+    pub(super) fn start(command: &[String], executor: &dyn Executor, answer_within: Duration) -> Result<Asked<Self>> {
         let Some((program, arguments)) = command.split_first() else { return Ok(Err(Trouble::Lost("no command".to_owned()))) };
         // A process group of its own: Ctrl-C asks this program to end in order, for which it needs the connection.
         let spawned = Command::new(program)
@@ -78,8 +105,9 @@ impl Connection {
         let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
             return Ok(Err(Trouble::Lost("ssh has no pipes".to_owned())));
         };
-        let shared = Arc::new(Shared { waiting: Mutex::new(Some(HashMap::new())), said: Mutex::default() });
-        let (to_writer, packets) = bounded(64);
+        let (waiting, child) = (Mutex::new(Some(HashMap::new())), Mutex::new(Some(child)));
+        let shared = Arc::new(Shared { waiting, child, ..Shared::default() });
+        let (to_writer, packets) = unbounded();
         let (greeting, greeted) = bounded(1);
         let (told, all_said) = bounded(1);
         let of_listener = Arc::clone(&shared);
@@ -97,14 +125,17 @@ impl Connection {
             let _: std::result::Result<(), _> = all_said.recv_timeout(Duration::from_secs(2));
             drop(greeting);
             of_reader.end();
-            reap(&mut child);
+            of_reader.reap();
         };
         executor.spawn("icecore-sftp-read", Box::new(read))?;
-        let mut connection = Self { to_writer, shared, next: AtomicU32::new(1), extensions: HashSet::new() };
+        let mut connection = Self { to_writer, shared, next: AtomicU32::new(1), answer_within, extensions: HashSet::new() };
         connection.write(&Packet(vec![wire::INIT]).u32(3).0);
-        match greeted.recv_timeout(ANSWER_WITHIN) {
+        match greeted.recv_timeout(answer_within) {
             Ok(extensions) => connection.extensions = extensions,
-            Err(_) => return Ok(Err(connection.lost())),
+            Err(_) => {
+                connection.shared.end();
+                return Ok(Err(connection.lost()));
+            }
         }
         Ok(Ok(connection))
     }
@@ -146,13 +177,17 @@ impl Connection {
 
     /// Waits for the answer.
     pub(super) fn wait(&self, ticket: &Ticket) -> Asked<Reply> {
-        match ticket.0.recv_timeout(ANSWER_WITHIN) {
-            Ok(reply) => Ok(reply),
-            Err(_) => {
-                self.shared.end();
-                Err(self.lost())
+        for _ in 0..LATE_MAX {
+            let heard = self.shared.heard.load(Ordering::Relaxed);
+            match ticket.0.recv_timeout(self.answer_within) {
+                Ok(reply) => return Ok(reply),
+                // Others had answers meanwhile: there is much to do, or the way is slow.
+                Err(RecvTimeoutError::Timeout) if self.shared.heard.load(Ordering::Relaxed) != heard => {}
+                Err(_) => break,
             }
         }
+        self.shared.end();
+        Err(self.lost())
     }
 
     /// Waits for the word that it is done.
@@ -216,6 +251,7 @@ fn read(shared: &Shared, stdout: impl Read, greeting: &Sender<HashSet<String>>) 
             continue;
         }
         let (id, reply) = wire::reply(&packet).ok_or_else(nonsense)?;
+        shared.heard.fetch_add(1, Ordering::Relaxed);
         let answer = shared.waiting.lock().as_mut().and_then(|waiting| waiting.remove(&id));
         if let Some(answer) = answer {
             // Nobody may be interested any more.
@@ -236,8 +272,31 @@ fn listen(shared: &Shared, mut stderr: ChildStderr) {
     }
 }
 
-fn reap(child: &mut Child) {
-    // Its pipes are closed; one that goes on all the same would stay for ever.
-    let _ = child.kill();
-    let _ = child.wait();
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn an_answer_that_is_late_ends_nothing_while_others_come() {
+        let shared = Arc::new(Shared { waiting: Mutex::new(Some(HashMap::new())), ..Shared::default() });
+        let (to_writer, _packets) = unbounded();
+        let answer_within = Duration::from_millis(100);
+        let connection =
+            Connection { to_writer, shared: Arc::clone(&shared), next: AtomicU32::new(1), answer_within, extensions: HashSet::new() };
+        let ticket = connection.send(wire::LSTAT, |packet| packet);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let began = Instant::now();
+                while began.elapsed() < 3 * answer_within {
+                    shared.heard.fetch_add(1, Ordering::Relaxed);
+                    std::thread::yield_now();
+                }
+                let waiter = shared.waiting.lock().as_mut().and_then(|waiting| waiting.remove(&1));
+                waiter.unwrap().send(Reply::Status(wire::STATUS_OK, String::new())).unwrap();
+            });
+            connection.wait_done(&ticket).unwrap();
+        });
+        assert!(connection.is_alive());
+    }
 }

@@ -4,8 +4,8 @@
 //! asking anything. What is spoken over it is SFTP version 3 with OpenSSH's extensions ([`wire`]).
 //!
 //! The folder looks as that of the local backend does: objects at their names, files being written in `tmp/`, where a collection clears those that nobody finished. An object gets its name by a hard
-//! link (`hardlink@openssh.com`), which never replaces anything, after its bytes were synced (`fsync@openssh.com`); then its folder is synced,
-//! where the server opens folders. A server without these extensions does what it can, and [`super::trial`] finds out what that is.
+//! link (`hardlink@openssh.com`), which never replaces anything, after its bytes were synced (`fsync@openssh.com`); then its folder is synced, and
+//! once those above it, where the server opens folders. A server without these extensions does what it can, and [`super::trial`] finds out what that is.
 //!
 //! A connection that is lost is made anew; reading then goes on, an object that was being written has to be written again.
 
@@ -21,9 +21,10 @@ use super::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter, SftpAddre
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::Runtime;
 use crate::runtime::channel::{Receiver, Sender, bounded};
-use connection::{Asked, Connection, Trouble};
+use connection::{ANSWER_WITHIN, Asked, Connection, Trouble};
 use parking_lot::Mutex;
-use std::collections::{BTreeSet, VecDeque};
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub struct SftpBackend {
     patience: Patience,
     at_once: usize,
     live: Mutex<Option<Arc<Connection>>>,
+    /// Folders whose entry was made durable through this handle, or was found to be. Bound: the folders that this handle wrote to.
+    durable: Mutex<HashSet<String>>,
     /// Whoever has what is in here may connect.
     gate: (Sender<()>, Receiver<()>),
 }
@@ -75,6 +78,7 @@ impl SftpBackend {
             patience: Patience::new(address.to_string(), settings),
             at_once: settings.connections.max(1),
             live: Mutex::default(),
+            durable: Mutex::default(),
             gate,
         };
         // Who cannot log in now cannot do so later either.
@@ -85,8 +89,10 @@ impl SftpBackend {
         Ok(backend)
     }
 
+    /// Of an object or folder of the repository; of the root where `below` is empty.
     fn path(&self, below: &str) -> String {
-        format!("{}/{below}", self.address.path)
+        let root = &self.address.path;
+        if below.is_empty() { root.clone() } else { format!("{root}/{below}") }
     }
 
     /// The connection, made anew where it was lost.
@@ -99,7 +105,7 @@ impl SftpBackend {
         let _ = self.gate.1.recv();
         let made = match live() {
             Some(connection) => Ok(Ok(connection)),
-            None => Connection::start(&self.command, &*self.runtime.executor).map(|made| made.map(Arc::new)),
+            None => Connection::start(&self.command, &*self.runtime.executor, ANSWER_WITHIN).map(|made| made.map(Arc::new)),
         };
         if let Ok(Ok(connection)) = &made {
             *self.live.lock() = Some(Arc::clone(connection));
@@ -140,6 +146,31 @@ impl SftpBackend {
         Error::new(kind, message)
     }
 
+    fn gone(&self) -> Error {
+        let message = format!("{}: the folder of the repository was removed, or its disk was unmounted", self.address);
+        Error::new(ErrorKind::Unavailable, message)
+    }
+
+    /// Makes a folder of the repository and those above it. Never the root: where that is missing, so is everything.
+    fn make_below(&self, connection: &Connection, folder: &str) -> Asked<()> {
+        folders(folder).for_each(|folder| _ = self.durable.lock().remove(folder));
+        let paths: Vec<_> = folders(folder).map(|folder| self.path(folder)).collect();
+        make_folders(connection, paths.iter().rev().map(String::as_str))
+    }
+
+    /// Makes what is in a folder of the repository durable, and that the folder itself is there: its entry in the one above, and so up to the root.
+    fn sync_to(&self, connection: &Connection, folder: &str) -> Asked<()> {
+        sync_folder(connection, &self.path(folder))?;
+        for folder in folders(folder) {
+            // One that was there already may have been made by somebody whose sync is still to come.
+            if !self.durable.lock().contains(folder) {
+                sync_folder(connection, &self.path(above(folder)))?;
+                self.durable.lock().insert(folder.to_owned());
+            }
+        }
+        Ok(())
+    }
+
     fn list_folder(
         &self,
         kind: ObjectKind,
@@ -150,9 +181,11 @@ impl SftpBackend {
         self.traffic.request(Request::List, 0);
         let path = self.path(folder);
         let found = self.ask(folder, |connection| match entries(connection, &path) {
-            Err(Trouble::Refused(wire::STATUS_NO_SUCH_FILE, _)) => Ok(Vec::new()),
+            // Without looking, everything in a root that is gone would merely seem to be missing.
+            Err(Trouble::Refused(wire::STATUS_NO_SUCH_FILE, _)) => look_into(connection, &self.address.path).map(|()| Vec::new()),
             other => other,
-        })?;
+        });
+        let found = found.map_err(|error| if error.kind() == ErrorKind::NotFound { self.gone() } else { error })?;
         for (name, attrs) in found {
             let full = format!("{folder}/{name}");
             match ObjectName::parse(&full) {
@@ -186,7 +219,26 @@ impl Remote for SftpBackend {
     }
 
     fn make(&self) -> Result<()> {
-        self.ask(&self.address, |connection| make_folders(connection, &self.address.path))
+        let path = &self.address.path;
+        let ends = path.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0).chain([path.len()]);
+        let paths: Vec<&str> = ends.filter_map(|end| path.get(..end)).collect();
+        let is_missing = |connection: &Connection, path: &str| match attrs(connection, path) {
+            Err(lost @ Trouble::Lost(_)) => Err(lost),
+            found => Ok(matches!(found, Err(Trouble::Refused(wire::STATUS_NO_SUCH_FILE, _)))),
+        };
+        let there = self.ask(&self.address, |connection| {
+            for (number, path) in paths.iter().enumerate() {
+                if is_missing(connection, path)? {
+                    return Ok(number);
+                }
+            }
+            Ok(paths.len())
+        })?;
+        let missing = paths.get(there..).unwrap_or_default();
+        self.ask(&self.address, |connection| {
+            make_folders(connection, missing.iter().copied().chain([path.as_str()]))?;
+            missing.iter().try_for_each(|path| sync_folder(connection, above_path(path)))
+        })
     }
 
     fn require_repository(&self) -> Result<()> {
@@ -205,9 +257,10 @@ impl Remote for SftpBackend {
 
     fn scratch(&self, settings: &StoreSettings) -> Result<Arc<dyn Remote>> {
         let number = u64::from_le_bytes(self.runtime.random());
-        let address = SftpAddress { path: self.path(&format!("trial/{number:016x}")), ..self.address.clone() };
+        let below = format!("trial/{number:016x}");
+        let address = SftpAddress { path: self.path(&below), ..self.address.clone() };
         let scratch = Self::connect(&address, settings)?;
-        scratch.ask(&address, |connection| make_folders(connection, &address.path))?;
+        self.ask(&address, |connection| self.make_below(connection, &below))?;
         Ok(Arc::new(scratch))
     }
 
@@ -285,22 +338,41 @@ impl Backend for SftpBackend {
     }
 
     fn make_durable(&self, names: &[ObjectName]) -> Result<()> {
-        let parent = |name: &ObjectName| name.to_string().rsplit_once('/').map(|(folder, _)| self.path(folder));
-        let folders: BTreeSet<_> = names.iter().filter_map(parent).collect();
-        self.ask(&self.address, |connection| {
-            folders.iter().for_each(|folder| sync_folder(connection, folder));
-            Ok(())
-        })
+        if names.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = names.iter().map(ObjectName::to_string).collect();
+        let wanted: BTreeSet<_> = names.iter().flat_map(|name| folders(above(name))).chain([""]).collect();
+        let synced = self.ask(&self.address, |connection| {
+            wanted.iter().try_for_each(|folder| match sync_folder(connection, &self.path(folder)) {
+                // It is in none of those above, and that is durable.
+                Err(Trouble::Refused(wire::STATUS_NO_SUCH_FILE, _)) if !folder.is_empty() => Ok(()),
+                other => other,
+            })
+        });
+        synced.map_err(|error| if error.kind() == ErrorKind::NotFound { self.gone() } else { error })
     }
 
     fn delete(&self, name: &ObjectName) -> Result<()> {
         self.traffic.request(Request::Delete, 0);
-        let path = self.path(&name.to_string());
+        let full = name.to_string();
+        let (path, folder) = (self.path(&full), self.path(above(&full)));
+        let was_tried = Cell::new(false);
         self.ask(name, |connection| {
+            let was_tried = was_tried.replace(true);
             let removed = connection.wait_done(&connection.send(wire::REMOVE, |packet| packet.string(path.as_bytes())));
-            let (folder, _) = path.rsplit_once('/').unwrap_or_default();
-            sync_folder(connection, folder);
-            removed?;
+            let is_missing = matches!(removed, Err(Trouble::Refused(wire::STATUS_NO_SUCH_FILE, _)));
+            if removed.is_ok() || is_missing {
+                match sync_folder(connection, &folder) {
+                    // It is gone as well.
+                    Err(Trouble::Refused(wire::STATUS_NO_SUCH_FILE, _)) => {}
+                    synced => synced?,
+                }
+            }
+            // An earlier try may have done it, whose answer was lost.
+            if !(is_missing && was_tried) {
+                removed?;
+            }
             // Folders of packs are few and used for ever; each session would leave one behind. It stays where it is not empty.
             if matches!(name.kind(), ObjectKind::Beat | ObjectKind::Slot) {
                 drop(connection.send(wire::RMDIR, |packet| packet.string(folder.as_bytes())));
@@ -392,10 +464,7 @@ fn read(connection: &Connection, handle: &[u8], offset: u64, length: usize) -> A
 
 /// What is in a folder.
 fn entries(connection: &Connection, path: &str) -> Asked<Vec<(String, Attrs)>> {
-    let handle = match connection.wait(&connection.send(wire::OPENDIR, |packet| packet.string(path.as_bytes())))? {
-        Reply::Handle(handle) => handle,
-        other => return Err(connection.refusal(other)),
-    };
+    let handle = open_folder(connection, path)?;
     let mut found = Vec::new();
     loop {
         match connection.wait(&connection.send(wire::READDIR, |packet| packet.string(&handle)))? {
@@ -408,35 +477,71 @@ fn entries(connection: &Connection, path: &str) -> Asked<Vec<(String, Attrs)>> {
     Ok(found)
 }
 
-/// Makes a folder and those above it. That one is there already is no failure; whether all are shows when they are used.
-fn make_folders(connection: &Connection, path: &str) -> Asked<()> {
-    let ends = path.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0).chain([path.len()]);
-    let make = |end: usize| connection.send(wire::MKDIR, |packet| packet.string(&path.as_bytes()[..end]).u32(4).u32(0o700));
-    let tickets: Vec<_> = ends.map(make).collect();
-    for ticket in &tickets {
+fn open_folder(connection: &Connection, path: &str) -> Asked<Vec<u8>> {
+    match connection.wait(&connection.send(wire::OPENDIR, |packet| packet.string(path.as_bytes())))? {
+        Reply::Handle(handle) => Ok(handle),
+        other => Err(connection.refusal(other)),
+    }
+}
+
+/// Fails where there is no folder, or none that can be listed.
+fn look_into(connection: &Connection, path: &str) -> Asked<()> {
+    open_folder(connection, path).map(|handle| close(connection, &handle))
+}
+
+/// Makes folders, one in the other. That some are there already is no failure; that the last one is there by then is made sure of.
+fn make_folders<'a>(connection: &Connection, paths: impl Iterator<Item = &'a str>) -> Asked<()> {
+    let make = |path: &'a str| (path, connection.send(wire::MKDIR, |packet| packet.string(path.as_bytes()).u32(4).u32(0o700)));
+    let tickets: Vec<_> = paths.map(make).collect();
+    for (_, ticket) in &tickets {
         match connection.wait_done(ticket) {
             Err(lost @ Trouble::Lost(_)) => return Err(lost),
             // Most likely it is there.
             Ok(()) | Err(Trouble::Refused(..)) => {}
         }
     }
-    let found = attrs(connection, path)?;
-    if let Some((above, _)) = path.rsplit_once('/').filter(|(above, _)| !above.is_empty()) {
-        sync_folder(connection, above);
-    }
-    match found.is_folder() {
+    let Some((last, _)) = tickets.last() else { return Ok(()) };
+    match attrs(connection, last)?.is_folder() {
         true => Ok(()),
         false => Err(Trouble::Refused(wire::STATUS_PERMISSION_DENIED, "not a folder".to_owned())),
     }
 }
 
-/// As far as the server lets us: not all open folders.
-fn sync_folder(connection: &Connection, path: &str) {
-    if connection.has("fsync@openssh.com")
-        && let Ok(handle) = open(connection, path, wire::FLAG_READ)
-    {
-        let _ = sync(connection, &handle);
-        close(connection, &handle);
+/// A folder of the repository and those above it, without the root.
+fn folders(folder: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(folder), |folder| Some(above(folder))).take_while(|folder| !folder.is_empty())
+}
+
+/// The folder that something of the repository is in; empty for the root.
+fn above(below: &str) -> &str {
+    below.rsplit_once('/').map_or("", |(above, _)| above)
+}
+
+/// The folder that the one at `path` is in.
+fn above_path(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        Some(("", _)) => "/",
+        Some((above, _)) => above,
+        None => ".",
+    }
+}
+
+/// Makes the entries of a folder durable, as far as the server knows how: not every one has a word for it, or opens folders.
+fn sync_folder(connection: &Connection, path: &str) -> Asked<()> {
+    if !connection.has("fsync@openssh.com") {
+        return Ok(());
+    }
+    let handle = match open(connection, path, wire::FLAG_READ) {
+        // One that can be listed is all right: this server does not open it as a file.
+        Err(Trouble::Refused(code, _)) if code != wire::STATUS_NO_SUCH_FILE => return look_into(connection, path),
+        other => other?,
+    };
+    let synced = sync(connection, &handle);
+    close(connection, &handle);
+    match synced {
+        // The latter is OpenSSH's word where the file system has none for folders (as in SMB); those send changes of names at once.
+        Err(Trouble::Refused(wire::STATUS_UNSUPPORTED | wire::STATUS_BAD_MESSAGE, _)) => Ok(()),
+        other => other,
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) const STATUS_OK: u32 = 0;
 pub(super) const STATUS_EOF: u32 = 1;
 pub(super) const STATUS_NO_SUCH_FILE: u32 = 2;
 pub(super) const STATUS_PERMISSION_DENIED: u32 = 3;
+pub(super) const STATUS_BAD_MESSAGE: u32 = 5;
+pub(super) const STATUS_UNSUPPORTED: u32 = 8;
 
 /// A packet in the making, without its length.
 pub(super) struct Packet(pub(super) Vec<u8>);

@@ -2,7 +2,7 @@
 
 use super::connection::{Asked, Connection, Ticket, Trouble};
 use super::wire::{self, PIECE};
-use super::{SftpBackend, TEMPORARY_FOLDER, TEMPORARY_PREFIX, WINDOW, attrs, close, make_folders, open, sync, sync_folder};
+use super::{SftpBackend, TEMPORARY_FOLDER, TEMPORARY_PREFIX, WINDOW, above, attrs, close, open, sync};
 use crate::backend::store::Request;
 use crate::backend::{ObjectName, ObjectWriter};
 use crate::error::{Error, ErrorKind, Result};
@@ -44,14 +44,8 @@ impl<'a> SftpWriter<'a> {
         }
     }
 
-    /// Not as missing: nothing that is written was there before.
     fn failed(&self, trouble: Trouble) -> Error {
-        let error = self.backend.error(self.name, trouble);
-        if error.kind() == ErrorKind::NotFound {
-            let message = format!("{}: the folder of the repository on {} was removed", self.name, self.backend.address);
-            return Error::new(ErrorKind::Unavailable, message);
-        }
-        error
+        failed(self.backend, &self.name, trouble)
     }
 
     fn send(&mut self) -> Result<()> {
@@ -62,6 +56,12 @@ impl<'a> SftpWriter<'a> {
         let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
         file.write(&piece).map_err(|trouble| self.failed(trouble))
     }
+}
+
+/// Not as missing: nothing that is written was there before.
+fn failed(backend: &SftpBackend, name: &ObjectName, trouble: Trouble) -> Error {
+    let error = backend.error(name, trouble);
+    if error.kind() == ErrorKind::NotFound { backend.gone().context(name) } else { error }
 }
 
 impl ObjectWriter for SftpWriter<'_> {
@@ -86,8 +86,8 @@ impl ObjectWriter for SftpWriter<'_> {
         self.send()?;
         let Some(mut file) = self.file.take() else { return Ok(()) };
         self.backend.traffic.request(Request::Put, usize::try_from(file.at).unwrap_or(usize::MAX));
-        let path = self.backend.path(&self.name.to_string());
-        let is_new = file.settle().and_then(|()| file.publish(&path, self.replaces)).map_err(|trouble| self.failed(trouble))?;
+        let published = file.settle().and_then(|()| file.publish(self.backend, &self.name.to_string(), self.replaces));
+        let is_new = published.map_err(|trouble| self.failed(trouble))?;
         match is_new {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::AlreadyExists, format!("{}: exists already", self.name))),
@@ -97,24 +97,22 @@ impl ObjectWriter for SftpWriter<'_> {
 
 impl File {
     fn create(backend: &SftpBackend, object: &ObjectName) -> Result<Self> {
-        let folder = backend.path(TEMPORARY_FOLDER);
-        let path = format!("{folder}/{TEMPORARY_PREFIX}{}", to_hex(&backend.runtime.random::<16>()));
-        // Made anew where the connection is lost: an empty file is left at most.
-        let (connection, handle) = loop {
+        let path = backend.path(&format!("{TEMPORARY_FOLDER}/{TEMPORARY_PREFIX}{}", to_hex(&backend.runtime.random::<16>())));
+        for _ in 0..ATTEMPTS_MAX {
+            // Made anew where it was lost.
             let connection = match backend.connection()? {
                 Ok(connection) => connection,
                 Err(trouble) => return Err(backend.error(object, trouble)),
             };
             match open(&connection, &path, wire::FLAGS_NEW) {
-                Ok(handle) => break (connection, handle),
+                Ok(handle) => return Ok(Self { connection, path, handle, at: 0, under_way: VecDeque::new() }),
                 Err(Trouble::Refused(wire::STATUS_NO_SUCH_FILE, _)) => {
-                    make_folders(&connection, &folder)
-                        .map_err(|trouble| backend.error(object, trouble).with_kind(ErrorKind::Unavailable))?;
+                    backend.make_below(&connection, TEMPORARY_FOLDER).map_err(|trouble| failed(backend, object, trouble))?;
                 }
                 Err(trouble) => return Err(backend.error(object, trouble)),
             }
-        };
-        Ok(Self { connection, path, handle, at: 0, under_way: VecDeque::new() })
+        }
+        Err(failed(backend, object, removed_again_and_again(TEMPORARY_FOLDER)))
     }
 
     fn write(&mut self, piece: &[u8]) -> Asked<()> {
@@ -142,29 +140,24 @@ impl File {
     }
 
     /// Gives the file the object's name; whether that was free.
-    fn publish(&mut self, path: &str, replaces: bool) -> Asked<bool> {
-        let (folder, _) = path.rsplit_once('/').unwrap_or_default();
+    fn publish(&mut self, backend: &SftpBackend, name: &str, replaces: bool) -> Asked<bool> {
+        let (path, folder) = (&backend.path(name), above(name));
         for _ in 0..ATTEMPTS_MAX {
             let named = if replaces { self.replace(path) } else { self.link(path) };
             match named {
-                Ok(()) => {
-                    sync_folder(&self.connection, folder);
-                    return Ok(true);
-                }
-                Err(Trouble::Refused(wire::STATUS_NO_SUCH_FILE, _)) => make_folders(&self.connection, folder)?,
+                Ok(()) => return backend.sync_to(&self.connection, folder).map(|()| true),
+                Err(Trouble::Refused(wire::STATUS_NO_SUCH_FILE, _)) => backend.make_below(&self.connection, folder)?,
                 // Servers have no word for a name that is taken.
                 Err(Trouble::Refused(code, text)) if !replaces => match attrs(&self.connection, path) {
-                    Ok(_) => {
-                        sync_folder(&self.connection, folder);
-                        return Ok(false);
-                    }
+                    // The other's sync may still be to come, and our caller relies on what exists.
+                    Ok(_) => return backend.sync_to(&self.connection, folder).map(|()| false),
                     Err(Trouble::Refused(wire::STATUS_NO_SUCH_FILE, _)) => return Err(Trouble::Refused(code, text)),
                     Err(trouble) => return Err(trouble),
                 },
                 Err(trouble) => return Err(trouble),
             }
         }
-        Err(Trouble::Lost(format!("{folder}: this folder is removed again and again by another process")))
+        Err(removed_again_and_again(folder))
     }
 
     fn link(&self, path: &str) -> Asked<()> {
@@ -184,6 +177,10 @@ impl File {
         let fill = |packet: wire::Packet| packet.string(b"posix-rename@openssh.com").string(self.path.as_bytes()).string(path.as_bytes());
         self.connection.wait_done(&self.connection.send(wire::EXTENDED, fill))
     }
+}
+
+fn removed_again_and_again(folder: &str) -> Trouble {
+    Trouble::Lost(format!("{folder}: this folder is removed again and again by another process"))
 }
 
 impl Drop for File {

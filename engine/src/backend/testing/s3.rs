@@ -20,7 +20,7 @@ pub const BUCKET: &str = "bucket";
 pub const ACCESS_KEY: &str = "access";
 /// The storage classes that it knows once it has extras.
 const CLASSES: [&str; 2] = ["STANDARD_IA", "GLACIER_IR"];
-/// Objects on one page of a listing.
+/// Objects on one page of a listing that has tokens, at most.
 const PAGE: usize = 7;
 
 /// A request, as a plan for faults sees it.
@@ -69,6 +69,8 @@ struct State {
     plan: Mutex<Option<Plan>>,
     requests: AtomicU64,
     ignores_conditions: AtomicBool,
+    /// Whether listings go on at all, where they have no tokens.
+    without_tokens: Mutex<Option<bool>>,
     /// Knows object locks and [`CLASSES`]; the class of each object that has one.
     has_extras: AtomicBool,
     classes: Mutex<HashMap<String, String>>,
@@ -166,6 +168,12 @@ impl S3Server {
     /// From now on it takes no notice of `If-None-Match`, as some stores do.
     pub fn ignore_conditions(&self) {
         self.state.ignores_conditions.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on pages of listings have no token, as if the way to list that has them were not known; only where `knows_start_after` they
+    /// begin behind a key.
+    pub fn list_without_tokens(&self, knows_start_after: bool) {
+        *self.state.without_tokens.lock() = Some(knows_start_after);
     }
 
     /// From now on listings show only what was there so many nanoseconds before, by `clock`.
@@ -449,22 +457,33 @@ fn lock(state: &State) -> Reply {
 
 fn list(state: &State, query: &HashMap<&str, String>) -> Reply {
     let nothing = String::new();
-    let (prefix, after) = (query.get("prefix").unwrap_or(&nothing), query.get("continuation-token").unwrap_or(&nothing));
+    let asked_max = query.get("max-keys").and_then(|keys| keys.parse().ok()).unwrap_or(1000);
+    let (prefix, without_tokens) = (query.get("prefix").unwrap_or(&nothing), *state.without_tokens.lock());
+    let (page, begins) = match without_tokens {
+        None => (asked_max.min(PAGE), query.get("continuation-token").or(query.get("start-after"))),
+        Some(knows_start_after) => (asked_max, query.get("start-after").filter(|_| knows_start_after)),
+    };
+    let after = begins.unwrap_or(&nothing);
     let objects = state.listed();
     let found: Vec<_> =
-        objects.iter().filter(|(key, _)| key.starts_with(prefix.as_str()) && key.as_str() > after.as_str()).take(PAGE + 1).collect();
+        objects.iter().filter(|(key, _)| key.starts_with(prefix.as_str()) && key.as_str() > after.as_str()).take(page + 1).collect();
     let mut text = String::from("<ListBucketResult>");
-    for (key, bytes) in found.iter().take(PAGE) {
+    for (key, bytes) in found.iter().take(page) {
         let (size, time) = (bytes.len(), "1970-01-01T00:00:00.000Z");
         let tag = tag(bytes).replace('"', "&quot;");
         text.push_str(&format!(
             "<Contents><Key>{key}</Key><LastModified>{time}</LastModified><ETag>{tag}</ETag><Size>{size}</Size></Contents>"
         ));
     }
-    if let Some((last, _)) = found.get(PAGE - 1).filter(|_| found.len() > PAGE) {
-        text.push_str(&format!("<IsTruncated>true</IsTruncated><NextContinuationToken>{last}</NextContinuationToken>"));
+    if let Some((last, _)) = found.get(page - 1).filter(|_| found.len() > page) {
+        text.push_str("<IsTruncated>true</IsTruncated>");
+        if without_tokens.is_none() {
+            text.push_str(&format!("<NextContinuationToken>{last}</NextContinuationToken>"));
+        }
     }
-    Reply::xml(text + "</ListBucketResult>")
+    // Some say so of what they do not have.
+    let no_token = if without_tokens.is_none() && found.len() <= page { "<NextContinuationToken></NextContinuationToken>" } else { "" };
+    Reply::xml(text + no_token + "</ListBucketResult>")
 }
 
 fn complete(state: &State, key: &str, id: &str, body: &[u8]) -> Reply {

@@ -175,6 +175,11 @@ fn a_store_with_object_lock_keeps_what_a_lock_needs_before_it_is_acknowledged() 
     let server = S3Server::start();
     let (repository, kept) = world(&server);
     let lock = |days: u64| repository.lock(&[kept[0].0], LockEnd::After(Duration::from_secs(days * 86_400)), "", &Silent).unwrap();
+    server.fail_by(|asked| asked.query.contains("object-lock").then_some(crate::backend::testing::s3::Fault::Refuse(403, "AccessDenied")));
+    let unknown = repository.lock(&[kept[0].0], LockEnd::After(Duration::from_secs(86_400)), "", &Silent).unwrap_err();
+    assert!(unknown.kind() == ErrorKind::Unauthorized && unknown.to_string().contains("s3:GetBucketObjectLockConfiguration"), "{unknown}");
+    assert_eq!(repository.renew_deadlines(|_| true, &Silent).unwrap(), 0, "a collection goes on");
+    server.fail_no_more();
     assert_eq!(lock(10).kept_objects, 0, "this store has no object lock");
     server.enable_object_lock();
     let handle = {
