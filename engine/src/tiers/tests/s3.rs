@@ -178,7 +178,7 @@ fn a_store_with_object_lock_keeps_what_a_lock_needs_before_it_is_acknowledged() 
     server.fail_by(|asked| asked.query.contains("object-lock").then_some(crate::backend::testing::s3::Fault::Refuse(403, "AccessDenied")));
     let unknown = repository.lock(&[kept[0].0], LockEnd::After(Duration::from_secs(86_400)), "", &Silent).unwrap_err();
     assert!(unknown.kind() == ErrorKind::Unauthorized && unknown.to_string().contains("s3:GetBucketObjectLockConfiguration"), "{unknown}");
-    assert_eq!(repository.renew_deadlines(|_| true, &Silent).unwrap(), 0, "a collection goes on");
+    assert_eq!(repository.renew_deadlines(&Silent).unwrap(), 0, "a collection goes on");
     server.fail_no_more();
     assert_eq!(lock(10).kept_objects, 0, "this store has no object lock");
     server.enable_object_lock();
