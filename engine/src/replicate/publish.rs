@@ -58,6 +58,8 @@ impl Publisher<'_> {
         let mut there = plan.target.publications(plan.present.iter().copied());
         there.extend(sessions.keys().map(|session| ObjectName::closed(*session)));
         self.target.backend.make_durable(&there)?;
+        let sight = |id| if plan.target.series.contains_key(&id) { &plan.target } else { &plan.source }.sights.get(&id).copied();
+        self.target.see_copies(plan.wanted.iter().map(|wanted| (wanted.id, &wanted.header, sight(wanted.id))));
         self.target.keep_rest_of_each(&locked, self.progress)
     }
 

@@ -3,12 +3,16 @@
 use super::*;
 use crate::backend::testing::{FaultyBackend, HookedBackend, Operation, Order, RecordingBackend};
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind};
+use crate::backup::BackupOptions;
 use crate::gc::GcOptions;
-use crate::gc::tests::fixture::{Fixture, Interrupter, Kept, backup_state, client_with};
+use crate::gc::tests::fixture::{Fixture, Interrupter, Kept, NOW, backup_state, client_with};
 use crate::progress::Silent;
 use crate::repair::RepairOptions;
-use crate::repository::{HoldState, Replica, Snapshot};
+use crate::repository::{HoldState, Replica, Settings, Snapshot};
+use crate::retention::{Civil, Policy, SnapshotFilter};
+use crate::runtime::{Runtime, Timestamp};
 use proptest::prelude::*;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -596,5 +600,48 @@ fn what_is_there_already_is_made_durable() {
         let session = fixture.repository.read_snapshot_header(kept.id).unwrap().record.id();
         order.at(Operation::MakeDurable, ObjectName::snapshot(kept.id));
         order.at(Operation::MakeDurable, ObjectName::closed(session));
+    }
+}
+
+/// Whoever looks at a replica sees all that came with one run at once, whenever it was made.
+#[test]
+fn rules_at_a_replica_count_the_days_of_what_was_copied() {
+    let fixture = Fixture::empty();
+    let replica = fixture.replica(160);
+    let (mine, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = |day: i64, second: i64| Timestamp { seconds: (NOW.seconds / 86_400 + day) * 86_400 + second, nanoseconds: 0 };
+    let seed = Cell::new(161);
+    let keeper = |of: &Fixture, day: i64, folder: &tempfile::TempDir, place: &str| {
+        let runtime = Runtime::seeded(seed.replace(seed.get() + 1), at(day, 50_000), 2);
+        let settings = Settings::default().with_sightings(folder.path()).with_place(place);
+        let (credential, config) = ((*of.repository.credential).clone(), of.repository.config.clone());
+        Repository::assemble(Arc::new(of.backend.clone()), runtime, credential, config, of.repository.id, 1, settings)
+    };
+    let machine = client_with(&fixture.repository, Roles::BACKUP, 68);
+    let back_up = |day: i64, second: i64| {
+        let options = BackupOptions { time: Some(at(day, second)), ..BackupOptions::new("series") };
+        machine.backup_stream("name", Box::new(&b"content"[..]), &options, &Silent).unwrap().snapshot.unwrap()
+    };
+    let kept = |keeper: &Repository| -> BTreeSet<SnapshotId> {
+        let day = |time: Timestamp| (time.seconds / 86_400) as i32;
+        let civil = |time| Civil { year: day(time), month: 1, day: 1, hour: 0, iso_week_year: 0, iso_week: 1 };
+        let policy = Policy { keep_daily: 3, ..Policy::default() };
+        let plan = keeper.plan_forget(&policy, &SnapshotFilter::default(), &civil).unwrap();
+        plan.snapshots.iter().filter(|snapshot| snapshot.verdict.is_keep()).map(|snapshot| snapshot.id).collect()
+    };
+    let replicate = |day| keeper(&fixture, day, &mine, "here").replicate(&keeper(&replica, day, &mine, "there"), &all(), &Silent).unwrap();
+    let good: Vec<_> = (0..6).map(|day| back_up(day, 10_000)).collect();
+    keeper(&replica, 5, &others, "there").list_snapshots().unwrap();
+    assert_eq!(replicate(6).snapshots.len(), 6);
+    for folder in [&mine, &others] {
+        assert_eq!(kept(&keeper(&replica, 7, folder, "there")), good[3..].iter().copied().collect());
+    }
+    // A thief at the source makes snapshots of days that were. Whoever looks there and copies knows them here as well.
+    for day in 0..6 {
+        back_up(day, 80_000);
+    }
+    assert_eq!(replicate(8).snapshots.len(), 6);
+    for (of, place) in [(&fixture, "here"), (&replica, "there")] {
+        assert!(good[4..].iter().all(|id| kept(&keeper(of, 8, &mine, place)).contains(id)), "{place}");
     }
 }

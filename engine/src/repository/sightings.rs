@@ -10,7 +10,7 @@ use super::holds::DAY_SECONDS;
 use super::{Repository, SnapshotListing, SnapshotState};
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::snapshot::Token;
+use crate::format::snapshot::{SnapshotHeader, Token};
 use crate::id::{HoldId, SessionId, SnapshotId, from_hex, to_hex};
 use crate::progress::{Event, Progress};
 use crate::runtime::Timestamp;
@@ -41,7 +41,7 @@ struct SeenSnapshot {
     session: SessionId,
     /// Of which series it is, where that was known: when it is damaged or gone nothing else tells.
     series: Option<Token>,
-    /// `None` for those of the first look, those by this process, and where the clock went back.
+    /// `None` for those of the first look, those by this process, and where the clock went back. Of a copy as at its source.
     sight: Option<Sight>,
 }
 
@@ -231,10 +231,21 @@ impl Repository {
 
     /// Notes snapshots that this process published and that count from now on.
     pub(super) fn see_own(&self, session: SessionId, snapshots: &[SnapshotId], series: &BTreeMap<SnapshotId, Token>) {
+        let own = |snapshot| SeenSnapshot { session, series: series.get(snapshot).copied(), sight: None };
+        self.see(snapshots.iter().map(|snapshot| (*snapshot, own(snapshot))).collect());
+    }
+
+    /// Notes snapshots that this process copied here and that count from now on, each with when it came to where it was copied from: that it was not here
+    /// before says nothing of when it was made.
+    pub(crate) fn see_copies<'h>(&self, copies: impl Iterator<Item = (SnapshotId, &'h SnapshotHeader, Option<Sight>)>) {
+        let copy = |header: &SnapshotHeader, sight| SeenSnapshot { session: header.record.id(), series: Some(header.series), sight };
+        self.see(copies.map(|(snapshot, header, sight)| (snapshot, copy(header, sight))).collect());
+    }
+
+    fn see(&self, snapshots: BTreeMap<SnapshotId, SeenSnapshot>) {
         let Some(path) = self.sightings().filter(|_| !snapshots.is_empty()) else { return };
         if let Ok(mut seen) = Seen::load(&path) {
-            let own = |snapshot| SeenSnapshot { session, series: series.get(snapshot).copied(), sight: None };
-            seen.snapshots.extend(snapshots.iter().map(|snapshot| (*snapshot, own(snapshot))));
+            seen.snapshots.extend(snapshots);
             seen.save(&path);
         }
     }
