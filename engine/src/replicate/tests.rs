@@ -645,3 +645,29 @@ fn rules_at_a_replica_count_the_days_of_what_was_copied() {
         assert!(good[4..].iter().all(|id| kept(&keeper(of, 8, &mine, place)).contains(id)), "{place}");
     }
 }
+
+#[test]
+fn damage_of_what_says_that_snapshots_count_or_are_held_is_told() {
+    let fixture = Fixture::with_states(0..3);
+    let ids: Vec<_> = fixture.kept.iter().map(|kept| kept.id).collect();
+    let hold = fixture.repository.hold(&ids[2..], "case 7").unwrap();
+    let session = fixture.repository.read_snapshot_header(ids[0]).unwrap().record.id();
+    for name in [ObjectName::closed(session), ObjectName::hold(hold)] {
+        fixture.change(&name, |bytes| *bytes.last_mut().unwrap() ^= 1);
+    }
+    let told = |target: &Fixture, options: &ReplicateOptions| {
+        let summary = fixture.repository.replicate(&target.repository, options, &Silent).unwrap();
+        assert!(summary.has_damage(), "{summary:?}");
+        let damaged: Vec<_> = summary.snapshots_damaged.iter().map(|(id, _)| *id).collect();
+        (summary.snapshots.len(), damaged, summary.problems.len())
+    };
+    let one = |id| ReplicateOptions::of(vec![id]);
+    for target in [fixture.replica(170), Fixture::other(9)] {
+        assert_eq!(told(&target, &one(ids[0])), (0, vec![ids[0]], 1));
+        assert_eq!(told(&target, &one(ids[1])), (1, vec![], 1));
+        assert_eq!(told(&target, &all()), (1, vec![ids[0]], 1));
+    }
+    // Nobody knows which snapshots it named.
+    fixture.backend.delete(&ObjectName::snapshot(ids[0])).unwrap();
+    assert_eq!(told(&fixture.replica(171), &all()), (2, vec![], 2));
+}
