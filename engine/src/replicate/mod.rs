@@ -34,7 +34,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Session, SnapshotState};
 use copies::Way;
-use plan::Plan;
+use plan::{ENDED_WITHOUT, Plan};
 use publish::Publisher;
 use std::collections::{BTreeSet, HashSet};
 
@@ -182,7 +182,9 @@ impl Repository {
         }
         plan.give_up(&copies.lost, "it needs what is damaged in a pack of the source")?;
         let mut publisher = Publisher { source: self, target, session, progress, bytes: 0 };
-        publisher.publish(&plan)?;
+        let left_out = publisher.publish(&plan)?;
+        plan.wanted.retain(|wanted| !left_out.contains(&wanted.id));
+        plan.damaged.extend(left_out.into_iter().map(|id| (id, ENDED_WITHOUT.to_owned())));
         let mut summary = summarize(&plan);
         copies.written.iter().for_each(|(_, size)| summary.written.add(*size));
         summary.bytes_sent = summary.written.bytes + publisher.bytes;

@@ -13,6 +13,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 /// A snapshot that cannot be copied, and why.
 pub(super) type Unfit = (SnapshotId, String);
 
+/// Why a snapshot is left out whose session ended at the target without it. An end is written once.
+pub(super) const ENDED_WITHOUT: &str = "the target says of the session that made it that it has ended without this snapshot, as when it could not be copied \
+                                        with others of the session; `icecore tag` makes another one of it, which is copied";
+
 /// A snapshot that is to be published.
 #[derive(Debug)]
 pub(super) struct Wanted {
@@ -75,6 +79,8 @@ impl<'a> Plan<'a> {
             let Some(header) = at_source.header(id) else { continue };
             if at_target.withdrawn.contains(&id) || epochs.name_withdrawn(&id, u32::MAX) {
                 forgotten.push(id);
+            } else if at_target.closed.get(&header.record.id()).is_some_and(|closed| !closed.snapshots.contains(&id)) {
+                damaged.push((id, ENDED_WITHOUT.to_owned()));
             } else if is_whole(target, &at_target, &mut at, id, options.distrusted.is_some())? {
                 present.push(id);
             } else {

@@ -4,6 +4,9 @@ use super::*;
 use crate::backend::testing::{FaultyBackend, HookedBackend, Operation, Order, RecordingBackend};
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind};
 use crate::backup::BackupOptions;
+use crate::backup::put_snapshot;
+use crate::format::session::ClosedBody;
+use crate::format::snapshot::SnapshotHeader;
 use crate::gc::GcOptions;
 use crate::gc::tests::fixture::{Fixture, Interrupter, Kept, NOW, backup_state, client_with};
 use crate::progress::Silent;
@@ -670,4 +673,59 @@ fn damage_of_what_says_that_snapshots_count_or_are_held_is_told() {
     // Nobody knows which snapshots it named.
     fixture.backend.delete(&ObjectName::snapshot(ids[0])).unwrap();
     assert_eq!(told(&fixture.replica(171), &all()), (2, vec![], 2));
+}
+
+/// Two snapshots of one session, as a change of tags made them once.
+fn two_of_one_session(fixture: &Fixture) -> [SnapshotId; 2] {
+    let repository = &fixture.repository;
+    let session = Session::begin(repository, SessionKind::Writer).unwrap();
+    let ids = [SnapshotId([1; 16]), SnapshotId([2; 16])];
+    for (id, kept) in ids.into_iter().zip(&fixture.kept) {
+        let Snapshot { header, body, .. } = repository.find_snapshot(&kept.id.to_string(), None, None).unwrap();
+        let header = SnapshotHeader { record: (**session.record()).clone(), ..header };
+        put_snapshot(repository, &session, id, &header, &body).unwrap();
+    }
+    session.close(true, ids.to_vec()).unwrap();
+    ids
+}
+
+#[test]
+fn a_session_that_ended_at_the_target_without_a_snapshot_keeps_no_other_from_being_copied() {
+    let mut fixture = Fixture::with_states(0..2);
+    let [first, second] = two_of_one_session(&fixture);
+    let name = ObjectName::snapshot(second);
+    let whole = fixture.backend.get(&name, u64::MAX).unwrap();
+    fixture.change(&name, |bytes| bytes[100] ^= 1);
+    let replica = fixture.replica(172);
+    let summary = fixture.repository.replicate(&replica.repository, &all(), &Silent).unwrap();
+    assert_eq!((summary.snapshots.len(), summary.snapshots_damaged[0].0), (3, second));
+    // Mended at the source; and at another replica somebody else ended it between two steps.
+    fixture.change(&name, |bytes| *bytes = whole);
+    fixture.backup(2);
+    let newest = fixture.kept[2].id;
+    let summary = fixture.repository.replicate(&replica.repository, &all(), &Silent).unwrap();
+    assert_eq!((&summary.snapshots[..], summary.snapshots_damaged[0].0, summary.has_damage()), (&[newest][..], second, true));
+    let raced = fixture.replica(173);
+    let (other, has_run) = (raced.other_handle(174), AtomicBool::new(false));
+    let session = fixture.repository.read_snapshot_header(first).unwrap().record.id();
+    let hooked = HookedBackend::new(Arc::new(raced.backend.clone()), move |call| {
+        if call.operation == Operation::Finish && call.kind == ObjectKind::Closed && !call.is_done && !has_run.swap(true, Ordering::SeqCst)
+        {
+            other.write_sealed(ObjectName::closed(session), ClosedBody { finished: true, now: NOW, snapshots: vec![first] }.encode())?;
+        }
+        Ok(())
+    });
+    let target = raced.handle_through(Arc::new(hooked), 175);
+    let summary = fixture.repository.replicate(&target, &all(), &Silent).unwrap();
+    assert_eq!((summary.snapshots.len(), summary.snapshots_damaged[0].0, summary.snapshots_damaged.len()), (4, second, 1));
+    for target in [&replica, &raced] {
+        assert!(target.repository.check(&Silent).unwrap().findings.is_empty());
+        let summary = fixture.repository.replicate(&target.repository, &ReplicateOptions::of(vec![second]), &Silent).unwrap();
+        assert_eq!((summary.snapshots.len(), summary.snapshots_damaged[0].0), (0, second));
+    }
+    // What is advised helps.
+    let mut tag = crate::retention::TagChange::default();
+    tag.add.push("tag".into());
+    let tagged = fixture.repository.retag(&[second], &tag, &Silent).unwrap();
+    assert_eq!(replicate(&fixture, &replica).snapshots, [tagged[0].after]);
 }
