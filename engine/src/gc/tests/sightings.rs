@@ -7,7 +7,8 @@ use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind};
 use crate::progress::{Event, Progress, Silent};
 use crate::repository::{Repository, Settings};
-use crate::runtime::Runtime;
+use crate::retention::{Civil, KeepReason, Policy, SnapshotFilter, Verdict};
+use crate::runtime::{Runtime, Timestamp};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
@@ -43,6 +44,17 @@ impl Progress for Notices {
     }
 }
 
+/// How many snapshots rules let go that keep the last one. Where something is wrong they let none go, and say why.
+fn dropped_by_rules(repository: &Repository) -> usize {
+    let policy = Policy { keep_last: 1, ..Policy::default() };
+    let civil = |_: Timestamp| Civil { year: 2027, month: 1, day: 1, hour: 0, iso_week_year: 2027, iso_week: 1 };
+    let plan = repository.plan_forget(&policy, &SnapshotFilter::default(), &civil).unwrap();
+    let is_spared = |verdict: &Verdict| *verdict == Verdict::Keep(vec![KeepReason::OtherState]);
+    assert_eq!(plan.snapshots.iter().any(|snapshot| is_spared(&snapshot.verdict)), plan.dropped().is_empty());
+    assert_eq!(plan.problems.is_empty(), !plan.dropped().is_empty());
+    plan.dropped().len()
+}
+
 #[test]
 fn a_snapshot_that_is_gone_without_a_trace_is_noticed_by_who_saw_it() {
     let mut fixture = Fixture::with_states(0..3);
@@ -53,6 +65,7 @@ fn a_snapshot_that_is_gone_without_a_trace_is_noticed_by_who_saw_it() {
     // Nobody else can tell.
     fixture.assert_whole();
     let seeing = client(&fixture, folder.path());
+    assert_eq!((dropped_by_rules(&fixture.repository), dropped_by_rules(&seeing)), (1, 0));
     assert_eq!(seeing.find_snapshot("latest", None, None).unwrap_err().kind(), ErrorKind::Damaged);
     let found = seeing.check(&Silent).unwrap().findings;
     assert_eq!((found.len(), found[0].object, &found[0].snapshots[..]), (1, Some(gone), &[lost.id][..]));
@@ -152,6 +165,7 @@ fn an_older_state_is_noticed_by_who_saw_a_newer_one() {
     let seeing = client(&fixture, folder.path());
     let (shown, problems) = seeing.snapshots_and_problems().unwrap();
     assert_eq!((shown.len(), problems.len()), (3, 1), "{problems:?}");
+    assert_eq!((dropped_by_rules(&fixture.repository), dropped_by_rules(&seeing)), (2, 0));
     assert!(problems[0].to_string().contains("epoch 1"), "{}", problems[0]);
     assert_eq!(seeing.check(&Silent).unwrap().findings.len(), 1);
     assert_eq!(seeing.gc(&GcOptions::default(), &Silent).unwrap_err().kind(), ErrorKind::Damaged);
@@ -231,6 +245,7 @@ fn damaged_sightings_are_said_and_believed_in_nothing() {
         std::fs::write(&path, bytes).unwrap();
         let (shown, problems) = client(&fixture, folder.path()).snapshots_and_problems().unwrap();
         assert_eq!((shown.len(), problems.len()), (2, 1));
+        assert_eq!((dropped_by_rules(&fixture.repository), dropped_by_rules(&client(&fixture, folder.path()))), (1, 0));
         assert!(problems[0].to_string().contains(path.to_str().unwrap()), "{}", problems[0]);
     }
 }
