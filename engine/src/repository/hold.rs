@@ -72,7 +72,7 @@ impl Repository {
             let until = self.lock_end(end, listing, progress)?;
             let fresh = not_locked_until(listing, ids, until);
             if fresh.len() < ids.len() {
-                self.make_durable_holds(listing.holds.listed().map(|(id, ..)| id))?;
+                self.make_durable_holds(listing)?;
             }
             let hold = match fresh.is_empty() {
                 true => None,
@@ -120,16 +120,14 @@ impl Repository {
             let message = format!("releasing a legal hold needs a credential with the role admin; this one is for {}", self.roles());
             return Err(Error::new(ErrorKind::Unauthorized, message));
         };
-        let all = self.holds()?.0;
-        let ids: Vec<_> = all.iter().map(|found| found.id).collect();
-        let found = all.into_iter().find(|found| found.id == hold);
+        let found = self.holds()?.0.into_iter().find(|found| found.id == hold);
         match found.map(|found| (found.until, found.state)) {
             None => return Err(Error::new(ErrorKind::NotFound, format!("there is no hold {hold}"))),
             Some((Some(until), _)) => {
                 let message = format!("{hold} is a lock until {until}, which nobody can end before");
                 return Err(Error::new(ErrorKind::Invalid, message));
             }
-            Some((None, HoldState::Released)) => return self.make_durable_holds(ids.into_iter()),
+            Some((None, HoldState::Released)) => return self.make_durable_holds(&self.list_snapshots()?),
             Some((None, _)) => {}
         }
         let signer = Signer::new(seed);
@@ -147,8 +145,8 @@ impl Repository {
     }
 
     /// What is said to hold, or to be released, was said by others and stays so (`OthersDurable`).
-    fn make_durable_holds(&self, holds: impl Iterator<Item = HoldId>) -> Result<()> {
-        self.backend.make_durable(&holds.map(ObjectName::hold).collect::<Vec<_>>())
+    pub(crate) fn make_durable_holds(&self, listing: &SnapshotListing) -> Result<()> {
+        self.backend.make_durable(&listing.holds.names())
     }
 
     /// Looks at the snapshots and writes, under a session that makes collectors wait before they delete.
