@@ -83,7 +83,10 @@ impl Publisher<'_> {
                 self.copy(&ObjectName::hold(id))?;
             } else if is_in_force && !held.is_empty() {
                 let is_same = |other: &HoldBody| (other.action, &other.note, &other.snapshots) == (body.action, &body.note, &held);
-                if !plan.target.holds.listed().any(|(_, other, _)| is_same(other)) {
+                if let Some((there, ..)) = plan.target.holds.listed().find(|(_, other, _)| is_same(other)) {
+                    // `OthersDurable`: another run may have placed it a moment ago.
+                    self.target.backend.make_durable(&[ObjectName::hold(there)])?;
+                } else {
                     self.target.require(Roles::MAINTAIN, "placing a hold for a part of the snapshots that it names")?;
                     let body = HoldBody { now: self.target.runtime.clock.now(), snapshots: held, ..body.clone() };
                     self.target.write_sealed(ObjectName::hold(HoldId(self.target.runtime.random())), body.encode())?;

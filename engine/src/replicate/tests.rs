@@ -729,3 +729,21 @@ fn a_session_that_ended_at_the_target_without_a_snapshot_keeps_no_other_from_bei
     let tagged = fixture.repository.retag(&[second], &tag, &Silent).unwrap();
     assert_eq!(replicate(&fixture, &replica).snapshots, [tagged[0].after]);
 }
+
+#[test]
+fn what_another_run_made_of_a_replica_is_made_durable() {
+    let fixture = Fixture::with_states(0..2);
+    let ids: Vec<_> = fixture.kept.iter().map(|kept| kept.id).collect();
+    fixture.repository.hold(&ids, "case 7").unwrap();
+    let replica = fixture.replica(176);
+    let some = ReplicateOptions::of(ids[..1].to_vec());
+    fixture.repository.replicate(&replica.repository, &some, &Silent).unwrap();
+    let (backend, order) = Order::of(Arc::new(replica.backend.clone()));
+    fixture.repository.make_replica(&backend).unwrap();
+    fixture.repository.replicate(&replica.handle_through(backend, 177), &some, &Silent).unwrap();
+    for kind in [ObjectKind::Slot, ObjectKind::Config, ObjectKind::Hold] {
+        for object in replica.backend.list_sorted(kind).unwrap() {
+            order.at(Operation::MakeDurable, object.name);
+        }
+    }
+}
