@@ -139,6 +139,9 @@ impl BroughtBack {
         for pack in &summary.packs_damaged {
             output.warn(format_args!("{replica}: {pack} is damaged there, too"));
         }
+        for problem in &summary.problems {
+            output.warn(format_args!("{replica}: {problem}"));
+        }
         let what = format!(
             "{} with what {} lacked: {} in {}",
             counted(summary.snapshots.len() as u64, "snapshot"),

@@ -119,6 +119,9 @@ pub(super) fn print(summary: &ReplicateSummary, dry_run: bool, target: &str, out
     for pack in &summary.packs_damaged {
         output.warn(format_args!("{pack} is damaged, and was not copied"));
     }
+    for problem in &summary.problems {
+        output.warn(problem);
+    }
     if summary.has_damage() {
         output.note(exit::DAMAGED);
     }
@@ -142,6 +145,7 @@ pub(super) fn as_json(summary: &ReplicateSummary) -> Value {
         "snapshots_present": summary.snapshots_present,
         "snapshots_forgotten": summary.snapshots_forgotten.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "snapshots_damaged": summary.snapshots_damaged.len(),
+        "problems": summary.problems.len(),
         "packs_damaged": summary.packs_damaged.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "frames_planned": summary.frames_planned,
         "bytes_planned": summary.bytes_planned,

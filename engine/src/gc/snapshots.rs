@@ -29,6 +29,8 @@ pub(crate) struct Snapshots {
     /// Withdrawn ones that are still there: what they need in doomed packs may still be read by whoever began before.
     pub(super) withdrawn: Vec<Kept>,
     listed: HashSet<SnapshotId>,
+    /// Holds, and what released them.
+    holds: Vec<ObjectName>,
 }
 
 impl Snapshots {
@@ -62,7 +64,7 @@ impl Snapshots {
                 group.push(Kept { id: *id, session, is_closed, is_whole: false, header: header.clone() });
             }
         }
-        Ok(Self { kept, withdrawn, listed: listing.snapshots.into_iter().collect() })
+        Ok(Self { kept, withdrawn, listed: listing.snapshots.into_iter().collect(), holds: listing.holds.names() })
     }
 
     /// Marks what they need.
@@ -94,9 +96,9 @@ impl Snapshots {
         self
     }
 
-    /// What withdraws those that are still there.
+    /// What withdraws those that are still there, and what says that they are not held.
     pub(super) fn markers(&self) -> Vec<ObjectName> {
-        self.withdrawn.iter().map(|snapshot| ObjectName::withdrawn(snapshot.id)).collect()
+        self.withdrawn.iter().map(|snapshot| ObjectName::withdrawn(snapshot.id)).chain(self.holds.iter().copied()).collect()
     }
 
     /// Whether the snapshot was listed.

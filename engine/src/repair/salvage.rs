@@ -99,7 +99,9 @@ impl Repository {
         let mut saved = Salvaged { from: snapshot.id, to: None, entries, entries_lost: snapshot.header.entries.saturating_sub(entries) };
         let Some(tree) = tree else { return Ok((saved, false)) };
         saved.to = self.twin(snapshot, &tree, listing)?;
-        if saved.to.is_some() {
+        if let Some(there) = saved.to {
+            // `OthersDurable`: another run may have published it a moment ago.
+            self.backend.make_durable(&listing.publications([there]))?;
             run.writer.finish()?;
             return Ok((saved, false));
         }

@@ -34,7 +34,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Session, SnapshotState};
 use copies::Way;
-use plan::Plan;
+use plan::{ENDED_WITHOUT, Plan};
 use publish::Publisher;
 use std::collections::{BTreeSet, HashSet};
 
@@ -72,6 +72,9 @@ pub struct ReplicateSummary {
     pub snapshots_damaged: Vec<(SnapshotId, String)>,
     /// Packs of the source of which something could not be read.
     pub packs_damaged: Vec<ObjectName>,
+    /// What is wrong at the source with other objects, by which something may have been left out: holds, ends of sessions whose snapshots are not known; or
+    /// that the source is in an older state than was seen before.
+    pub problems: Vec<String>,
     /// Content was stored anew, because the target has keys of its own.
     pub resealed: bool,
     /// Frames that the target lacks; 0 where content is stored anew.
@@ -87,9 +90,9 @@ pub struct ReplicateSummary {
 }
 
 impl ReplicateSummary {
-    /// Whether something of what was asked for is damaged.
+    /// Whether something of what was asked for is damaged, or may have been left out.
     pub fn has_damage(&self) -> bool {
-        !self.snapshots_damaged.is_empty() || !self.packs_damaged.is_empty()
+        !self.snapshots_damaged.is_empty() || !self.packs_damaged.is_empty() || !self.problems.is_empty()
     }
 }
 
@@ -179,7 +182,9 @@ impl Repository {
         }
         plan.give_up(&copies.lost, "it needs what is damaged in a pack of the source")?;
         let mut publisher = Publisher { source: self, target, session, progress, bytes: 0 };
-        publisher.publish(&plan)?;
+        let left_out = publisher.publish(&plan)?;
+        plan.wanted.retain(|wanted| !left_out.contains(&wanted.id));
+        plan.damaged.extend(left_out.into_iter().map(|id| (id, ENDED_WITHOUT.to_owned())));
         let mut summary = summarize(&plan);
         copies.written.iter().for_each(|(_, size)| summary.written.add(*size));
         summary.bytes_sent = summary.written.bytes + publisher.bytes;
@@ -195,6 +200,7 @@ fn summarize(plan: &Plan<'_>) -> ReplicateSummary {
         snapshots_present: plan.present.len() as u64,
         snapshots_forgotten: plan.forgotten.clone(),
         snapshots_damaged: plan.damaged.clone(),
+        problems: plan.problems.clone(),
         frames_planned: plan.frame_count,
         bytes_planned: plan.bytes,
         ..ReplicateSummary::default()

@@ -13,6 +13,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 /// A snapshot that cannot be copied, and why.
 pub(super) type Unfit = (SnapshotId, String);
 
+/// Why a snapshot is left out whose session ended at the target without it. An end is written once.
+pub(super) const ENDED_WITHOUT: &str = "the target says of the session that made it that it has ended without this snapshot, as when it could not be copied \
+                                        with others of the session; `icecore tag` makes another one of it, which is copied";
+
 /// A snapshot that is to be published.
 #[derive(Debug)]
 pub(super) struct Wanted {
@@ -43,6 +47,8 @@ pub(super) struct Plan<'a> {
     pub(super) forgotten: Vec<SnapshotId>,
     /// Snapshots that cannot be copied, and why.
     pub(super) damaged: Vec<Unfit>,
+    /// What else is wrong at the source.
+    pub(super) problems: Vec<String>,
     /// Frames to copy, by the pack of the source where they stand.
     pub(super) frames: BTreeMap<Pack, HashSet<FrameId>>,
     pub(super) frame_count: u64,
@@ -62,17 +68,19 @@ impl<'a> Plan<'a> {
         let at_source = source.list_snapshots()?;
         at_source.tell_setbacks(progress);
         let at_target = target.list_snapshots()?;
-        let (chosen, mut damaged) = choose(source, &at_source, options)?;
+        let Chosen { snapshots, mut damaged, problems } = choose(source, &at_source, options)?;
         let epochs = Epochs::read(target)?;
         let mut at = Mark::new(target, &epochs, progress)?;
         if let Some(packs) = &options.distrusted {
             at.distrust(packs);
         }
         let (mut wanted, mut present, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
-        for id in chosen {
+        for id in snapshots {
             let Some(header) = at_source.header(id) else { continue };
             if at_target.withdrawn.contains(&id) || epochs.name_withdrawn(&id, u32::MAX) {
                 forgotten.push(id);
+            } else if at_target.closed.get(&header.record.id()).is_some_and(|closed| !closed.snapshots.contains(&id)) {
+                damaged.push((id, ENDED_WITHOUT.to_owned()));
             } else if is_whole(target, &at_target, &mut at, id, options.distrusted.is_some())? {
                 present.push(id);
             } else {
@@ -90,7 +98,7 @@ impl<'a> Plan<'a> {
             Ok(())
         })?;
         frames.retain(|_, frames| !frames.is_empty());
-        Ok(Self { mark, source: at_source, target: at_target, wanted, present, forgotten, damaged, frames, frame_count, bytes })
+        Ok(Self { mark, source: at_source, target: at_target, wanted, present, forgotten, damaged, problems, frames, frame_count, bytes })
     }
 
     /// Takes out snapshots that need any of these frames, which could not be copied.
@@ -108,17 +116,33 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The snapshots that are meant, and those of them that cannot be read or are gone. All snapshots of a session go together, because its `closed/`,
-/// which is written once, names them all.
-pub(super) fn choose(
-    source: &Repository,
-    listing: &SnapshotListing,
-    options: &ReplicateOptions,
-) -> Result<(BTreeSet<SnapshotId>, Vec<Unfit>)> {
-    let mut damaged: Vec<Unfit> = Vec::new();
-    for (name, error) in listing.problems.iter().filter(|(name, _)| name.kind() == ObjectKind::Snapshot) {
-        if source.has(name)? {
-            damaged.push((SnapshotId(name.id()), error.to_string()));
+/// What is meant by [`ReplicateOptions`].
+pub(super) struct Chosen {
+    /// The snapshots. All of a session go together, because its `closed/`, which is written once, names them all.
+    pub(super) snapshots: BTreeSet<SnapshotId>,
+    /// Those that are meant and cannot be copied: they cannot be read or are gone, or nothing says any more whether they count.
+    pub(super) damaged: Vec<Unfit>,
+    /// What else is wrong, so that something may be left out of which nothing is known.
+    pub(super) problems: Vec<String>,
+}
+
+/// Finds in a listing of the source what is meant. A marker that withdraws nothing leaves nothing out, and is for `check` to tell.
+pub(super) fn choose(source: &Repository, listing: &SnapshotListing, options: &ReplicateOptions) -> Result<Chosen> {
+    let (mut damaged, mut problems): (Vec<Unfit>, Vec<String>) = (Vec::new(), listing.setback.iter().map(ToString::to_string).collect());
+    for (name, error) in &listing.problems {
+        if name.kind() == ObjectKind::Withdrawn || !source.has(name)? {
+            continue;
+        }
+        let of_session = |header: &SnapshotHeader| *name == ObjectName::closed(header.record.id());
+        let ended: Vec<_> = listing.headers().filter(|(_, header)| of_session(header)).map(|(id, _)| id).collect();
+        match name.kind() {
+            ObjectKind::Snapshot => damaged.push((SnapshotId(name.id()), error.to_string())),
+            _ if !ended.is_empty() => {
+                let standing = ended.into_iter().filter(|id| !listing.withdrawn.contains(id));
+                damaged.extend(standing.map(|id| (id, error.to_string())));
+            }
+            ObjectKind::Closed if options.snapshots.is_some() => {}
+            _ => problems.push(error.to_string()),
         }
     }
     let gone = |id: &SnapshotId| (*id, "it was published, and somebody or something removed it from the store".to_owned());
@@ -128,7 +152,9 @@ pub(super) fn choose(
         .filter(|(id, header)| listing.state(*id, header) == SnapshotState::Closed && !listing.withdrawn.contains(id))
         .map(|(id, header)| (id, header.record.id()))
         .collect();
-    let Some(named) = &options.snapshots else { return Ok((counts.into_keys().collect(), damaged)) };
+    let Some(named) = &options.snapshots else {
+        return Ok(Chosen { snapshots: counts.into_keys().collect(), damaged, problems });
+    };
     damaged.retain(|(id, _)| named.contains(id));
     if let Some(id) = named.iter().find(|id| !counts.contains_key(id) && !damaged.iter().any(|(damaged, _)| damaged == *id)) {
         let message = match listing.withdrawn.contains(id) {
@@ -138,7 +164,8 @@ pub(super) fn choose(
         return Err(Error::new(ErrorKind::NotFound, message));
     }
     let sessions: BTreeSet<_> = named.iter().filter_map(|id| counts.get(id)).collect();
-    Ok((counts.iter().filter(|(_, session)| sessions.contains(session)).map(|(id, _)| *id).collect(), damaged))
+    let snapshots = counts.iter().filter(|(_, session)| sessions.contains(session)).map(|(id, _)| *id).collect();
+    Ok(Chosen { snapshots, damaged, problems })
 }
 
 /// Whether the target has the snapshot and all that it needs.

@@ -24,8 +24,8 @@ pub(super) struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    /// Publishes the snapshots of the plan. Frames are durable by now.
-    pub(super) fn publish(&mut self, plan: &Plan<'_>) -> Result<()> {
+    /// Publishes the snapshots of the plan; those that do not count then, because another run ended their session without them. Frames are durable by now.
+    pub(super) fn publish(&mut self, plan: &Plan<'_>) -> Result<BTreeSet<SnapshotId>> {
         for name in plan.mark.relocations_needed()? {
             self.copy(&name)?;
         }
@@ -42,8 +42,9 @@ impl Publisher<'_> {
         self.copy_holds(plan)?;
         // Who was given up may have relied on packs that are going: the snapshots stay suspect, and the next run finds what is missing.
         self.require_alive()?;
+        let mut left_out = BTreeSet::new();
         for (session, snapshots) in &sessions {
-            self.close(*session, snapshots, plan)?;
+            left_out.extend(self.close(*session, snapshots, plan)?);
             // Last of all: a session that is not closed would look as if it were at work.
             match self.copy(&ObjectName::session(*session)) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -58,7 +59,11 @@ impl Publisher<'_> {
         let mut there = plan.target.publications(plan.present.iter().copied());
         there.extend(sessions.keys().map(|session| ObjectName::closed(*session)));
         self.target.backend.make_durable(&there)?;
-        self.target.keep_rest_of_each(&locked, self.progress)
+        let sight = |id| if plan.target.series.contains_key(&id) { &plan.target } else { &plan.source }.sights.get(&id).copied();
+        let copied = plan.wanted.iter().filter(|wanted| !left_out.contains(&wanted.id));
+        self.target.see_copies(copied.map(|wanted| (wanted.id, &wanted.header, sight(wanted.id))));
+        self.target.keep_rest_of_each(&locked, self.progress)?;
+        Ok(left_out)
     }
 
     /// The snapshots that are locked for longer at the source than at the target, and until when.
@@ -78,7 +83,10 @@ impl Publisher<'_> {
                 self.copy(&ObjectName::hold(id))?;
             } else if is_in_force && !held.is_empty() {
                 let is_same = |other: &HoldBody| (other.action, &other.note, &other.snapshots) == (body.action, &body.note, &held);
-                if !plan.target.holds.listed().any(|(_, other, _)| is_same(other)) {
+                if let Some((there, ..)) = plan.target.holds.listed().find(|(_, other, _)| is_same(other)) {
+                    // `OthersDurable`: another run may have placed it a moment ago.
+                    self.target.backend.make_durable(&[ObjectName::hold(there)])?;
+                } else {
                     self.target.require(Roles::MAINTAIN, "placing a hold for a part of the snapshots that it names")?;
                     let body = HoldBody { now: self.target.runtime.clock.now(), snapshots: held, ..body.clone() };
                     self.target.write_sealed(ObjectName::hold(HoldId(self.target.runtime.random())), body.encode())?;
@@ -103,11 +111,12 @@ impl Publisher<'_> {
         }
     }
 
-    /// Says that the snapshots of a session count: in its own words where all of them are at the target, else in this credential's.
-    fn close(&mut self, session: SessionId, snapshots: &[SnapshotId], plan: &Plan<'_>) -> Result<()> {
+    /// Says that the snapshots of a session count: in its own words where all of them are at the target, else in this credential's. Gives those of which
+    /// somebody else has said otherwise.
+    fn close(&mut self, session: SessionId, snapshots: &[SnapshotId], plan: &Plan<'_>) -> Result<Vec<SnapshotId>> {
         let name = ObjectName::closed(session);
-        if self.is_closed_with(session, snapshots)? {
-            return Ok(());
+        if self.not_closed_with(session, snapshots)?.is_empty() {
+            return Ok(Vec::new());
         }
         let published = plan.wanted.iter().map(|wanted| wanted.id).chain(plan.present.iter().copied());
         let there: BTreeSet<_> = published.chain(plan.target.withdrawn.iter().copied()).collect();
@@ -122,17 +131,17 @@ impl Publisher<'_> {
         };
         match done {
             // A collector may have settled the snapshot between the two steps.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && self.is_closed_with(session, snapshots)? => Ok(()),
-            done => done,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.not_closed_with(session, snapshots),
+            done => done.map(|()| Vec::new()),
         }
     }
 
-    /// Whether `closed/` at the target names these snapshots.
-    fn is_closed_with(&self, session: SessionId, snapshots: &[SnapshotId]) -> Result<bool> {
+    /// Those of the snapshots that `closed/` at the target does not name.
+    fn not_closed_with(&self, session: SessionId, snapshots: &[SnapshotId]) -> Result<Vec<SnapshotId>> {
         let read = self.target.read_sealed(&ObjectName::closed(session)).and_then(|unsealed| ClosedBody::decode(&unsealed.plaintext));
         match read {
-            Ok(body) => Ok(snapshots.iter().all(|id| body.snapshots.contains(id))),
-            Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => Ok(false),
+            Ok(body) => Ok(snapshots.iter().filter(|id| !body.snapshots.contains(id)).copied().collect()),
+            Err(error) if error.kind() == ErrorKind::NotFound || error.broken_rule().is_some() => Ok(snapshots.to_vec()),
             Err(error) => Err(error),
         }
     }

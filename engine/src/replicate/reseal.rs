@@ -8,7 +8,7 @@
 //! are taken, after each was found to stand, and nothing is read.
 
 use super::memo::Memo;
-use super::plan::choose;
+use super::plan::{Chosen, choose};
 use super::{ReplicateOptions, ReplicateSummary};
 use crate::backup::Chunking;
 use crate::backup::publish::{Draft, Published, publish};
@@ -43,8 +43,8 @@ pub(super) fn replicate(
     source.require_newest_config()?;
     target.require_newest_config()?;
     with_reader(source, progress, |reading| {
-        let (chosen, damaged) = choose(source, &source.list_snapshots()?, options)?;
-        let mut summary = ReplicateSummary { resealed: true, snapshots_damaged: damaged, ..ReplicateSummary::default() };
+        let Chosen { snapshots: chosen, damaged, problems } = choose(source, &source.list_snapshots()?, options)?;
+        let mut summary = ReplicateSummary { resealed: true, snapshots_damaged: damaged, problems, ..ReplicateSummary::default() };
         let mut snapshots = Vec::new();
         for id in chosen {
             match reading.snapshot(id) {

@@ -3,12 +3,19 @@
 use super::*;
 use crate::backend::testing::{FaultyBackend, HookedBackend, Operation, Order, RecordingBackend};
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind};
+use crate::backup::BackupOptions;
+use crate::backup::put_snapshot;
+use crate::format::session::ClosedBody;
+use crate::format::snapshot::SnapshotHeader;
 use crate::gc::GcOptions;
-use crate::gc::tests::fixture::{Fixture, Interrupter, Kept, backup_state, client_with};
+use crate::gc::tests::fixture::{Fixture, Interrupter, Kept, NOW, backup_state, client_with};
 use crate::progress::Silent;
 use crate::repair::RepairOptions;
-use crate::repository::{HoldState, Replica, Snapshot};
+use crate::repository::{HoldState, Replica, Settings, Snapshot};
+use crate::retention::{Civil, Policy, SnapshotFilter};
+use crate::runtime::{Runtime, Timestamp};
 use proptest::prelude::*;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -596,5 +603,147 @@ fn what_is_there_already_is_made_durable() {
         let session = fixture.repository.read_snapshot_header(kept.id).unwrap().record.id();
         order.at(Operation::MakeDurable, ObjectName::snapshot(kept.id));
         order.at(Operation::MakeDurable, ObjectName::closed(session));
+    }
+}
+
+/// Whoever looks at a replica sees all that came with one run at once, whenever it was made.
+#[test]
+fn rules_at_a_replica_count_the_days_of_what_was_copied() {
+    let fixture = Fixture::empty();
+    let replica = fixture.replica(160);
+    let (mine, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = |day: i64, second: i64| Timestamp { seconds: (NOW.seconds / 86_400 + day) * 86_400 + second, nanoseconds: 0 };
+    let seed = Cell::new(161);
+    let keeper = |of: &Fixture, day: i64, folder: &tempfile::TempDir, place: &str| {
+        let runtime = Runtime::seeded(seed.replace(seed.get() + 1), at(day, 50_000), 2);
+        let settings = Settings::default().with_sightings(folder.path()).with_place(place);
+        let (credential, config) = ((*of.repository.credential).clone(), of.repository.config.clone());
+        Repository::assemble(Arc::new(of.backend.clone()), runtime, credential, config, of.repository.id, 1, settings)
+    };
+    let machine = client_with(&fixture.repository, Roles::BACKUP, 68);
+    let back_up = |day: i64, second: i64| {
+        let options = BackupOptions { time: Some(at(day, second)), ..BackupOptions::new("series") };
+        machine.backup_stream("name", Box::new(&b"content"[..]), &options, &Silent).unwrap().snapshot.unwrap()
+    };
+    let kept = |keeper: &Repository| -> BTreeSet<SnapshotId> {
+        let day = |time: Timestamp| (time.seconds / 86_400) as i32;
+        let civil = |time| Civil { year: day(time), month: 1, day: 1, hour: 0, iso_week_year: 0, iso_week: 1 };
+        let policy = Policy { keep_daily: 3, ..Policy::default() };
+        let plan = keeper.plan_forget(&policy, &SnapshotFilter::default(), &civil).unwrap();
+        plan.snapshots.iter().filter(|snapshot| snapshot.verdict.is_keep()).map(|snapshot| snapshot.id).collect()
+    };
+    let replicate = |day| keeper(&fixture, day, &mine, "here").replicate(&keeper(&replica, day, &mine, "there"), &all(), &Silent).unwrap();
+    let good: Vec<_> = (0..6).map(|day| back_up(day, 10_000)).collect();
+    keeper(&replica, 5, &others, "there").list_snapshots().unwrap();
+    assert_eq!(replicate(6).snapshots.len(), 6);
+    for folder in [&mine, &others] {
+        assert_eq!(kept(&keeper(&replica, 7, folder, "there")), good[3..].iter().copied().collect());
+    }
+    // A thief at the source makes snapshots of days that were. Whoever looks there and copies knows them here as well.
+    for day in 0..6 {
+        back_up(day, 80_000);
+    }
+    assert_eq!(replicate(8).snapshots.len(), 6);
+    for (of, place) in [(&fixture, "here"), (&replica, "there")] {
+        assert!(good[4..].iter().all(|id| kept(&keeper(of, 8, &mine, place)).contains(id)), "{place}");
+    }
+}
+
+#[test]
+fn damage_of_what_says_that_snapshots_count_or_are_held_is_told() {
+    let fixture = Fixture::with_states(0..3);
+    let ids: Vec<_> = fixture.kept.iter().map(|kept| kept.id).collect();
+    let hold = fixture.repository.hold(&ids[2..], "case 7").unwrap();
+    let session = fixture.repository.read_snapshot_header(ids[0]).unwrap().record.id();
+    for name in [ObjectName::closed(session), ObjectName::hold(hold)] {
+        fixture.change(&name, |bytes| *bytes.last_mut().unwrap() ^= 1);
+    }
+    let told = |target: &Fixture, options: &ReplicateOptions| {
+        let summary = fixture.repository.replicate(&target.repository, options, &Silent).unwrap();
+        assert!(summary.has_damage(), "{summary:?}");
+        let damaged: Vec<_> = summary.snapshots_damaged.iter().map(|(id, _)| *id).collect();
+        (summary.snapshots.len(), damaged, summary.problems.len())
+    };
+    let one = |id| ReplicateOptions::of(vec![id]);
+    for target in [fixture.replica(170), Fixture::other(9)] {
+        assert_eq!(told(&target, &one(ids[0])), (0, vec![ids[0]], 1));
+        assert_eq!(told(&target, &one(ids[1])), (1, vec![], 1));
+        assert_eq!(told(&target, &all()), (1, vec![ids[0]], 1));
+    }
+    // Nobody knows which snapshots it named.
+    fixture.backend.delete(&ObjectName::snapshot(ids[0])).unwrap();
+    assert_eq!(told(&fixture.replica(171), &all()), (2, vec![], 2));
+}
+
+/// Two snapshots of one session, as a change of tags made them once.
+fn two_of_one_session(fixture: &Fixture) -> [SnapshotId; 2] {
+    let repository = &fixture.repository;
+    let session = Session::begin(repository, SessionKind::Writer).unwrap();
+    let ids = [SnapshotId([1; 16]), SnapshotId([2; 16])];
+    for (id, kept) in ids.into_iter().zip(&fixture.kept) {
+        let Snapshot { header, body, .. } = repository.find_snapshot(&kept.id.to_string(), None, None).unwrap();
+        let header = SnapshotHeader { record: (**session.record()).clone(), ..header };
+        put_snapshot(repository, &session, id, &header, &body).unwrap();
+    }
+    session.close(true, ids.to_vec()).unwrap();
+    ids
+}
+
+#[test]
+fn a_session_that_ended_at_the_target_without_a_snapshot_keeps_no_other_from_being_copied() {
+    let mut fixture = Fixture::with_states(0..2);
+    let [first, second] = two_of_one_session(&fixture);
+    let name = ObjectName::snapshot(second);
+    let whole = fixture.backend.get(&name, u64::MAX).unwrap();
+    fixture.change(&name, |bytes| bytes[100] ^= 1);
+    let replica = fixture.replica(172);
+    let summary = fixture.repository.replicate(&replica.repository, &all(), &Silent).unwrap();
+    assert_eq!((summary.snapshots.len(), summary.snapshots_damaged[0].0), (3, second));
+    // Mended at the source; and at another replica somebody else ended it between two steps.
+    fixture.change(&name, |bytes| *bytes = whole);
+    fixture.backup(2);
+    let newest = fixture.kept[2].id;
+    let summary = fixture.repository.replicate(&replica.repository, &all(), &Silent).unwrap();
+    assert_eq!((&summary.snapshots[..], summary.snapshots_damaged[0].0, summary.has_damage()), (&[newest][..], second, true));
+    let raced = fixture.replica(173);
+    let (other, has_run) = (raced.other_handle(174), AtomicBool::new(false));
+    let session = fixture.repository.read_snapshot_header(first).unwrap().record.id();
+    let hooked = HookedBackend::new(Arc::new(raced.backend.clone()), move |call| {
+        if call.operation == Operation::Finish && call.kind == ObjectKind::Closed && !call.is_done && !has_run.swap(true, Ordering::SeqCst)
+        {
+            other.write_sealed(ObjectName::closed(session), ClosedBody { finished: true, now: NOW, snapshots: vec![first] }.encode())?;
+        }
+        Ok(())
+    });
+    let target = raced.handle_through(Arc::new(hooked), 175);
+    let summary = fixture.repository.replicate(&target, &all(), &Silent).unwrap();
+    assert_eq!((summary.snapshots.len(), summary.snapshots_damaged[0].0, summary.snapshots_damaged.len()), (4, second, 1));
+    for target in [&replica, &raced] {
+        assert!(target.repository.check(&Silent).unwrap().findings.is_empty());
+        let summary = fixture.repository.replicate(&target.repository, &ReplicateOptions::of(vec![second]), &Silent).unwrap();
+        assert_eq!((summary.snapshots.len(), summary.snapshots_damaged[0].0), (0, second));
+    }
+    // What is advised helps.
+    let mut tag = crate::retention::TagChange::default();
+    tag.add.push("tag".into());
+    let tagged = fixture.repository.retag(&[second], &tag, &Silent).unwrap();
+    assert_eq!(replicate(&fixture, &replica).snapshots, [tagged[0].after]);
+}
+
+#[test]
+fn what_another_run_made_of_a_replica_is_made_durable() {
+    let fixture = Fixture::with_states(0..2);
+    let ids: Vec<_> = fixture.kept.iter().map(|kept| kept.id).collect();
+    fixture.repository.hold(&ids, "case 7").unwrap();
+    let replica = fixture.replica(176);
+    let some = ReplicateOptions::of(ids[..1].to_vec());
+    fixture.repository.replicate(&replica.repository, &some, &Silent).unwrap();
+    let (backend, order) = Order::of(Arc::new(replica.backend.clone()));
+    fixture.repository.make_replica(&backend).unwrap();
+    fixture.repository.replicate(&replica.handle_through(backend, 177), &some, &Silent).unwrap();
+    for kind in [ObjectKind::Slot, ObjectKind::Config, ObjectKind::Hold] {
+        for object in replica.backend.list_sorted(kind).unwrap() {
+            order.at(Operation::MakeDurable, object.name);
+        }
     }
 }

@@ -72,7 +72,7 @@ impl Repository {
             let until = self.lock_end(end, listing, progress)?;
             let fresh = not_locked_until(listing, ids, until);
             if fresh.len() < ids.len() {
-                self.make_durable_holds(listing.holds.listed().map(|(id, ..)| id))?;
+                self.make_durable_holds(listing)?;
             }
             let hold = match fresh.is_empty() {
                 true => None,
@@ -117,9 +117,8 @@ impl Repository {
         self.require_newest_config()?;
         check_note(note)?;
         let seed = self.releasing_seed()?;
-        let all = self.holds()?.0;
-        if !is_to_release(&all, hold)? {
-            return self.make_durable_holds(all.iter().map(|found| found.id));
+        if !is_to_release(&self.holds()?.0, hold)? {
+            return self.make_durable_holds(&self.list_snapshots()?);
         }
         let signer = Signer::new(seed);
         let author = Author { certificate: Certificate::of_admin(&signer, &self.id, self.generation()), signer };
@@ -152,8 +151,8 @@ impl Repository {
     }
 
     /// What is said to hold, or to be released, was said by others and stays so (`OthersDurable`).
-    fn make_durable_holds(&self, holds: impl Iterator<Item = HoldId>) -> Result<()> {
-        self.backend.make_durable(&holds.map(ObjectName::hold).collect::<Vec<_>>())
+    pub(crate) fn make_durable_holds(&self, listing: &SnapshotListing) -> Result<()> {
+        self.backend.make_durable(&listing.holds.names())
     }
 
     /// Looks at the snapshots and writes, under a session that makes collectors wait before they delete.

@@ -167,6 +167,11 @@ impl Holds {
         self.all.iter().map(|(id, (body, _))| (*id, body, self.is_in_force(*id, body)))
     }
 
+    /// All that is listed, releases included.
+    pub(crate) fn names(&self) -> Vec<ObjectName> {
+        self.all.keys().map(|id| ObjectName::hold(*id)).collect()
+    }
+
     fn is_in_force(&self, id: HoldId, body: &HoldBody) -> bool {
         matches!(self.state(id, body), HoldState::InForce | HoldState::Unproven)
     }

@@ -46,7 +46,8 @@ impl Repository {
             check_predecessor(&*backend, generation, &config, &trust)?;
         }
         if let Some(folder) = &settings.sightings {
-            let seen = sightings::check_config(&folder.join(settings.local_name(claimed.repository)), generation, &opened.hash);
+            let path = folder.join(settings.local_name(claimed.repository));
+            let seen = sightings::check_config(&path, &*backend, generation, &opened.hash);
             if let Err(error) = seen {
                 // Another process here may have seen what was written since this one listed: look again before saying so (I13).
                 let now = backend.list_sorted(ObjectKind::Config)?;

@@ -66,7 +66,8 @@ impl Repository {
     /// what the backends say.
     pub fn make_replica(&self, backend: &Arc<dyn Backend>) -> Result<()> {
         match self.replica_in(&**backend)? {
-            Replica::Current => return Ok(()),
+            // `OthersDurable`: another run may be making it.
+            Replica::Current => return make_durable(&**backend),
             Replica::Other => {
                 return Err(Error::new(ErrorKind::AlreadyExists, format!("{}: there is another repository already", backend.describe())));
             }
@@ -97,6 +98,11 @@ fn numbers(backend: &dyn Backend) -> Result<BTreeSet<u32>> {
 
 fn get(backend: &dyn Backend, name: &ObjectName) -> Result<Vec<u8>> {
     backend.get(name, name.kind().size_max())
+}
+
+fn make_durable(backend: &dyn Backend) -> Result<()> {
+    let (slots, configs) = (backend.list_sorted(ObjectKind::Slot)?, backend.list_sorted(ObjectKind::Config)?);
+    backend.make_durable(&slots.iter().chain(&configs).map(|object| object.name).collect::<Vec<_>>())
 }
 
 /// Writes an object that may be there already.

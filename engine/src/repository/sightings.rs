@@ -4,13 +4,15 @@
 //! Everything in a store that is old enough was valid once, so only memory outside the store can tell. Remembered are the newest config and epoch and the
 //! snapshots that counted, each with the looks between which it came, so that a false time of it does no harm to others. A snapshot may go only after it was withdrawn, and of a withdrawal there is a marker or an epoch that names it (EPOCH-1).
 //! Remembered as well are the holds in force, and what the clock here said a day ago and since: by that a lock is known to be over.
+//! What is not durable yet may be gone after a power failure, though nobody took it away: what is new is made durable before it is remembered
+//! (`OthersDurable`), and where that fails it is not.
 //! Two processes that write at the same time leave the sightings of one of them, which is made good by the next run.
 
 use super::holds::DAY_SECONDS;
 use super::{Repository, SnapshotListing, SnapshotState};
-use crate::backend::{BackendExt, ObjectKind, ObjectName};
+use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::snapshot::Token;
+use crate::format::snapshot::{SnapshotHeader, Token};
 use crate::id::{HoldId, SessionId, SnapshotId, from_hex, to_hex};
 use crate::progress::{Event, Progress};
 use crate::runtime::Timestamp;
@@ -41,7 +43,7 @@ struct SeenSnapshot {
     session: SessionId,
     /// Of which series it is, where that was known: when it is damaged or gone nothing else tells.
     series: Option<Token>,
-    /// `None` for those of the first look, those by this process, and where the clock went back.
+    /// `None` for those of the first look, those by this process, and where the clock went back. Of a copy as at its source.
     sight: Option<Sight>,
 }
 
@@ -149,6 +151,13 @@ impl Seen {
         };
     }
 
+    /// Without what `before` did not know, and as if nobody had looked: what is left out is new at the next look, too.
+    fn without_new(mut self, before: &Self) -> Self {
+        self.snapshots.retain(|snapshot, _| before.snapshots.contains_key(snapshot));
+        self.holds.retain(|hold, _| before.holds.contains_key(hold));
+        Self { epoch: before.epoch, looked: before.looked, ..self }
+    }
+
     /// Keeps it. Where that is not possible the next run knows less: a home that is full or read-only must not keep anybody from restoring.
     fn save(&self, path: &Path) {
         let Some(folder) = path.parent() else { return };
@@ -180,10 +189,11 @@ fn older(path: &Path, what: &str) -> Error {
 }
 
 /// Refuses a config that is older than one that was seen, or another one of the same number: with it revoked keys would be in force again.
+/// A newer one is remembered, if it can be made durable in `backend`.
 ///
 /// # Errors
 /// [`ErrorKind::Damaged`] then.
-pub(super) fn check_config(path: &Path, generation: u32, hash: &[u8; 32]) -> Result<()> {
+pub(super) fn check_config(path: &Path, backend: &dyn Backend, generation: u32, hash: &[u8; 32]) -> Result<()> {
     // A damaged file is told of by what lists snapshots.
     let Ok(mut seen) = Seen::load(path) else { return Ok(()) };
     let (known, known_hash) = seen.config;
@@ -193,7 +203,7 @@ pub(super) fn check_config(path: &Path, generation: u32, hash: &[u8; 32]) -> Res
     if generation == known && *hash != known_hash {
         return Err(older(path, &format!("generation {generation} of the config was another one")));
     }
-    if generation > known {
+    if generation > known && backend.make_durable(&[ObjectName::config(generation)]).is_ok() {
         seen.config = (generation, *hash);
         seen.save(path);
     }
@@ -234,10 +244,21 @@ impl Repository {
 
     /// Notes snapshots that this process published and that count from now on.
     pub(super) fn see_own(&self, session: SessionId, snapshots: &[SnapshotId], series: &BTreeMap<SnapshotId, Token>) {
+        let own = |snapshot| SeenSnapshot { session, series: series.get(snapshot).copied(), sight: None };
+        self.see(snapshots.iter().map(|snapshot| (*snapshot, own(snapshot))).collect());
+    }
+
+    /// Notes snapshots that this process copied here and that count from now on, each with when it came to where it was copied from: that it was not here
+    /// before says nothing of when it was made.
+    pub(crate) fn see_copies<'h>(&self, copies: impl Iterator<Item = (SnapshotId, &'h SnapshotHeader, Option<Sight>)>) {
+        let copy = |header: &SnapshotHeader, sight| SeenSnapshot { session: header.record.id(), series: Some(header.series), sight };
+        self.see(copies.map(|(snapshot, header, sight)| (snapshot, copy(header, sight))).collect());
+    }
+
+    fn see(&self, snapshots: BTreeMap<SnapshotId, SeenSnapshot>) {
         let Some(path) = self.sightings().filter(|_| !snapshots.is_empty()) else { return };
         if let Ok(mut seen) = Seen::load(&path) {
-            let own = |snapshot| SeenSnapshot { session, series: series.get(snapshot).copied(), sight: None };
-            seen.snapshots.extend(snapshots.iter().map(|snapshot| (*snapshot, own(snapshot))));
+            seen.snapshots.extend(snapshots);
             seen.save(&path);
         }
     }
@@ -303,12 +324,26 @@ impl Repository {
         seen.snapshots.extend(vanished);
         listing.series = seen.snapshots.iter().filter_map(|(snapshot, seen)| Some((*snapshot, seen.series?))).collect();
         listing.sights = seen.snapshots.iter().filter_map(|(snapshot, seen)| Some((*snapshot, seen.sight?))).collect();
+        if !self.make_new_durable(&before, &seen, listing) {
+            seen = seen.without_new(&before);
+        }
         let is_new_look = |looked: Timestamp| now.seconds < looked.seconds || now.seconds - looked.seconds > LOOK_NOTED_AFTER;
-        let is_later = is_look && before.looked.is_none_or(is_new_look);
+        let is_later = seen.looked != before.looked && before.looked.is_none_or(is_new_look);
         if is_later || seen != (Seen { looked: seen.looked, ..before }) {
             seen.save(&path);
         }
         Ok(())
+    }
+
+    /// Makes durable what `before` does not know (`OthersDurable`); false where that fails, as in a store that cannot be written to.
+    fn make_new_durable(&self, before: &Seen, seen: &Seen, listing: &SnapshotListing) -> bool {
+        let snapshots = seen.snapshots.keys().filter(|snapshot| !before.snapshots.contains_key(snapshot));
+        let mut new = listing.publications(snapshots.copied());
+        new.extend(seen.holds.keys().filter(|hold| !before.holds.contains_key(hold)).map(|hold| ObjectName::hold(*hold)));
+        if seen.epoch.0 > before.epoch.0 {
+            new.push(ObjectName::epoch(seen.epoch.0));
+        }
+        new.is_empty() || self.backend.make_durable(&new).is_ok()
     }
 
     /// Finds holds that were in force and are gone, and notes those that are.

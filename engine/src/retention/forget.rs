@@ -45,6 +45,8 @@ impl Repository {
         let ids: BTreeSet<_> = snapshots.iter().copied().collect();
         let targets = ids.iter().map(|id| Ok((*id, self.session_of(*id, &listing)?))).collect::<Result<Vec<_>>>()?;
         listing.require_free(ids.iter().copied())?;
+        // `OthersDurable`: a release that the next power failure takes away has released nothing.
+        self.make_durable_holds(&listing)?;
         progress.event(Event::Phase { name: "forget", bytes_total: None, items_total: Some(targets.len() as u64) });
         let mut summary = ForgetSummary::default();
         for (id, session) in &targets {

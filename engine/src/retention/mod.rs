@@ -8,6 +8,9 @@
 //! little as can be:
 //! - A snapshot whose time lies ahead of when it was first seen counts as made when it was first seen. One whose time lies ahead of now is
 //!   kept and takes nobody's place; so a false time in the future buries nothing, and a clock that fell back to 1970 drops nothing.
+//! - A snapshot of a signer who may only back up whose time lies before a look that did not see it counts as made at that look, so that it takes the
+//!   place of none of the days before. What is copied from another repository comes late as well: so what rules keep by the times that are said
+//!   stays, too.
 //! - `keep_within` counts back from the newest snapshot, not from now: where backups stopped, nothing grows old.
 //! - Of each series and signer the newest by time and the last made by number are kept whatever the rules say: a client whose
 //!   clock fell back keeps what it just made.

@@ -1,7 +1,7 @@
 //! What a policy says of the snapshots of a repository. Changes nothing.
 
 use super::policy::{Calendar, Candidate, Policy, decide};
-use super::reasons::Verdict;
+use super::reasons::{KeepReason, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, series_token, tag_token};
@@ -61,7 +61,8 @@ impl ForgetPlan {
 }
 
 impl Repository {
-    /// Asks `policy` about the snapshots that fit `filter`; `calendar` tells local time.
+    /// Asks `policy` about the snapshots that fit `filter`; `calendar` tells local time. Nothing goes while the store shows another state than was seen
+    /// from here before, or what was seen cannot be read: the problems say so.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where there are snapshots and none of them fits, [`ErrorKind::Unauthorized`] without the role maintain, otherwise what the backend says. What is wrong with single snapshots is in the plan.
@@ -89,7 +90,12 @@ impl Repository {
             }
         }
         let candidates: Vec<_> = plan.snapshots.iter().map(|snapshot| self.candidate(snapshot, policy, &listing)).collect();
-        let verdicts = decide(&candidates, policy, self.runtime.clock.now(), calendar);
+        let mut verdicts = decide(&candidates, policy, self.runtime.clock.now(), calendar);
+        // What counts, and when it was made, cannot be told then.
+        if listing.setback.is_some() || !listing.vanished.is_empty() {
+            let dropped = verdicts.iter_mut().filter(|verdict| !verdict.is_keep());
+            dropped.for_each(|verdict| *verdict = Verdict::Keep(vec![KeepReason::OtherState]));
+        }
         plan.snapshots.iter_mut().zip(verdicts).for_each(|(snapshot, verdict)| snapshot.verdict = verdict);
         plan.snapshots.sort_by_key(|snapshot| {
             let header = &snapshot.header;

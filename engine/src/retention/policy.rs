@@ -129,11 +129,15 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// When it counts as made: as its client says, but not after it was seen first, and not before somebody looked who did not see it, if its
-    /// signer has a reason to say so. (Whoever may forget gives tags and salvages under the old times.)
+    /// When it was made as its client says, but not after it was seen first.
+    fn said(&self) -> Timestamp {
+        self.first_seen.map_or(self.time, |seen| self.time.min(seen))
+    }
+
+    /// When it counts as made: as is said, but not before somebody looked who did not see it, if its signer has a reason to say so.
+    /// (Whoever may forget gives tags and salvages under the old times.)
     fn made(&self) -> Timestamp {
-        let not_after = self.first_seen.map_or(self.time, |seen| self.time.min(seen));
-        self.not_there.filter(|_| self.may_only_back_up).map_or(not_after, |looked| not_after.max(looked))
+        self.not_there.filter(|_| self.may_only_back_up).map_or(self.said(), |looked| self.said().max(looked))
     }
 }
 
@@ -155,21 +159,37 @@ pub fn decide(candidates: &[Candidate], policy: &Policy, now: Timestamp, calenda
         }
     }
     for mut members in groups.into_values() {
-        members.sort_by_key(|&number| Reverse((candidates[number].made(), candidates[number].sequence, candidates[number].id)));
-        let newest_first: Vec<_> = members.iter().map(|&number| &candidates[number]).collect();
-        for (number, (keep, drop)) in members.iter().zip(decide_group(&newest_first, policy, calendar)) {
-            reasons[*number].0.extend(keep);
-            reasons[*number].1.extend(drop);
+        let mut count = |made: Made| -> Vec<(usize, Reasons)> {
+            members.sort_by_key(|&number| Reverse((made(&candidates[number]), candidates[number].sequence, candidates[number].id)));
+            let newest_first: Vec<_> = members.iter().map(|&number| &candidates[number]).collect();
+            members.iter().copied().zip(decide_group(&newest_first, made, policy, calendar)).collect()
+        };
+        let counted = count(Candidate::made);
+        let came_late = counted.iter().any(|(number, _)| candidates[*number].made() != candidates[*number].said());
+        for (number, (keep, drop)) in counted {
+            reasons[number].0.extend(keep);
+            reasons[number].1.extend(drop);
+        }
+        // What came late may tell a false time, or may have been copied here: then all that came with it would count as made in one moment.
+        // So what rules keep by the times that are said stays as well.
+        let by_said = if came_late { count(Candidate::said) } else { Vec::new() };
+        for (number, (keep, _)) in by_said {
+            if reasons[number].0.is_empty() {
+                reasons[number].0 = keep;
+            }
         }
     }
     reasons.into_iter().map(|(keep, drop)| if keep.is_empty() { Verdict::Drop(drop) } else { Verdict::Keep(keep) }).collect()
 }
 
+/// When a snapshot counts as made.
+type Made = fn(&Candidate) -> Timestamp;
+
 /// What speaks for keeping a snapshot, and what each rule that does not keep it says.
 type Reasons = (Vec<KeepReason>, Vec<DropReason>);
 
 /// The reasons for each snapshot of one series and signer, which come newest first.
-fn decide_group(newest_first: &[&Candidate], policy: &Policy, calendar: &Calendar<'_>) -> Vec<Reasons> {
+fn decide_group(newest_first: &[&Candidate], made: Made, policy: &Policy, calendar: &Calendar<'_>) -> Vec<Reasons> {
     let Some(newest) = newest_first.first() else { return Vec::new() };
     let last_made = newest_first.iter().map(|candidate| (candidate.sequence, candidate.id)).max();
     let mut taken: Vec<(Period, u32, BTreeMap<_, SnapshotId>)> =
@@ -187,7 +207,7 @@ fn decide_group(newest_first: &[&Candidate], policy: &Policy, calendar: &Calenda
             of if place < of as usize => keep.push(KeepReason::Last { place: place as u32 + 1, of }),
             of => drop.push(DropReason::LastFull { of }),
         }
-        let at = calendar(candidate.made());
+        let at = calendar(made(candidate));
         // Whoever stole a key that only backs up can make as many snapshots as he likes, but not more days.
         if candidate.may_only_back_up && days.len() < policy.keep_last as usize && days.insert(Period::Day.of(at)) {
             keep.push(KeepReason::LastOfDay { place: days.len() as u32, of: policy.keep_last });
@@ -204,7 +224,7 @@ fn decide_group(newest_first: &[&Candidate], policy: &Policy, calendar: &Calenda
             }
         }
         if let Some(within) = policy.keep_within {
-            match nanoseconds(newest.made()) - nanoseconds(candidate.made()) <= within.as_nanos() as i128 {
+            match nanoseconds(made(newest)) - nanoseconds(made(candidate)) <= within.as_nanos() as i128 {
                 true => keep.push(KeepReason::Within { within }),
                 false => drop.push(DropReason::TooOld { within }),
             }

@@ -44,6 +44,8 @@ pub enum KeepReason {
     Held(Held),
     /// Its session is not closed.
     Suspect,
+    /// Rules would let it go, but the store shows another state than was seen before, or what was seen cannot be read.
+    OtherState,
     /// Its time lies in the future.
     Ahead,
     /// One of the newest.
@@ -121,6 +123,9 @@ impl fmt::Display for KeepReason {
             Self::LastMade => f.write_str("last made"),
             Self::Held(held) => held.fmt(f),
             Self::Suspect => f.write_str("its backup did not end, or still runs"),
+            Self::OtherState => {
+                f.write_str("rules drop nothing while the store shows another state than was seen before, or what was seen cannot be read")
+            }
             Self::Ahead => f.write_str("its time lies in the future"),
             Self::Last { place, of } => write!(f, "last {place} of {of}"),
             Self::LastOfDay { place, of } => write!(f, "newest of day {place} of {of}, by a key that only backs up"),

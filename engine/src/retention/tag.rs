@@ -1,8 +1,8 @@
 //! Tags that change afterwards: a new snapshot with the other tags takes the place of the old one.
 //!
-//! Snapshots are written once (I1). So the same tree and refs are published again, under a session of their own, with the same times and the
+//! Snapshots are written once (I1). So the same tree and refs are published again, each under a session of its own, with the same times and the
 //! new tags; when that snapshot counts, the old one is withdrawn. Data is neither read nor written. Steps, each durable before the next:
-//! session; list snapshots, packs and epochs; every frame stands in a pack that no epoch condemns (I6, I8); the snapshots; look for a tombstone
+//! sessions; list snapshots, packs and epochs; every frame stands in a pack that no epoch condemns (I6, I8); the snapshots; look for a tombstone
 //! (I9); `closed/` naming them (I3); only then `withdrawn/` of each old one.
 //!
 //! After a stop anywhere the old snapshot counts, or the new one, or both. Doing the same again finds the new one and finishes.
@@ -13,10 +13,14 @@ use crate::format::Roles;
 use crate::format::session::SessionKind;
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader, Token, tag_token};
 use crate::id::SnapshotId;
-use crate::limits::{CLOSED_SNAPSHOTS_MAX, TAGS_LENGTH_MAX, TAGS_MAX, TEXT_MAX};
+use crate::limits::{TAGS_LENGTH_MAX, TAGS_MAX, TEXT_MAX};
 use crate::progress::{Event, Progress, Silent};
 use crate::repository::{FrameReader, Repository, Session, Snapshot, SnapshotState};
 use std::collections::{BTreeSet, HashMap};
+
+/// Snapshots that are published at once: each has a session, because what is copied of a session elsewhere can be copied only together, and each session has
+/// a thread.
+const PUBLISHED_AT_ONCE: usize = 32;
 
 /// What becomes of a snapshot's tags.
 #[derive(Debug, Clone, Default)]
@@ -90,7 +94,7 @@ impl Repository {
             return Err(Error::new(ErrorKind::Cancelled, "stopped; nothing was changed"));
         }
         let mut done = Vec::with_capacity(targets.len());
-        for targets in targets.chunks(CLOSED_SNAPSHOTS_MAX) {
+        for targets in targets.chunks(PUBLISHED_AT_ONCE) {
             let replaced = self.publish_retagged(targets)?;
             let pairs: Vec<_> = targets.iter().zip(replaced).collect();
             let is_replaced = |(target, after): &&(&Target, SnapshotId)| target.snapshot.id != *after;
@@ -144,34 +148,33 @@ impl Repository {
         if let Some(there) = targets.iter().map(|target| target.there).collect::<Option<Vec<_>>>() {
             return Ok(there);
         }
-        let session = Session::begin(self, SessionKind::Writer)?;
-        match self.put_retagged(&session, targets) {
-            Ok((ids, mut published)) => {
-                published.sort_unstable();
-                session.close(true, published)?;
-                Ok(ids)
+        let mut sessions = Vec::new();
+        let fresh = targets.iter().filter(|target| target.there.is_none());
+        let begun = fresh.map(|_| Session::begin(self, SessionKind::Writer).map(|session| sessions.push(session))).collect::<Result<()>>();
+        match begun.and_then(|()| self.put_retagged(&sessions, targets)) {
+            Ok(published) => {
+                let pairs = sessions.into_iter().zip(&published);
+                pairs.map(|(session, id)| session.close(true, vec![*id])).collect::<Result<()>>()?;
+                let mut published = published.into_iter();
+                Ok(targets.iter().filter_map(|target| target.there.or_else(|| published.next())).collect())
             }
             Err(error) => {
-                session.give_up();
+                sessions.into_iter().for_each(Session::give_up);
                 Err(error)
             }
         }
     }
 
-    /// The id of each target, and those among them that were published now.
-    fn put_retagged(&self, session: &Session<'_>, targets: &[Target]) -> Result<(Vec<SnapshotId>, Vec<SnapshotId>)> {
-        // Under the session what counts now stays readable, if it stands in packs that no epoch condemned before.
+    /// Publishes each target that is not there yet under one of the sessions, which are as many; the ids.
+    fn put_retagged(&self, sessions: &[Session<'_>], targets: &[Target]) -> Result<Vec<SnapshotId>> {
+        // Under the sessions what counts now stays readable, if it stands in packs that no epoch condemned before.
         let listing = self.list_snapshots()?;
         let index = self.open_index()?;
         index.remove_packs(&self.condemned()?.1);
         let reader = FrameReader::new(self, index);
         let mut last: HashMap<Token, (u64, Option<SnapshotId>)> = HashMap::new();
-        let (mut ids, mut published) = (Vec::new(), Vec::new());
-        for target in targets {
-            if let Some(there) = target.there {
-                ids.push(there);
-                continue;
-            }
+        let mut published = Vec::new();
+        for (session, target) in sessions.iter().zip(targets.iter().filter(|target| target.there.is_none())) {
             let old = &target.snapshot;
             if listing.withdrawn.contains(&old.id) {
                 return Err(Error::new(ErrorKind::NotFound, format!("snapshot {} was forgotten meanwhile", old.id)));
@@ -186,12 +189,11 @@ impl Repository {
             session.require_keys_unchanged()?;
             put_snapshot(self, session, id, &header, &body)?;
             *last = (header.sequence, Some(id));
-            ids.push(id);
             published.push(id);
         }
         self.require_newest_config()?;
-        published.iter().try_for_each(|id| session.withdraw_if_given_up(*id))?;
-        Ok((ids, published))
+        sessions.iter().zip(&published).try_for_each(|(session, id)| session.withdraw_if_given_up(*id))?;
+        Ok(published)
     }
 
     /// Every frame that the snapshot needs stands where it stays.

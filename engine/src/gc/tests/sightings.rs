@@ -2,12 +2,13 @@
 
 use super::fixture::{Fixture, NOW};
 use super::{GcOptions, gc};
-use crate::backend::testing::HookedBackend;
+use crate::backend::testing::{HookedBackend, Operation, Order};
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::progress::{Event, Progress, Silent};
 use crate::repository::{Repository, Settings};
-use crate::runtime::Runtime;
+use crate::retention::{Civil, KeepReason, Policy, SnapshotFilter, Verdict};
+use crate::runtime::{Runtime, Timestamp};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,9 +20,13 @@ fn client(fixture: &Fixture, folder: &Path) -> Repository {
 }
 
 fn try_client(fixture: &Fixture, folder: &Path) -> crate::error::Result<Repository> {
+    try_client_over(Arc::new(fixture.backend.clone()), fixture, folder)
+}
+
+fn try_client_over(backend: Arc<dyn Backend>, fixture: &Fixture, folder: &Path) -> crate::error::Result<Repository> {
     static SEED: AtomicU64 = AtomicU64::new(1 << 32);
     let runtime = Runtime::seeded(SEED.fetch_add(1, Ordering::Relaxed), NOW, 2);
-    Repository::open(Arc::new(fixture.backend.clone()), runtime, fixture.key(), Settings::default().with_sightings(folder))
+    Repository::open(backend, runtime, fixture.key(), Settings::default().with_sightings(folder))
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +44,17 @@ impl Progress for Notices {
     }
 }
 
+/// How many snapshots rules let go that keep the last one. Where something is wrong they let none go, and say why.
+fn dropped_by_rules(repository: &Repository) -> usize {
+    let policy = Policy { keep_last: 1, ..Policy::default() };
+    let civil = |_: Timestamp| Civil { year: 2027, month: 1, day: 1, hour: 0, iso_week_year: 2027, iso_week: 1 };
+    let plan = repository.plan_forget(&policy, &SnapshotFilter::default(), &civil).unwrap();
+    let is_spared = |verdict: &Verdict| *verdict == Verdict::Keep(vec![KeepReason::OtherState]);
+    assert_eq!(plan.snapshots.iter().any(|snapshot| is_spared(&snapshot.verdict)), plan.dropped().is_empty());
+    assert_eq!(plan.problems.is_empty(), !plan.dropped().is_empty());
+    plan.dropped().len()
+}
+
 #[test]
 fn a_snapshot_that_is_gone_without_a_trace_is_noticed_by_who_saw_it() {
     let mut fixture = Fixture::with_states(0..3);
@@ -49,6 +65,7 @@ fn a_snapshot_that_is_gone_without_a_trace_is_noticed_by_who_saw_it() {
     // Nobody else can tell.
     fixture.assert_whole();
     let seeing = client(&fixture, folder.path());
+    assert_eq!((dropped_by_rules(&fixture.repository), dropped_by_rules(&seeing)), (1, 0));
     assert_eq!(seeing.find_snapshot("latest", None, None).unwrap_err().kind(), ErrorKind::Damaged);
     let found = seeing.check(&Silent).unwrap().findings;
     assert_eq!((found.len(), found[0].object, &found[0].snapshots[..]), (1, Some(gone), &[lost.id][..]));
@@ -148,6 +165,7 @@ fn an_older_state_is_noticed_by_who_saw_a_newer_one() {
     let seeing = client(&fixture, folder.path());
     let (shown, problems) = seeing.snapshots_and_problems().unwrap();
     assert_eq!((shown.len(), problems.len()), (3, 1), "{problems:?}");
+    assert_eq!((dropped_by_rules(&fixture.repository), dropped_by_rules(&seeing)), (2, 0));
     assert!(problems[0].to_string().contains("epoch 1"), "{}", problems[0]);
     assert_eq!(seeing.check(&Silent).unwrap().findings.len(), 1);
     assert_eq!(seeing.gc(&GcOptions::default(), &Silent).unwrap_err().kind(), ErrorKind::Damaged);
@@ -227,6 +245,52 @@ fn damaged_sightings_are_said_and_believed_in_nothing() {
         std::fs::write(&path, bytes).unwrap();
         let (shown, problems) = client(&fixture, folder.path()).snapshots_and_problems().unwrap();
         assert_eq!((shown.len(), problems.len()), (2, 1));
+        assert_eq!((dropped_by_rules(&fixture.repository), dropped_by_rules(&client(&fixture, folder.path()))), (1, 0));
         assert!(problems[0].to_string().contains(path.to_str().unwrap()), "{}", problems[0]);
     }
+}
+
+/// Others may have written it a moment ago: the next power failure takes it away, and nobody is to blame.
+#[test]
+fn what_is_new_is_made_durable_before_it_is_remembered() {
+    let mut fixture = Fixture::with_states(0..2);
+    fixture.forget(0);
+    gc(&fixture.repository);
+    let id = fixture.kept[0].id;
+    let hold = fixture.repository.hold(&[id], "").unwrap();
+    let session = fixture.repository.read_snapshot_header(id).unwrap().record.id();
+    let folder = tempfile::tempdir().unwrap();
+    let look = || {
+        let (backend, order) = Order::of(Arc::new(fixture.backend.clone()));
+        try_client_over(backend, &fixture, folder.path()).unwrap().list_snapshots().unwrap();
+        order
+    };
+    let order = look();
+    for name in [ObjectName::config(1), ObjectName::epoch(1), ObjectName::snapshot(id), ObjectName::closed(session), ObjectName::hold(hold)]
+    {
+        order.at(Operation::MakeDurable, name);
+    }
+    assert_eq!(look().first(Operation::MakeDurable, |_| true), None, "nothing is new any more");
+}
+
+#[test]
+fn what_cannot_be_made_durable_is_not_remembered() {
+    let mut fixture = Fixture::with_states(0..2);
+    let before = fixture.objects();
+    fixture.forget(0);
+    gc(&fixture.repository);
+    let folder = tempfile::tempdir().unwrap();
+    let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), |call| match call.operation {
+        Operation::MakeDurable => Err(Error::new(ErrorKind::Unavailable, "read-only")),
+        _ => Ok(()),
+    });
+    let listing = try_client_over(Arc::new(hooked), &fixture, folder.path()).unwrap().list_snapshots().unwrap();
+    assert!(listing.setback.is_none() && listing.snapshots.len() == 1);
+    // As a power failure may leave it.
+    let now = fixture.objects();
+    now.keys().filter(|name| !before.contains_key(name)).for_each(|name| fixture.backend.delete(name).unwrap());
+    before.iter().filter(|(name, _)| !now.contains_key(name)).for_each(|(name, bytes)| fixture.backend.put(name, bytes).unwrap());
+    let taken = fixture.kept.pop().unwrap();
+    fixture.take_away(taken.id);
+    assert!(client(&fixture, folder.path()).check(&Silent).unwrap().findings.is_empty());
 }

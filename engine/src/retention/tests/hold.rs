@@ -427,3 +427,20 @@ fn what_others_said_is_durable_before_it_is_reported() {
     other.release(legal, "").unwrap();
     order.at(Operation::MakeDurable, ObjectName::hold(legal));
 }
+
+#[test]
+fn what_releases_is_durable_before_what_was_held_goes() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    let hold = fixture.repository.hold(&ids[..1], "").unwrap();
+    fixture.repository.release(hold, "").unwrap();
+    let names: Vec<_> = fixture.backend.list_sorted(ObjectKind::Hold).unwrap().into_iter().map(|object| object.name).collect();
+    let (backend, order) = Order::of(Arc::new(fixture.backend.clone()));
+    fixture.over(backend).forget(&ids[..1], &Silent).unwrap();
+    let goes = order.at(Operation::Finish, ObjectName::withdrawn(ids[0]));
+    let (backend, collected) = Order::of(Arc::new(fixture.backend.clone()));
+    gc(&fixture.over(backend));
+    let swept = collected.first(Operation::Delete, |name| name.kind().is_pack()).unwrap();
+    for name in names {
+        assert!(order.at(Operation::MakeDurable, name) < goes && collected.at(Operation::MakeDurable, name) < swept, "{name}");
+    }
+}

@@ -211,6 +211,29 @@ fn suspects_and_what_a_client_with_a_slow_clock_made_last_stay() {
     assert!(!verdicts[0].is_keep());
 }
 
+/// Whoever looks at a replica sees what was copied since as if it had been made at once.
+#[test]
+fn what_is_copied_late_keeps_its_days() {
+    const DAY: i64 = 86_400;
+    let seconds = |seconds: i64| Timestamp { seconds, nanoseconds: 0 };
+    let late = |number: u8| Candidate {
+        not_there: Some(NOW),
+        first_seen: Some(NOW),
+        may_only_back_up: true,
+        ..made(number, seconds(NOW.seconds - DAY * i64::from(60 - number)))
+    };
+    let copied: Vec<_> = (0..40).map(late).collect();
+    let alone: Vec<_> = copied.iter().map(|copied| Candidate { not_there: None, ..copied.clone() }).collect();
+    let policies = [
+        keep(|policy| policy.keep_last = 7),
+        keep(|policy| policy.keep_daily = 7),
+        keep(|policy| (policy.keep_daily, policy.keep_weekly, policy.keep_monthly) = (3, 4, 12)),
+    ];
+    for policy in &policies {
+        assert_eq!(kept(&copied, policy), kept(&alone, policy), "{policy:?}");
+    }
+}
+
 /// A thief makes as many snapshots as he likes, with whatever times and numbers, after the last look of whoever forgets.
 #[test]
 fn a_stolen_backup_key_buries_no_earlier_day() {

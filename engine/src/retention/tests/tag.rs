@@ -52,6 +52,8 @@ fn another_snapshot_takes_the_place_and_only_tags_differ() {
     let set = fixture.repository.retag(&[done.after, ids[0]], &change(Some(&["x"]), &["y"], &[]), &Silent).unwrap();
     assert_eq!(fixture.shown(), [set[1].after, set[0].after, ids[2]]);
     assert_eq!(set[0].tags, ["x", "y"]);
+    let session = |id| fixture.snapshot(id).header.record.id();
+    assert_ne!(session(set[0].after), session(set[1].after), "each can be copied without the other");
     fixture.repository.gc(&crate::gc::GcOptions::default(), &Silent).unwrap();
     fixture.repository.gc(&crate::gc::GcOptions::default(), &Silent).unwrap();
     assert_eq!(fixture.shown(), [set[1].after, set[0].after, ids[2]]);
