@@ -55,6 +55,8 @@ def headers(c: Any) -> None:
     wrong("OBJ-2", "magic", magic=b"icecorf")
     wrong("OBJ-3", "kind", kind=names.CLOSED)
     wrong("OBJ-4", "version", True, version=2)
+    other = w.header(BEAT, version=2)
+    c.invalid("OBJ-4", "version-not-signed", "beat", beat(other, signature=w.sign(BACKUP.seed, "icecore 1 object", b"x" * 32)), BEAT)
     wrong("OBJ-5", "reserved-10", reserved=256)
     wrong("OBJ-5", "reserved-52", tail=bytes(11) + b"\1")
     wrong("OBJ-6", "id", ident=TWO_EPOCHS.id)

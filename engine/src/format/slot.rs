@@ -293,6 +293,11 @@ impl Credential {
         self.admin_seed.is_some()
     }
 
+    /// The newest structure key that it holds is of this epoch.
+    pub(crate) fn newest_structure_epoch(&self) -> u32 {
+        self.structure_keys.last().map_or(0, |(epoch, _)| *epoch)
+    }
+
     /// What its slot says of it.
     pub(crate) fn slot_roles(&self) -> Roles {
         if self.is_admin() { self.roles().and(Roles::ADMIN) } else { self.roles() }

@@ -1,6 +1,6 @@
 //! New keys for everybody who stays.
 
-use super::{Admin, Repository, SlotInfo, StoredSlot};
+use super::{Admin, Repository, SlotInfo, StoredSlot, generations};
 use crate::backend::{BackendExt, ObjectName};
 use crate::crypto::{Secret, public_key_of};
 use crate::error::{Error, ErrorKind, Result};
@@ -15,7 +15,7 @@ use crate::limits::RESTORE_KEYS_MAX;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Rotation {
-    /// The config generation to be.
+    /// The config generation to be; a later one where somebody else put something there.
     pub generation: u32,
     /// The structure key epoch to be; nothing that the removed credential writes in it counts.
     pub structure_epoch: u32,
@@ -54,7 +54,7 @@ impl Repository {
             newest.checked_add(1).ok_or_else(|| Error::new(ErrorKind::Invalid, "the key epochs are used up"))
         };
         Ok(Rotation {
-            generation: self.generation + 1,
+            generation: generations::next(self.generation)?,
             structure_epoch: next(&self.credential.structure_keys, self.config.structure_epoch)?,
             restore_epoch: next(&self.credential.restore_keys, self.config.restore_epoch)?,
             removed: removed_slot.as_ref().map(|slot| self.slot_info(slot)),
@@ -103,10 +103,10 @@ impl Repository {
             admin.seal_anew(slot, credential).map_err(lost_race)?;
         }
         if let Some(slot) = rotation.removed_slot.as_ref().filter(|slot| slot.is_active()) {
-            admin.put_slot(&admin.header(slot.next_name()?), &slot.slot.removed()).map_err(lost_race)?;
+            admin.put_next_slot(slot, |_| Ok(slot.slot.removed())).map_err(lost_race)?;
         }
         // ROTATE-3
-        admin.put(&admin.header(ObjectName::config(rotation.generation)), &config.encode()).map_err(lost_race)?;
+        admin.put_config(&config).map_err(lost_race)?;
         // ROTATE-4
         let is_known = |id| rotation.kept.iter().chain(&rotation.removed).any(|known: &SlotInfo| known.id == id);
         for slot in self.stored_slots()?.0.iter().filter(|slot| slot.is_active() && !is_known(slot.id)) {
@@ -161,8 +161,7 @@ impl Admin<'_> {
     }
 
     fn seal_anew(&self, slot: &StoredSlot, credential: &Credential) -> Result<()> {
-        let header = self.header(slot.next_name()?);
-        self.put_slot(&header, &slot.slot.seal_anew(&header, credential, &*self.repository.runtime.entropy)?)
+        self.put_next_slot(slot, |header| slot.slot.seal_anew(header, credential, &*self.repository.runtime.entropy))
     }
 }
 
