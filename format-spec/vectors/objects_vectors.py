@@ -207,8 +207,10 @@ def slots(c: Any) -> None:
     wrong("SLOT-11", "pin-of-another-admin", pin=w.slot_pin(seed, admin=ALL.key))
     wrong("SLOT-11", "pin-of-another-repository", pin=w.slot_pin(seed, repository=ident("other repository")))
     wrong("SLOT-11", "no-pin", pin=bytes(32))
-    wrong("SLOT-11", "pin-of-a-recipient", kind=3)
-    c.valid("slot-recipient", "slot", w.slot(name, seed, kind=3, pin=bytes(32)), name, seed=seed.hex())
+    recipient = w.RECIPIENT_SEED
+    c.invalid("SLOT-11", "slot-pin-of-a-recipient", "slot", w.slot(name, recipient, kind=3), name, seed=recipient.hex())
+    c.valid("slot-recipient", "slot", w.slot(name, recipient, kind=3, pin=bytes(32)), name, seed=recipient.hex())
+    c.invalid("SLOT-6", "slot-recipient-to-the-key-file", "slot", w.slot(name, seed, kind=3, pin=bytes(32)), name, seed=recipient.hex())
     fields = w.credential_fields(ALL, 15)
     wrong("SLOT-8", "order", plain=w.credential_bytes(fields[::-1]))
     wrong("SLOT-9", "credential-id", credential=ident("other credential"))

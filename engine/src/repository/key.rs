@@ -100,12 +100,17 @@ impl Key {
     pub(crate) fn seed_for(&self, kind: &SlotKind) -> Result<Option<Secret>> {
         match (self, kind) {
             (Self::Passphrase(passphrase), SlotKind::Passphrase { salt, cost }) => seed_from_passphrase(passphrase, salt, *cost).map(Some),
-            (Self::KeyFile(seed), SlotKind::KeyFile | SlotKind::Recipient) | (Self::Command(seed), SlotKind::Command) => {
-                Ok(Some(seed.clone()))
-            }
+            (Self::KeyFile(seed), SlotKind::KeyFile) | (Self::Command(seed), SlotKind::Command) => Ok(Some(seed.clone())),
+            (Self::KeyFile(seed), SlotKind::Recipient) => Ok(Some(recipient_seed(seed))),
             _ => Ok(None),
         }
     }
+}
+
+/// The seed of a key file's recipient. Another one than the key file's own: the public key in a slot for the key file, which proves who made it, is
+/// seen by everybody, and must not open a slot that proves nothing.
+pub(super) fn recipient_seed(seed: &Secret) -> Secret {
+    derive("icecore 1 recipient seed", &[seed.bytes()])
 }
 
 fn seed_of_line(text: &str) -> Option<Secret> {

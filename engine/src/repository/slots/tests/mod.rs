@@ -189,6 +189,20 @@ fn a_recipient_believes_the_admin_that_it_met_first() {
     open_in(&one, known()).unwrap();
 }
 
+/// The store serves a repository of its own, to which it lets the holder of a key file in by the public key that stands in his slot.
+#[test]
+fn the_public_key_of_a_key_files_slot_is_nobodys_recipient() {
+    let (backend, forged) = (MemoryBackend::new(), MemoryBackend::new());
+    create(&backend);
+    let public_key = open(&backend, &key(1)).stored_slots().unwrap().0.remove(0).slot.public_key;
+    let store = Repository::create(Arc::new(forged.clone()), runtime(), &key(9), &CreateOptions::default(), Settings::default()).unwrap();
+    store.add_slot(&NewSlot::new(SlotHolder::Recipient(Recipient(public_key)), EVERYTHING)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let known = Settings::default().with_known_admins(folder.path());
+    let refused = Repository::open(Arc::new(forged), runtime(), &key(1), known).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unauthorized);
+}
+
 /// Publishes garbage under the id of [`CONTENT`], as a stolen backup credential could.
 fn poison(thief: &Repository) {
     let session = Session::begin(thief, SessionKind::Writer).unwrap();
