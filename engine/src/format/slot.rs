@@ -210,7 +210,6 @@ impl Slot {
             return Err(Error::new(ErrorKind::Unauthorized, "this key slot was removed"));
         };
         let plaintext = unwrap(seed, &self.info(header), encapsulated, ciphertext)
-            .map(Zeroizing::new)
             .ok_or_else(|| Error::rule("SLOT-7", "the sealed credential does not open"))?;
         let credential = Credential::decode(&header.repository, &plaintext)?;
         credential.check_slot(self.roles, &self.credential)?;
