@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Dict, List, Optional, Tuple
 
 import names
-from conventions import (KEM_XWING, ENCAPSULATED, ZERO_NONCE, Cursor, derive, hash32, hpke_open, need, signed,
+from conventions import (KEM_XWING, ENCAPSULATED, ZERO_NONCE, Cursor, RuleError, derive, hash32, hpke_open, need, signed,
                          u8, u32, unseal, unsupported_unless)
 from names import Name, NO_ID
 
@@ -116,7 +116,7 @@ def decode_layout(source: Source) -> PackLayout:
     return layout
 
 
-def check_outside(name: Name, source: Source, repository: bytes) -> Object:
+def check_outside(name: Name, source: Source, repository: bytes, version: int = 1) -> Object:
     """OBJ-1 to OBJ-8: all that can be said without any key."""
     limit = LIMITS.get(name.kind, OTHER_LIMIT)
     need(HEADER + TRAILER <= source.size <= limit, "OBJ-1", f"object of {source.size} bytes")
@@ -124,7 +124,7 @@ def check_outside(name: Name, source: Source, repository: bytes) -> Object:
     cursor = Cursor(header)
     need(cursor.take(7) == MAGIC, "OBJ-2", "no icecore object")
     need(cursor.u8() == name.kind, "OBJ-3", "kind is not that of the name")
-    unsupported_unless(cursor.u16() == 1, "OBJ-4", "version is not 1")
+    unsupported_unless(cursor.u16() == version, "OBJ-4", "version is not 1")
     reserved, number, ident, of, epoch = cursor.u16(), cursor.u32(), cursor.take(16), cursor.take(16), cursor.u32()
     need(reserved == 0 and not any(cursor.take(12)), "OBJ-5", "reserved bytes are not zero")
     need((ident, number) == (name.id, name.number), "OBJ-6", "id or number are not those of the name")
@@ -178,9 +178,23 @@ def check_writer(obj: Object, trust: Trust) -> None:
 
 
 def check_object(name: Name, source: Source, trust: Trust) -> Object:
-    obj = check_outside(name, source, trust.repository)
+    try:
+        obj = check_outside(name, source, trust.repository)
+    except RuleError as error:
+        if error.rule == "OBJ-4":
+            error.unsupported = name.kind in names.PACKS or _is_signed_as_other_version(name, source, trust)
+        raise
     check_writer(obj, trust)
     return obj
+
+
+def _is_signed_as_other_version(name: Name, source: Source, trust: Trust) -> bool:
+    """Whether somebody who may write such objects wrote this one as another version; anybody can say that it is of one."""
+    try:
+        check_writer(check_outside(name, source, trust.repository, int.from_bytes(source.read(8, 2), "little")), trust)
+        return True
+    except RuleError:
+        return False
 
 
 # Session records

@@ -198,7 +198,7 @@ class Repository:
 
     def open(self, secret: bytes, is_key_file: bool) -> None:
         """Finds our slot, and through it everything that is believed afterwards."""
-        config_names = sorted(self.names[names.CONFIG], key=lambda name: name.number)
+        config_names = sorted((name for name in self.names[names.CONFIG] if name.number), key=lambda name: name.number)
         if not config_names:
             raise NoRepository(f"{self.folder} holds no config")
         need(config_names[0].number == 1, "CFG-2", "config generation 1 is missing")
@@ -252,13 +252,23 @@ class Repository:
             raise NoKey(str(error)) from None
 
     def _read_configs(self, config_names: List[Name]) -> List[Config]:
-        configs, before = [], None
-        for number, name in enumerate(config_names, 1):
-            with self.problems.stops_at(name):
-                need(name.number == number, "CFG-2", f"config generation {number} is missing")
+        """All generations: what admin did not sign is passed over."""
+        configs, before, passed_over = [], None, None
+        for name in config_names:
+            try:
                 obj = self.object(name)
-                configs.append(bodies.decode_config(obj.body, number, before, self.trust.admin))
+            except RuleError as error:
+                self.problems.add(name, error)
+                if error.unsupported:
+                    raise
+                passed_over = passed_over or error
+                continue
+            with self.problems.stops_at(name):
+                need(before or name.number == 1, "CFG-2", "config generation 1 is missing")
+                configs.append(bodies.decode_config(obj.body, name.number, before, self.trust.admin))
             before = obj.hash
+        if not configs:
+            raise passed_over
         return configs
 
     def secret_of(self, record: Record) -> Optional[bytes]:

@@ -56,7 +56,7 @@ def _hashes() -> List[Dict[str, Any]]:
     uses = [("icecore 1 chunk id", w.CHUNK_ID_KEY + u8(kind)) for kind in (1, 2, 3)]
     uses += [("icecore 1 refs id", w.TOKEN_KEY), ("icecore 1 series token", w.TOKEN_KEY), ("icecore 1 tag token", w.TOKEN_KEY),
              ("icecore 1 refs boundary", w.TOKEN_KEY), ("icecore 1 tree boundary", w.CHUNK_ID_KEY), ("icecore 1 gear table", w.CUTTING_KEY),
-             ("icecore 1 key file", w.KEY_FILE_SEED), ("icecore 1 slot pin", w.KEY_FILE_SEED),
+             ("icecore 1 key file", w.KEY_FILE_SEED), ("icecore 1 slot pin", w.KEY_FILE_SEED), ("icecore 1 recipient seed", w.KEY_FILE_SEED),
              ("icecore 1 session id", one.signer.key + one.nonce),
              ("icecore 1 session commitment", one.secret + one.id), ("icecore 1 frame", one.secret + one.id + u8(1) + u8(0)),
              ("icecore 1 frame", one.secret + one.id + u8(1) + u8(1)), ("icecore 1 refs frame", w.STRUCTURE_KEYS[1] + one.id + u8(1)),

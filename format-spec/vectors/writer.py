@@ -116,6 +116,7 @@ RESTORE_SEEDS = {1: fixed("restore seed 1"), 2: fixed("restore seed 2")}
 RESTORE_KEYS = {epoch: xwing_public(seed) for epoch, seed in RESTORE_SEEDS.items()}
 PASSPHRASE = "correct horse battery staple \u00e9".encode()
 KEY_FILE_SEED = fixed("key file seed")
+RECIPIENT_SEED = derive("icecore 1 recipient seed", KEY_FILE_SEED)
 
 
 def key_file(seed: bytes) -> bytes:

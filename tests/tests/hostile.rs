@@ -32,6 +32,8 @@ fn nothing_panics_nothing_leaves_the_target_and_others_lose_nothing() {
         "a beat",
         "an index object",
         "who may only restore",
+        "what uses up a number",
+        "removed",
     ];
     for what in needed {
         assert!(reached.0.get(what).is_some_and(|count| *count > 0), "{what}: never; {reached:?}");

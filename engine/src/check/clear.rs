@@ -8,45 +8,51 @@ use crate::format::config::Config;
 use crate::format::slot::Slot;
 use crate::id::CredentialId;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Objects of a kind.
 pub(super) fn of_kind(listing: &Listing, kind: ObjectKind) -> &[ObjectInfo] {
     listing.get(&kind).map_or(&[], Vec::as_slice)
 }
 
-/// Checks all generations up to `newest` or the newest listed one, each against the one before; the newest that is right is returned.
+/// Checks all generations, each against the one before, of which those up to `newest` must be there; the newest that is right is returned. What admin
+/// did not sign only uses up its number.
 pub(super) fn check_configs(reading: &Reading<'_>, listing: &Listing, trust: &Trust, newest: u32) -> Result<Option<Config>> {
     let configs = of_kind(listing, ObjectKind::Config);
-    let newest = configs.last().map_or(newest, |object| object.name.number().max(newest));
     let mut by_number: BTreeMap<u32, &ObjectInfo> = configs.iter().map(|object| (object.name.number(), object)).collect();
     if let Some(object) = by_number.remove(&0) {
         reading.findings.say(Some(object.name), Some("NAME-1"), format!("{}: generations count from 1", object.name));
     }
-    report_missing(reading, &by_number, newest);
     let mut before: Option<(u32, [u8; 32])> = None;
     let mut last = None;
-    for (generation, object) in by_number {
+    for (generation, object) in &by_number {
         let Some(bytes) = reading.read_small(object)? else { continue };
         let Some(opened) = reading.open(&object.name, &bytes, trust)? else { continue };
-        let decoded = Config::decode(generation, opened.body, trust.admin_key.as_ref()).map_err(|error| error.context(object.name));
+        let decoded = Config::decode(*generation, opened.body, trust.admin_key.as_ref()).map_err(|error| error.context(object.name));
         let Some(config) = reading.judge(&object.name, decoded)? else { continue };
-        match before {
-            Some((number, hash)) if number + 1 == generation && !config.follows(&hash) => {
+        let number = before.map_or(0, |(number, _)| number);
+        // One that follows the one before shows that none was between them, whoever used these numbers up.
+        if !before.is_some_and(|(_, hash)| config.follows(&hash)) {
+            report_missing(reading, &by_number, number + 1..*generation);
+            if number > 0 && number + 1 == *generation {
                 let error = Error::rule("CFG-2", format!("{}: it names another predecessor than the one that is here", object.name));
                 reading.findings.add(object.name, &error);
             }
-            _ => {}
         }
-        before = Some((generation, opened.hash));
+        before = Some((*generation, opened.hash));
         last = Some(config);
     }
+    report_missing(reading, &by_number, before.map_or(0, |(number, _)| number).saturating_add(1)..newest.saturating_add(1));
     Ok(last)
 }
 
-fn report_missing(reading: &Reading<'_>, there: &BTreeMap<u32, &ObjectInfo>, newest: u32) {
-    // A hostile number must not make this run for hours: gaps are told as ranges.
-    let mut expected = 1_u32;
-    for number in there.keys().copied().chain([newest.saturating_add(1)]) {
+/// Tells which of these numbers are not there, as ranges: there may be very many.
+fn report_missing(reading: &Reading<'_>, there: &BTreeMap<u32, &ObjectInfo>, numbers: Range<u32>) {
+    if numbers.is_empty() {
+        return;
+    }
+    let mut expected = numbers.start;
+    for number in there.range(numbers.clone()).map(|(number, _)| *number).chain([numbers.end]) {
         if number > expected {
             let name = ObjectName::config(expected);
             let message = match number - 1 {

@@ -182,25 +182,30 @@ impl Sessions {
     }
 }
 
-/// Checks `epochs/`. They are never removed: what a lost one condemns, a writer would take for safe.
+/// Checks `epochs/`. They are never removed: what a lost one condemns, a writer would take for safe. What is none only uses up its number.
 pub(super) fn check_epochs(reading: &Reading<'_>, repository: &Repository, listing: &Listing) -> Result<()> {
-    let mut before: Option<(u32, [u8; 32])> = Some((0, [0; 32]));
-    let mut last = 0;
+    let (mut before, mut last_listed) = ((0, [0; 32]), 0);
+    let mut first_lost = None;
     for object in of_kind(listing, ObjectKind::Epoch) {
         let number = object.name.number();
-        let first_lost = ObjectName::epoch(last + 1);
-        if number.saturating_sub(last) > 1 && reading.is_gone(&first_lost) {
-            let message = format!("epochs {} to {} are not there, and they are never removed", last + 1, number - 1);
-            reading.findings.say(Some(first_lost), Some("EPOCH-2"), message);
+        if number.saturating_sub(last_listed) > 1 {
+            first_lost = first_lost.or(Some((last_listed + 1, number - 1)));
         }
-        last = number;
+        last_listed = number;
         let Some(part) = read_part(reading, repository, object)? else { continue };
         let decode = || {
             let body = EpochBody::decode(&part.plaintext)?;
-            body.check_predecessor(number, before.filter(|(last, _)| last + 1 == number).as_ref().map(|(_, hash)| hash))
+            body.check_predecessor(number, Some(&before.1).filter(|_| before.0 + 1 == number))?;
+            Ok(body)
         };
-        reading.judge(&object.name, decode().map_err(|error| named(error, &object.name)))?;
-        before = Some((number, part.hash));
+        let body = reading.judge(&object.name, decode().map_err(|error| named(error, &object.name)))?;
+        // One that names the one before shows that none was between them.
+        let names_before = body.is_some_and(|body| body.predecessor == before.1);
+        if let Some((first, last)) = first_lost.take().filter(|(first, _)| !names_before && reading.is_gone(&ObjectName::epoch(*first))) {
+            let message = format!("epochs {first} to {last} are not there, and they are never removed");
+            reading.findings.say(Some(ObjectName::epoch(first)), Some("EPOCH-2"), message);
+        }
+        before = (number, part.hash);
     }
     Ok(())
 }

@@ -78,9 +78,10 @@ fn scrub(backend: &dyn Backend, runtime: &Runtime, progress: &dyn Progress, heal
 
 /// Whether the newest config that can be read wants sidecars, or none can be read.
 fn wants_parity(reading: &Reading<'_>, listing: &Listing) -> bool {
+    let trust = read_trust(reading).unwrap_or_default();
     let read = |object: &ObjectInfo| {
         let bytes = reading.backend.get(&object.name, object.name.kind().size_max()).ok()?;
-        let opened = Opened::check(&object.name, &bytes, &Trust::default()).ok()?;
+        let opened = Opened::check(&object.name, &bytes, &trust).ok()?;
         Config::decode(object.name.number(), opened.body, None).ok()
     };
     of_kind(listing, ObjectKind::Config).iter().rev().find_map(read).is_none_or(|config| config.parity_percent() > 0)

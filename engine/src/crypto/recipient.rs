@@ -74,14 +74,21 @@ fn wrap_with(public_key: &[u8; PUBLIC_KEY_LENGTH], info: &[u8], plaintext: &[u8]
 }
 
 /// Opens what [`wrap`] sealed; `None` where it does not open.
-pub(crate) fn unwrap(seed: &Secret, info: &[u8], encapsulated: &[u8; ENCAPSULATED_LENGTH], ciphertext: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn unwrap(
+    seed: &Secret,
+    info: &[u8],
+    encapsulated: &[u8; ENCAPSULATED_LENGTH],
+    ciphertext: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
     #[cfg(any(test, feature = "testing"))]
     if stand_in::is_used() {
-        return stand_in::unwrap(seed, info, encapsulated, ciphertext);
+        return stand_in::unwrap(seed, info, encapsulated, ciphertext).map(Zeroizing::new);
     }
     let encapsulated = EncappedKey::from_bytes(encapsulated).ok()?;
     let private = private_key(seed);
-    hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, XWing>(&OpModeR::Base, &private, &encapsulated, info, ciphertext, b"").ok()
+    let opened =
+        hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, XWing>(&OpModeR::Base, &private, &encapsulated, info, ciphertext, b"");
+    opened.ok().map(Zeroizing::new)
 }
 
 fn private_key(seed: &Secret) -> PrivateKey {
@@ -125,7 +132,7 @@ mod tests {
     fn opens_only_with_the_right_seed_and_info() {
         let seed = Secret::new([3; 32]);
         let (encapsulated, ciphertext) = wrap(&public_key_of(&seed), b"info", b"secret", &SeededEntropy::new(1)).unwrap();
-        assert_eq!(unwrap(&seed, b"info", &encapsulated, &ciphertext).unwrap(), b"secret");
+        assert_eq!(unwrap(&seed, b"info", &encapsulated, &ciphertext).unwrap()[..], *b"secret");
         assert!(unwrap(&seed, b"other", &encapsulated, &ciphertext).is_none());
         assert!(unwrap(&Secret::new([4; 32]), b"info", &encapsulated, &ciphertext).is_none());
     }

@@ -13,6 +13,15 @@ impl Secret {
         Self(Box::new(bytes))
     }
 
+    /// Copies the bytes of a slice; `None` where they are not thirty-two.
+    pub(crate) fn from_slice(bytes: &[u8]) -> Option<Self> {
+        let mut secret = Self::zero();
+        (bytes.len() == secret.0.len()).then(|| {
+            secret.0.copy_from_slice(bytes);
+            secret
+        })
+    }
+
     pub(crate) fn zero() -> Self {
         Self(Box::new([0; 32]))
     }

@@ -116,7 +116,7 @@ mod tests {
         );
         let (encapsulated, sealed) = wrap(&public_key_of(&seed), b"info", b"secret", &SeededEntropy::new(1)).unwrap();
         assert_eq!(sealed.len(), 6 + TAG_LENGTH);
-        assert_eq!(unwrap(&seed, b"info", &encapsulated, &sealed).unwrap(), b"secret");
+        assert_eq!(unwrap(&seed, b"info", &encapsulated, &sealed).unwrap()[..], *b"secret");
         assert!(unwrap(&seed, b"else", &encapsulated, &sealed).is_none() && unwrap(&other, b"info", &encapsulated, &sealed).is_none());
         for at in 0..sealed.len() {
             let mut wrong = sealed.clone();

@@ -16,6 +16,8 @@ pub const HEADER_LENGTH: usize = 64;
 /// Bytes of the trailer: certificate, signature, hash.
 pub const TRAILER_LENGTH: usize = Certificate::LENGTH + SIGNATURE_LENGTH + 32;
 
+/// Where the version stands in the header.
+const VERSION_AT: usize = 8;
 const SIGNATURE_CONTEXT: &str = "icecore 1 object";
 const PART_CONTEXT: &str = "icecore 1 object part";
 
@@ -105,10 +107,26 @@ impl<'a> Opened<'a> {
     /// The rule that is broken, with the object's name in front.
     pub fn check(name: &ObjectName, bytes: &'a [u8], trust: &Trust) -> Result<Self> {
         let check = || {
-            let header = Header::decode(name, bytes.len() as u64, bytes)?;
+            let header =
+                Header::decode(name, bytes.len() as u64, bytes).map_err(|error| Self::refuse_version(name, bytes, trust, error))?;
             Self::check_tail(header, bytes.get(HEADER_LENGTH..).unwrap_or_default(), trust)
         };
         check().map_err(|error| error.context(name))
+    }
+
+    /// Of another version is only what somebody signed who may write it; anybody can say so (OBJ-4).
+    fn refuse_version(name: &ObjectName, bytes: &'a [u8], trust: &Trust, error: Error) -> Error {
+        let signed = || {
+            let head = *bytes.first_chunk::<HEADER_LENGTH>()?;
+            let mut known = head;
+            known[VERSION_AT..VERSION_AT + 2].copy_from_slice(&VERSION.to_le_bytes());
+            let header = Header::decode(name, bytes.len() as u64, &known).ok()?;
+            Self::check_signed(header, &head, bytes.get(HEADER_LENGTH..)?, trust).ok()
+        };
+        match error.kind() == ErrorKind::Unsupported && signed().is_none() {
+            true => error.with_kind(ErrorKind::Damaged),
+            false => error,
+        }
     }
 
     /// Checks what follows the header (of a pack: the frames region) to the end of the object (OBJ-7 to OBJ-11).
@@ -116,8 +134,12 @@ impl<'a> Opened<'a> {
     /// # Errors
     /// The rule that is broken.
     pub(crate) fn check_tail(header: Header, tail: &'a [u8], trust: &Trust) -> Result<Self> {
+        Self::check_signed(header, &header.encode(), tail, trust)
+    }
+
+    fn check_signed(header: Header, head: &[u8; HEADER_LENGTH], tail: &'a [u8], trust: &Trust) -> Result<Self> {
         trust.check_repository(&header)?;
-        let Tail { body, certificate, signature, covered_hash, hash } = Tail::check(&header, tail)?;
+        let Tail { body, certificate, signature, covered_hash, hash } = Tail::check(head, tail)?;
         let certificate = Certificate::decode(certificate, &header.repository, header.structure_epoch, trust)?;
         if !certificate.roles().intersect(header.name.kind().writers()) {
             return Err(Error::rule("OBJ-9", format!("a credential for {} may not write this", certificate.roles())));
@@ -148,7 +170,7 @@ impl<'a> Opened<'a> {
 pub(crate) fn check_keyless<'a>(name: &ObjectName, bytes: &'a [u8], repository: &RepositoryId) -> Result<(Header, &'a [u8])> {
     let header = Header::decode(name, bytes.len() as u64, bytes)?;
     Trust { repository: Some(*repository), ..Trust::default() }.check_repository(&header)?;
-    let tail = Tail::check(&header, bytes.get(HEADER_LENGTH..).unwrap_or_default())?;
+    let tail = Tail::check(&header.encode(), bytes.get(HEADER_LENGTH..).unwrap_or_default())?;
     Ok((header, tail.body))
 }
 
@@ -163,13 +185,13 @@ struct Tail<'a> {
 
 impl<'a> Tail<'a> {
     /// OBJ-8.
-    fn check(header: &Header, tail: &'a [u8]) -> Result<Self> {
+    fn check(head: &[u8; HEADER_LENGTH], tail: &'a [u8]) -> Result<Self> {
         let short = || Error::rule("OBJ-1", "the object is shorter than its trailer");
         let (before_hash, hash) = tail.split_last_chunk::<32>().ok_or_else(short)?;
         let (covered, signature) = before_hash.split_last_chunk::<SIGNATURE_LENGTH>().ok_or_else(short)?;
         let (body, certificate) = covered.split_last_chunk::<{ Certificate::LENGTH }>().ok_or_else(short)?;
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&header.encode()).update(covered);
+        hasher.update(head).update(covered);
         let covered_hash = *hasher.finalize().as_bytes();
         match hasher.update(signature).finalize().as_bytes() == hash {
             true => Ok(Self { body, certificate, signature, covered_hash, hash }),

@@ -190,7 +190,7 @@ impl SessionRecord {
             return Err(Error::new(ErrorKind::Unauthorized, message));
         };
         let secret = unwrap(seed, &wrap_info(&self.id, *epoch), &wrap.encapsulated, &wrap.sealed_secret)
-            .and_then(|bytes| Some(Secret::new(bytes.try_into().ok()?)));
+            .and_then(|bytes| Secret::from_slice(&bytes));
         match secret {
             Some(secret) if commit(&secret, &self.id) == self.commitment => Ok(secret),
             _ => Err(Error::rule("SES-8", format!("the secret of session {} does not open", self.id))),

@@ -210,7 +210,6 @@ impl Slot {
             return Err(Error::new(ErrorKind::Unauthorized, "this key slot was removed"));
         };
         let plaintext = unwrap(seed, &self.info(header), encapsulated, ciphertext)
-            .map(Zeroizing::new)
             .ok_or_else(|| Error::rule("SLOT-7", "the sealed credential does not open"))?;
         let credential = Credential::decode(&header.repository, &plaintext)?;
         credential.check_slot(self.roles, &self.credential)?;
@@ -291,6 +290,11 @@ impl Credential {
     /// Whether it holds the admin signing key.
     pub fn is_admin(&self) -> bool {
         self.admin_seed.is_some()
+    }
+
+    /// The newest structure key that it holds is of this epoch.
+    pub(crate) fn newest_structure_epoch(&self) -> u32 {
+        self.structure_keys.last().map_or(0, |(epoch, _)| *epoch)
     }
 
     /// What its slot says of it.

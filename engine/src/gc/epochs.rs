@@ -28,11 +28,7 @@ impl Epochs {
     /// Reads all epochs.
     pub(crate) fn read(repository: &Repository) -> Result<Self> {
         let mut epochs = Self::default();
-        let newest = repository.for_each_epoch(|(number, hash), epoch| epochs.take(number, epoch, hash))?;
-        if newest > epochs.newest {
-            // It breaks a rule: whoever follows has no hash to name.
-            (epochs.newest, epochs.newest_hash) = (newest, [0; 32]);
-        }
+        repository.for_each_epoch(|(number, hash), epoch| epochs.take(number, epoch, hash))?;
         Ok(epochs)
     }
 
@@ -53,7 +49,8 @@ impl Epochs {
     }
 
     /// Publishes the next epoch, which names those of the `withdrawn` snapshots that no epoch has named (as many as it may; the next one names more).
-    /// False where another collector was first: what this one decided is then void.
+    /// False where another collector was first: what this one decided is then void. A number under which somebody put what is no epoch is passed over:
+    /// who else does that finds what was published after it.
     pub(crate) fn publish(
         &mut self,
         repository: &Repository,
@@ -69,24 +66,27 @@ impl Epochs {
         let markers: Vec<_> = withdrawn.iter().map(|id| ObjectName::withdrawn(*id)).collect();
         repository.backend.make_durable(&markers)?;
         let full = || Error::new(ErrorKind::Unsupported, "there are no more epoch numbers");
-        let number = self.newest.checked_add(1).ok_or_else(full)?;
+        let mut number = self.newest.checked_add(1).ok_or_else(full)?;
         let body = EpochBody { predecessor: self.newest_hash, session, now: repository.runtime.clock.now(), condemned, withdrawn };
-        let name = ObjectName::epoch(number);
-        match repository.write_sealed(name, body.encode()) {
-            Ok(()) => {}
-            // It may be ours: the answer to a first attempt may have been lost below.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let found = repository.read_sealed(&name).and_then(|found| EpochBody::decode(&found.plaintext));
-                match found {
-                    Ok(found) if found == body => {}
-                    Ok(_) => return Ok(false),
-                    Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => return Ok(false),
-                    Err(error) => return Err(error),
-                }
+        loop {
+            let name = ObjectName::epoch(number);
+            match repository.write_sealed(name, body.encode()) {
+                Ok(()) => break,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
+            match repository.read_sealed(&name).and_then(|found| EpochBody::decode(&found.plaintext)) {
+                // Ours: the answer to a first attempt was lost below.
+                Ok(found) if found == body => break,
+                Ok(_) => return Ok(false),
+                Err(error) => match error.kind() {
+                    ErrorKind::Damaged => number = number.checked_add(1).ok_or_else(full)?,
+                    ErrorKind::NotFound => return Ok(false),
+                    _ => return Err(error),
+                },
+            }
         }
-        let hash = repository.read_sealed(&name)?.hash;
+        let hash = repository.read_sealed(&ObjectName::epoch(number))?.hash;
         self.take(number, body, hash);
         Ok(true)
     }

@@ -61,10 +61,9 @@ impl Sessions {
                 Err(error) => return Err(error),
             }
         }
-        let mut beats: BTreeMap<SessionId, u32> = BTreeMap::new();
+        let mut beats: BTreeMap<SessionId, Vec<ObjectName>> = BTreeMap::new();
         for object in repository.backend.list_sorted(ObjectKind::Beat)? {
-            let beat = beats.entry(SessionId(object.name.id())).or_default();
-            *beat = object.name.number().max(*beat);
+            beats.entry(SessionId(object.name.id())).or_default().push(object.name);
         }
         let mut sessions = Self::default();
         let certificate = |id: &SessionId| bodies.get(id).and_then(|body| body.as_ref().map(|body| body.record.certificate()));
@@ -83,15 +82,20 @@ impl Sessions {
             }
         }
         let ended = |id: &SessionId| sessions.closed.contains(id) || sessions.tombstoned.contains(id) || own == Some(*id);
-        let open = bodies.into_iter().filter(|(id, _)| !ended(id)).map(|(id, body)| OpenSession {
-            session: id,
-            epoch: body.as_ref().map_or(0, |body| body.epoch),
-            started: body.as_ref().map(|body| body.started),
-            label: body.map_or_else(|| "its object is damaged".to_owned(), |body| body.label),
-            last_beat: beats.get(&id).copied().unwrap_or(0),
-        });
-        sessions.open = open.collect();
-        sessions.open.sort_unstable_by_key(|open| open.session);
+        let open: Vec<_> = bodies.iter().filter(|(id, _)| !ended(id)).collect();
+        let last_beats = repository.ask_each(&open, |(id, body)| {
+            let own = body.as_ref().map(|body| body.record.certificate());
+            last_beat(repository, beats.get(*id).map_or(&[], Vec::as_slice), own)
+        })?;
+        for ((id, body), last_beat) in open.into_iter().zip(last_beats) {
+            sessions.open.push(OpenSession {
+                session: *id,
+                epoch: body.as_ref().map_or(0, |body| body.epoch),
+                started: body.as_ref().map(|body| body.started),
+                label: body.as_ref().map_or_else(|| "its object is damaged".to_owned(), |body| body.label.clone()),
+                last_beat: last_beat?,
+            });
+        }
         Ok(sessions)
     }
 
@@ -138,6 +142,21 @@ impl Sessions {
     pub(super) fn is_gate_open(&self, epoch: u32) -> bool {
         self.open.iter().all(|open| open.epoch >= epoch)
     }
+}
+
+/// The number of the last of these that is a beat of the session, 0 for none: others may put something there, which neither keeps it alive nor
+/// hides that it lives. Where it is not known whose session it is the names are believed.
+fn last_beat(repository: &Repository, beats: &[ObjectName], own: Option<&Certificate>) -> Result<u32> {
+    for name in beats.iter().rev() {
+        let read = own.map(|own| repository.read_sealed(name).map(|beat| beat.certificate == *own));
+        match read.transpose() {
+            Ok(Some(false)) => {}
+            Ok(None | Some(true)) => return Ok(name.number()),
+            Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(0)
 }
 
 /// Whether the session was closed by itself or by maintain. Of one whose object is gone, whoever says so is believed: nothing depends on it.

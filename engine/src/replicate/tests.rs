@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::backend::testing::{FaultyBackend, HookedBackend, Operation, Order, RecordingBackend};
-use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind};
+use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind, ObjectName};
 use crate::backup::BackupOptions;
 use crate::backup::put_snapshot;
 use crate::format::session::ClosedBody;
 use crate::format::snapshot::SnapshotHeader;
 use crate::gc::GcOptions;
 use crate::gc::tests::fixture::{Fixture, Interrupter, Kept, NOW, backup_state, client_with};
+use crate::id::SlotId;
 use crate::progress::Silent;
 use crate::repair::RepairOptions;
 use crate::repository::{HoldState, Replica, Settings, Snapshot};
@@ -288,6 +289,9 @@ fn a_replica_follows_its_keys_and_nobody_elses() {
     let mut source = Fixture::with_states(0..1);
     let (mut replica, _) = replicated(&source);
     let backend: Arc<dyn Backend> = Arc::new(replica.backend.clone());
+    for name in [ObjectName::config(2), ObjectName::slot(SlotId([9; 16]), 1)] {
+        source.backend.put(&name, b"rubbish of somebody else").unwrap();
+    }
     assert_eq!(source.repository.replica_in(&*backend).unwrap(), Replica::Current);
     source.repository.rotate(&source.repository.plan_rotation(None).unwrap()).unwrap();
     let newer = source.other_handle(110);

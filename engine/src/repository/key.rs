@@ -65,8 +65,7 @@ impl Key {
     /// # Errors
     /// [`ErrorKind::Invalid`] where it is neither.
     pub fn from_command_output(text: &str) -> Result<Self> {
-        let digits = || Some(Secret::new(from_hex(text.trim())?.try_into().ok()?));
-        seed_of_line(text).or_else(digits).map(Self::Command).ok_or_else(|| {
+        seed_of_line(text).or_else(|| seed_of_digits(text.trim())).map(Self::Command).ok_or_else(|| {
             Error::new(
                 ErrorKind::Invalid,
                 "the command printed no key (a line `icecore-key-1:...` or 64 lower-case hex digits are expected)",
@@ -83,7 +82,11 @@ impl Key {
     pub fn to_key_file(&self) -> Option<Zeroizing<String>> {
         match self {
             Self::Passphrase(_) | Self::Command(_) => None,
-            Self::KeyFile(seed) => Some(Zeroizing::new(format!("{KEY_FILE_PREFIX}{}:{}\n", to_hex(seed.bytes()), check_digits(seed)))),
+            Self::KeyFile(seed) => {
+                let digits = Zeroizing::new(to_hex(seed.bytes()));
+                let pieces = [KEY_FILE_PREFIX, &digits, ":", &check_digits(seed), "\n"];
+                Some(Zeroizing::new(pieces.concat()))
+            }
         }
     }
 
@@ -100,26 +103,33 @@ impl Key {
     pub(crate) fn seed_for(&self, kind: &SlotKind) -> Result<Option<Secret>> {
         match (self, kind) {
             (Self::Passphrase(passphrase), SlotKind::Passphrase { salt, cost }) => seed_from_passphrase(passphrase, salt, *cost).map(Some),
-            (Self::KeyFile(seed), SlotKind::KeyFile | SlotKind::Recipient) | (Self::Command(seed), SlotKind::Command) => {
-                Ok(Some(seed.clone()))
-            }
+            (Self::KeyFile(seed), SlotKind::KeyFile) | (Self::Command(seed), SlotKind::Command) => Ok(Some(seed.clone())),
+            (Self::KeyFile(seed), SlotKind::Recipient) => Ok(Some(recipient_seed(seed))),
             _ => Ok(None),
         }
     }
 }
 
+/// The seed of a key file's recipient. Another one than the key file's own: the public key in a slot for the key file, which proves who made it, is
+/// seen by everybody, and must not open a slot that proves nothing.
+pub(super) fn recipient_seed(seed: &Secret) -> Secret {
+    derive("icecore 1 recipient seed", &[seed.bytes()])
+}
+
 fn seed_of_line(text: &str) -> Option<Secret> {
     let (seed, check) = text.trim().strip_prefix(KEY_FILE_PREFIX)?.split_once(':')?;
-    let seed = Secret::new(from_hex(seed)?.try_into().ok()?);
+    let seed = seed_of_digits(seed)?;
     (check_digits(&seed) == check).then_some(seed)
+}
+
+fn seed_of_digits(digits: &str) -> Option<Secret> {
+    Secret::from_slice(&Zeroizing::new(from_hex(digits)?))
 }
 
 /// Whether a text has the form of a key file's line, whatever its check digits say.
 fn is_line_of_key(text: &str) -> bool {
     let parts = text.trim().strip_prefix(KEY_FILE_PREFIX).and_then(|rest| rest.split_once(':'));
-    parts.is_some_and(|(seed, check)| {
-        from_hex(seed).is_some_and(|seed| seed.len() == 32) && check.len() == CHECK_DIGITS && from_hex(check).is_some()
-    })
+    parts.is_some_and(|(seed, check)| seed_of_digits(seed).is_some() && check.len() == CHECK_DIGITS && from_hex(check).is_some())
 }
 
 fn check_digits(seed: &Secret) -> String {

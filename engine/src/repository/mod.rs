@@ -10,6 +10,7 @@ mod contents_reader;
 mod create;
 mod deadlines;
 mod frame_reader;
+mod generations;
 mod heal;
 mod hold;
 mod holds;
@@ -76,7 +77,7 @@ pub(crate) use session::Session;
 pub(crate) use sightings::Sight;
 pub(crate) use writer::{ChunkUse, Writer};
 
-use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
+use crate::backend::{Backend, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Config;
 use crate::format::object::Header;
@@ -85,6 +86,7 @@ use crate::format::{Roles, Trust};
 use crate::id::RepositoryId;
 use crate::runtime::{Pool, Runtime};
 use crate::spill::SpillFolder;
+use generations::Above;
 use index::LookupIndex;
 
 use seen::Seen;
@@ -292,10 +294,19 @@ impl Repository {
     /// then on.
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`] then.
+    /// [`ErrorKind::Busy`] then; [`ErrorKind::Damaged`] where that cannot be told, since something above it is damaged and the credential holds newer keys.
     pub(crate) fn require_newest_config(&self) -> Result<()> {
-        if newest_config(&*self.backend)? != self.generation {
-            return Err(keys_changed());
+        match generations::above(&*self.backend, self.generation, &self.trust)? {
+            Above::Newer => return Err(keys_changed()),
+            // A rotation that was interrupted leaves such keys, and somebody may have put the object there. Or it put them in force: then what is written
+            // now would be for keys that were taken away from somebody.
+            Above::Strange(error) if self.credential.newest_structure_epoch() > self.config.structure_epoch => {
+                return Err(error.with_kind(ErrorKind::Damaged).context(
+                    "the keys of the repository are newer than its config, and a config after it is damaged: bring that back from a copy of the \
+                     repository, or with parity by `icecore scrub --keyless`; or, where no admin made it, remove it from the store",
+                ));
+            }
+            Above::Strange(_) | Above::Nothing => {}
         }
         // `OthersDurable`: what is written from now on is sealed with its keys.
         if self.is_config_durable.get().is_none() {
@@ -352,11 +363,6 @@ impl Repository {
         let contents = contents_reader::ContentsReader { through: Some(Arc::clone(through)), ..self.contents_reader() };
         Ok(FrameReader::new(self, self.open_index_by(contents)?).through(through))
     }
-}
-
-/// The newest generation of the config that is listed; 0 for none.
-fn newest_config(backend: &dyn Backend) -> Result<u32> {
-    Ok(backend.list_sorted(ObjectKind::Config)?.last().map_or(0, |object| object.name.number()))
 }
 
 fn keys_changed() -> Error {

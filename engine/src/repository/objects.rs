@@ -247,32 +247,45 @@ impl Repository {
     }
 
     fn hear_epochs(&self, take: &mut dyn FnMut((u32, [u8; 32]), EpochBody), passes_over: impl Fn(&Error) -> bool) -> Result<u32> {
-        let mut newest = 0;
-        let mut hear = |number, read: Result<Unsealed>| {
-            match read.and_then(|object| Ok((EpochBody::decode(&object.plaintext)?, object.hash))) {
-                Ok((epoch, hash)) => take((number, hash), epoch),
-                Err(error) if error.broken_rule().is_some() || passes_over(&error) => {}
-                Err(error) => return Err(error),
-            }
-            Ok(())
+        let known = |read: Result<Unsealed>| match read.and_then(epoch_of) {
+            Err(error) if passes_over(&error) => Ok(None),
+            read => unless_strange(read),
         };
+        let mut newest = (0, [0; 32]);
         self.for_each_sealed(ObjectKind::Epoch, |name, read| {
-            // They are never removed: what a list lacks that was made meanwhile is asked for by name (I13).
-            for missed in (newest + 1..name.number()).take(EPOCHS_MISSED_MAX) {
-                match self.read_sealed(&ObjectName::epoch(missed)) {
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    read => hear(missed, read)?,
+            let (number, Some((epoch, hash))) = (name.number(), known(read)?) else { return Ok(()) };
+            if epoch.predecessor != newest.1 {
+                // They are never removed: what a list lacks that was made meanwhile is asked for by name (I13).
+                for missed in (newest.0 + 1..number).take(EPOCHS_MISSED_MAX) {
+                    if let Some((epoch, hash)) = known(self.read_sealed(&ObjectName::epoch(missed)))? {
+                        take((missed, hash), epoch);
+                    }
                 }
             }
-            newest = name.number();
-            hear(newest, read)
+            newest = (number, hash);
+            take(newest, epoch);
+            Ok(())
         })?;
-        Ok(newest)
+        Ok(newest.0)
     }
 
     /// The number of the newest epoch, 0 for none.
     pub(crate) fn newest_epoch(&self) -> Result<u32> {
-        Ok(self.backend.list_sorted(ObjectKind::Epoch)?.last().map_or(0, |object| object.name.number()))
+        Ok(self.newest_epoch_and_hash()?.0)
+    }
+
+    /// Number and trailer hash of the newest epoch, 0 and zeros for none. The hash is zeros, too, where newer keys than the own ones sealed it.
+    pub(crate) fn newest_epoch_and_hash(&self) -> Result<(u32, [u8; 32])> {
+        for object in self.backend.list_sorted(ObjectKind::Epoch)?.into_iter().rev() {
+            let number = object.name.number();
+            match unless_strange(self.read_sealed(&object.name).and_then(epoch_of)) {
+                Ok(Some((_, hash))) => return Ok((number, hash)),
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::Unauthorized => return Ok((number, [0; 32])),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((0, [0; 32]))
     }
 
     /// Makes the lookup index agree with the packs listed now. Packs that break a rule are left out: what they hold is not there.
@@ -348,6 +361,18 @@ impl Repository {
             }
         }
         save()
+    }
+}
+
+fn epoch_of(object: Unsealed) -> Result<(EpochBody, [u8; 32])> {
+    Ok((EpochBody::decode(&object.plaintext)?, object.hash))
+}
+
+/// `None` for what only uses up its name: it breaks a rule, or is not there. What a newer release wrote does not.
+fn unless_strange<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => Ok(None),
+        read => read.map(Some),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Opening a repository: find the slot that the key opens, then believe only what the pinned admin key signed.
 
+use super::generations::Signed;
 use super::{Key, Repository, Settings, known_admins, sightings};
-use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
+use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::crypto::{PUBLIC_KEY_LENGTH, Secret};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Trust;
-use crate::format::config::Config;
 use crate::format::object::{Header, Opened, check_keyless};
 use crate::format::slot::{Credential, Slot, SlotKind};
 use crate::id::RepositoryId;
@@ -22,10 +22,9 @@ impl Repository {
     /// where config or slot break a rule, [`ErrorKind::Unsupported`] for a newer format, otherwise what the backend says.
     pub fn open(backend: Arc<dyn Backend>, runtime: Runtime, key: &Key, settings: Settings) -> Result<Self> {
         let configs = backend.list_sorted(ObjectKind::Config)?;
-        let Some(newest) = configs.last() else {
+        if configs.is_empty() {
             return Err(without_config(&*backend)?);
-        };
-        let config_bytes = backend.get(&newest.name, newest.name.kind().size_max())?;
+        }
         let unusable = |error: Error| match error.kind() {
             ErrorKind::Damaged => error.context(
                 "the config is damaged, without which nothing can be opened; bring it back from a copy of the \
@@ -33,32 +32,56 @@ impl Repository {
             ),
             _ => error,
         };
-        let claimed = Header::decode(&newest.name, config_bytes.len() as u64, &config_bytes);
-        let claimed = claimed.map_err(|error| unusable(error.context(newest.name)))?;
-        let (credential, slot) = open_slot(&*backend, key, &claimed.repository, settings.known_admins.as_deref())?;
+        let claimed = Claimed::read(&*backend, &configs).map_err(unusable)?;
+        let (credential, slot) = open_slot(&*backend, key, &claimed, settings.known_admins.as_deref())?;
 
-        let mut trust = Trust { repository: Some(claimed.repository), admin_key: Some(credential.admin_key), revoked: Vec::new() };
-        let opened = Opened::check(&newest.name, &config_bytes, &trust).map_err(unusable)?;
-        let generation = newest.name.number();
-        let config = Config::decode(generation, opened.body, Some(&credential.admin_key));
-        let config = config.map_err(|error| unusable(error.context(newest.name)))?;
-        if generation > 1 {
-            check_predecessor(&*backend, generation, &config, &trust)?;
-        }
+        let repository = claimed.repository;
+        let trust = Trust { repository: Some(repository), admin_key: Some(credential.admin_key), revoked: Vec::new() };
+        let Signed { generation, hash, config } = Signed::newest(&*backend, &configs, &trust).map_err(unusable)?;
         if let Some(folder) = &settings.sightings {
-            let path = folder.join(settings.local_name(claimed.repository));
-            let seen = sightings::check_config(&path, &*backend, generation, &opened.hash);
+            let path = folder.join(settings.local_name(repository));
+            let seen = sightings::check_config(&path, &*backend, generation, &hash);
             if let Err(error) = seen {
                 // Another process here may have seen what was written since this one listed: look again before saying so (I13).
-                let now = backend.list_sorted(ObjectKind::Config)?;
-                return match now.last().is_some_and(|newest| newest.name.number() > generation) {
-                    true => Self::open(backend, runtime, key, settings),
-                    false => Err(error),
+                return match backend.list_sorted(ObjectKind::Config)? == configs {
+                    true => Err(error),
+                    false => Self::open(backend, runtime, key, settings),
                 };
             }
         }
-        trust.revoked.clone_from(&config.revoked);
-        Ok(Self::assemble(backend, runtime, credential, config, claimed.repository, generation, settings).opened_by(slot))
+        Ok(Self::assemble(backend, runtime, credential, config, repository, generation, settings).opened_by(slot))
+    }
+}
+
+/// What the oldest config says, before anything is believed. Nobody could put anything before the first one.
+struct Claimed {
+    repository: RepositoryId,
+    /// `None` where it is damaged.
+    admin_key: Option<[u8; 32]>,
+}
+
+impl Claimed {
+    fn read(backend: &dyn Backend, configs: &[ObjectInfo]) -> Result<Self> {
+        let mut problem = None;
+        // Generations count from 1.
+        for name in configs.iter().map(|object| &object.name).filter(|name| name.number() > 0) {
+            let read = backend.get(name, name.kind().size_max()).and_then(|bytes| {
+                let header = Header::decode(name, bytes.len() as u64, &bytes).map_err(|error| error.context(name))?;
+                let opened = Opened::check(name, &bytes, &Trust::default());
+                Ok(Self { repository: header.repository, admin_key: opened.ok().map(|opened| *opened.certificate.verifying_key()) })
+            });
+            match read {
+                Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported | ErrorKind::NotFound) => {
+                    problem = problem.or(Some(error));
+                }
+                read => return read,
+            }
+        }
+        Err(problem.unwrap_or_else(|| Error::rule("CFG-2", "there is no config generation 1")))
+    }
+
+    fn trust(&self, admin_key: Option<[u8; 32]>) -> Trust {
+        Trust { repository: Some(self.repository), admin_key, revoked: Vec::new() }
     }
 }
 
@@ -79,26 +102,15 @@ fn without_config(backend: &dyn Backend) -> Result<Error> {
     Ok(Error::new(ErrorKind::NoRepository, message))
 }
 
-/// The generation before must be there, be admin's, and end in the hash that this one names (CFG-2). Asked for by name: a list that was made while two
-/// generations were written may have the later one alone.
-fn check_predecessor(backend: &dyn Backend, generation: u32, config: &Config, trust: &Trust) -> Result<()> {
-    let before = ObjectName::config(generation - 1);
-    let bytes = backend.get(&before, before.kind().size_max()).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Error::rule("CFG-2", format!("config generation {} is missing", generation - 1)),
-        _ => error,
-    })?;
-    match config.follows(&Opened::check(&before, &bytes, trust)?.hash) {
-        true => Ok(()),
-        false => Err(Error::rule("CFG-2", format!("config generation {generation} names another predecessor than the one that is here"))),
-    }
-}
-
 /// Tries the key on all slots: on the newest generation of each, then on the ones before.
 ///
 /// Whoever can write to the store can put a newer generation in front of a slot. Only one that admin signed counts, and who admin is comes
 /// out of an older one. The config is listed before the slots: whatever keys it calls for were sealed into all slots before
 /// (see [`super::slots`]).
-fn open_slot(backend: &dyn Backend, key: &Key, repository: &RepositoryId, known_admins: Option<&Path>) -> Result<(Credential, ObjectName)> {
+///
+/// First come those that are signed by whom the config calls admin, which decides nothing but the order: others may be without number, and finding out
+/// that a passphrase is the wrong one for a slot is slow on purpose.
+fn open_slot(backend: &dyn Backend, key: &Key, claimed: &Claimed, known_admins: Option<&Path>) -> Result<(Credential, ObjectName)> {
     let mut slots: BTreeMap<_, Vec<ObjectName>> = BTreeMap::new();
     for object in backend.list_sorted(ObjectKind::Slot)? {
         slots.entry(object.name.id()).or_default().insert(0, object.name);
@@ -111,12 +123,13 @@ fn open_slot(backend: &dyn Backend, key: &Key, repository: &RepositoryId, known_
         );
         return Err(Error::new(ErrorKind::Damaged, message));
     }
-    let mut attempt = Attempt { backend, key, repository, refused: Vec::new() };
+    let depth_max = slots.values().map(Vec::len).max().unwrap_or(0);
+    let mut attempt = Attempt { backend, key, claimed, refused: Vec::new() };
     let mut first_problem = None;
-    for depth in 0..slots.values().map(Vec::len).max().unwrap_or(0) {
+    for (of_claimed, depth) in [true, false].into_iter().flat_map(|of_claimed| (0..depth_max).map(move |depth| (of_claimed, depth))) {
         for generations in slots.values().filter(|generations| generations.len() > depth) {
             let (newer, name) = (&generations[..depth], generations[depth]);
-            let opened = attempt.open(&name).and_then(|opened| match opened {
+            let opened = attempt.open(&name, of_claimed).and_then(|opened| match opened {
                 Some((seed, slot, credential)) if !attempt.is_ended(newer, &credential)? => {
                     if slot.kind == SlotKind::Recipient {
                         known_admins::check(known_admins, &seed, &credential.admin_key)?;
@@ -155,16 +168,20 @@ fn open_slot(backend: &dyn Backend, key: &Key, repository: &RepositoryId, known_
 struct Attempt<'a> {
     backend: &'a dyn Backend,
     key: &'a Key,
-    repository: &'a RepositoryId,
+    claimed: &'a Claimed,
     /// Passphrase slots for which it was the wrong one: finding that out is slow on purpose, and all generations of a slot are alike.
     refused: Vec<(SlotKind, Box<[u8; PUBLIC_KEY_LENGTH]>)>,
 }
 
 impl Attempt<'_> {
-    /// The credential in this slot generation; `None` where it is not for this key.
-    fn open(&mut self, name: &ObjectName) -> Result<Option<(Secret, Slot, Credential)>> {
+    /// The credential in this slot generation; `None` where it is not for this key, or not one of those that are to be tried now.
+    fn open(&mut self, name: &ObjectName, of_claimed: bool) -> Result<Option<(Secret, Slot, Credential)>> {
         let bytes = self.backend.get(name, name.kind().size_max())?;
-        let (header, body) = check_keyless(name, &bytes, self.repository)?;
+        let is_of_claimed = self.claimed.admin_key.is_some_and(|key| Opened::check(name, &bytes, &self.claimed.trust(Some(key))).is_ok());
+        if is_of_claimed != of_claimed {
+            return Ok(None);
+        }
+        let (header, body) = check_keyless(name, &bytes, &self.claimed.repository)?;
         let slot = Slot::decode(body)?;
         let is_same = |(kind, public_key): &(SlotKind, _)| *kind == slot.kind && *public_key == slot.public_key;
         if self.refused.iter().any(is_same) {
@@ -176,7 +193,7 @@ impl Attempt<'_> {
             return Ok(None);
         }
         let credential = slot.open(&header, &seed)?;
-        Opened::check(name, &bytes, &self.trust(&credential))?;
+        Opened::check(name, &bytes, &self.claimed.trust(Some(credential.admin_key)))?;
         slot.check_pin(&header, &seed, &credential)?;
         Ok(Some((seed, slot, credential)))
     }
@@ -185,15 +202,16 @@ impl Attempt<'_> {
     fn is_ended(&self, newer: &[ObjectName], credential: &Credential) -> Result<bool> {
         for name in newer {
             match self.backend.get(name, name.kind().size_max()) {
-                Ok(bytes) if Opened::check(name, &bytes, &self.trust(credential)).is_ok() => return Ok(true),
+                Ok(bytes) => match Opened::check(name, &bytes, &self.claimed.trust(Some(credential.admin_key))) {
+                    Ok(_) => return Ok(true),
+                    // Admin signed it, as another version.
+                    Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(true),
+                    Err(_) => {}
+                },
                 Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
                 _ => {}
             }
         }
         Ok(false)
-    }
-
-    fn trust(&self, credential: &Credential) -> Trust {
-        Trust { repository: Some(*self.repository), admin_key: Some(credential.admin_key), revoked: Vec::new() }
     }
 }

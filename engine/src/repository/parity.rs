@@ -1,7 +1,7 @@
 //! How much parity a repository has, and changing that.
 
 use super::protect::{self, Protector, remove};
-use super::{Repository, keys_changed};
+use super::{Repository, generations, keys_changed};
 use crate::backend::{BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::crypto::Signer;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,14 +61,14 @@ impl Repository {
             ..self.config.clone()
         };
         config.set_parity_percent(check_percent(percent)?);
-        let generation = self.generation.checked_add(1).ok_or_else(|| Error::new(ErrorKind::Internal, "no config number is left"))?;
         let signer = Signer::new(seed);
         let author = Author { certificate: Certificate::of_admin(&signer, &self.id, self.generation), signer };
-        let header = Header { name: ObjectName::config(generation), repository: self.id, structure_epoch: 0 };
-        self.backend.put(&header.name, &author.object(&header, &config.encode())).map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => keys_changed(),
-            _ => error,
-        })
+        let make = |name: &ObjectName| {
+            let header = Header { name: *name, repository: self.id, structure_epoch: 0 };
+            Ok(author.object(&header, &config.encode()))
+        };
+        let put = generations::put_next(&*self.backend, &self.trust, generations::next(self.generation)?, ObjectName::config, make);
+        put.map(drop).map_err(|error| if error.kind() == ErrorKind::AlreadyExists { keys_changed() } else { error })
     }
 
     /// Gives a sidecar to every object that is whole and has none; or, where the config wants no parity, removes all sidecars. Can be stopped

@@ -1,6 +1,7 @@
 //! Recipients: the public half of a key file, as text. Who has only this can be given a way in, and gives away nothing by sending it.
 
 use super::Key;
+use super::key::recipient_seed;
 use crate::crypto::{PUBLIC_KEY_LENGTH, derive, public_key_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{from_hex, to_hex};
@@ -17,7 +18,7 @@ impl Recipient {
     /// The recipient who opens slots with this key; `None` for a passphrase or command.
     pub fn of_key(key: &Key) -> Option<Self> {
         match key {
-            Key::KeyFile(seed) => Some(Self(public_key_of(seed))),
+            Key::KeyFile(seed) => Some(Self(public_key_of(&recipient_seed(seed)))),
             Key::Passphrase(_) | Key::Command(_) => None,
         }
     }

@@ -8,7 +8,7 @@ use super::{Repository, protect};
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Trust;
-use crate::format::object::{Header, Opened, check_keyless};
+use crate::format::object::{Header, Opened};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -31,17 +31,17 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::Damaged`] where the two have different configs of one generation: keys or settings were changed in both.
     pub fn replica_in(&self, backend: &dyn Backend) -> Result<Replica> {
-        let there = numbers(backend)?;
-        let Some(first) = there.first() else { return Ok(Replica::Nothing) };
-        let bytes = get(backend, &ObjectName::config(*first))?;
-        let header = Header::decode(&ObjectName::config(*first), bytes.len() as u64, &bytes)?;
+        let there = names(backend, ObjectKind::Config)?;
+        // Generations count from 1.
+        let Some(first) = there.iter().find(|name| name.number() > 0) else { return Ok(Replica::Nothing) };
+        let bytes = get(backend, first)?;
+        let header = Header::decode(first, bytes.len() as u64, &bytes)?;
         if header.repository != self.id {
             return Ok(Replica::Other);
         }
-        let here = numbers(&*self.backend)?;
-        for number in here.intersection(&there) {
-            let name = ObjectName::config(*number);
-            if get(&*self.backend, &name)? != get(backend, &name)? {
+        let here = self.signed_by_admin(ObjectKind::Config)?;
+        for (name, bytes) in here.iter().filter(|(name, _)| there.contains(name)) {
+            if *bytes != get(backend, name)? {
                 let message = format!(
                     "{}: its keys or settings were changed by themselves ({name} differs), so it follows {} no more; change keys and settings in one \
                      place only, and make a new replica in an empty place",
@@ -51,11 +51,10 @@ impl Repository {
                 return Err(Error::new(ErrorKind::Damaged, message));
             }
         }
-        let lacks = |kind| -> Result<bool> {
-            let there: BTreeSet<_> = backend.list_sorted(kind)?.into_iter().map(|object| object.name).collect();
-            Ok(self.backend.list_sorted(kind)?.iter().any(|object| !there.contains(&object.name)))
-        };
-        Ok(if lacks(ObjectKind::Config)? || lacks(ObjectKind::Slot)? { Replica::Behind } else { Replica::Current })
+        let slots_there = names(backend, ObjectKind::Slot)?;
+        let lacks = here.iter().any(|(name, _)| !there.contains(name))
+            || self.signed_by_admin(ObjectKind::Slot)?.iter().any(|(name, _)| !slots_there.contains(name));
+        Ok(if lacks { Replica::Behind } else { Replica::Current })
     }
 
     /// Makes a replica in `backend`, where there is nothing, or brings keys and settings of one up to date. No snapshots are copied
@@ -75,25 +74,28 @@ impl Repository {
         }
         let guarded = protect::guard(Arc::clone(backend), &self.credential, &self.config, self.id, self.generation);
         // The config is listed first: whatever keys it calls for were sealed into all slots before.
-        let configs = self.backend.list_sorted(ObjectKind::Config)?;
+        let configs = self.signed_by_admin(ObjectKind::Config)?;
+        let slots = self.signed_by_admin(ObjectKind::Slot)?;
+        slots.iter().chain(&configs).try_for_each(|(name, bytes)| put(&*guarded, name, bytes))
+    }
+
+    /// Configs or slots that admin signed, in the order of their names; anything else only uses up its number.
+    fn signed_by_admin(&self, kind: ObjectKind) -> Result<Vec<(ObjectName, Vec<u8>)>> {
         let trust = Trust { revoked: Vec::new(), ..(*self.trust).clone() };
-        for slot in self.backend.list_sorted(ObjectKind::Slot)? {
-            let bytes = get(&*self.backend, &slot.name)?;
-            // A slot that breaks a rule only uses up its number, here as there.
-            check_keyless(&slot.name, &bytes, &self.id).map_err(|error| error.context(slot.name))?;
-            put(&*guarded, &slot.name, &bytes)?;
+        let mut signed = Vec::new();
+        for name in names(&*self.backend, kind)? {
+            match get(&*self.backend, &name).and_then(|bytes| Opened::check(&name, &bytes, &trust).map(drop).map(|()| bytes)) {
+                Ok(bytes) => signed.push((name, bytes)),
+                Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => {}
+                Err(error) => return Err(error),
+            }
         }
-        for config in configs {
-            let bytes = get(&*self.backend, &config.name)?;
-            Opened::check(&config.name, &bytes, &trust)?;
-            put(&*guarded, &config.name, &bytes)?;
-        }
-        Ok(())
+        Ok(signed)
     }
 }
 
-fn numbers(backend: &dyn Backend) -> Result<BTreeSet<u32>> {
-    Ok(backend.list_sorted(ObjectKind::Config)?.into_iter().map(|object| object.name.number()).collect())
+fn names(backend: &dyn Backend, kind: ObjectKind) -> Result<BTreeSet<ObjectName>> {
+    Ok(backend.list_sorted(kind)?.into_iter().map(|object| object.name).collect())
 }
 
 fn get(backend: &dyn Backend, name: &ObjectName) -> Result<Vec<u8>> {

@@ -1,15 +1,16 @@
 //! Sessions: published before anything else, beating while they live, closed at the end.
 
-use super::{Repository, keys_changed, newest_config};
+use super::generations::{self, Above};
+use super::{Repository, keys_changed};
 use crate::backend::{Backend, BackendExt, ObjectName};
 use crate::crypto::Secret;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Roles;
 use crate::format::object::{Author, Header};
 use crate::format::session::{
     BeatBody, ClosedBody, SessionBody, SessionKind, SessionRecord, TombstoneBody, WithdrawnBody, WithdrawnReason,
 };
 use crate::format::snapshot::Token;
+use crate::format::{Roles, Trust};
 use crate::id::{SessionId, SnapshotId};
 use crate::limits::LABEL_MAX;
 use crate::progress::{Event, Progress};
@@ -236,6 +237,7 @@ struct Heart {
     clock: Arc<dyn Clock>,
     author: Author,
     structure_key: Secret,
+    trust: Arc<Trust>,
     template: Header,
     session: SessionId,
     /// Of the next beat.
@@ -251,6 +253,7 @@ impl Heart {
             clock: Arc::clone(&repository.runtime.clock),
             author: repository.credential.author.clone(),
             structure_key: repository.structure_key()?.clone(),
+            trust: Arc::clone(&repository.trust),
             template: repository.header(ObjectName::session(session)),
             session,
             number: 1,
@@ -268,7 +271,7 @@ impl Heart {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {}
             _ => self.number += 1,
         }
-        if newest_config(&*self.backend).is_ok_and(|newest| newest != self.generation) {
+        if matches!(generations::above(&*self.backend, self.generation, &self.trust), Ok(Above::Newer)) {
             self.has_newer_config.store(true, Ordering::Relaxed);
         }
     }

@@ -374,31 +374,27 @@ impl Repository {
 
     /// The newest epoch; or why it cannot be what comes after the one that was seen.
     fn compare_epochs(&self, path: &Path, (known, known_hash): (u32, [u8; 32])) -> Result<std::result::Result<(u32, [u8; 32]), Error>> {
-        let newest = self.newest_epoch()?;
+        // What has no hash was none: something under the name of an epoch.
+        let known = if known_hash == [0; 32] { 0 } else { known };
+        let (newest, newest_hash) = self.newest_epoch_and_hash()?;
         if newest < known {
             let what = format!("epoch {known} of garbage collection was there, and now {newest} is the newest");
             return Ok(Err(older(path, &what)));
         }
-        if newest == known {
-            return Ok(Ok((known, known_hash)));
-        }
-        let hash_of = |number| match self.read_sealed(&ObjectName::epoch(number)) {
-            Ok(epoch) => Ok(epoch.hash),
-            // Check reports it. It says nothing, and has no hash that could be compared.
-            Err(error) if error.broken_rule().is_some() => Ok([0; 32]),
-            Err(error) => Err(error),
-        };
-        if known > 0 {
-            match hash_of(known) {
-                Ok(hash) if hash == known_hash || hash == [0; 32] || known_hash == [0; 32] => {}
+        if known > 0 && newest > known {
+            match self.read_sealed(&ObjectName::epoch(known)) {
+                Ok(epoch) if epoch.hash == known_hash => {}
                 Ok(_) => return Ok(Err(older(path, &format!("epoch {known} of garbage collection was another one")))),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     return Ok(Err(older(path, &format!("epoch {known} of garbage collection was there and is gone"))));
                 }
+                // Check reports it. It says nothing, and has no hash that could be compared.
+                Err(error) if error.broken_rule().is_some() => {}
                 Err(error) => return Err(error),
             }
         }
-        hash_of(newest).map(|hash| Ok((newest, hash)))
+        // Of one that cannot be read with these keys nothing is remembered.
+        Ok(Ok(if newest == known || newest_hash == [0; 32] { (known, known_hash) } else { (newest, newest_hash) }))
     }
 
     /// Those of the snapshots that are `gone` which nobody has withdrawn, as far as can be known.

@@ -8,7 +8,7 @@ use crate::crypto::{PassphraseCost, Secret, Signer};
 use crate::format::Certificate;
 use crate::format::epoch::EpochBody;
 use crate::format::object::Author;
-use crate::format::session::{ClosedBody, SessionKind, TombstoneBody, WithdrawnBody, WithdrawnReason};
+use crate::format::session::{BeatBody, ClosedBody, SessionKind, TombstoneBody, WithdrawnBody, WithdrawnReason};
 use crate::gc::GcOptions;
 use crate::id::{CredentialId, DomainId, PackId, SessionId, SnapshotId};
 use crate::progress::Silent;
@@ -386,6 +386,21 @@ fn what_others_stored_is_made_durable_before_it_is_relied_on() {
     // Whose keys seal it, and what tells collectors whom to wait for.
     assert!(order.at(Operation::MakeDurable, ObjectName::config(1)) < published);
     assert!(order.at(Operation::MakeDurable, ObjectName::epoch(1)) < begun);
+}
+
+#[test]
+fn only_its_own_beats_keep_a_session_alive() {
+    let backend = MemoryBackend::new();
+    let owner = repository(&backend);
+    let other = other_client(&owner, Roles::BACKUP);
+    let session = Session::begin(&owner, SessionKind::Writer).unwrap();
+    let beat = |by: &Repository, number| by.write_sealed(ObjectName::beat(session.id(), number), BeatBody { now: NOW }.encode()).unwrap();
+    let last_beat = || owner.open_sessions().unwrap()[0].last_beat;
+    beat(&other, u32::MAX);
+    assert_eq!(last_beat(), 0);
+    beat(&owner, 1);
+    beat(&other, 2);
+    assert_eq!(last_beat(), 1);
 }
 
 /// Otherwise the one that comes next stands, and the one before it goes with the power.

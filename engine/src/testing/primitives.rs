@@ -52,7 +52,7 @@ pub fn public_key(seed: &[u8; 32]) -> Vec<u8> {
 
 /// Opens what `hpke` sealed to the public key of a seed.
 pub fn hpke_open(seed: &[u8; 32], info: &[u8], encapsulated: &[u8; 1120], ciphertext: &[u8]) -> Option<Vec<u8>> {
-    crypto::unwrap(&Secret::new(*seed), info, encapsulated, ciphertext)
+    crypto::unwrap(&Secret::new(*seed), info, encapsulated, ciphertext).map(|plaintext| plaintext.to_vec())
 }
 
 /// The seed that a passphrase slot derives from the content of a passphrase file.

@@ -2,7 +2,8 @@
 //!
 //! He makes a backup, as the first allows (whoever may only restore adds the same, under his own signature); what he wrote is then changed beneath its seals, and forgeries of everything that others may write are
 //! put beside it, in every case signed by him. Afterwards the snapshots of others are listed and come back byte for byte, check lays nothing to them, rules
-//! keep of them what they kept before, and garbage collection takes nothing of theirs.
+//! keep of them what they kept before, and garbage collection takes nothing of theirs. Whatever he put under the numbers that configs, slots and epochs
+//! get next, the owner stores, and removes him.
 
 use super::{Change, Input, NOW, Reached, collecting, options};
 use icecore::backend::{BackendExt, MemoryBackend, ObjectKind, ObjectName};
@@ -15,7 +16,7 @@ use icecore::format::object::TRAILER_LENGTH;
 use icecore::format::pack::{FOOTER_LENGTH, Footer};
 use icecore::format::relocations::{MovedChunk, RelocatedFrame, RelocationsBody};
 use icecore::format::session::{BeatBody, ClosedBody, TombstoneBody, WithdrawnBody, WithdrawnReason};
-use icecore::id::{FrameId, IndexId, PackId, RelocationsId, SessionId, SnapshotId};
+use icecore::id::{FrameId, IndexId, PackId, RelocationsId, SessionId, SlotId, SnapshotId};
 use icecore::progress::Silent;
 use icecore::repository::{Key, NewSlot, Repository, Settings, SlotHolder};
 use icecore::retention::{Civil, Policy, SnapshotFilter};
@@ -165,6 +166,25 @@ pub(super) fn run(data: &[u8], reached: &mut Reached) {
             }
         }
     }
+    if added.iter().any(|name| matches!(name.kind(), ObjectKind::Config | ObjectKind::Slot | ObjectKind::Epoch)) {
+        remove_thief(&open);
+        whole("after the thief was removed", &open(203).expect("the owner gets in"));
+        reached.note("removed");
+    }
+}
+
+/// New keys for everybody else, with which the owner goes on.
+fn remove_thief(open: &dyn Fn(u64) -> icecore::Result<Repository>) {
+    let owner = open(200).expect("the owner gets in");
+    let (slots, _) = owner.slots().expect("they are listed");
+    let slot = slots.iter().find(|slot| slot.roles == Roles::BACKUP).expect("he has one");
+    let plan = owner.plan_rotation(Some(slot.id)).expect("he can be removed");
+    owner.rotate(&plan).expect("he is removed");
+    let owner = open(201).expect("the owner gets in");
+    assert!(owner.config().revoked.iter().any(|(credential, _)| *credential == slot.credential));
+    let kept = back_up(&owner, 5, noise(91, 3_000));
+    owner.gc(&collecting(), &Silent).expect("it is collected");
+    assert!(open(202).expect("the owner gets in").snapshots().expect("they are listed").iter().any(|snapshot| snapshot.id == kept));
 }
 
 /// The snapshot that an error says to forget.
@@ -218,6 +238,39 @@ fn add(input: &mut Input<'_>, backend: &MemoryBackend, reached: &mut Reached) {
             reached.note(what);
         }
     }
+    for _ in 0..input.below(3) {
+        let (name, bytes) = strange(input, thief);
+        put(backend, &name, &bytes);
+        reached.note("what uses up a number");
+    }
+}
+
+/// Something under a number that a config, a slot or an epoch may get, near or far ahead.
+fn strange(input: &mut Input<'_>, thief: &Keys) -> (ObjectName, Vec<u8>) {
+    let base = &*BASE;
+    let kind = [ObjectKind::Config, ObjectKind::Slot, ObjectKind::Epoch][input.below(3)];
+    let of_kind: Vec<_> = base.stored.iter().filter(|(name, _)| name.kind() == kind).collect();
+    let (like, bytes) = of_kind[input.below(of_kind.len())];
+    let number = match input.byte() % 4 {
+        0 => u32::MAX - u32::from(input.byte() % 2),
+        _ => like.number() + 1 + u32::from(input.byte() % 3),
+    };
+    let name = match kind {
+        ObjectKind::Config => ObjectName::config(number),
+        ObjectKind::Epoch => ObjectName::epoch(number),
+        _ if input.byte().is_multiple_of(4) => ObjectName::slot(SlotId([input.byte(); 16]), number),
+        _ => ObjectName::slot(SlotId(like.id()), number),
+    };
+    // What is stored, under that name and signed by him; or as if a newer release had written it; or nothing of the sort.
+    let mut bytes = bytes[..bytes.len() - TRAILER_LENGTH].to_vec();
+    bytes[12..16].copy_from_slice(&number.to_le_bytes());
+    bytes[16..32].copy_from_slice(&name.id());
+    match input.byte() % 4 {
+        0 => bytes[8] = 2,
+        1 => return (name, noise(92, usize::from(input.byte()) * 4)),
+        _ => {}
+    }
+    (name, thief.sign(kind, &bytes))
 }
 
 /// The store lets nobody write over what is there.

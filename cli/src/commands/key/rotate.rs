@@ -84,6 +84,9 @@ fn run(repository: &Repository, removed: Option<SlotId>, dry_run: bool, context:
         "structure_epoch": epoch,
         "restore_epoch": rotation.restore_epoch,
     });
+    for problem in &rotation.problems {
+        output.warn(format_args!("passed over: {problem}; whoever it belongs to gets no new keys by it, also if it is whole again later"));
+    }
     output.json("summary", summary)?;
-    Ok(Outcome::Done)
+    Ok(if rotation.problems.is_empty() { Outcome::Done } else { Outcome::DamageFound })
 }

@@ -2,7 +2,7 @@
 
 use super::SlotInfo;
 use super::{Admin, Repository, StoredSlot};
-use crate::backend::ObjectName;
+use crate::backend::{BackendExt, ObjectName};
 use crate::crypto::{PassphraseCost, public_key_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
@@ -71,9 +71,9 @@ impl Repository {
                 Slot::seal(&header, kind, &seed, &credential, entropy)?
             }
         };
-        admin.put_slot(&header, &slot)?;
+        self.backend.put(&header.name, &admin.author.object(&header, &slot.encode()))?;
         self.unless_keys_changed(&admin, &header.name)?;
-        Ok(self.slot_info(&StoredSlot { id, newest: 1, generation: 1, slot }))
+        Ok(self.slot_info(&StoredSlot { id, generation: 1, slot }))
     }
 
     /// Takes a slot back that was just made where a rotation may have passed it by: it would lack the new keys.

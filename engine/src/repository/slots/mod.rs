@@ -5,8 +5,9 @@
 //! [`rotate`](Repository::rotate) therefore keeps this order:
 //!
 //! 1. list all slots; refuse unless the credential at hand came from the newest generation of its own slot (ROTATE-1);
-//! 2. seal the new keys, beside all old ones, into every slot that stays, and end the one that goes: each as exactly the generation after
-//!    the one listed, the own slot first; give up at the first number that is taken (ROTATE-2);
+//! 2. seal the new keys, beside all old ones, into every slot that stays, and end the one that goes: each as the first generation after
+//!    the one listed that nobody has, the own slot first; give up at the first number that an admin took (ROTATE-2; what admin did not sign only
+//!    uses up its number);
 //! 3. publish the config generation that puts the new keys in force (ROTATE-3);
 //! 4. list the slots again and seal the new keys into those that were added meanwhile (ROTATE-4).
 //!
@@ -23,10 +24,11 @@ mod tests;
 pub use add::{NewSlot, SlotHolder};
 pub use rotate::Rotation;
 
-use super::Repository;
+use super::{Repository, generations};
 use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::crypto::{Secret, Signer};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::Config;
 use crate::format::object::{Author, Header, Opened};
 use crate::format::slot::{Credential, Slot, SlotKind};
 use crate::format::{Certificate, Roles, Trust};
@@ -68,8 +70,6 @@ pub struct SlotInfo {
 #[derive(Debug, Clone)]
 struct StoredSlot {
     id: SlotId,
-    /// The newest number that is taken, be it by something that breaks a rule.
-    newest: u32,
     generation: u32,
     slot: Slot,
 }
@@ -77,11 +77,6 @@ struct StoredSlot {
 impl StoredSlot {
     fn is_active(&self) -> bool {
         self.slot.sealed.is_some()
-    }
-
-    fn next_name(&self) -> Result<ObjectName> {
-        let next = self.newest.checked_add(1).ok_or_else(|| Error::new(ErrorKind::Invalid, "the generations of a key slot are used up"))?;
-        Ok(ObjectName::slot(self.id, next))
     }
 }
 
@@ -106,8 +101,7 @@ impl Repository {
             for name in generations.iter().rev() {
                 match self.read_slot(name) {
                     Ok(slot) => {
-                        let newest = generations.last().map_or(0, ObjectName::number);
-                        slots.push(StoredSlot { id: SlotId(id), newest, generation: name.number(), slot });
+                        slots.push(StoredSlot { id: SlotId(id), generation: name.number(), slot });
                         break;
                     }
                     Err(error) if error.kind() == ErrorKind::Damaged => problems.push(error),
@@ -210,11 +204,28 @@ impl Admin<'_> {
         Header { name, repository: self.repository.id, structure_epoch: 0 }
     }
 
-    fn put_slot(&self, header: &Header, slot: &Slot) -> Result<()> {
-        self.put(header, &slot.encode())
+    /// Writes what `make` makes as the next generation of a slot, under the first number that nobody has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] where admin wrote one meanwhile.
+    fn put_next_slot(&self, slot: &StoredSlot, make: impl Fn(&Header) -> Result<Slot>) -> Result<()> {
+        let repository = self.repository;
+        let make = |name: &ObjectName| {
+            let header = self.header(*name);
+            Ok(self.author.object(&header, &make(&header)?.encode()))
+        };
+        let first = generations::next(slot.generation)?;
+        generations::put_next(&*repository.backend, &repository.trust, first, |number| ObjectName::slot(slot.id, number), make).map(drop)
     }
 
-    fn put(&self, header: &Header, body: &[u8]) -> Result<()> {
-        self.repository.backend.put(&header.name, &self.author.object(header, body))
+    /// Publishes a config as the first number that nobody has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] where admin published one meanwhile.
+    fn put_config(&self, config: &Config) -> Result<()> {
+        let repository = self.repository;
+        let make = |name: &ObjectName| Ok(self.author.object(&self.header(*name), &config.encode()));
+        let first = generations::next(repository.generation)?;
+        generations::put_next(&*repository.backend, &repository.trust, first, ObjectName::config, make).map(drop)
     }
 }

@@ -1,6 +1,6 @@
 //! New keys for everybody who stays.
 
-use super::{Admin, Repository, SlotInfo, StoredSlot};
+use super::{Admin, Repository, SlotInfo, StoredSlot, generations};
 use crate::backend::{BackendExt, ObjectName};
 use crate::crypto::{Secret, public_key_of};
 use crate::error::{Error, ErrorKind, Result};
@@ -15,7 +15,7 @@ use crate::limits::RESTORE_KEYS_MAX;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Rotation {
-    /// The config generation to be.
+    /// The config generation to be; a later one where somebody else put something there.
     pub generation: u32,
     /// The structure key epoch to be; nothing that the removed credential writes in it counts.
     pub structure_epoch: u32,
@@ -25,6 +25,8 @@ pub struct Rotation {
     pub removed: Option<SlotInfo>,
     /// The slots that stay and get the new keys, the own one first.
     pub kept: Vec<SlotInfo>,
+    /// What is wrong with objects of slots that are passed over. Where such a slot is whole again later it lacks the new keys: its holder needs another one.
+    pub problems: Vec<String>,
     kept_slots: Vec<StoredSlot>,
     removed_slot: Option<StoredSlot>,
 }
@@ -39,7 +41,7 @@ impl Repository {
     pub fn plan_rotation(&self, removed: Option<SlotId>) -> Result<Rotation> {
         self.admin()?;
         self.require(Roles::RESTORE, "making new keys")?;
-        let (slots, _) = self.stored_slots()?;
+        let (slots, problems) = self.stored_slots()?;
         self.require_newest_config()?;
         let own = self.slot.ok_or_else(|| Error::new(ErrorKind::Internal, "the credential came out of no slot"))?;
         // ROTATE-1
@@ -47,21 +49,31 @@ impl Repository {
             return Err(busy());
         }
         let removed_slot = removed.map(|id| self.slot_to_remove(&slots, id)).transpose()?;
-        let mut kept_slots: Vec<_> = slots.into_iter().filter(|slot| slot.is_active() && Some(slot.id) != removed).collect();
+        let mut kept_slots: Vec<_> = slots.into_iter().filter(|slot| self.gets_new_keys(slot) && Some(slot.id) != removed).collect();
         kept_slots.sort_by_key(|slot| slot.id.0 != own.id());
         let next = |epochs: &[(u32, Secret)], in_force: u32| {
             let newest = epochs.last().map_or(0, |(epoch, _)| *epoch).max(in_force);
             newest.checked_add(1).ok_or_else(|| Error::new(ErrorKind::Invalid, "the key epochs are used up"))
         };
         Ok(Rotation {
-            generation: self.generation + 1,
+            generation: generations::next(self.generation)?,
             structure_epoch: next(&self.credential.structure_keys, self.config.structure_epoch)?,
             restore_epoch: next(&self.credential.restore_keys, self.config.restore_epoch)?,
             removed: removed_slot.as_ref().map(|slot| self.slot_info(slot)),
             kept: kept_slots.iter().map(|slot| self.slot_info(slot)).collect(),
+            problems: problems.iter().map(ToString::to_string).collect(),
             kept_slots,
             removed_slot,
         })
+    }
+
+    /// Whether a slot opens the repository, and is to go on doing so: the end of one whose credential was removed may be damaged.
+    fn gets_new_keys(&self, slot: &StoredSlot) -> bool {
+        slot.is_active() && !self.is_revoked(&slot.slot.credential)
+    }
+
+    fn is_revoked(&self, credential: &CredentialId) -> bool {
+        self.config.revoked.iter().any(|(revoked, _)| revoked == credential)
     }
 
     fn slot_to_remove(&self, slots: &[StoredSlot], id: SlotId) -> Result<StoredSlot> {
@@ -74,7 +86,7 @@ impl Repository {
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         // One that was removed and not revoked is left of a removal that was interrupted: it goes on.
-        match !slot.is_active() && self.config.revoked.iter().any(|(credential, _)| *credential == slot.slot.credential) {
+        match !slot.is_active() && self.is_revoked(&slot.slot.credential) {
             true => Err(Error::new(ErrorKind::NotFound, format!("key slot {id} was removed already"))),
             false => Ok(slot.clone()),
         }
@@ -102,14 +114,17 @@ impl Repository {
         for (slot, credential) in rotation.kept_slots.iter().zip(&credentials) {
             admin.seal_anew(slot, credential).map_err(lost_race)?;
         }
-        if let Some(slot) = rotation.removed_slot.as_ref().filter(|slot| slot.is_active()) {
-            admin.put_slot(&admin.header(slot.next_name()?), &slot.slot.removed()).map_err(lost_race)?;
+        match &rotation.removed_slot {
+            Some(slot) if slot.is_active() => admin.put_next_slot(slot, |_| Ok(slot.slot.removed())).map_err(lost_race)?,
+            // `OthersDurable`: whoever ended it may have died.
+            Some(slot) => self.backend.make_durable(&[ObjectName::slot(slot.id, slot.generation)])?,
+            None => {}
         }
         // ROTATE-3
-        admin.put(&admin.header(ObjectName::config(rotation.generation)), &config.encode()).map_err(lost_race)?;
+        admin.put_config(&config).map_err(lost_race)?;
         // ROTATE-4
         let is_known = |id| rotation.kept.iter().chain(&rotation.removed).any(|known: &SlotInfo| known.id == id);
-        for slot in self.stored_slots()?.0.iter().filter(|slot| slot.is_active() && !is_known(slot.id)) {
+        for slot in self.stored_slots()?.0.iter().filter(|slot| self.gets_new_keys(slot) && !is_known(slot.id)) {
             match admin.credential_for(&keys, slot).and_then(|credential| admin.seal_anew(slot, &credential)) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
@@ -161,8 +176,7 @@ impl Admin<'_> {
     }
 
     fn seal_anew(&self, slot: &StoredSlot, credential: &Credential) -> Result<()> {
-        let header = self.header(slot.next_name()?);
-        self.put_slot(&header, &slot.slot.seal_anew(&header, credential, &*self.repository.runtime.entropy)?)
+        self.put_next_slot(slot, |header| slot.slot.seal_anew(header, credential, &*self.repository.runtime.entropy))
     }
 }
 

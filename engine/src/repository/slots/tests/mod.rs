@@ -3,7 +3,7 @@
 mod meetings;
 
 use super::*;
-use crate::backend::testing::{FaultyBackend, HookedBackend, Operation};
+use crate::backend::testing::{FaultyBackend, HookedBackend, Operation, Order};
 use crate::backend::{Backend, MemoryBackend};
 use crate::backup::BackupOptions;
 use crate::check::scrub_keyless;
@@ -187,6 +187,54 @@ fn a_recipient_believes_the_admin_that_it_met_first() {
     open_in(&one, known()).unwrap();
     assert_eq!(open_in(&other, known()).unwrap_err().broken_rule(), Some("SLOT-11"));
     open_in(&one, known()).unwrap();
+}
+
+/// The store serves a repository of its own, to which it lets the holder of a key file in by the public key that stands in his slot.
+#[test]
+fn the_public_key_of_a_key_files_slot_is_nobodys_recipient() {
+    let (backend, forged) = (MemoryBackend::new(), MemoryBackend::new());
+    create(&backend);
+    let public_key = open(&backend, &key(1)).stored_slots().unwrap().0.remove(0).slot.public_key;
+    let store = Repository::create(Arc::new(forged.clone()), runtime(), &key(9), &CreateOptions::default(), Settings::default()).unwrap();
+    store.add_slot(&NewSlot::new(SlotHolder::Recipient(Recipient(public_key)), EVERYTHING)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let known = Settings::default().with_known_admins(folder.path());
+    let refused = Repository::open(Arc::new(forged), runtime(), &key(1), known).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unauthorized);
+}
+
+#[test]
+fn damaged_slots_are_named_by_a_rotation_and_who_was_removed_does_not_come_back_with_them() {
+    let backend = MemoryBackend::new();
+    let admin = create(&backend);
+    let (escrow, thief) = (add(&admin, 2, EVERYTHING, "").id, add(&admin, 3, Roles::BACKUP, "").id);
+    rotate(&open(&backend, &key(1)), Some(thief)).unwrap();
+    assert!(open(&backend, &key(1)).plan_rotation(None).unwrap().problems.is_empty());
+    // All of the one, and of the other the end.
+    for name in [ObjectName::slot(escrow, 1), ObjectName::slot(escrow, 2), ObjectName::slot(thief, 2)] {
+        backend.delete(&name).unwrap();
+        backend.put(&name, b"damaged").unwrap();
+    }
+    let plan = open(&backend, &key(1)).plan_rotation(None).unwrap();
+    assert_eq!((plan.kept.len(), plan.problems.len()), (1, 3), "{:?}", plan.problems);
+    assert!(plan.problems.iter().any(|problem| problem.contains(&escrow.to_string())));
+    rotate(&open(&backend, &key(1)), None).unwrap();
+    assert!(open(&backend, &key(3)).structure_key().is_err());
+}
+
+/// Who ended the slot died before the config: its end may go with the power.
+#[test]
+fn a_removal_that_is_finished_later_makes_the_end_of_the_slot_durable() {
+    let backend = MemoryBackend::new();
+    let admin = create(&backend);
+    let thief = add(&admin, 2, Roles::BACKUP, "").id;
+    let faulty = Arc::new(FaultyBackend::new(Arc::new(backend.clone()), 1));
+    let dying = Repository::open(Arc::clone(&faulty) as Arc<dyn Backend>, runtime(), &key(1), Settings::default()).unwrap();
+    faulty.fail(Operation::Create, 3);
+    rotate(&dying, Some(thief)).unwrap_err();
+    let (watched, order) = Order::of(Arc::new(backend));
+    rotate(&Repository::open(watched, runtime(), &key(1), Settings::default()).unwrap(), Some(thief)).unwrap();
+    assert!(order.at(Operation::MakeDurable, ObjectName::slot(thief, 2)) < order.at(Operation::Finish, ObjectName::config(2)));
 }
 
 /// Publishes garbage under the id of [`CONTENT`], as a stolen backup credential could.
