@@ -392,9 +392,11 @@ fn markers_that_stand_in_the_way_are_removed() {
 }
 
 #[test]
-fn a_bad_end_of_a_session_that_was_given_up_stays() {
+fn a_bad_end_of_a_session_that_was_given_up_stays_once_its_snapshot_was_forgotten() {
     let fixture = Fixture::with_snapshots();
-    let session = fixture.repository.snapshots().unwrap()[1].header.record.id();
+    let snapshot = fixture.repository.snapshots().unwrap()[1].clone();
+    let session = snapshot.header.record.id();
+    fixture.repository.forget(&[snapshot.id], &Silent).unwrap();
     fixture.repository.write_sealed(ObjectName::tombstone(session), TombstoneBody { epoch: 0, now: NOW }.encode()).unwrap();
     fixture.flip(&ObjectName::closed(session), 90);
     let before = fixture.objects();

@@ -184,7 +184,8 @@ fn remove_thief(open: &dyn Fn(u64) -> icecore::Result<Repository>) {
     assert!(owner.config().revoked.iter().any(|(credential, _)| *credential == slot.credential));
     let kept = back_up(&owner, 5, noise(91, 3_000));
     owner.gc(&collecting(), &Silent).expect("it is collected");
-    assert!(open(202).expect("the owner gets in").snapshots().expect("they are listed").iter().any(|snapshot| snapshot.id == kept));
+    let (shown, _) = open(202).expect("the owner gets in").snapshots_and_problems().expect("they are listed");
+    assert!(shown.iter().any(|snapshot| snapshot.id == kept));
 }
 
 /// The snapshot that an error says to forget.

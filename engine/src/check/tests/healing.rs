@@ -219,6 +219,10 @@ fn a_sidecar_that_heals_nothing_today_stays() {
             let repository = Repository::open(Arc::new(hooked), runtime, &key, Settings::default()).unwrap();
             // It is gone, or its end is not what the sidecar says.
             for damaged in [None, Some(flipped(bytes, bytes.len() - 3))] {
+                // What is left of a large pack heals no more than a part of it.
+                if damaged.is_none() && kind == ObjectKind::DataPack {
+                    continue;
+                }
                 fixture.set(&name, damaged.as_deref());
                 let _ = repository.repair(&RepairOptions { reads: Reads::Everything, salvage: false }, &Silent);
                 assert!(fixture.objects().get(&sidecar) == whole.get(&sidecar), "{name}, {failing:?}");

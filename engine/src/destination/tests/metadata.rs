@@ -272,7 +272,9 @@ fn inode_flags_come_last_and_forbid_nothing_before() {
     folder.prepare(&entries[0]).unwrap();
     assert_eq!(folder.write_small(&entries[1], b"abc").unwrap().problems, []);
     prepare_all(&folder, &entries[2..]);
-    let problems = finish(&folder, &entries);
+    // A small file has its own by now, and it has another name.
+    let rest: Vec<_> = entries.iter().filter(|entry| entry.key != entries[1].key).cloned().collect();
+    let problems = finish(&folder, &rest);
     let flags = |name: &str| {
         let file = std::fs::File::open(target.join(name)).unwrap();
         rustix::fs::ioctl_getflags(&file)
