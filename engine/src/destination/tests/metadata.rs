@@ -274,7 +274,8 @@ fn inode_flags_come_last_and_forbid_nothing_before() {
     prepare_all(&folder, &entries[2..]);
     // A small file has its own by now, and it has another name.
     let rest: Vec<_> = entries.iter().filter(|entry| entry.key != entries[1].key).cloned().collect();
-    let problems = finish(&folder, &rest);
+    let mut problems = finish(&folder, &rest);
+    problems.extend(folder.finish_flags(&entries[1]).unwrap());
     let flags = |name: &str| {
         let file = std::fs::File::open(target.join(name)).unwrap();
         rustix::fs::ioctl_getflags(&file)
