@@ -66,13 +66,16 @@ pub(crate) struct FrameReader {
     relocations: Mutex<Option<Arc<Relocations>>>,
 }
 
+/// Session, commitment, structure epoch and class.
+type SealerKey = (SessionId, [u8; 32], u32, FrameClass);
+
 /// Opens session secrets when they are first needed.
 #[derive(Debug)]
 struct Keys {
     credential: Arc<crate::format::slot::Credential>,
     contents: ContentsReader,
     /// By what else of the record it depends on, too: whoever has the key of a session can sign another record under its id.
-    sealers: Mutex<HashMap<(SessionId, [u8; 32], u32, FrameClass), Sealer>>,
+    sealers: Mutex<HashMap<SealerKey, Sealer>>,
 }
 
 #[derive(Debug, Default)]

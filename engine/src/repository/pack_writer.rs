@@ -212,14 +212,13 @@ mod tests {
         let ((sender, frames), (tokens, given_back)) = (bounded(4), unbounded());
         (0..3).for_each(|_| sender.send(frame(SessionId([1; 16]), 1)).unwrap());
         drop(sender);
-        let dying = std::thread::spawn(move || {
+        let dies = move || {
             let _rest = Rest { frames: &frames, tokens: &tokens };
-            for _ in &frames {
-                let _token = Token(&tokens);
-                panic!("as a fault in here would");
-            }
-        });
-        assert!(dying.join().is_err());
+            let _first = (&frames).into_iter().next();
+            let _token = Token(&tokens);
+            panic!("as a fault in here would");
+        };
+        assert!(std::panic::catch_unwind::<_, ()>(std::panic::AssertUnwindSafe(dies)).is_err());
         assert_eq!(given_back.iter().count(), 3);
     }
 }

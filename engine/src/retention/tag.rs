@@ -149,12 +149,12 @@ impl Repository {
             return Ok(there);
         }
         let mut sessions = Vec::new();
-        let fresh = targets.iter().filter(|target| target.there.is_none());
-        let begun = fresh.map(|_| Session::begin(self, SessionKind::Writer).map(|session| sessions.push(session))).collect::<Result<()>>();
+        let mut fresh = targets.iter().filter(|target| target.there.is_none());
+        let begun = fresh.try_for_each(|_| Session::begin(self, SessionKind::Writer).map(|session| sessions.push(session)));
         match begun.and_then(|()| self.put_retagged(&sessions, targets)) {
             Ok(published) => {
-                let pairs = sessions.into_iter().zip(&published);
-                pairs.map(|(session, id)| session.close(true, vec![*id])).collect::<Result<()>>()?;
+                let mut pairs = sessions.into_iter().zip(&published);
+                pairs.try_for_each(|(session, id)| session.close(true, vec![*id]))?;
                 let mut published = published.into_iter();
                 Ok(targets.iter().filter_map(|target| target.there.or_else(|| published.next())).collect())
             }

@@ -256,7 +256,7 @@ fn inode_flags_come_last_and_forbid_nothing_before() {
     let (_dir, target) = scratch();
     let folder = Folder::open(&target).unwrap();
     let noted = IFlags::NODUMP | IFlags::NOATIME;
-    let mut entries = vec![
+    let mut entries = [
         entry("a", EntryKind::Folder),
         file_entry("a/file", 3, &[]),
         file_entry("a/log", 0, &[]),
