@@ -176,7 +176,7 @@ fn errors_of_a_disk_and_of_a_network_file_system_say_what_to_do() {
         (14, pack, "pread64:error=EIO", &["scrub"][..], ["the disk could not do it", "copy the repository"]),
         (14, pack, "pread64:error=EIO", &["restore", "latest", "--target", "t"], ["the disk could not do it", "copy the repository"]),
         (3, snapshot, "pread64:error=ESTALE", &["snapshots"], ["lost track of it", "mount the repository anew"]),
-        (1, "", "fsync:error=EIO", &["backup", "s"], ["the disk could not do it", "sessions/"]),
+        (1, "", "fsync:error=EIO", &["backup", "s"], ["the disk could not do it", "config: "]),
         (1, "", "fsync:error=EDQUOT", &["backup", "s"], ["quota", "free some space"]),
     ] {
         let (found, said) = with_faults(&home, path, &[fault], command);
