@@ -238,6 +238,12 @@ fn what_locks_keep_does_not_go_on_from_a_tier_that_keeps_it_to_one_that_does_not
 /// Whoever is stopped in between leaves them to the next one. Of frames that were re-made nothing but relocations tells.
 #[test]
 fn copies_and_relocations_have_their_deadlines_before_anything_goes() {
+    // In which frames chunks lie depends on threads, and so does whether any frame is worth being made anew.
+    assert!((0..10).any(|_| collects_what_is_locked()));
+}
+
+/// Whether the collection made frames anew; if so, what is kept by then was looked at.
+fn collects_what_is_locked() -> bool {
     let server = Arc::new(S3Server::start());
     let (repository, _) = world(&server);
     server.enable_object_lock();
@@ -264,11 +270,15 @@ fn copies_and_relocations_have_their_deadlines_before_anything_goes() {
     handle.lock(&[locked], LockEnd::After(Duration::from_secs(86_400)), "", &Silent).unwrap();
     handle.forget(&[forgotten], &Silent).unwrap();
     let summary = handle.gc(&GcOptions::default(), &Silent).unwrap();
-    assert!(summary.frames_remade > 0 && summary.deleted.packs > 0, "{summary:?}");
+    if summary.frames_remade == 0 {
+        return false;
+    }
+    assert!(summary.deleted.packs > 0, "{summary:?}");
     let kept_by_then = kept_by_then.lock().take().unwrap();
     let needed = handle.locked_objects(&handle.list_snapshots().unwrap(), &Silent).unwrap();
     for kind in [ObjectKind::DataPack, ObjectKind::Relocation] {
         assert!(needed.keys().any(|name| name.kind() == kind));
     }
     assert!(needed.keys().all(|name| kept_by_then.contains_key(&format!("warm/{name}"))), "{needed:?} {kept_by_then:?}");
+    true
 }
