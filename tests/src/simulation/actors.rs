@@ -357,6 +357,7 @@ impl Actor {
 
     fn restore(&mut self, world: &World, repository: &Repository) -> Result<()> {
         let Some(id) = self.target(world) else { return Ok(()) };
+        let certainty = locked(&world.oracle).certainty(id);
         let result = restore(world, repository, id);
         let oracle = locked(&world.oracle);
         let (series, _) = &oracle.snapshots[&id];
@@ -366,7 +367,7 @@ impl Actor {
                 locked(&world.findings).push(format!("restoring {id} of {series} reports success and gives other bytes"));
                 Ok(())
             }
-            Err(error) if error.kind() == ErrorKind::NotFound && oracle.is_certain(id) => {
+            Err(error) if error.kind() == ErrorKind::NotFound && certainty.is_some() && certainty == oracle.certainty(id) => {
                 locked(&world.findings).push(format!("restoring {id} of {series}, which is acknowledged: {error}"));
                 Err(error)
             }

@@ -23,6 +23,8 @@ pub struct Oracle {
     pub contents: BTreeMap<String, Vec<u8>>,
     /// Snapshots of which somebody was told, with the names of what is in them.
     pub snapshots: BTreeMap<SnapshotId, (String, Standing)>,
+    /// How often somebody began to forget it.
+    doubts: BTreeMap<SnapshotId, u64>,
     /// Those that somebody began to hold.
     pub maybe_held: BTreeSet<SnapshotId>,
 }
@@ -35,6 +37,7 @@ impl Oracle {
 
     /// Somebody is about to forget it.
     pub fn doubt(&mut self, id: SnapshotId) {
+        *self.doubts.entry(id).or_default() += 1;
         if let Some((_, standing)) = self.snapshots.get_mut(&id)
             && *standing == Standing::Acknowledged
         {
@@ -73,6 +76,12 @@ impl Oracle {
     /// Whether it has to be there.
     pub fn is_certain(&self, id: SnapshotId) -> bool {
         self.snapshots.get(&id).is_some_and(|(_, standing)| matches!(standing, Standing::Acknowledged | Standing::Held))
+    }
+
+    /// What it takes that whoever looks for it from now on has to find it: it has to be there, and nobody begins to forget it, whether a hold wins or not,
+    /// since a withdrawal counts until the hold is there. The same later means that this held all the time.
+    pub fn certainty(&self, id: SnapshotId) -> Option<u64> {
+        self.is_certain(id).then(|| self.doubts.get(&id).copied().unwrap_or_default())
     }
 
     /// Snapshots that may be there.
