@@ -260,6 +260,8 @@ impl Remote for SftpBackend {
         let below = format!("trial/{number:016x}");
         let address = SftpAddress { path: self.path(&below), ..self.address.clone() };
         let scratch = Self::connect(&address, settings)?;
+        // The place of a repository that is to come may be missing.
+        self.make()?;
         self.ask(&address, |connection| self.make_below(connection, &below))?;
         Ok(Arc::new(scratch))
     }

@@ -92,6 +92,10 @@ fn a_good_server_can_do_everything_and_nothing_is_left() {
     assert!(abilities.iter().all(|ability| ability.missing().is_none()), "{abilities:?}");
     let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name == "trial"), "{left:?}");
+    // Where a repository is to come nothing needs to be there yet.
+    let new = place.path().join("new/er");
+    assert_eq!(try_out(&address(&new), &settings()).unwrap(), abilities);
+    assert_eq!(std::fs::read_dir(&new).unwrap().count(), 0);
 }
 
 #[test]
