@@ -46,7 +46,9 @@ fn short(id: SlotId) -> String {
 
 /// The digits of a credential that people see.
 fn short_credential(credential: CredentialId) -> String {
-    credential.to_string()[..ID_DIGITS].to_owned()
+    // It begins with its domain, and most have the same.
+    let digits = credential.to_string();
+    digits[digits.len() - ID_DIGITS..].to_owned()
 }
 
 /// A credential for people: the key that has it, where that is known.
