@@ -49,14 +49,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
         print_summary(&summary, output)?;
         say_waiting(&summary.waits_for, output)?;
         output.json("summary", summary_as_json(&summary))?;
-        (summary.plan, summary.damaged)
+        (summary.plan, summary.damaged.len())
     };
     Ok(outcome(&plan, damaged, output))
 }
 
 /// Damage was found where something that is needed could not be read; nothing of it went.
-fn outcome(plan: &GcPlan, damaged: u64, output: &Output) -> Outcome {
-    let damaged = damaged + plan.unreadable.len() as u64;
+fn outcome(plan: &GcPlan, damaged: usize, output: &Output) -> Outcome {
+    let damaged = (damaged + plan.unreadable.len()) as u64;
     if damaged == 0 {
         return Outcome::Done;
     }
@@ -187,7 +187,7 @@ fn summary_as_json(summary: &GcSummary) -> Value {
         "sessions_given_up": summary.sessions_given_up.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "snapshots_settled": summary.snapshots_settled.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "snapshots_withdrawn": summary.snapshots_withdrawn.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "damaged": summary.damaged,
+        "damaged": summary.damaged.len(),
         "objects_removed": summary.objects_removed,
         "duration_s": summary.duration_ns as f64 / 1e9,
     })

@@ -62,9 +62,10 @@ impl Epochs {
         let mut withdrawn: Vec<_> = withdrawn.filter(|snapshot| !self.withdrawn.contains_key(snapshot)).collect();
         withdrawn.sort_unstable();
         withdrawn.truncate(EPOCH_SNAPSHOTS_MAX);
-        // `OthersDurable`: whoever finds the epoch removes these snapshots.
-        let markers: Vec<_> = withdrawn.iter().map(|id| ObjectName::withdrawn(*id)).collect();
-        repository.backend.make_durable(&markers)?;
+        // `OthersDurable`: whoever finds the epoch removes these snapshots, and it names the one before it.
+        let before = (self.newest > 0).then(|| ObjectName::epoch(self.newest));
+        let relied_on: Vec<_> = withdrawn.iter().map(|id| ObjectName::withdrawn(*id)).chain(before).collect();
+        repository.backend.make_durable(&relied_on)?;
         let full = || Error::new(ErrorKind::Unsupported, "there are no more epoch numbers");
         let mut number = self.newest.checked_add(1).ok_or_else(full)?;
         let body = EpochBody { predecessor: self.newest_hash, session, now: repository.runtime.clock.now(), condemned, withdrawn };

@@ -108,7 +108,7 @@ pub struct GcSummary {
     pub snapshots_withdrawn: Vec<SnapshotId>,
     /// Packs, standing or condemned, that hold something needed which could not be read for damage: they stay, and `repair` tells more. With what [`GcPlan::unreadable`]
     /// names this is what a collection found damaged; nothing of it was deleted.
-    pub damaged: u64,
+    pub damaged: BTreeSet<ObjectName>,
     /// Other objects that were removed: of sessions that have ended, of snapshots that were withdrawn, index objects that were replaced, relocations
     /// that nobody needs, locks that have been over for a month.
     pub objects_removed: u64,
@@ -337,7 +337,7 @@ impl<'a> Run<'a> {
             if !candidate.needs_copy || copier.copy_marked(candidate, mark, reframer.as_mut())? {
                 condemned.insert(candidate.pack);
             } else {
-                self.summary.damaged += self.say_unsaved(&candidate.pack);
+                self.say_unsaved(&candidate.pack);
             }
         }
         if let Some(reframer) = &mut reframer {
@@ -367,7 +367,7 @@ impl<'a> Run<'a> {
         let mut unsaved = HashSet::new();
         for (pack, frames) in mark.rescue() {
             if !copier.copy_these(*pack, frames)? {
-                self.summary.damaged += self.say_unsaved(pack);
+                self.say_unsaved(pack);
                 unsaved.insert(*pack);
             }
         }
@@ -375,7 +375,7 @@ impl<'a> Run<'a> {
         Ok(unsaved)
     }
 
-    fn say_unsaved(&self, (kind, pack): &Pack) -> u64 {
+    fn say_unsaved(&mut self, (kind, pack): &Pack) {
         let name = ObjectName::pack(*kind, *pack);
         let is_cold = *kind == ObjectKind::DataPack && self.repository.tiers.is_cold(*pack);
         let message = match is_cold {
@@ -383,7 +383,9 @@ impl<'a> Run<'a> {
             false => format!("{name} holds frames that are needed and cannot be copied; it stays; see `icecore repair`"),
         };
         self.progress.event(Event::Notice { message: &message });
-        u64::from(!is_cold)
+        if !is_cold {
+            self.summary.damaged.insert(name);
+        }
     }
 
     /// Gives up older sessions that are dead and notes for whom the sweep has to wait.

@@ -119,7 +119,10 @@ pub(super) fn clean_up(repository: &Repository, own: SessionId, epochs: &Epochs,
     let marked = read_markers(repository, &listing)?;
     // What its own session took back stays (`ProofStays`).
     let is_proof = |id: &SnapshotId| marked.get(id).is_none_or(|marker| !marker.by_maintain);
-    for id in listing.snapshots.iter().filter(|id| listing.withdrawn.contains(id) && is_over(id) && !is_proof(id)) {
+    let over: Vec<_> = listing.snapshots.iter().filter(|id| listing.withdrawn.contains(id) && is_over(id) && !is_proof(id)).collect();
+    // `OthersDurable`: a hold may have removed the marker that an epoch named, and this is a later one.
+    repository.backend.make_durable(&over.iter().map(|id| ObjectName::withdrawn(**id)).collect::<Vec<_>>())?;
+    for id in over {
         removed += u64::from(delete(repository, &ObjectName::snapshot(*id))?);
     }
     let (removed_of_sessions, staying) = remove_sessions(repository, own, &marked.values().map(|marker| marker.session).collect())?;
