@@ -14,8 +14,12 @@ struct Home(tempfile::TempDir);
 
 impl Home {
     fn with_snapshots() -> Self {
+        Self::made_by("icecore init -r repository --new-key-file key")
+    }
+
+    fn made_by(init: &str) -> Self {
         let home = Self(tempfile::tempdir().unwrap());
-        home.run(0, "icecore init -r repository --new-key-file key");
+        home.run(0, init);
         fs::create_dir(home.path("include")).unwrap();
         for n in 0..50_u64 {
             fs::write(home.path("include").join(format!("h{n}")), noise(n, 20_000 + 500 * n as usize)).unwrap();
@@ -54,8 +58,8 @@ impl Home {
         said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Flips a byte of the largest object below a folder of the repository.
-    fn damage(&self, folder: &str, at: usize) {
+    /// Flips a byte of the largest object below a folder of the repository; gives its name.
+    fn damage(&self, folder: &str, at: usize) -> String {
         let mut files = Vec::new();
         let mut folders = vec![self.path("repository").join(folder)];
         while let Some(folder) = folders.pop() {
@@ -67,7 +71,8 @@ impl Home {
         let largest = files.into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
         let mut bytes = fs::read(&largest).unwrap();
         bytes[at] ^= 1;
-        fs::write(largest, bytes).unwrap();
+        fs::write(&largest, bytes).unwrap();
+        largest.strip_prefix(self.path("repository")).unwrap().to_str().unwrap().to_owned()
     }
 }
 
@@ -151,6 +156,68 @@ fn repair_tells_programs_what_it_would_do_and_what_it_did() {
     let done = home.json(0, "icecore repair --apply --quick --json").pop().unwrap();
     assert_eq!(done["done"]["obstacles_removed"], 1);
     home.run(0, "icecore gc && icecore check");
+}
+
+/// Each snapshot that suffers with its files, after the findings.
+#[test]
+fn check_and_scrub_tell_programs_which_files_suffer() {
+    let home = Home::with_snapshots();
+    let suffering = |lines: &[Value]| lines.iter().filter(|line| line["message_type"] == "suffers").cloned().collect::<Vec<_>>();
+    assert!(suffering(&home.json(0, "icecore scrub --json")).is_empty());
+    let snapshots = home.json(0, "icecore snapshots --json");
+    let ids: Vec<_> = snapshots.iter().filter(|line| line["message_type"] == "snapshot").map(|line| line["id"].clone()).collect();
+    home.damage("packs", 1000);
+    let of_one_byte = suffering(&home.json(14, "icecore scrub --json"));
+    fs::remove_file(home.path("repository").join(home.damage("packs", 2000))).unwrap();
+    for (command, of_pack) in [("icecore check --json", true), ("icecore scrub --json", true), ("", false)] {
+        let suffering = if of_pack { suffering(&home.json(14, command)) } else { of_one_byte.clone() };
+        assert_eq!(suffering.len(), 2, "{command}: {suffering:?}");
+        for line in &suffering {
+            assert!(ids.contains(&line["snapshot"]) && line["series"] == "headers", "{command}: {line}");
+            let paths: Vec<_> = line["paths"].as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();
+            assert!(!paths.is_empty() && paths.iter().all(|path| path.starts_with("include/")), "{command}: {line}");
+            assert_eq!(line["paths_total"], paths.len(), "{command}: {line}");
+            assert!(of_pack || paths.len() < 50, "one byte: {line}");
+        }
+    }
+}
+
+/// What is gone and was not damaged is not for repair alone.
+#[test]
+fn check_does_not_send_to_repair_for_what_was_taken_away() {
+    let home = Home::with_snapshots();
+    let repository = home.path("repository");
+    let snapshots = fs::read_dir(repository.join("snapshots")).unwrap().map(|entry| entry.unwrap().path());
+    fs::remove_file(snapshots.max().unwrap()).unwrap();
+    for command in ["icecore check", "icecore scrub"] {
+        let said = home.run(14, command);
+        assert!(said.contains("was published and is gone") && said.contains("`icecore repair` alone does not bring back"), "{said}");
+        assert!(!said.contains("`icecore repair` says what can be done"), "{said}");
+    }
+    home.damage("packs", 1000);
+    assert!(home.run(14, "icecore scrub").contains("`icecore repair` says what can be done"));
+}
+
+#[test]
+fn a_repository_made_with_parity_heals_and_names_what_was_healed() {
+    for (parity, percent) in [("--parity", 3), ("--parity=7", 7)] {
+        let home = Home::made_by(&format!("icecore init -r repository --new-key-file key {parity}"));
+        let config = home.json(0, "icecore config --json").pop().unwrap();
+        assert_eq!(config["parity_percent"], percent);
+        for folder in ["packs", "meta", "snapshots", "config"] {
+            let name = home.damage(folder, 100);
+            let damaged = fs::read(home.path("repository").join(&name)).unwrap();
+            let command = if folder == "config" { "icecore scrub --keyless --json" } else { "icecore scrub --json" };
+            let lines = home.json(14, command);
+            let healed = lines.iter().filter(|line| line["message_type"] == "finding" && line["healed"] == true);
+            let healed: Vec<_> = healed.map(|line| line["object"].as_str().unwrap()).collect();
+            assert!(!healed.is_empty() && healed.iter().all(|object| *object == name), "{name}: {lines:?}");
+            assert_eq!(lines.last().unwrap()["healed"], healed.len(), "{lines:?}");
+            assert_ne!(fs::read(home.path("repository").join(&name)).unwrap(), damaged);
+        }
+        home.run(0, "icecore scrub");
+        home.run(0, "icecore restore latest --target back && diff -r include back/include");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ BACKUP, MAINTAIN, RESTORE, ADMIN = 1, 2, 4, 8
 WRITER, READER, COLLECTOR = 1, 2, 3
 GROUP = 1 << 20
 
-LIMITS = {names.CONFIG: 1 << 20, names.SLOT: 1 << 17, names.INDEX: 1 << 27, names.SNAPSHOT: 1 << 20,
+LIMITS = {names.CONFIG: 1 << 20, names.SLOT: 1 << 17, names.INDEX: 3 << 24, names.SNAPSHOT: 1 << 20,
           names.SESSION: 1 << 20, names.BEAT: 1 << 20, names.CLOSED: 1 << 20, names.WITHDRAWN: 1 << 20,
           names.PARITY: 201_327_616, **{kind: 201_326_592 for kind in names.PACKS}}
 OTHER_LIMIT = 1 << 24

@@ -318,6 +318,8 @@ def companions(c: Any) -> None:
     name = named(names.WITHDRAWN, "withdrawn")
     for reason in (1, 3):
         c.valid(f"withdrawn-{reason}", "withdrawn", w.one_part(name, w.withdrawn_plain(ONE.id, reason), ALL), name)
+    # Of a snapshot that breaks a rule, and of whose session nothing else tells.
+    c.valid("withdrawn-session-unknown", "withdrawn", w.one_part(name, w.withdrawn_plain(bytes(16)), MAINTAIN), name)
     for reason in (0, 4):
         c.invalid("WITHDRAWN-1", f"reason-{reason}", "withdrawn", w.one_part(name, w.withdrawn_plain(ONE.id, reason), ALL), name)
 

@@ -10,11 +10,13 @@
     python3 tests/crashes/crashes.py --icecore target/release/icecore full
 
 `kill` kills operations at random moments with SIGKILL. `calls` lets system calls fail, or the process die in them, one after the other through whole
-operations (needs strace). `power` cuts the power after each call that changes the repository: what was not synced is lost, in part or as a whole; before that it
-shows that the same script finds losses where fsync does nothing. `device` lets every write, sync and rename fail from some call on, as a device does that has died
-(needs strace), and brings it back. `drop` leaves out some of what was written and synced, as a device does that lies: what comes back is right, or scrub says what is
-wrong. `full` backs up into a file system of a few MiB until that is full, frees some and goes on (needs root). After each but `drop`: every acknowledged snapshot is listed and comes back byte for byte,
-check is clean, and the next operation needs no unlocking. Ends with 1, and the seed, where that is not so. Seeded; timing is not.
+operations. `power` cuts the power after each call that changes the repository: what was not synced is lost, in part or as a whole; before that it
+shows of each operation that the same script finds losses where fsync does nothing (needs strace). `device` lets every write, sync and rename fail from some call on,
+and every other time reading too, as a device does that has died, and brings it back. `drop` leaves out some of what was written and synced, as a device does that
+lies: what comes back is right, or scrub says what is wrong (needs strace). `full` backs up into a file system of a few MiB until that is full, frees some and goes on
+(needs root). After each but `drop`: every acknowledged snapshot is listed and comes back byte for byte, keys open what they are to, check is clean, the next
+operation needs no unlocking, and garbage collection waits for nobody. Ends with 1, and the seed, where that is not so. Seeded; timing is not.
+`kill`, `calls` and `device` need a C compiler and x86-64. TMPDIR=/dev/shm makes all but `kill` faster.
 """
 
 import argparse
@@ -28,154 +30,121 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import faults
 from syscalls import CALLS, Disk, calls_of
-from world import Lost, World, digest
+from world import Lost, World, copy_tree, digest, name_of, names
 
-# Garbage collection repacks and makes frames anew; repair writes index objects, and sidecars where there is parity.
-OPERATIONS = {"backup": 6, "forget": 3, "gc": 5, "key add": 1, "key remove": 1, "key rotate": 1, "repair --apply": 1}
-WRITING = ("backup", "forget", "gc", "key rotate", "key add", "key remove", "repair --apply")
+# Garbage collection repacks and makes frames anew; repair writes sidecars, where there is parity.
+OPERATIONS = {"backup": 6, "forget": 3, "gc": 6, "key add": 2, "key remove": 2, "key rotate": 2, "repair --apply": 2}
+WRITING = list(OPERATIONS)
+# What only reads the repository, and what makes it.
+OTHERS = ["restore", "scrub", "init"]
+# With fewer runs chance may pass something over.
+RUNS_ENOUGH = 200
+# Whatever is longer and being written is a pack.
+PACK_BYTES_MIN = 4096
 
 
-def with_history(icecore: Path, folder: Path, seed: int) -> World:
-    """A repository in which garbage collection has something to do."""
-    world = World(icecore, folder, seed)
-    for _ in range(6):
-        world.must(*world.operation("backup"))
-        world.compare(True)
-    for name in ("key add", "forget"):
-        arguments = world.operation(name)
-        world.must(*arguments)
-        world.ended(arguments, 0)
-    world.compare(False)
-    return world
+def do(world: World, name: str) -> None:
+    arguments = world.operation(name)
+    world.after(arguments, 0, world.must(*arguments))
+
+
+def with_history(options: argparse.Namespace, folder: Path, parity: bool = False) -> World:
+    """A repository in which there is something to do for every operation. A copy: the original's place is where copies of it are to work."""
+    world = World(options.icecore, folder / "world", options.seed, parity=parity)
+    for name in ["backup"] * 6 + ["key add", "forget"]:
+        do(world, name)
+    image = world.copy(folder / f"image with{'' if parity else 'out'} parity")
+    shutil.rmtree(world.folder)
+    return image
+
+
+def measured(injector: faults.Injector, world: World, folder: Path) -> dict:
+    """How long each operation takes when nobody disturbs it, and how many calls of it change the repository."""
+    found, place = {}, world.folder
+    # In its own place, since the caches know that, and so the original steps aside.
+    place.rename(folder / "aside")
+    try:
+        image = World(world.icecore, folder / "aside", 0)
+        image.acknowledged, image.keys = world.acknowledged, world.keys
+        for name in OPERATIONS:
+            trial = image.copy(place)
+            began, arguments = time.monotonic(), trial.operation(name)
+            trial.must(*arguments)
+            duration, trial = time.monotonic() - began, image.copy(place)
+            found[name] = (duration, injector.changes(trial, trial.operation(name)))
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        (folder / "aside").rename(place)
+    return found
+
+
+def is_copying(world: World, before: set, after: set) -> bool:
+    """Whether garbage collection was stopped while it wrote copies, which no relocation named yet."""
+    fresh = after - before
+    packs = any(name.startswith(("packs/", "meta/", "refs/")) for name in fresh)
+    being_written = any(name.startswith("tmp/icecore-") and (world.repository / name).stat().st_size >= PACK_BYTES_MIN for name in fresh)
+    return (packs or being_written) and not any(name.startswith("relocations/") for name in fresh)
 
 
 def kill(options: argparse.Namespace, folder: Path) -> None:
-    world = with_history(options.icecore, folder / "world", options.seed)
-    chance = random.Random(options.seed)
-    typical = dict.fromkeys(OPERATIONS, 0.1)
-    killed, finished = Counter(), Counter()
-    for run in range(options.runs):
-        name = chance.choices(list(OPERATIONS), OPERATIONS.values())[0]
+    worlds = []
+    for number, parity in enumerate((False, True)):
+        (folder / f"{number}").mkdir()
+        image = with_history(options, folder / f"{number}", parity)
+        worlds.append(image.copy(folder / f"{number}" / "world"))
+    chance, injector, typical = random.Random(options.seed), faults.Injector(folder), []
+    killed, changed, finished, copying, runs = Counter(), Counter(), Counter(), 0, 0
+    while sum(killed.values()) < options.runs:
+        if runs % 100 == 0:
+            # Anew: a world grows, and an operation that only ever was killed would never be found to have become longer.
+            typical = [measured(injector, world, folder) for world in worlds]
+        if runs > 3 * options.runs + 50:
+            raise Lost("what is to be killed ends by itself")
+        runs += 1
+        name = chance.choices(WRITING, OPERATIONS.values())[0]
+        # Nothing is there to be mended where there is no parity.
+        which = 1 if name == "repair --apply" else chance.randint(0, 1)
+        world = worlds[which]
         arguments = world.operation(name)
-        process, began = world.start(*arguments), time.monotonic()
+        name = name_of(arguments)
+        before = names(world.repository)
+        duration, changes = typical[which][name]
+        if chance.random() < 0.3:
+            # Most of the time nothing is being written: chance alone seldom finds these moments.
+            rule = f"{faults.CHANGING}::{world.repository}:kill:{chance.randint(1, changes)}"
+            process, patience = world.start(*arguments, prefix=injector.prefix(rule)), 60
+        else:
+            process, patience = world.start(*arguments), chance.uniform(0, 1.1 * duration)
         try:
-            process.wait(chance.uniform(0, 1.1 * typical[name]))
+            process.wait(patience)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
         out, err = process.communicate()
+        after = names(world.repository)
         if process.returncode == -signal.SIGKILL:
             killed[name] += 1
+            changed[name] += before != after
+            copying += name == "gc" and is_copying(world, before, after)
         elif process.returncode == 0:
             finished[name] += 1
-            typical[name] = 0.8 * typical[name] + 0.2 * (time.monotonic() - began)
         else:
             raise Lost(f"{name} ended with {process.returncode}: {err.decode(errors='replace')}")
-        world.ended(arguments, process.returncode)
-        world.compare(arguments[0] == "backup", out)
-        if run % 10 == 9:
-            world.verify(2)
+        try:
+            world.after(arguments, process.returncode, out)
+            world.verify(2 if runs % 10 else len(world.acknowledged))
+        except Lost as lost:
+            raise Lost(f"run {runs}, {name} ended with {process.returncode}: {lost}") from lost
         while len(world.acknowledged) > 12:
-            arguments = world.operation("forget")
-            world.must(*arguments)
-            world.ended(arguments, 0)
-    world.verify_all()
-    print(f"killed {sum(killed.values())} of {options.runs}: {dict(killed)}; finished: {dict(finished)}")
-    if options.runs >= 200 and min(killed[name] for name in OPERATIONS) == 0:
-        raise Lost("an operation was never killed")
-
-
-FAULTS = {
-    "openat": ("error=EIO", "error=EACCES", "error=EMFILE", "signal=KILL"),
-    "write": ("error=EIO", "error=ENOSPC", "signal=KILL"),
-    "fsync": ("error=EIO", "signal=KILL"),
-    "linkat": ("error=EIO", "error=ENOSPC", "signal=KILL"),
-    "unlinkat": ("error=EIO", "signal=KILL"),
-    "mkdirat": ("error=ENOSPC", "signal=KILL"),
-    "pread64": ("error=EIO", "signal=KILL"),
-    "read": ("error=EIO", "signal=KILL"),
-    "getdents64": ("error=EIO", "signal=KILL"),
-    "statx": ("error=EIO", "signal=KILL"),
-    "flock": ("error=EIO", "signal=KILL"),
-    "clone3": ("error=EAGAIN",),
-}
-
-
-def calls(options: argparse.Namespace, folder: Path) -> None:
-    before = with_history(options.icecore, folder / "before", options.seed)
-    chance = random.Random(options.seed)
-    reached = Counter()
-    for name in WRITING:
-        for call, faults in FAULTS.items():
-            for fault in faults:
-                nth, step = 1, 1
-                while nth <= options.calls_max:
-                    log, world = folder / "log", before.copy(folder / "world")
-                    arguments = world.operation(name)
-                    prefix = ("strace", "-f", "-qq", "-o", log, "-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={nth}")
-                    done = world.run(*arguments, prefix=prefix)
-                    injected = b"\n".join(line for line in log.read_bytes().splitlines() if b"INJECTED" in line)
-                    if not injected and done.returncode >= 0:
-                        break
-                    reached[f"{name} {call} {fault}"] += 1
-                    where = f"{name}: {call} {fault} when={nth}"
-                    after_fault(world, arguments, done, injected, where)
-                    nth, step = nth + chance.randint(1, step), step + 1
-    for what, count in sorted(reached.items()):
-        print(f"{count:5}  {what}")
-    print(f"{sum(reached.values())} faults")
-
-
-def after_fault(world: World, arguments: list, done: subprocess.CompletedProcess, injected: bytes, where: str) -> None:
-    if b"panicked" in done.stderr:
-        raise Lost(f"{where}: {done.stderr.decode(errors='replace')}")
-    says_why = done.stderr.strip() or b"exit_error" in done.stdout or b"write(2" in injected
-    if done.returncode > 0 and done.returncode != 3 and not says_why:
-        raise Lost(f"{where}: it failed with {done.returncode} and did not say why")
-    try:
-        world.ended(arguments, done.returncode)
-        known = set(world.acknowledged)
-        world.compare(arguments[0] == "backup", done.stdout)
-        if done.returncode == 3:
-            # It says that items are missing.
-            for partial in set(world.acknowledged) - known:
-                world.acknowledged.pop(partial)
-                world.must("forget", partial)
-        world.verify(1)
-        again = world.operation("backup")
-        world.must(*again)
-        world.compare(True)
-        world.must("gc", "--max-dead", 0)
-        world.verify(2)
-    except Lost as lost:
-        raise Lost(f"{where} (it ended with {done.returncode}: {done.stderr.decode(errors='replace').strip()}): {lost}") from lost
-
-
-# What changes something on the device.
-DEVICE_CALLS = "write,pwrite64,fsync,fdatasync,syncfs,sync_file_range,linkat,renameat2,unlinkat,mkdirat,ftruncate"
-
-
-def device(options: argparse.Namespace, folder: Path) -> None:
-    """The device dies at some call, and stays dead until the process ends."""
-    before = with_history(options.icecore, folder / "before", options.seed)
-    chance = random.Random(options.seed)
-    deaths = Counter()
-    for name in WRITING:
-        nth = 1
-        while True:
-            log, world = folder / "log", before.copy(folder / "world")
-            arguments = world.operation(name)
-            inject = f"inject={DEVICE_CALLS}:error=EIO:when={nth}+"
-            done = world.run(*arguments, prefix=("strace", "-f", "-qq", "-o", log, "-e", f"trace={DEVICE_CALLS}", "-e", inject))
-            injected = b"\n".join(line for line in log.read_bytes().splitlines() if b"INJECTED" in line)
-            if not injected:
-                break
-            if done.returncode == 0 and b"write(1" not in injected and b"write(2" not in injected:
-                raise Lost(f"{name}: the device died at call {nth}, and it ended with 0")
-            deaths[name] += 1
-            after_fault(world, arguments, done, injected, f"{name}: the device died at call {nth}")
-            nth += chance.randint(1, 1 + nth // options.steps)
-    print(f"{sum(deaths.values())} deaths of the device: {dict(deaths)}")
+            do(world, "forget")
+    for world in worlds:
+        world.verify_all()
+    for name in OPERATIONS:
+        print(f"{name}: killed {killed[name]}, after it had changed something {changed[name]}; finished {finished[name]}; undisturbed {max(times[name][0] for times in typical):.2f} s")
+    print(f"killed {sum(killed.values())}, after something had changed {sum(changed.values())}, while gc wrote copies {copying}; finished {sum(finished.values())}")
+    if options.runs >= RUNS_ENOUGH and not (all(changed[name] for name in OPERATIONS) and copying):
+        raise Lost("an operation was never killed after it had changed something, or gc never while it wrote copies: this script finds too little")
 
 
 def full(options: argparse.Namespace, folder: Path) -> None:
@@ -190,8 +159,10 @@ def full(options: argparse.Namespace, folder: Path) -> None:
             # So much is left as an operation may need, or less.
             free = shutil.disk_usage(disk).free
             ballast.write_bytes(bytes(max(0, free - chance.randrange(4_096, 2_500_000))))
-            name = chance.choice(("backup", "backup", "backup", "forget", "gc", "key rotate"))
+            # The source is changed after each run, so that what a full disk kept from being written is there the next time.
+            name = chance.choice(("backup", "backup", "backup", "forget", "gc", "key rotate", "key add", "key remove"))
             arguments = ["backup", "--series", "crashes", "--json", world.source] if name == "backup" else world.operation(name)
+            name = name_of(arguments)
             done = world.run(*arguments)
             if done.returncode not in (0, 1):
                 raise Lost(f"run {run}: {name} ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
@@ -199,15 +170,15 @@ def full(options: argparse.Namespace, folder: Path) -> None:
                 raise Lost(f"run {run}: {name} failed and did not say why")
             outcomes[f"{name} {'done' if done.returncode == 0 else 'full'}"] += 1
             ballast.unlink()
-            world.ended(arguments, done.returncode)
-            world.compare(arguments[0] == "backup", done.stdout)
-            world.verify(1)
-            if len(world.acknowledged) > 6 or shutil.disk_usage(disk).free < 6_000_000:
-                while len(world.acknowledged) > 3:
-                    arguments = world.operation("forget")
-                    world.must(*arguments)
-                    world.ended(arguments, 0)
-                world.must("gc", "--max-dead", 0)
+            try:
+                world.after(arguments, done.returncode, done.stdout)
+                world.verify(len(world.acknowledged))
+                if len(world.acknowledged) > 6 or shutil.disk_usage(disk).free < 6_000_000:
+                    while len(world.acknowledged) > 3:
+                        do(world, "forget")
+                    world.collect()
+            except Lost as lost:
+                raise Lost(f"run {run}: {name} ended with {done.returncode}: {lost}") from lost
             world.change()
         world.verify_all()
         print(f"{options.runs} runs: {dict(sorted(outcomes.items()))}")
@@ -228,15 +199,15 @@ def traced(world: World, arguments: list, log: Path) -> tuple:
 
 def drop(options: argparse.Namespace, folder: Path) -> None:
     """The device says that all is durable, and drops some of it: nothing brings that back, but nothing of it may pass for good either."""
-    before = with_history(options.icecore, folder / "before", options.seed)
+    images = {parity: with_history(options, folder, parity) for parity in (False, True)}
     chance, outcomes = random.Random(options.seed), Counter()
-    for name in WRITING:
+    for name in options.operations:
         for run in range(options.rounds):
-            world = before.copy(folder / "world")
-            arguments, disk = world.operation(name), Disk(world.repository)
+            world = images[options.parity or name == "repair --apply"].copy(folder / "world")
+            arguments = world.operation(name)
+            disk = Disk(world.repository)
             done, calls = traced(world, arguments, folder / "log")
-            world.ended(arguments, 0)
-            world.compare(arguments[0] == "backup", done.stdout)
+            world.after(arguments, 0, done.stdout)
             for at, call in enumerate(calls):
                 disk.apply(at, call)
             dropped = disk.after_drops(world.repository, chance)
@@ -272,52 +243,66 @@ def after_drops(world: World) -> str:
 
 
 def power(options: argparse.Namespace, folder: Path) -> None:
-    before = with_history(options.icecore, folder / "before", options.seed)
-    chance = random.Random(options.seed)
-    if losses(options, folder, before, "backup", chance, skip_fsync=True, rounds=1)[1] == 0:
-        raise Lost("without fsync nothing was lost: this script finds nothing")
-    cuts = 0
-    for name in WRITING:
-        done, lost = losses(options, folder, before, name, chance, skip_fsync=False, rounds=options.rounds)
-        cuts += done
-        print(f"{name}: {done} power cuts")
-        if lost:
-            raise Lost(f"{lost} power cuts during {name} lost something")
-    print(f"{cuts} power cuts")
+    images = {parity: with_history(options, folder, parity) for parity in (False, True)}
+    chance, lost = random.Random(options.seed), []
+    for name in options.operations:
+        image = images[options.parity or name == "repair --apply"]
+        missed = losses(options, folder, image, name, chance, skip_fsync=True)
+        print(f"{name}: without fsync {len(missed[1])} of {missed[0]} power cuts lost something", flush=True)
+        if not missed[1]:
+            raise Lost(f"{name}: without fsync nothing was lost: this script finds nothing")
+        cuts, found = losses(options, folder, image, name, chance, skip_fsync=False)
+        print(f"{name}: {cuts} power cuts", flush=True)
+        lost += found
+    if lost:
+        raise Lost(f"{len(lost)} power cuts lost something, as {lost[0]}")
 
 
-def losses(options: argparse.Namespace, folder: Path, before: World, name: str, chance: random.Random, skip_fsync: bool, rounds: int) -> tuple:
-    """How often the power was cut, and how often something was lost by it."""
-    world = before.copy(folder / "world")
+def losses(options: argparse.Namespace, folder: Path, image: World, name: str, chance: random.Random, skip_fsync: bool) -> tuple:
+    """How often the power was cut, and what was lost by it. Without fsync only at the end, when something was acknowledged."""
+    world = image.copy(folder / "world")
     arguments = world.operation(name)
-    disk = Disk(world.repository, skip_fsync)
+    # The repository's device and that of what is kept beside it.
+    disks = {world.repository: Disk(world.repository, skip_fsync), world.folder / "home": Disk(world.folder / "home", skip_fsync)}
     done, calls = traced(world, arguments, folder / "log")
-    source = {path: path.read_bytes() for path in world.source.rglob("*") if path.is_file()}
-    cuts = lost = 0
+    uncertain = set(world.uncertain)
+    after, cuts, lost = world.copy(folder / "after"), 0, []
     for at, call in enumerate(calls):
         is_last = at + 1 == len(calls)
-        if not disk.apply(at, call) and not is_last or not is_last and chance.random() >= options.share:
+        has_changed = any([disk.apply(at, call) for disk in disks.values()])
+        if is_last:
+            # Otherwise the model would be of something else.
+            for root, disk in disks.items():
+                disk.must_be(after.folder / root.relative_to(world.folder))
+        if not is_last and (not has_changed or skip_fsync or chance.random() >= options.share):
             continue
-        for _ in range(rounds):
-            cut = before.copy(folder / "cut")
-            shutil.rmtree(cut.source)
-            for path, content in source.items():
-                copy = cut.source / path.relative_to(world.source)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_bytes(content)
-            if arguments[0] == "forget":
-                cut.uncertain.update(arguments[1:])
-            disk.after_power_cut(cut.repository, chance)
+        for outcome in range(max(options.rounds, 20) if is_last else options.rounds):
+            cut = image.copy(folder / "world")
+            cut.uncertain.update(uncertain)
+            cut.missing = world.missing
+            copy_tree(after.source, cut.source)
+            for key in after.folder.glob("key *"):
+                shutil.copy(key, cut.folder)
+            how = disks[cut.repository].after_power_cut(cut.repository, chance)
+            # It is on another device that lost something else, or nothing, or everything.
+            home = cut.folder / "home"
+            beside = chance.choice(("as it was before", "all that was written", "what was left"))
+            if beside == "all that was written":
+                disks[home].after_power_cut(home, chance, "all")
+            elif beside == "what was left":
+                disks[home].after_power_cut(home, chance)
             cuts += 1
             try:
-                if is_last:
-                    cut.ended(arguments, 0)
-                cut.compare(arguments[0] == "backup", done.stdout if is_last else b"")
+                cut.after(arguments, 0 if is_last else -9, done.stdout if is_last else b"")
                 cut.verify(1)
+                if is_last or outcome == 0:
+                    do(cut, "backup")
+                    cut.collect()
+                    cut.verify(2)
             except Lost as error:
-                lost += 1
+                lost.append(f"{name}, after call {at} ({call.name}), of what was not synced {how}, beside it {beside}: {error}")
                 if not skip_fsync:
-                    print(f"{name}, after call {at} ({call.name}): {error}", file=sys.stderr)
+                    print(lost[-1], file=sys.stderr, flush=True)
     return cuts, lost
 
 
@@ -325,21 +310,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--icecore", type=lambda path: Path(path).resolve(), required=True)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", action="append", choices=WRITING + OTHERS, help="of these operations (`calls`, `power`, `device`, `drop`)")
+    parser.add_argument("--parity", action="store_true", help="in a repository with parity, not only for repair")
     modes = parser.add_subparsers(dest="mode", required=True)
-    modes.add_parser("kill").add_argument("--runs", type=int, default=1000)
-    modes.add_parser("calls").add_argument("--calls-max", type=int, default=1_000_000, help="look no further than this call of each kind")
+    modes.add_parser("kill").add_argument("--runs", type=int, default=1000, help="until so many were killed")
+    calls_mode = modes.add_parser("calls")
+    calls_mode.add_argument("--calls-max", type=int, default=1_000_000, help="look no further than this call of each kind")
+    calls_mode.add_argument("--sparse", action="store_true", help="leave out more and more calls")
+    calls_mode.add_argument("--fault", help="only faults that this regular expression finds in `CALLS ERROR`")
     power_mode = modes.add_parser("power")
-    power_mode.add_argument("--rounds", type=int, default=2, help="outcomes for each cut")
+    power_mode.add_argument("--rounds", type=int, default=2, help="outcomes for each cut; 20 at the end")
     power_mode.add_argument("--share", type=float, default=1.0, help="cut after this share of the calls")
-    modes.add_parser("device").add_argument("--steps", type=int, default=8, help="the more, the fewer calls are passed over")
+    modes.add_parser("device").add_argument("--steps", type=int, default=0, help="pass calls over, the more the smaller this is; 0: none")
     modes.add_parser("drop").add_argument("--rounds", type=int, default=30, help="for each operation")
     full_mode = modes.add_parser("full")
     full_mode.add_argument("--runs", type=int, default=200)
     full_mode.add_argument("--mib", type=int, default=24)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="icecore-crashes-") as folder:
+    options.operations = options.only or WRITING + (OTHERS if options.mode == "calls" else [])
+    with tempfile.TemporaryDirectory(prefix="icecore-crashes-") as name:
+        folder = Path(name).resolve()
         try:
-            {"kill": kill, "calls": calls, "power": power, "device": device, "drop": drop, "full": full}[options.mode](options, Path(folder).resolve())
+            if options.mode in ("calls", "device"):
+                {"calls": faults.calls, "device": faults.device}[options.mode](options, folder, with_history)
+            else:
+                {"kill": kill, "power": power, "drop": drop, "full": full}[options.mode](options, folder)
         except Lost as lost:
             sys.exit(f"FOUND (seed {options.seed}): {lost}")
 

@@ -1,7 +1,8 @@
 """What a traced program did to the files below a folder, and what of it is left when the power fails.
 
 A simple file system that promises no more than POSIX does: content lasts after fsync of the file, names after fsync of their folder. What was not
-synced may be there, in part, or not. Names of one folder that were not synced last up to some point, in the order of the calls.
+synced may be there, in part, or not. Names of one folder that were not synced last up to some point, in the order of the calls, or some of them last and
+others do not. Only a rename is never so torn that neither name is there.
 """
 
 import random
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
-CALLS = "openat,write,pwrite64,fsync,fdatasync,linkat,renameat2,renameat,rename,unlinkat,unlink,mkdirat,mkdir,rmdir,ftruncate"
+CALLS = "openat,write,pwrite64,fsync,fdatasync,syncfs,linkat,renameat2,renameat,rename,unlinkat,unlink,mkdirat,mkdir,rmdir,ftruncate"
 LINE = re.compile(r"^(?:\[pid +(\d+)\] |(\d+) +)?(\w+)\((.*)\) += (-?\d+|\?)(.*)$", re.S)
 UNFINISHED = re.compile(r"^(?:\[pid +(\d+)\] |(\d+) +)?(\w+)\((.*) <unfinished \.\.\.>$", re.S)
 RESUMED = re.compile(r"^(?:\[pid +(\d+)\] |(\d+) +)?<\.\.\. (\w+) resumed>(.*)$", re.S)
@@ -71,6 +72,8 @@ class Change:
     comes: bool
     file: Optional[File]
     lasts: bool = False
+    # Of a name that went by a rename: the one that came.
+    became: Optional["Change"] = None
 
 
 class Disk:
@@ -88,9 +91,11 @@ class Disk:
     def inside(self, path: str) -> bool:
         return path.startswith(f"{self.root}/")
 
-    def note(self, at: int, path: str, comes: bool, file: Optional[File]) -> None:
+    def note(self, at: int, path: str, comes: bool, file: Optional[File], became: Optional[Change] = None) -> Change:
         folder, _, name = path.rpartition("/")
-        self.changes.setdefault(folder, []).append(Change(at, name, comes, file))
+        change = Change(at, name, comes, file, became=became)
+        self.changes.setdefault(folder, []).append(change)
+        return change
 
     def apply(self, at: int, call: Call) -> bool:
         """Whether it changed anything that could be lost, or made it last."""
@@ -103,6 +108,8 @@ class Disk:
         if call.name == "openat" and "O_CREAT" in call.arguments and self.inside(paths[0]) and paths[0] not in self.names:
             self.names[paths[0]] = File()
             self.note(at, paths[0], True, self.names[paths[0]])
+        elif call.name == "openat" and "O_TRUNC" in call.arguments and paths[0] in self.names:
+            raise NotImplementedError("no file is emptied and written again")
         elif call.name in ("write", "pwrite64") and folders and folders[0] in self.names:
             file, data = self.names[folders[0]], call.strings()[0][: call.result]
             if call.name == "pwrite64":
@@ -111,10 +118,13 @@ class Disk:
             file.written_at.append((at, len(file.written)))
         elif call.name in ("fsync", "fdatasync") and folders and self.inside(folders[0] + "/") and not self.skip_fsync:
             if folders[0] in self.names:
-                file = self.names[folders[0]]
-                length = max((end for when, end in file.written_at if when < call.start or when < at), default=len(file.synced))
-                file.synced = bytes(file.written[:length])
+                self.sync(self.names[folders[0]], call)
             for change in self.changes.get(folders[0], []):
+                change.lasts |= change.at < call.start
+        elif call.name == "syncfs" and folders and self.inside(folders[0] + "/") and not self.skip_fsync:
+            for file in self.names.values():
+                self.sync(file, call)
+            for change in [change for changes in self.changes.values() for change in changes]:
                 change.lasts |= change.at < call.start
         elif call.name == "linkat" and self.inside(paths[-1]):
             source = paths[0] if paths[0] in self.names else next((folder for folder in folders if folder in self.names), paths[0])
@@ -125,8 +135,7 @@ class Disk:
         elif call.name.startswith("rename") and self.inside(paths[1]):
             file = self.names.pop(paths[0])
             self.names[paths[1]] = file
-            self.note(at, paths[1], True, file)
-            self.note(at, paths[0], False, file)
+            self.note(at, paths[0], False, file, self.note(at, paths[1], True, file))
         elif call.name in ("unlink", "unlinkat", "rmdir") and self.inside(paths[0]):
             self.names.pop(paths[0], None)
             self.note(at, paths[0], False, None)
@@ -136,16 +145,34 @@ class Disk:
             return False
         return True
 
-    def after_power_cut(self, target: Path, chance: random.Random) -> None:
-        """Writes what is left to `target`, which takes the place of `root`."""
-        keep_all, keep_none = chance.random() < 0.2, chance.random() < 0.4
+    @staticmethod
+    def sync(file: File, call: Call) -> None:
+        """What was written before the call began lasts."""
+        length = max((end for when, end in file.written_at if when < call.start), default=0)
+        file.synced = bytes(file.written[: max(length, len(file.synced))])
+
+    def after_power_cut(self, target: Path, chance: random.Random, how: str = "") -> str:
+        """Writes what is left to `target`, which takes the place of `root`, and says what that is of what was not synced."""
+        how = how or chance.choices(("all", "nothing", "the first", "some"), (2, 3, 2, 3))[0]
+        lasting = set()
+        for changes in self.changes.values():
+            unsynced = [change for change in changes if not change.lasts]
+            count = {"all": len(unsynced), "nothing": 0}.get(how, chance.randint(0, len(unsynced)))
+            lasting.update(id(change) for change in changes if change.lasts)
+            lasting.update(map(id, chance.sample(unsynced, count) if how == "some" else unsynced[:count]))
 
         def happens(changes: List[Change]) -> List[Change]:
-            last = max((n for n, change in enumerate(changes) if change.lasts), default=-1)
-            more = len(changes) - 1 - last
-            return changes[: last + 1 + (more if keep_all else 0 if keep_none else chance.randint(0, more))]
+            return [change for change in changes if id(change) in lasting and (change.became is None or id(change.became) in lasting)]
 
-        self.lay_out(target, happens, lambda file: self.left_of(file, chance))
+        self.lay_out(target, happens, lambda file: bytes(file.written) if how == "all" else self.left_of(file, chance))
+        return how
+
+    def must_be(self, root: Path) -> None:
+        """The files below `root` are those that the calls made."""
+        there = {str(self.root / path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for path in sorted(there.keys() ^ self.names.keys()) + sorted(there.keys() & self.names.keys()):
+            if there.get(path) != (bytes(self.names[path].written) if path in self.names else None):
+                raise NotImplementedError(f"{path} is not what the calls made")
 
     def after_drops(self, target: Path, chance: random.Random) -> int:
         """The same of a device that said that everything is durable, and dropped some of it. Gives how much that is."""

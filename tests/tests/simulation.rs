@@ -9,7 +9,7 @@ static STARTS: LazyLock<Vec<Start>> = LazyLock::new(Start::all);
 fn schedule(seed: u64, mutant: Option<Mutant>, tally: &mut Tally) -> (Option<String>, u64) {
     let cache = tempfile::tempdir().unwrap();
     let outcome = run(seed, &STARTS, cache.path(), mutant, false, tally);
-    (outcome.finding, outcome.hash)
+    (outcome.finding.map(|finding| finding.text), outcome.hash)
 }
 
 #[test]

@@ -7,7 +7,9 @@ use crate::names::{path_of, put_paths, shown};
 use crate::output::Output;
 use crate::size::{bytes, count, counted};
 use crate::time;
+use icecore::backend::{ObjectKind, ObjectName};
 use icecore::check::{CheckReport, Finding, HurtSnapshot};
+use icecore::id::SnapshotId;
 use serde_json::json;
 
 /// Paths of one snapshot that people see.
@@ -53,6 +55,11 @@ pub(super) fn report(found: &CheckReport, output: &Output) -> anyhow::Result<Out
             counted(n as u64, "finding")
         ))?,
         0 => output.report(format_args!("no damage found: {checked}"))?,
+        n if found.findings.iter().all(|finding| finding.healed || is_gone(finding)) => output.line(format_args!(
+            "DAMAGE: {}; {checked}\nWhat is not named above can still be restored. What was taken away, or is older than it was, `icecore repair` alone does not \
+             bring back: it is said above what does.",
+            counted(n as u64, "finding")
+        ))?,
         n => output.line(format_args!(
             "DAMAGE: {}; {checked}\nWhat is not named above can still be restored. `icecore repair` says what can be done, and changes nothing.",
             counted(n as u64, "finding")
@@ -73,6 +80,12 @@ pub(super) fn report(found: &CheckReport, output: &Output) -> anyhow::Result<Out
     });
     output.json("summary", summary)?;
     Ok(if found.findings.is_empty() { Outcome::Done } else { Outcome::DamageFound })
+}
+
+/// Whether it tells of something that was taken away whole or is older than it was, by all that can be told: repair makes nothing of that.
+fn is_gone(finding: &Finding) -> bool {
+    let is_itself = |name: ObjectName| name.kind() == ObjectKind::Snapshot && finding.snapshots == [SnapshotId(name.id())];
+    finding.rule.is_none() && finding.paths_total == 0 && finding.object.is_none_or(is_itself)
 }
 
 fn print(finding: &Finding, output: &Output) -> anyhow::Result<()> {
@@ -100,8 +113,11 @@ fn packs(found: &CheckReport) -> String {
     format!("{} of {} read, {}", count(found.packs.saturating_sub(unread)), counted(found.packs, "pack"), tiers.join(", "))
 }
 
-/// The files that suffer, snapshot by snapshot.
+/// The files that suffer, snapshot by snapshot. Programs are told of those, too, of which no file is known to suffer.
 fn print_hurt(hurt: &[HurtSnapshot], output: &Output) -> anyhow::Result<()> {
+    for hurt in hurt {
+        output.json("suffers", hurt_as_json(hurt))?;
+    }
     for hurt in hurt.iter().filter(|hurt| hurt.paths_total > 0) {
         let series = hurt.series.as_deref().map(|series| format!(" of series {}", shown(series.as_bytes()))).unwrap_or_default();
         output.line(format_args!("suffers: snapshot {}{series}: {}", short_id(&hurt.snapshot), counted(hurt.paths_total, "entry")))?;
@@ -120,6 +136,13 @@ pub(super) fn print_paths(hurt: &HurtSnapshot, output: &Output) -> anyhow::Resul
         more => output.line(format_args!("  and {} more (--json lists up to 1,000)", count(more)))?,
     }
     Ok(())
+}
+
+/// A snapshot that suffers, as JSON lines have it.
+fn hurt_as_json(hurt: &HurtSnapshot) -> serde_json::Value {
+    let mut line = json!({"snapshot": hurt.snapshot.to_string(), "series": hurt.series, "paths_total": hurt.paths_total});
+    put_paths(&mut line, &hurt.paths.iter().map(|key| path_of(key)).collect::<Vec<_>>());
+    line
 }
 
 fn as_json(finding: &Finding) -> serde_json::Value {

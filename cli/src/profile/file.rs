@@ -56,10 +56,13 @@ impl ConfigFile {
             return Self::read(path).map(Some);
         }
         let of_user = environment::config_folder().map(|folder| folder.join("icecore").join("icecore.toml"));
-        match of_user.into_iter().chain([PathBuf::from(OF_MACHINE)]).find(|path| path.exists()) {
-            Some(path) => Self::read(&path).map(Some),
-            None => Ok(None),
+        for path in of_user.into_iter().chain([PathBuf::from(OF_MACHINE)]) {
+            // One that cannot be looked at says what it may be about; passing it over could do something else than was meant.
+            if path.try_exists().map_err(|error| Usage(format!("configuration file {}: {error}", path.display())))? {
+                return Self::read(&path).map(Some);
+            }
         }
+        Ok(None)
     }
 
     /// Where one may be made.

@@ -8,3 +8,4 @@ mod disks;
 mod home;
 mod hostile;
 mod places;
+mod rollback;

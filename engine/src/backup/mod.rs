@@ -258,6 +258,7 @@ impl Repository {
                 Ok(summary)
             }
             Err(error) => {
+                let error = session.explain(error);
                 session.give_up();
                 Err(error)
             }

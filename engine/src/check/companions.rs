@@ -12,7 +12,7 @@ use crate::format::session::{BeatBody, ClosedBody, SessionBody, TombstoneBody, W
 use crate::format::{Certificate, Roles};
 use crate::id::{HoldId, PackId, SessionId, SnapshotId};
 use crate::progress::counted;
-use crate::repository::{Repository, SnapshotListing};
+use crate::repository::{Repository, SnapshotListing, advice_on_loss};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A small object whose sealed part was opened.
@@ -51,6 +51,10 @@ pub(super) fn check_sessions(reading: &Reading<'_>, repository: &Repository, lis
     let mut sessions = Sessions::default();
     let mut open = HashMap::new();
     sessions.snapshots.snapshots = of_kind(listing, ObjectKind::Snapshot).iter().map(|object| SnapshotId(object.name.id())).collect();
+    // The check of snapshots says what is wrong with those that cannot be read.
+    repository.read_listed(&mut sessions.snapshots)?;
+    let made = sessions.snapshots.headers().map(|(_, header)| (header.record.id(), header.record.certificate().clone()));
+    sessions.certificates = made.collect();
     for object in of_kind(listing, ObjectKind::Session) {
         let Some(part) = read_part(reading, repository, object)? else { continue };
         let decode = || {
@@ -149,7 +153,10 @@ fn report_missing(reading: &Reading<'_>, sessions: &Sessions, listing: &Listing)
         if is_settled || !reading.is_gone(&name) || sessions.is_withdrawn_meanwhile(reading, id) {
             continue;
         }
-        let message = format!("{name} was published and is gone without having been forgotten: somebody or something removed it");
+        let message = format!(
+            "{name} was published and is gone without having been forgotten: somebody or something removed it from the store; {}",
+            advice_on_loss(id)
+        );
         let finding = reading.findings.say(Some(name), None, message);
         reading.findings.blame(finding, id);
     }

@@ -61,6 +61,12 @@ impl Findings {
         self.0.lock().drafts.iter().any(|draft| draft.finding.object == Some(*object))
     }
 
+    /// Whether `object` could not be read.
+    pub(super) fn is_unread(&self, object: &ObjectName) -> bool {
+        let is_unread = |finding: &Finding| finding.object == Some(*object) && finding.kind == ErrorKind::Unavailable;
+        self.0.lock().drafts.iter().any(|draft| is_unread(&draft.finding))
+    }
+
     /// What was found about `object` so far is healed.
     pub(super) fn mark_healed(&self, object: &ObjectName) {
         let mut collected = self.0.lock();

@@ -47,7 +47,7 @@ fn scrub(backend: &dyn Backend, runtime: &Runtime, progress: &dyn Progress, heal
     }
     let heals = heals && wants_parity(&reading, &listing);
     // Before anything is believed: the config itself may be what was lost.
-    if heals && heal_small(&reading, &listing, &read_trust(&reading).unwrap_or_default())? {
+    if heals && heal_small(&reading, &listing, &read_trust(&reading).unwrap_or_default(), true)? {
         listing = reading.list()?;
     }
     let mut trust = first_trust(&reading, &listing)?;

@@ -54,15 +54,15 @@ pub use shares::{Added, NewestShare, SeriesShare, Shares, TierOf, TierShare, Unn
 pub use stats::Stats;
 pub(crate) use survey::{BadPack, Depth, Survey};
 
-use crate::backend::{ObjectKind, ObjectName};
-use crate::error::{ErrorKind, Result};
+use crate::backend::{BackendExt, ObjectKind, ObjectName};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::index::LookupIndex;
 use crate::repository::{FrameReader, Repository};
 use damage::Damage;
 use lengths::Lengths;
-use reading::Reading;
+use reading::{Listing, Reading};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -169,7 +169,7 @@ impl Repository {
     /// [`ErrorKind::Unavailable`] where the backend cannot be listed or read any more,
     /// [`ErrorKind::Cancelled`] when `progress` says so. Damage is no error but a finding.
     pub fn check(&self, progress: &dyn Progress) -> Result<CheckReport> {
-        self.survey(progress, &Depth::Structure, false).map(|(report, _)| report)
+        self.examine(progress, &Depth::Structure, false)
     }
 
     /// Checks the structure and every byte, as far as the credential can.
@@ -177,7 +177,7 @@ impl Repository {
     /// # Errors
     /// As [`Repository::check`].
     pub fn scrub(&self, progress: &dyn Progress) -> Result<CheckReport> {
-        self.survey(progress, &Depth::Everything, false).map(|(report, _)| report)
+        self.examine(progress, &Depth::Everything, false)
     }
 
     /// As [`Repository::scrub`], and puts the bytes of damaged and lost objects back where their sidecars allow it. Any credential may: what comes
@@ -186,7 +186,25 @@ impl Repository {
     /// # Errors
     /// As [`Repository::check`]. What cannot be healed is a finding without [`Finding::healed`], and a notice says why.
     pub fn scrub_and_heal(&self, progress: &dyn Progress) -> Result<CheckReport> {
-        self.survey(progress, &Depth::Everything, true).map(|(report, _)| report)
+        self.examine(progress, &Depth::Everything, true)
+    }
+
+    fn examine(&self, progress: &dyn Progress, depth: &Depth, heals: bool) -> Result<CheckReport> {
+        match self.survey(progress, depth, heals) {
+            Err(error) if error.kind() == ErrorKind::Unauthorized && self.structure_key().is_err() => self.examine_keys(progress, &error),
+            surveyed => surveyed.map(|(report, _)| report),
+        }
+    }
+
+    /// Without the keys in force not even where packs lie is known: only what tells of keys is checked.
+    fn examine_keys(&self, progress: &dyn Progress, why: &Error) -> Result<CheckReport> {
+        let started = self.runtime.clock.monotonic_ns();
+        let reading = Reading::new(&*self.backend, progress);
+        let list = |kind| Ok((kind, self.backend.list_sorted(kind)?));
+        let listing = [ObjectKind::Config, ObjectKind::Slot].into_iter().map(list).collect::<Result<Listing>>()?;
+        check_keys(&reading, self, &listing)?;
+        reading.findings.notice(format!("nothing but configs and key slots was checked: {why}"));
+        Ok(reading.finish(self.runtime.clock.monotonic_ns().saturating_sub(started)))
     }
 
     /// Checks, and tells what mending needs to know.
@@ -218,18 +236,11 @@ impl Keyed<'_> {
     fn run(&self, depth: &Depth) -> Result<()> {
         let (reading, repository) = (&self.reading, self.repository);
         let mut listing = reading.list()?;
-        if self.heals && sidecars::heal_small(reading, &listing, &repository.trust)? {
+        if self.heals && sidecars::heal_small(reading, &listing, &repository.trust, false)? {
             listing = reading.list()?;
         }
         reading.progress.event(Event::Phase { name: "check objects", bytes_total: None, items_total: None });
-        // Admin's objects are checked as whoever opens the repository does: nothing that admin signed is revoked.
-        clear::check_configs(reading, &listing, &repository.trust, repository.generation())?;
-        let credential = repository.credential.author.certificate.credential();
-        clear::check_slots(reading, &listing, &repository.trust, Some(credential))?;
-        if let Err(error) = repository.structure_key() {
-            // Keys are in every slot before a config puts them in force (I14).
-            reading.findings.say(None, None, format!("the newest key slot of this credential is missing: {error}"));
-        }
+        check_keys(reading, repository, &listing)?;
         let sessions = companions::check_sessions(reading, repository, &listing)?;
         companions::check_epochs(reading, repository, &listing)?;
         companions::check_relocations(reading, repository, &listing)?;
@@ -243,4 +254,17 @@ impl Keyed<'_> {
         self.reader.index().remove_packs(&self.condemned);
         self.check_snapshots(&listing, &sessions)
     }
+}
+
+/// Checks configs and key slots, and that the keys in force are in hand.
+fn check_keys(reading: &Reading<'_>, repository: &Repository, listing: &Listing) -> Result<()> {
+    // Admin's objects are checked as whoever opens the repository does: nothing that admin signed is revoked.
+    clear::check_configs(reading, listing, &repository.trust, repository.generation())?;
+    let credential = repository.credential.author.certificate.credential();
+    clear::check_slots(reading, listing, &repository.trust, Some(credential))?;
+    if let Err(error) = repository.structure_key() {
+        // Keys are in every slot before a config puts them in force (I14).
+        reading.findings.say(None, None, format!("the newest key slot of this credential is missing: {error}"));
+    }
+    Ok(())
 }

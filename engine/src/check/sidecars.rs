@@ -15,17 +15,17 @@ use crate::repository::{Sidecar, heal};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
-/// Objects that have none are told by so many of their names.
-const UNPROTECTED_NAMED: usize = 3;
+/// Several objects are told by so many of their names.
+const OBJECTS_NAMED: usize = 3;
 
 /// Heals what is gone while its sidecar stands, and objects other than packs that are not what was written; gives whether anything was healed.
-pub(super) fn heal_small(reading: &Reading<'_>, listing: &Listing, trust: &Trust) -> Result<bool> {
+/// Without a key it is not known where packs lie: one that is missed may lie in a tier, whose copy is the one that counts.
+pub(super) fn heal_small(reading: &Reading<'_>, listing: &Listing, trust: &Trust, is_keyless: bool) -> Result<bool> {
     let sidecars = of_kind(listing, ObjectKind::Parity);
     reading.progress.event(Event::Phase { name: "look for damage", bytes_total: None, items_total: Some(sidecars.len() as u64) });
     let objects = listing.values().flatten().map(|object| (sidecar_of(&object.name), object.name));
     let known: HashMap<ObjectName, ObjectName> = objects.collect();
-    // Where packs lie cannot be read without a key; a pack that is missed may lie in a tier, whose copy is the one that counts.
-    let has_tiers = !of_kind(listing, ObjectKind::Placement).is_empty();
+    let mut elsewhere = (is_keyless && !of_kind(listing, ObjectKind::Placement).is_empty()).then(Vec::new);
     let mut has_healed = false;
     for sidecar in sidecars {
         reading.go_on()?;
@@ -36,9 +36,18 @@ pub(super) fn heal_small(reading: &Reading<'_>, listing: &Listing, trust: &Trust
                 Err(error) if error.kind() == ErrorKind::NotFound => false,
                 Err(error) => heal_one(reading, trust, object, &reading.tolerate(error)?)?,
             },
-            None => bring_back(reading, trust, &sidecar.name, has_tiers)?,
+            None => bring_back(reading, trust, &sidecar.name, elsewhere.as_mut())?,
         };
         reading.progress.event(Event::Advance { bytes: 0, items: 1 });
+    }
+    if let Some(elsewhere) = elsewhere.filter(|packs| !packs.is_empty()) {
+        let message = format!(
+            "packs of content that are not here and whose sidecars stand: {}, as {}. They lie in tiers, or are lost and are not brought back: \
+             check and scrub with a key tell which",
+            elsewhere.len(),
+            first_of(&elsewhere)
+        );
+        reading.findings.notice(message);
     }
     Ok(has_healed)
 }
@@ -51,8 +60,9 @@ fn look_at(reading: &Reading<'_>, name: &ObjectName, repository: Option<Reposito
     check_keyless(name, &bytes, &repository).map(drop).map_err(|error| error.context(name))
 }
 
-/// Brings back what a sidecar heals, where that is gone. Whoever deletes an object takes its sidecar first, so it was lost.
-fn bring_back(reading: &Reading<'_>, trust: &Trust, sidecar: &ObjectName, has_tiers: bool) -> Result<bool> {
+/// Brings back what a sidecar heals, where that is gone. Whoever deletes an object takes its sidecar first, so it was lost; packs that may lie
+/// `elsewhere` are only noted there.
+fn bring_back(reading: &Reading<'_>, trust: &Trust, sidecar: &ObjectName, elsewhere: Option<&mut Vec<ObjectName>>) -> Result<bool> {
     let name = match Sidecar::read(reading.backend, trust, sidecar) {
         Ok(read) => read.head.object,
         // The check of sidecars says what is wrong with it.
@@ -60,10 +70,12 @@ fn bring_back(reading: &Reading<'_>, trust: &Trust, sidecar: &ObjectName, has_ti
         // It may heal another time; repair has to know.
         Err(error) => return reading.judge(sidecar, Err::<(), _>(error)).map(|_| false),
     };
-    if name.kind() == ObjectKind::DataPack && has_tiers {
+    // What has a size lies in a tier, as placement says: the check of placement looks for it there.
+    if reading.backend.size(&name).is_ok() || !reading.is_gone(&name) || reading.is_gone(sidecar) {
         return Ok(false);
     }
-    if !reading.is_gone(&name) || reading.is_gone(sidecar) {
+    if let Some(elsewhere) = elsewhere.filter(|_| name.kind() == ObjectKind::DataPack) {
+        elsewhere.push(name);
         return Ok(false);
     }
     let error = Error::new(ErrorKind::Damaged, format!("{name} is gone, and nobody deleted it: its sidecar {sidecar} stands"));
@@ -121,6 +133,11 @@ fn check_sidecar(reading: &Reading<'_>, trust: &Trust, name: &ObjectName, object
     objects.get(&sidecar.head.object).map_or(Ok(()), |object| sidecar.check_object(reading.backend, object))
 }
 
+/// The names of the first ones.
+fn first_of(objects: &[ObjectName]) -> String {
+    objects.iter().take(OBJECTS_NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// A writer that is interrupted, or still at work, leaves an object without a sidecar: no damage, but nothing heals it.
 fn report_unprotected(reading: &Reading<'_>, listing: &Listing, sidecars: &[ObjectInfo]) -> Result<()> {
     let known: HashSet<_> = sidecars.iter().map(|sidecar| sidecar.name).collect();
@@ -128,12 +145,11 @@ fn report_unprotected(reading: &Reading<'_>, listing: &Listing, sidecars: &[Obje
     let mut unprotected = Vec::new();
     for object in objects.filter(|object| !known.contains(&sidecar_of(&object.name))) {
         if reading.is_gone(&sidecar_of(&object.name)) && !reading.is_gone(&object.name) {
-            unprotected.push(object.name.to_string());
+            unprotected.push(object.name);
         }
     }
     if !unprotected.is_empty() {
-        let named = unprotected.iter().take(UNPROTECTED_NAMED).cloned().collect::<Vec<_>>().join(", ");
-        let count = unprotected.len();
+        let (count, named) = (unprotected.len(), first_of(&unprotected));
         let message =
             format!("objects that have no sidecar, so that nothing heals them: {count}, as {named}; `icecore repair` writes sidecars");
         reading.findings.notice(message);

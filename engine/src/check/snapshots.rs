@@ -127,7 +127,10 @@ impl Keyed<'_> {
         if state == SnapshotState::Suspect {
             self.survey.see_suspect(id);
             self.reading.findings.notice(format!("{} is suspect: its session is not closed", object.name));
-            if !check.has_all_frames(&header)? {
+            if sessions.snapshots.unclosed.contains(&id) {
+                let message = "was seen to count before: somebody or something removed the end of its session from the store";
+                self.reading.findings.notice(format!("{} {message}", object.name));
+            } else if !check.has_all_frames(&header)? {
                 self.reading.findings.notice(format!("{} does not count: frames that it needs are not there", object.name));
                 return Ok(());
             }
@@ -149,7 +152,10 @@ impl Keyed<'_> {
     ) -> Result<Option<(SnapshotHeader, Option<SnapshotBody>)>> {
         let read = match self.repository.roles().contain(Roles::RESTORE) {
             true => self.repository.read_snapshot(id, &sessions.snapshots).map(|snapshot| (snapshot.header, Some(snapshot.body))),
-            false => self.repository.read_snapshot_header(id).map(|header| (header, None)),
+            false => match sessions.snapshots.header(id) {
+                Some(header) => Ok((header.clone(), None)),
+                None => self.repository.read_snapshot_header(id).map(|header| (header, None)),
+            },
         };
         match read {
             Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Unsupported) => {

@@ -14,11 +14,12 @@ use crate::format::config::CutMethod;
 use crate::format::epoch::EpochBody;
 use crate::format::hold::{HoldAction, HoldBody};
 use crate::format::object::Author;
+use crate::format::placement::TierBody;
 use crate::format::session::{BeatBody, SessionKind, TombstoneBody, WithdrawnBody, WithdrawnReason};
 use crate::format::{Certificate, Roles};
 use crate::id::{ChunkId, DomainId, HoldId, SessionId};
 use crate::progress::{Cancel, Silent};
-use crate::repository::{CreateOptions, FrameReader, Key, Session, Settings};
+use crate::repository::{CreateOptions, FrameReader, Key, Session, Settings, TierOpener};
 use crate::runtime::{Runtime, Timestamp};
 use crate::source::{Roots, SourceOptions};
 use crate::tree::{KeyRange, RecipeWalk, TreeWalk};
@@ -50,6 +51,20 @@ fn small() -> CreateOptions {
         cut: CutMethod::Content { min: 512, average: 1024, max: 4096 },
         passphrase_cost: PassphraseCost::TEST,
         parity_percent: 0,
+    }
+}
+
+/// The place of the only tier, in memory.
+#[derive(Debug, Clone)]
+struct Shelf(MemoryBackend);
+
+impl TierOpener for Shelf {
+    fn open(&self, _: &TierBody, _: &str) -> Result<Arc<dyn Backend>> {
+        Ok(Arc::new(self.0.clone()))
+    }
+
+    fn create(&self, tier: &TierBody, address: &str) -> Result<Arc<dyn Backend>> {
+        self.open(tier, address)
     }
 }
 
@@ -149,10 +164,7 @@ impl Fixture {
 
     /// Replaces, makes or (`None`) removes an object.
     fn set(&self, name: &ObjectName, bytes: Option<&[u8]>) {
-        let _ = self.backend.delete(name);
-        if let Some(bytes) = bytes {
-            self.backend.put(name, bytes).unwrap();
-        }
+        set(&self.backend, name, bytes);
     }
 
     fn check(&self) -> CheckReport {
@@ -229,12 +241,26 @@ impl Fixture {
     }
 }
 
+/// Replaces, makes or (`None`) removes an object.
+fn set(backend: &MemoryBackend, name: &ObjectName, bytes: Option<&[u8]>) {
+    let _ = backend.delete(name);
+    if let Some(bytes) = bytes {
+        backend.put(name, bytes).unwrap();
+    }
+}
+
+fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
+    let mut flipped = bytes.to_vec();
+    flipped[at] ^= 4;
+    flipped
+}
+
 /// Another name of the same kind.
 fn copy_of(name: &ObjectName) -> ObjectName {
     let copy = match name.kind() {
         ObjectKind::Config | ObjectKind::Epoch => format!("{}/0000000007", name.kind().folder()),
         ObjectKind::Slot | ObjectKind::Beat => format!("{}/{}/0000000007", name.kind().folder(), SessionId([0xcc; 16])),
-        kind if kind.is_pack() => format!("{}/cc/{}", kind.folder(), SessionId([0xcc; 16])),
+        kind if kind.is_pack() || kind == ObjectKind::Parity => format!("{}/cc/{}", kind.folder(), SessionId([0xcc; 16])),
         kind => format!("{}/{}", kind.folder(), SessionId([0xcc; 16])),
     };
     ObjectName::parse(&copy).unwrap()

@@ -91,7 +91,7 @@ impl ObjectKind {
         match self {
             Self::DataPack | Self::MetaPack | Self::RefsPack => 201_326_592,
             Self::Parity => 201_327_616,
-            Self::Index => 134_217_728,
+            Self::Index => 50_331_648,
             Self::Slot => 131_072,
             Self::Config | Self::Snapshot | Self::Session | Self::Beat | Self::Closed | Self::Withdrawn => 1_048_576,
             _ => 16_777_216,

@@ -140,7 +140,7 @@ impl Repository {
                 observations: Observations::load(self),
                 summary: GcSummary::default(),
             };
-            let result = run.collect(&session);
+            let result = run.collect(&session).map_err(|error| session.explain(error));
             let closed = session.close(matches!(result, Ok(Some(_))), Vec::new());
             match result {
                 Ok(Some(mut summary)) => {

@@ -17,6 +17,8 @@ pub(crate) struct Kept {
     pub(crate) session: SessionId,
     /// Its session was closed and names it.
     pub(crate) is_closed: bool,
+    /// It was seen to count, and nothing says so any more.
+    is_unclosed: bool,
     /// All that it needs is there.
     pub(super) is_whole: bool,
     pub(crate) header: SnapshotHeader,
@@ -61,7 +63,8 @@ impl Snapshots {
                 let session = header.record.id();
                 let is_closed = listing.state(*id, header) == SnapshotState::Closed;
                 let group = if listing.withdrawn.contains(id) { &mut withdrawn } else { &mut kept };
-                group.push(Kept { id: *id, session, is_closed, is_whole: false, header: header.clone() });
+                let is_unclosed = listing.unclosed.contains(id);
+                group.push(Kept { id: *id, session, is_closed, is_unclosed, is_whole: false, header: header.clone() });
             }
         }
         Ok(Self { kept, withdrawn, listed: listing.snapshots.into_iter().collect(), holds: listing.holds.names() })
@@ -70,12 +73,12 @@ impl Snapshots {
     /// Marks what they need.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] where one that counts lacks something.
+    /// [`ErrorKind::Damaged`] where one that counts, or was seen to, lacks something.
     pub(super) fn mark(&mut self, mark: &mut Mark<'_>, progress: &dyn Progress) -> Result<()> {
         for snapshot in &mut self.kept {
             match mark.mark(&snapshot.header)? {
                 None => snapshot.is_whole = true,
-                Some(lack) if snapshot.is_closed => return Err(blocked(&snapshot.id, lack)),
+                Some(lack) if snapshot.is_closed || snapshot.is_unclosed => return Err(blocked(&snapshot.id, lack)),
                 // It may be a dead session's; it counts once it is whole.
                 Some(_) => {}
             }

@@ -100,7 +100,7 @@ struct Next {
 
 impl Next {
     fn has_room_for(&self, tail: &PackTail) -> bool {
-        self.length < IndexBody::LENGTH_END
+        self.length + IndexBody::length_of(&tail.tables.contents) <= IndexBody::LENGTH_END
             && self.packs.len() < INDEX_PACKS_MAX
             && self.sessions.len() + tail.tables.sessions.len() <= PACK_SESSIONS_MAX
             // Two records of one session, of which one is a forgery, do not go together.

@@ -127,6 +127,7 @@ impl Repository {
                 Some(mended) => self.replace(summary, &mended).map(|()| Some(mended)),
                 None => Ok(None),
             });
+            let result = result.map_err(|error| session.explain(error));
             let closed = session.close(matches!(result, Ok(Some(_))), Vec::new());
             if let Some(mended) = result? {
                 closed?;

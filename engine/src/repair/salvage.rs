@@ -59,6 +59,7 @@ impl Repository {
                     salvaged.push(saved);
                 }
                 Err(error) => {
+                    let error = session.explain(error);
                     session.give_up();
                     return Err(error);
                 }

@@ -1,14 +1,15 @@
 //! Making a repository: keys, the first slot, config generation 1.
 
+use super::open::without_config;
 use super::parity::check_percent;
 use super::{Key, Repository, Settings, protect};
-use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
+use crate::backend::{Backend, BackendExt, ObjectInfo, ObjectKind, ObjectName};
 use crate::crypto::{PassphraseCost, Secret, Signer, public_key_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::{Config, CutMethod, CutterConfig, RestoreKey};
-use crate::format::object::{Author, Header};
+use crate::format::object::{Author, Header, Opened};
 use crate::format::slot::{Credential, Slot};
-use crate::format::{Certificate, Roles};
+use crate::format::{Certificate, Roles, Trust};
 use crate::id::{CredentialId, DomainId, RepositoryId, SlotId};
 use crate::runtime::Runtime;
 use std::sync::Arc;
@@ -51,8 +52,14 @@ impl Repository {
     /// [`ErrorKind::AlreadyExists`] where a repository is there already, [`ErrorKind::Invalid`] for sizes that the format does not allow,
     /// otherwise what the backend says.
     pub fn create(backend: Arc<dyn Backend>, runtime: Runtime, key: &Key, options: &CreateOptions, settings: Settings) -> Result<Self> {
+        let is_there = || Error::new(ErrorKind::AlreadyExists, format!("{}: there is a repository already", backend.describe()));
         if !backend.list_sorted(ObjectKind::Config)?.is_empty() {
-            return Err(Error::new(ErrorKind::AlreadyExists, format!("{}: there is a repository already", backend.describe())));
+            return Err(is_there());
+        }
+        // Of one that lost its config nothing may be taken for what an interrupted `create` left.
+        let without = without_config(&*backend)?;
+        if without.kind() != ErrorKind::NoRepository {
+            return Err(without);
         }
         let id = RepositoryId(runtime.random());
         let admin_seed = Secret::new(runtime.random());
@@ -78,6 +85,7 @@ impl Repository {
         config.set_parity_percent(check_percent(options.parity_percent)?);
         let body = config.encode();
         Config::decode(1, &body, None).map_err(|error| error.with_kind(ErrorKind::Invalid))?;
+        let trust = Trust { repository: Some(id), admin_key: Some(admin.verifying_key()), revoked: Vec::new() };
         let author = Author { certificate: Certificate::of_admin(&admin, &id, 1), signer: admin };
 
         // The slot first: a config without a slot would be a repository that nobody can open.
@@ -89,9 +97,40 @@ impl Repository {
         let guarded = protect::guard(Arc::clone(&backend), &credential, &config, id, 1);
         guarded.put(&slot_name, &author.object(&header, &slot.encode()))?;
         let header = Header { name: ObjectName::config(1), repository: id, structure_epoch: 0 };
-        guarded.put(&header.name, &author.object(&header, &body))?;
+        let object = author.object(&header, &body);
+        match guarded.put(&header.name, &object) {
+            // Somebody else made one at the same time, unless this is what was written here and reported as failed.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                if backend.get(&header.name, header.name.kind().size_max())? != object {
+                    guarded.delete(&slot_name)?;
+                    return Err(is_there());
+                }
+            }
+            put => put?,
+        }
+        remove_strays(&*guarded, &trust).map_err(|error| {
+            error.context("the repository was made, but what an earlier attempt left in its place could not be removed; check names it")
+        })?;
         Ok(Self::assemble(backend, runtime, credential, config, id, 1, settings).opened_by(slot_name))
     }
+}
+
+/// Removes what others left here that were stopped before their config: key slots and what heals them.
+fn remove_strays(backend: &dyn Backend, trust: &Trust) -> Result<()> {
+    for kind in [ObjectKind::Slot, ObjectKind::Parity] {
+        for ObjectInfo { name, .. } in backend.list_sorted(kind)? {
+            let is_stray = match backend.get(&name, ObjectKind::Slot.size_max()) {
+                Ok(bytes) => Opened::check(&name, &bytes, trust).is_err(),
+                Err(error) if error.kind() == ErrorKind::NotFound => false,
+                Err(error) if error.kind() == ErrorKind::Damaged => true,
+                Err(error) => return Err(error),
+            };
+            if is_stray {
+                backend.delete(&name)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Fresh keys for all roles.
@@ -112,5 +151,92 @@ fn new_credential(repository: &RepositoryId, admin: &Signer, admin_seed: Secret,
         cutting_key: Some(secret()),
         restore_keys: vec![(1, secret())],
         admin_seed: Some(admin_seed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::MemoryBackend;
+    use crate::backend::testing::{HookedBackend, Operation};
+    use crate::progress::Silent;
+    use crate::runtime::Timestamp;
+    use parking_lot::Mutex;
+
+    const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
+
+    fn create(backend: Arc<dyn Backend>, seed: u64, parity_percent: u8) -> Result<Repository> {
+        let options = CreateOptions { passphrase_cost: PassphraseCost::TEST, parity_percent, ..CreateOptions::default() };
+        Repository::create(backend, Runtime::seeded(seed, NOW, 1), &key(), &options, Settings::default())
+    }
+
+    fn key() -> Key {
+        Key::passphrase("correct horse").unwrap()
+    }
+
+    /// It opens with the key that both attempts had, and nothing in it is wrong.
+    fn assert_sound(backend: &MemoryBackend, id: RepositoryId) {
+        let opened = Repository::open(Arc::new(backend.clone()), Runtime::seeded(9, NOW, 1), &key(), Settings::default()).unwrap();
+        let report = opened.check(&Silent).unwrap();
+        assert!(opened.id() == id && report.findings.is_empty() && report.notices.is_empty(), "{report:#?}");
+        assert_eq!(backend.list_sorted(ObjectKind::Slot).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_was_stopped_anywhere_can_be_made_again() {
+        for (stopped, again) in [(0, 0), (3, 0), (0, 3), (3, 3)] {
+            for changes in 0..12 {
+                let (backend, left) = (MemoryBackend::new(), Mutex::new(changes));
+                let stops = HookedBackend::new(Arc::new(backend.clone()), move |call| {
+                    let is_change = matches!(call.operation, Operation::Create | Operation::Finish | Operation::Delete) && !call.is_done;
+                    let mut left = left.lock();
+                    match is_change && *left == 0 {
+                        true => Err(Error::new(ErrorKind::Unavailable, "stopped")),
+                        false => {
+                            *left -= u32::from(is_change);
+                            Ok(())
+                        }
+                    }
+                });
+                let first = create(Arc::new(stops), 1, stopped);
+                match backend.list_sorted(ObjectKind::Config).unwrap().is_empty() {
+                    true => assert_sound(&backend, create(Arc::new(backend.clone()), 2, again).unwrap().id()),
+                    false => assert_eq!(create(Arc::new(backend.clone()), 2, again).unwrap_err().kind(), ErrorKind::AlreadyExists),
+                }
+                assert!(changes < 11 || first.is_ok(), "all of its changes were tried");
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_at_the_same_time_one_makes_it_and_the_other_leaves_nothing() {
+        let backend = MemoryBackend::new();
+        let faster = Mutex::new(Some(backend.clone()));
+        let made = Arc::new(Mutex::new(None));
+        let by_faster = Arc::clone(&made);
+        let slower = HookedBackend::new(Arc::new(backend.clone()), move |call| {
+            if call.operation == Operation::Create
+                && call.kind == ObjectKind::Config
+                && let Some(backend) = faster.lock().take()
+            {
+                *by_faster.lock() = Some(create(Arc::new(backend), 2, 0).unwrap().id());
+            }
+            Ok(())
+        });
+        assert_eq!(create(Arc::new(slower), 1, 0).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        let id = made.lock().unwrap();
+        assert_sound(&backend, id);
+    }
+
+    #[test]
+    fn a_repository_that_lost_its_config_is_not_made_anew() {
+        let backend = MemoryBackend::new();
+        let repository = create(Arc::new(backend.clone()), 1, 0).unwrap();
+        let content = Box::new(std::io::Cursor::new(vec![1; 1000]));
+        repository.backup_stream("stream", content, &crate::backup::BackupOptions::new("series"), &Silent).unwrap();
+        backend.delete(&ObjectName::config(1)).unwrap();
+        let error = create(Arc::new(backend.clone()), 2, 0).unwrap_err();
+        assert!(error.kind() == ErrorKind::Damaged && error.to_string().contains("Make no new repository here"), "{error}");
+        assert_eq!(backend.list_sorted(ObjectKind::Slot).unwrap().len(), 1);
     }
 }

@@ -57,7 +57,7 @@ impl Repository {
         let place = |listing: &SnapshotListing, ids: &BTreeSet<SnapshotId>| {
             let body =
                 HoldBody { action: HoldAction::Legal, now: self.runtime.clock.now(), note: note.to_owned(), snapshots: held(listing, ids) };
-            self.write_hold(&body)
+            self.write_hold(&body).map(|hold| (Some(hold), hold))
         };
         self.under_session("placing a legal hold", snapshots, note, place)
     }
@@ -83,7 +83,7 @@ impl Repository {
             };
             // Of all of them: a store may have got object lock since, and an earlier run may have been stopped here.
             let kept_objects = self.keep_in_stores(listing, ids.iter().copied(), until, progress)?;
-            Ok(Locked { hold, until, now: self.runtime.clock.now(), snapshots: fresh.into_iter().collect(), kept_objects })
+            Ok((hold, Locked { hold, until, now: self.runtime.clock.now(), snapshots: fresh.into_iter().collect(), kept_objects }))
         };
         self.under_session("locking snapshots", snapshots, note, place)
     }
@@ -155,13 +155,16 @@ impl Repository {
         self.backend.make_durable(&listing.holds.names())
     }
 
-    /// Looks at the snapshots and writes, under a session that makes collectors wait before they delete.
+    /// Looks at the snapshots and writes, under a session that makes collectors wait before they delete. `place` gives the hold that it wrote, if any.
+    ///
+    /// What a collector has swept since it took this process for dead, no hold may bring back as a snapshot that counts and is damaged: there is a look
+    /// before it is written, and where it turns out afterwards that it came too late, it is taken back.
     fn under_session<T>(
         &self,
         what: &str,
         snapshots: &[SnapshotId],
         note: &str,
-        place: impl FnOnce(&SnapshotListing, &BTreeSet<SnapshotId>) -> Result<T>,
+        place: impl FnOnce(&SnapshotListing, &BTreeSet<SnapshotId>) -> Result<(Option<HoldId>, T)>,
     ) -> Result<T> {
         self.require(Roles::MAINTAIN, what)?;
         self.require_writable()?;
@@ -174,19 +177,23 @@ impl Repository {
         let session = Session::begin(self, SessionKind::Reader)?;
         let placed = self.list_snapshots().and_then(|listing| {
             ids.iter().try_for_each(|id| require_counting(&listing, *id))?;
-            place(&listing, &ids)
+            match session.is_given_up()? {
+                true => Err(too_late("")),
+                false => place(&listing, &ids),
+            }
         });
-        let given_up = placed.is_ok() && session.is_given_up()?;
-        if placed.is_ok() {
-            self.settle_held(&ids)?;
-        }
+        let is_late = placed.is_ok() && session.is_given_up()?;
         match placed {
-            Ok(placed) if !given_up => session.close(true, Vec::new()).map(|()| placed),
-            Ok(_) => {
+            Ok((_, placed)) if !is_late => {
+                self.settle_held(&ids)?;
+                session.close(true, Vec::new()).map(|()| placed)
+            }
+            Ok((hold, _)) => {
+                let taken_back = hold.map_or(Ok(()), |hold| self.backend.delete(&ObjectName::hold(hold)));
                 session.give_up();
-                let message = "garbage collection took this process for dead (it did not beat for 15 minutes), so the hold may have come too \
-                               late; run it again, and look whether the snapshots are still there";
-                Err(Error::new(ErrorKind::Busy, message))
+                let more =
+                    taken_back.map_or_else(|error| format!(" What was written could not be taken back: {error}"), |()| String::new());
+                Err(too_late(&more))
             }
             Err(error) => {
                 session.give_up();
@@ -227,6 +234,12 @@ impl Repository {
     }
 }
 
+fn too_late(more: &str) -> Error {
+    let message = "garbage collection took this process for dead (it did not beat for 15 minutes), so nothing is held: it would have come too late for \
+                   what was forgotten meanwhile; run it again";
+    Error::new(ErrorKind::Busy, format!("{message}.{more}"))
+}
+
 fn check_note(note: &str) -> Result<()> {
     match note.len() <= NOTE_MAX {
         true => Ok(()),
@@ -253,7 +266,12 @@ fn require_counting(listing: &SnapshotListing, id: SnapshotId) -> Result<()> {
         let message = format!("snapshot {id} was forgotten before, and a hold does not bring it back; nothing was held");
         return Err(Error::new(ErrorKind::NotFound, message));
     }
-    match listing.header(id).map(|header| listing.state(id, header)) {
+    let state = listing.header(id).map(|header| listing.state(id, header));
+    if let Some((name, error)) = listing.unread().next().filter(|_| state != Some(SnapshotState::Closed)) {
+        let message = format!("{name} cannot be read now, so it is not known whether snapshot {id} counts; nothing was held: {error}");
+        return Err(Error::new(ErrorKind::Unavailable, message));
+    }
+    match state {
         Some(SnapshotState::Closed) => Ok(()),
         Some(SnapshotState::Suspect) => {
             let message = format!("the backup that makes snapshot {id} has not ended, or was interrupted; it does not count yet");

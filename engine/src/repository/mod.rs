@@ -52,8 +52,8 @@ pub use placement::{FolderTiers, TierOpener};
 pub use recipient::Recipient;
 pub use replica::Replica;
 pub use slots::{NewSlot, Rotation, SlotHolder, SlotInfo, SlotState};
-pub(crate) use snapshots::SnapshotListing;
 pub use snapshots::{Snapshot, SnapshotState};
+pub(crate) use snapshots::{SnapshotListing, advice_on_loss};
 
 pub(crate) use bases::{BaseHint, KEPT_BASES_LENGTH_MAX};
 pub(crate) use chunk_ids::{ChunkIds, ChunkKind};

@@ -37,10 +37,10 @@ impl Repository {
 
         let repository = claimed.repository;
         let trust = Trust { repository: Some(repository), admin_key: Some(credential.admin_key), revoked: Vec::new() };
-        let Signed { generation, hash, config } = Signed::newest(&*backend, &configs, &trust).map_err(unusable)?;
+        let newest = Signed::newest(&*backend, &configs, &trust).map_err(unusable)?;
         if let Some(folder) = &settings.sightings {
             let path = folder.join(settings.local_name(repository));
-            let seen = sightings::check_config(&path, &*backend, generation, &hash);
+            let seen = sightings::check_config(&path, &*backend, &trust, &newest);
             if let Err(error) = seen {
                 // Another process here may have seen what was written since this one listed: look again before saying so (I13).
                 return match backend.list_sorted(ObjectKind::Config)? == configs {
@@ -49,6 +49,7 @@ impl Repository {
                 };
             }
         }
+        let Signed { generation, config, .. } = newest;
         Ok(Self::assemble(backend, runtime, credential, config, repository, generation, settings).opened_by(slot))
     }
 }
@@ -86,7 +87,7 @@ impl Claimed {
 }
 
 /// No session begins before there is a config, and configs are never deleted. A key slot alone may be what an interrupted `init` left.
-fn without_config(backend: &dyn Backend) -> Result<Error> {
+pub(super) fn without_config(backend: &dyn Backend) -> Result<Error> {
     let place = backend.describe();
     for kind in [ObjectKind::Session, ObjectKind::Snapshot] {
         if let Some(object) = backend.list_sorted(kind)?.first() {

@@ -1,6 +1,6 @@
 //! Choosing a snapshot by what a person types.
 
-use super::snapshots::{Problem, SnapshotListing};
+use super::snapshots::{Problem, SnapshotListing, missing_snapshot};
 use super::{Repository, Snapshot, SnapshotState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Roles;
@@ -86,7 +86,7 @@ impl Repository {
         let listing = self.list_snapshots_to_read()?;
         let id = only(selector, &listing.fitting(selector)?)?;
         match listing.missing().contains(&id) {
-            true => Err(Error::new(ErrorKind::Damaged, format!("snapshot {id} was published, but it was removed from the store"))),
+            true => Err(missing_snapshot(id)),
             false => self.read_named(id, &listing, series),
         }
     }
@@ -97,7 +97,8 @@ impl Repository {
             let message = format!("snapshot {id} is of series `{}`, not of `{series}`", snapshot.body.series);
             return Err(Error::new(ErrorKind::NotFound, message));
         }
-        if snapshot.state == SnapshotState::Suspect {
+        // What was seen to count does, and what is left of it can be had.
+        if snapshot.state == SnapshotState::Suspect && !listing.unclosed.contains(&id) {
             // It counts only once its frames were found.
             self.snapshot_chunks(&self.standing_reader()?, &snapshot.header).map_err(|error| {
                 error.context(format_args!("snapshot {id} is of a backup that did not end, or still runs, and is not complete"))

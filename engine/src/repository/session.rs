@@ -164,6 +164,22 @@ impl<'a> Session<'a> {
         Err(Error::new(ErrorKind::Busy, message))
     }
 
+    /// What went wrong or, where it may be that something is missed only because a collector took this session for dead, that.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        let misses = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged);
+        match misses && self.is_given_up().unwrap_or(false) {
+            true => {
+                let message = format!(
+                    "{}: garbage collection took this process for dead (it did not beat for 15 minutes), and what it relied on may be gone; \
+                     run it again ({error})",
+                    self.repository.describe()
+                );
+                Error::new(ErrorKind::Busy, message)
+            }
+            false => error,
+        }
+    }
+
     /// Whether a collector took this session for dead: what it relies on may be going.
     pub(crate) fn is_given_up(&self) -> Result<bool> {
         // The tombstone first: a collector that cleans up after the session deletes the session's object before it.
@@ -309,6 +325,21 @@ mod tests {
         (0..4).for_each(|_| heart.beat());
         let beats: Vec<_> = backend.list_sorted(ObjectKind::Beat).unwrap().iter().map(|object| object.name.number()).collect();
         assert_eq!(beats, [1, 2, 3]);
+    }
+
+    #[test]
+    fn who_was_given_up_is_told_so_instead_of_what_is_missed() {
+        let backend = MemoryBackend::new();
+        let repository = repository(&backend);
+        let session = Session::begin(&repository, SessionKind::Writer).unwrap();
+        let explained = |kind| session.explain(Error::new(kind, "packs/00: no such object"));
+        assert_eq!(explained(ErrorKind::NotFound).kind(), ErrorKind::NotFound);
+        backend.delete(&ObjectName::session(session.id())).unwrap();
+        for kind in [ErrorKind::NotFound, ErrorKind::Damaged] {
+            let told = explained(kind);
+            assert!(told.kind() == ErrorKind::Busy && told.to_string().contains("run it again (packs/00: no such object)"), "{told}");
+        }
+        assert_eq!(explained(ErrorKind::Unavailable).kind(), ErrorKind::Unavailable);
     }
 
     #[test]

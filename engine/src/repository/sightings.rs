@@ -2,16 +2,20 @@
 //! taken away together with everything that told of it.
 //!
 //! Everything in a store that is old enough was valid once, so only memory outside the store can tell. Remembered are the newest config and epoch and the
-//! snapshots that counted, each with the looks between which it came, so that a false time of it does no harm to others. A snapshot may go only after it was withdrawn, and of a withdrawal there is a marker or an epoch that names it (EPOCH-1).
+//! snapshots that counted, each with the looks between which it came, so that a false time of it does no harm to others. A snapshot may go only after it was withdrawn, and of a withdrawal there is a marker or an epoch that names it (EPOCH-1):
+//! nothing else makes it be forgotten here, neither that it is damaged nor that what says that it counts is gone.
 //! Remembered as well are the holds in force, and what the clock here said a day ago and since: by that a lock is known to be over.
 //! What is not durable yet may be gone after a power failure, though nobody took it away: what is new is made durable before it is remembered
 //! (`OthersDurable`), and where that fails it is not.
 //! Two processes that write at the same time leave the sightings of one of them, which is made good by the next run.
 
+use super::generations::Signed;
 use super::holds::DAY_SECONDS;
 use super::{Repository, SnapshotListing, SnapshotState};
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Trust;
+use crate::format::object::Opened;
 use crate::format::snapshot::{SnapshotHeader, Token};
 use crate::id::{HoldId, SessionId, SnapshotId, from_hex, to_hex};
 use crate::progress::{Event, Progress};
@@ -188,26 +192,44 @@ fn older(path: &Path, what: &str) -> Error {
     Error::new(ErrorKind::Damaged, message)
 }
 
-/// Refuses a config that is older than one that was seen, or another one of the same number: with it revoked keys would be in force again.
+/// Refuses a config that is older than one that was seen, or that follows another one of the same number: with it revoked keys would be in force again.
 /// A newer one is remembered, if it can be made durable in `backend`.
 ///
 /// # Errors
 /// [`ErrorKind::Damaged`] then.
-pub(super) fn check_config(path: &Path, backend: &dyn Backend, generation: u32, hash: &[u8; 32]) -> Result<()> {
+pub(super) fn check_config(path: &Path, backend: &dyn Backend, trust: &Trust, newest: &Signed) -> Result<()> {
     // A damaged file is told of by what lists snapshots.
     let Ok(mut seen) = Seen::load(path) else { return Ok(()) };
-    let (known, known_hash) = seen.config;
+    let ((known, known_hash), generation) = (seen.config, newest.generation);
     if generation < known {
         return Err(older(path, &format!("generation {known} of the config was there, and now {generation} is the newest")));
     }
-    if generation == known && *hash != known_hash {
-        return Err(older(path, &format!("generation {generation} of the config was another one")));
+    let is_another = match generation == known {
+        true => newest.hash != known_hash,
+        // One that joins a fork names both ends.
+        false if known == 0 || newest.config.follows(&known_hash) => false,
+        false => match hash_of(backend, &ObjectName::config(known), trust) {
+            Ok(hash) => hash != known_hash,
+            // Check reports it.
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => false,
+            // Compared another time, and nothing is remembered before.
+            Err(_) => return Ok(()),
+        },
+    };
+    if is_another {
+        return Err(older(path, &format!("generation {known} of the config was another one")));
     }
     if generation > known && backend.make_durable(&[ObjectName::config(generation)]).is_ok() {
-        seen.config = (generation, *hash);
+        seen.config = (generation, newest.hash);
         seen.save(path);
     }
     Ok(())
+}
+
+/// The trailer hash of an object that is right.
+fn hash_of(backend: &dyn Backend, name: &ObjectName, trust: &Trust) -> Result<[u8; 32]> {
+    let bytes = backend.get(name, name.kind().size_max())?;
+    Ok(Opened::check(name, &bytes, trust)?.hash)
 }
 
 impl SnapshotListing {
@@ -285,7 +307,6 @@ impl Repository {
     /// `is_look` where snapshots that are new would be seen; otherwise only names were listed.
     fn compare(&self, listing: &mut SnapshotListing, is_look: bool) -> Result<()> {
         let Some(path) = self.sightings() else { return Ok(()) };
-        let there: HashSet<_> = listing.snapshots.iter().copied().collect();
         let before = match Seen::load(&path) {
             Ok(seen) => seen,
             Err(error) => {
@@ -297,31 +318,25 @@ impl Repository {
         // A clock that went back says nothing of when anything came.
         let sight = before.looked.filter(|looked| *looked <= now).map(|not_there| Sight { not_there, first: now });
         let looked = if is_look { Some(now) } else { before.looked };
-        let mut seen = Seen { looked, snapshots: BTreeMap::new(), holds: BTreeMap::new(), ..before.clone() };
+        let mut seen = Seen { looked, holds: BTreeMap::new(), ..before.clone() };
         seen.read_clock(self.runtime.clock.now());
         self.compare_holds(&path, &before, &mut seen, listing)?;
         match self.compare_epochs(&path, before.epoch)? {
             Ok(epoch) => seen.epoch = epoch,
             Err(setback) => listing.setback = Some(setback),
         }
-        for (snapshot, header) in listing.headers() {
-            if listing.state(snapshot, header) == SnapshotState::Closed && !listing.withdrawn.contains(&snapshot) {
-                let new = SeenSnapshot { session: header.record.id(), series: None, sight };
-                let known = *before.snapshots.get(&snapshot).unwrap_or(&new);
-                seen.snapshots.insert(snapshot, SeenSnapshot { series: Some(header.series), ..known });
+        let missed = self.look_for(&before.snapshots, listing)?;
+        // Where only names were listed it is not known what is held.
+        seen.snapshots.retain(|snapshot, _| !is_look || !missed.withdrawn.contains(snapshot));
+        (listing.vanished, listing.unclosed) = (missed.vanished, missed.unclosed.into_keys().collect());
+        for (snapshot, header) in listing.headers().filter(|(snapshot, _)| !missed.withdrawn.contains(snapshot)) {
+            if let Some(known) = seen.snapshots.get_mut(&snapshot) {
+                known.series = Some(header.series);
+            } else if listing.state(snapshot, header) == SnapshotState::Closed && !listing.withdrawn.contains(&snapshot) {
+                let new = SeenSnapshot { session: header.record.id(), series: Some(header.series), sight };
+                seen.snapshots.insert(snapshot, new);
             }
         }
-        let (unread, gone): (Vec<_>, Vec<_>) = before.snapshots.iter().partition(|(snapshot, _)| there.contains(snapshot));
-        // One that cannot be read now is damaged, not forgotten.
-        let unread = unread.into_iter().filter(|(snapshot, _)| listing.header(**snapshot).is_none());
-        seen.snapshots.extend(unread.map(|(snapshot, known)| (*snapshot, *known)));
-        let gone: Vec<_> = gone.into_iter().map(|(snapshot, seen)| (snapshot, &seen.session)).collect();
-        listing.vanished = self.vanished(&gone, listing)?;
-        let unknown = |session| SeenSnapshot { session, series: None, sight: None };
-        let vanished = listing.vanished.iter();
-        let vanished =
-            vanished.map(|(snapshot, session)| (*snapshot, before.snapshots.get(snapshot).copied().unwrap_or_else(|| unknown(*session))));
-        seen.snapshots.extend(vanished);
         listing.series = seen.snapshots.iter().filter_map(|(snapshot, seen)| Some((*snapshot, seen.series?))).collect();
         listing.sights = seen.snapshots.iter().filter_map(|(snapshot, seen)| Some((*snapshot, seen.sight?))).collect();
         if !self.make_new_durable(&before, &seen, listing) {
@@ -381,10 +396,14 @@ impl Repository {
             let what = format!("epoch {known} of garbage collection was there, and now {newest} is the newest");
             return Ok(Err(older(path, &what)));
         }
+        let another = || older(path, &format!("epoch {known} of garbage collection was another one"));
+        if known > 0 && newest == known && newest_hash != [0; 32] && newest_hash != known_hash {
+            return Ok(Err(another()));
+        }
         if known > 0 && newest > known {
             match self.read_sealed(&ObjectName::epoch(known)) {
                 Ok(epoch) if epoch.hash == known_hash => {}
-                Ok(_) => return Ok(Err(older(path, &format!("epoch {known} of garbage collection was another one")))),
+                Ok(_) => return Ok(Err(another())),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     return Ok(Err(older(path, &format!("epoch {known} of garbage collection was there and is gone"))));
                 }
@@ -397,27 +416,77 @@ impl Repository {
         Ok(Ok(if newest == known || newest_hash == [0; 32] { (known, known_hash) } else { (newest, newest_hash) }))
     }
 
-    /// Those of the snapshots that are `gone` which nobody has withdrawn, as far as can be known.
-    fn vanished(&self, gone: &[(&SnapshotId, &SessionId)], listing: &SnapshotListing) -> Result<BTreeMap<SnapshotId, SessionId>> {
-        let mut vanished: BTreeMap<_, _> = gone.iter().map(|(snapshot, session)| (**snapshot, **session)).collect();
-        vanished.retain(|snapshot, _| !listing.withdrawn.contains(snapshot));
-        if vanished.is_empty() {
-            return Ok(vanished);
-        }
-        // After snapshots were listed: what was removed by then had been named by an epoch before.
-        self.for_each_epoch(|_, epoch| vanished.retain(|snapshot, _| epoch.withdrawn.binary_search(snapshot).is_err()))?;
-        for snapshot in vanished.keys().copied().collect::<Vec<_>>() {
-            // Asked by name (`AskByName`): a listing may be older than what is there.
-            let is_there = self.has(&ObjectName::snapshot(snapshot))?;
-            let is_withdrawn = || match self.read_withdrawn(snapshot, listing) {
-                Ok(_) => Ok(true),
-                Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => Ok(false),
-                Err(error) => Err(error),
-            };
-            if is_there || is_withdrawn()? {
-                vanished.remove(&snapshot);
+    /// What became of snapshots that were `seen` before and that are not listed, or do not count as they are listed.
+    fn look_for(&self, seen: &BTreeMap<SnapshotId, SeenSnapshot>, listing: &SnapshotListing) -> Result<Missed> {
+        let mut missed = Missed::default();
+        for (snapshot, known) in seen {
+            let is_listed = || listing.snapshots.binary_search(snapshot).is_ok();
+            match listing.header(*snapshot) {
+                _ if listing.withdrawn.contains(snapshot) => drop(missed.withdrawn.insert(*snapshot)),
+                Some(header) if listing.state(*snapshot, header) == SnapshotState::Suspect => {
+                    missed.unclosed.insert(*snapshot, known.session);
+                }
+                None if !is_listed() => drop(missed.vanished.insert(*snapshot, known.session)),
+                // It counts, or cannot be read now: what is damaged was not forgotten.
+                _ => {}
             }
         }
-        Ok(vanished)
+        // After snapshots were listed: what was removed by then had been named by an epoch before.
+        missed.hear_epochs(self)?;
+        // Asked by name (`AskByName`): a listing may be older than what is there. What says that a snapshot counts goes after it, and the marker last.
+        for (snapshot, session) in std::mem::take(&mut missed.unclosed) {
+            if self.is_withdrawn(snapshot, listing)? {
+                missed.withdrawn.insert(snapshot);
+            } else if !self.is_closed_with(snapshot, session, listing)? {
+                let is_there = self.has(&ObjectName::snapshot(snapshot))?;
+                let group = if is_there { &mut missed.unclosed } else { &mut missed.vanished };
+                group.insert(snapshot, session);
+            }
+        }
+        for (snapshot, session) in std::mem::take(&mut missed.vanished) {
+            if self.is_withdrawn(snapshot, listing)? {
+                missed.withdrawn.insert(snapshot);
+            } else if !self.has(&ObjectName::snapshot(snapshot))? {
+                missed.vanished.insert(snapshot, session);
+            }
+        }
+        // What was removed since had been named by an epoch, too.
+        missed.hear_epochs(self)?;
+        Ok(missed)
+    }
+
+    /// Whether there is a marker of the snapshot that is believed.
+    pub(super) fn is_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<bool> {
+        match self.read_withdrawn(snapshot, listing) {
+            Ok(_) => Ok(true),
+            Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Snapshots that were seen to count and do not as they are listed.
+#[derive(Debug, Default)]
+struct Missed {
+    /// Somebody has withdrawn them.
+    withdrawn: HashSet<SnapshotId>,
+    /// They are gone and nobody has withdrawn them, as far as can be known; with who made them.
+    vanished: BTreeMap<SnapshotId, SessionId>,
+    /// They are there, and what said that they count is gone; with who made them.
+    unclosed: BTreeMap<SnapshotId, SessionId>,
+}
+
+impl Missed {
+    /// Takes for withdrawn what an epoch names.
+    fn hear_epochs(&mut self, repository: &Repository) -> Result<()> {
+        if self.vanished.is_empty() && self.unclosed.is_empty() {
+            return Ok(());
+        }
+        let mut take = |snapshot: &SnapshotId| {
+            if self.vanished.remove(snapshot).or_else(|| self.unclosed.remove(snapshot)).is_some() {
+                self.withdrawn.insert(*snapshot);
+            }
+        };
+        repository.for_each_epoch(|_, epoch| epoch.withdrawn.iter().for_each(&mut take)).map(drop)
     }
 }

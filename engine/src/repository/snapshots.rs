@@ -46,12 +46,15 @@ pub(super) struct Problem {
     pub(super) error: Error,
 }
 
+/// Header and sealed body of a snapshot.
+type Pieces = (SnapshotHeader, Vec<u8>);
+
 /// Everything that is listed about snapshots and their sessions.
 #[derive(Debug, Default)]
 pub(crate) struct SnapshotListing {
     pub(crate) snapshots: Vec<SnapshotId>,
     /// Header and sealed body of each of them that could be read.
-    pieces: HashMap<SnapshotId, (SnapshotHeader, Vec<u8>)>,
+    pieces: HashMap<SnapshotId, Pieces>,
     pub(crate) closed: BTreeMap<SessionId, ClosedBody>,
     /// Those whose withdrawal is believed. Of what is held none is (HOLD-7).
     pub(crate) withdrawn: BTreeSet<SnapshotId>,
@@ -61,6 +64,8 @@ pub(crate) struct SnapshotListing {
     pub(crate) problems: Vec<(ObjectName, Error)>,
     /// Snapshots that were seen to count before and that are gone without having been withdrawn, and who made them.
     pub(crate) vanished: BTreeMap<SnapshotId, SessionId>,
+    /// Snapshots that were seen to count before, that are there, and of which nothing says any more that they count.
+    pub(crate) unclosed: BTreeSet<SnapshotId>,
     /// When snapshots were first seen from here, as far as that is known.
     pub(crate) sights: BTreeMap<SnapshotId, super::Sight>,
     /// Of which series snapshots are that were seen before from here.
@@ -78,7 +83,7 @@ struct Signers {
 }
 
 impl Signers {
-    fn of(pieces: &HashMap<SnapshotId, (SnapshotHeader, Vec<u8>)>) -> Self {
+    fn of(pieces: &HashMap<SnapshotId, Pieces>) -> Self {
         let known: HashMap<_, _> =
             pieces.values().map(|(header, _)| (header.record.id(), Some(header.record.certificate().clone()))).collect();
         Self { of_snapshots: known.keys().copied().collect(), known }
@@ -191,14 +196,13 @@ impl Repository {
     fn list_snapshots_into(&self, mut listing: SnapshotListing) -> Result<SnapshotListing> {
         // Snapshots first: one that is published meanwhile is then missing from the list, not from the world.
         let listed = self.backend.list_sorted(ObjectKind::Snapshot)?;
-        let read = self.ask_each(&listed, |object| self.read_snapshot_pieces(SnapshotId(object.name.id())))?;
-        for (object, read) in listed.iter().zip(read) {
-            let id = SnapshotId(object.name.id());
-            listing.snapshots.push(id);
-            if let Some(pieces) = listing.keep_or_note(self, object.name, read)? {
+        let ids: Vec<_> = listed.iter().map(|object| SnapshotId(object.name.id())).collect();
+        for (id, read) in self.read_each(&ids)? {
+            if let Some(pieces) = listing.keep_or_note(self, ObjectName::snapshot(id), read)? {
                 listing.pieces.insert(id, pieces);
             }
         }
+        listing.snapshots = ids;
         let mut signers = Signers::of(&listing.pieces);
         self.for_each_sealed(ObjectKind::Closed, |name, read| {
             let session = SessionId(name.id());
@@ -238,6 +242,18 @@ impl Repository {
         Ok(listing)
     }
 
+    /// Reads header and sealed body of the snapshots of a listing that has none yet, as far as that can be done now.
+    pub(crate) fn read_listed(&self, listing: &mut SnapshotListing) -> Result<()> {
+        let read = self.read_each(&listing.snapshots)?;
+        listing.pieces = read.filter_map(|(id, read)| Some((id, read.ok()?))).collect();
+        Ok(())
+    }
+
+    fn read_each<'s>(&self, snapshots: &'s [SnapshotId]) -> Result<impl Iterator<Item = (SnapshotId, Result<Pieces>)> + 's> {
+        let read = self.ask_each(snapshots, |id| self.read_snapshot_pieces(*id))?;
+        Ok(snapshots.iter().copied().zip(read))
+    }
+
     /// Adds snapshots that a session closed with and that were not listed: they may have been published since (`AskByName`).
     fn ask_for_named(&self, listing: &mut SnapshotListing) -> Result<()> {
         let named: BTreeSet<_> = listing.closed.values().flat_map(|closed| closed.snapshots.iter().copied()).collect();
@@ -265,6 +281,16 @@ impl Repository {
         match says_nothing || signers.allow(self, session, &unsealed.certificate)? {
             true => Ok(body),
             false => Err(Error::rule("SESS-3", "somebody else's session may only be closed by maintain")),
+        }
+    }
+
+    /// Whether the session of a snapshot is closed with it by now.
+    pub(super) fn is_closed_with(&self, snapshot: SnapshotId, session: SessionId, listing: &SnapshotListing) -> Result<bool> {
+        let read = self.read_sealed(&ObjectName::closed(session));
+        match read.and_then(|unsealed| self.check_closed(session, &unsealed, &mut Signers::of(&listing.pieces))) {
+            Ok(closed) => Ok(closed.snapshots.contains(&snapshot)),
+            Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -355,7 +381,7 @@ impl Repository {
         self.read_snapshot_pieces(id).map(|(header, _)| header)
     }
 
-    fn read_snapshot_pieces(&self, id: SnapshotId) -> Result<(SnapshotHeader, Vec<u8>)> {
+    fn read_snapshot_pieces(&self, id: SnapshotId) -> Result<Pieces> {
         let name = ObjectName::snapshot(id);
         let bytes = self.backend.get(&name, name.kind().size_max())?;
         let opened = Opened::check(&name, &bytes, &self.trust)?;
@@ -433,11 +459,9 @@ impl Repository {
                     problems.push(Problem { series: listing.series_of(id), error });
                 }
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                Err(_) => match self.read_withdrawn(id, &listing) {
-                    Ok(_) => {}
-                    Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => {
-                        problems.push(Problem { series: listing.series_of(id), error: missing_snapshot(id) });
-                    }
+                Err(_) => match self.is_withdrawn(id, &listing) {
+                    Ok(true) => {}
+                    Ok(false) => problems.push(Problem { series: listing.series_of(id), error: missing_snapshot(id) }),
                     Err(error) if self.answers_after(&error) => problems.push(Problem { series: listing.series_of(id), error }),
                     Err(error) => return Err(error),
                 },
@@ -449,8 +473,23 @@ impl Repository {
             _ => Problem { series: None, error },
         }));
         problems.extend(listing.setback.take().map(|error| Problem { series: None, error }));
+        let counted: Vec<_> = suspects.iter().map(|snapshot| snapshot.id).filter(|id| listing.unclosed.contains(id)).collect();
         match self.proven(suspects) {
-            Ok(proven) => snapshots.extend(proven),
+            Ok(proven) => {
+                let unproven = counted.into_iter().filter(|id| proven.iter().all(|snapshot| snapshot.id != *id));
+                for id in unproven {
+                    // The marker first, which goes after the snapshot: it may have been forgotten and collected while we were listing.
+                    let stands = || -> Result<bool> { Ok(!self.is_withdrawn(id, &listing)? && self.has(&ObjectName::snapshot(id))?) };
+                    let problem = match stands() {
+                        Ok(true) => Some(unclosed_snapshot(id)),
+                        Ok(false) => None,
+                        Err(error) if self.answers_after(&error) => Some(error),
+                        Err(error) => return Err(error),
+                    };
+                    problems.extend(problem.map(|error| Problem { series: listing.series_of(id), error }));
+                }
+                snapshots.extend(proven);
+            }
             Err(error) if self.answers_after(&error) => problems.push(Problem { series: None, error }),
             Err(error) => return Err(error),
         }
@@ -497,8 +536,24 @@ impl Repository {
     }
 }
 
-fn missing_snapshot(id: SnapshotId) -> Error {
-    let message =
-        format!("snapshot {id} was published and is gone without having been forgotten: somebody or something removed it from the store");
+/// What to do where something was taken away from the store.
+pub(crate) fn advice_on_loss(id: SnapshotId) -> String {
+    format!("bring it back from a copy of the repository (as `icecore repair --from` does), or accept the loss with `icecore forget {id}`")
+}
+
+pub(super) fn missing_snapshot(id: SnapshotId) -> Error {
+    let message = format!(
+        "snapshot {id} was published and is gone without having been forgotten: somebody or something removed it from the store; {}",
+        advice_on_loss(id)
+    );
+    Error::new(ErrorKind::Damaged, message)
+}
+
+fn unclosed_snapshot(id: SnapshotId) -> Error {
+    let message = format!(
+        "snapshot {id} was seen to count, and now the end of its session is gone and so is content that it needs: somebody or something removed \
+         them from the store; {}",
+        advice_on_loss(id)
+    );
     Error::new(ErrorKind::Damaged, message)
 }

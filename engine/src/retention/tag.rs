@@ -121,12 +121,15 @@ impl Repository {
 
     /// The snapshots, with what is to become of each.
     fn tag_targets(&self, ids: &[SnapshotId], change: &TagChange) -> Result<Vec<Target>> {
-        let (snapshots, _) = self.snapshots_and_problems()?;
+        let (snapshots, problems) = self.snapshots_and_problems()?;
+        let mut unread = problems.into_iter().filter(|error| error.kind() == ErrorKind::Unavailable);
         let mut seen = BTreeSet::new();
         let fresh = ids.iter().filter(|id| seen.insert(**id));
         let target = |id: &SnapshotId| {
             let snapshot = snapshots.iter().find(|snapshot| snapshot.id == *id && snapshot.state == SnapshotState::Closed);
-            let snapshot = snapshot.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no snapshot {id} that counts")))?;
+            let unknown = || Error::new(ErrorKind::NotFound, format!("there is no snapshot {id} that counts"));
+            // What could not be read may be what says that it does.
+            let snapshot = snapshot.ok_or_else(|| unread.next().unwrap_or_else(unknown))?;
             let tags = change.apply(&snapshot.body.tags)?;
             let there = if tags == snapshot.body.tags {
                 Some(*id)

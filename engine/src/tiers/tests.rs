@@ -731,3 +731,29 @@ fn a_restore_writes_files_as_their_packs_arrive() {
     let distinct: HashSet<_> = freezer.asked().into_iter().map(|(name, ..)| name).collect();
     assert_eq!(distinct.len(), freezer.asked().len(), "nothing was asked for twice");
 }
+
+/// With a key it is known what lies where; without one it may be either.
+#[test]
+fn a_small_pack_that_is_gone_is_brought_back_where_it_is_known_to_lie_in_no_tier() {
+    let mut world = World::with_parity(3);
+    (0..4).for_each(|day| drop(world.backup(day)));
+    world.add(cold());
+    world.apply();
+    let (lost, moved) = (names(&world.warm)[0], world.packs_in("shelf 1"));
+    let bytes = world.warm.get(&lost, u64::MAX).unwrap();
+    world.warm.delete(&lost).unwrap();
+    let report = crate::check::scrub_and_heal_keyless(&world.warm, &runtime(5), &Silent).unwrap();
+    assert!(report.findings.is_empty() && world.warm.size(&lost).is_err(), "{:#?}", report.findings);
+    let packs = format!("packs of content that are not here and whose sidecars stand: {}", moved.len() + 1);
+    assert!(report.notices.iter().any(|notice| notice.starts_with(&packs)), "{:?}", report.notices);
+    let report = world.other_handle(6).scrub_and_heal(&Silent).unwrap();
+    let found: Vec<_> = report.findings.iter().map(|finding| (finding.object, finding.healed)).collect();
+    assert_eq!(found, [(Some(lost), true)]);
+    assert!(world.warm.get(&lost, u64::MAX).unwrap() == bytes);
+    world.assert_whole();
+    // Nothing is put back into a tier, nor from there into the warm place.
+    world.place("shelf 1").delete(&moved[0]).unwrap();
+    let report = world.other_handle(7).scrub_and_heal(&Silent).unwrap();
+    assert!(report.findings.iter().any(|finding| finding.object == Some(moved[0])) && !report.hurt.is_empty(), "{report:#?}");
+    assert!(report.findings.iter().all(|finding| !finding.healed) && world.warm.size(&moved[0]).is_err(), "{report:#?}");
+}

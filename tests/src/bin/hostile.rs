@@ -2,9 +2,9 @@
 //!
 //!     cargo run --release -p icecore-tests --bin hostile -- --seed 1 --rounds 100000
 //!
-//! Says what was reached, and the most memory that it took. A finding ends it with the seed that repeats it (exit 101).
+//! Says what was reached, and the most memory that it took. A finding ends it with the seed that repeats it (exit 101), too much memory with exit 1.
 
-use icecore_tests::hostile::{Reached, input, run};
+use icecore_tests::hostile::{MEMORY_MOST_MIB, Reached, input, memory_most_mib, run};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -26,6 +26,13 @@ fn main() -> ExitCode {
         }
     }
     reached.0.iter().for_each(|(what, count)| println!("{count:9}  {what}"));
-    println!("{rounds} rounds, {} MiB of memory at most", icecore_tests::hostile::memory_most_mib());
-    ExitCode::SUCCESS
+    let most = memory_most_mib();
+    println!("{rounds} rounds, {most} MiB of memory at most");
+    match most {
+        ..MEMORY_MOST_MIB => ExitCode::SUCCESS,
+        _ => {
+            eprintln!("FOUND: {MEMORY_MOST_MIB} MiB would be too much");
+            ExitCode::FAILURE
+        }
+    }
 }

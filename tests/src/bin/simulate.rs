@@ -6,6 +6,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a program, which says how long it took and watches itself")]
 
+use icecore_tests::simulation::oracle::Finding;
 use icecore_tests::simulation::store::Mutant;
 use icecore_tests::simulation::{Outcome, Start, Tally, run};
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ impl Runs {
     }
 
     /// Runs schedules until there are none left or one is found to be wrong.
-    fn work(&self, job: usize) -> (Tally, Option<(u64, String)>) {
+    fn work(&self, job: usize) -> (Tally, Option<(u64, Finding)>) {
         let mut tally = Tally::default();
         while !self.has_found.load(Ordering::Relaxed) && Instant::now() < self.until {
             let seed = self.next.fetch_add(1, Ordering::Relaxed);
@@ -60,7 +61,9 @@ impl Runs {
                 break;
             }
             self.current[job].store(seed, Ordering::Relaxed);
-            if let Some(finding) = self.one(seed, false, &mut tally).finding {
+            let finding = self.one(seed, false, &mut tally).finding;
+            // Of a mutant nothing tells but what is lost.
+            if let Some(finding) = finding.filter(|finding| finding.is_loss || self.mutant.is_none()) {
                 self.has_found.store(true, Ordering::Relaxed);
                 return (tally, Some((seed, finding)));
             }
@@ -94,7 +97,7 @@ impl Runs {
     }
 
     /// All schedules on `jobs` threads: what was reached, and the finding with the lowest seed.
-    fn all(&self) -> (Tally, Option<(u64, String)>) {
+    fn all(&self) -> (Tally, Option<(u64, Finding)>) {
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let watcher = scope.spawn(|| self.watch(&is_over));
@@ -112,7 +115,7 @@ impl Runs {
     }
 }
 
-/// Runs schedules with each mutant until it is caught by what comes of it, and those schedules without it: there nothing may be wrong.
+/// Runs schedules with each mutant until it is caught by what is lost, and those schedules without it: there nothing may be wrong.
 fn catch_mutants(mut runs: Runs, named: Option<&str>) -> ExitCode {
     let (first, jobs) = (runs.next.load(Ordering::Relaxed), runs.current.len());
     runs.end = first + MUTANT_SCHEDULES;
@@ -127,10 +130,10 @@ fn catch_mutants(mut runs: Runs, named: Option<&str>) -> ExitCode {
             all_caught = false;
             continue;
         };
-        println!("{mutant:?}: caught after {} schedules, seed {seed}: {finding}", tally.schedules);
+        println!("{mutant:?}: caught after {} schedules, seed {seed}: {}", tally.schedules, finding.text);
         runs.mutant = None;
         if let Some(finding) = runs.one(seed, false, &mut Tally::default()).finding {
-            println!("{mutant:?}: without it, seed {seed} finds as well: {finding}");
+            println!("{mutant:?}: without it, seed {seed} finds as well: {}", finding.text);
             all_caught = false;
         }
     }
@@ -168,7 +171,7 @@ fn main() -> ExitCode {
             outcome.trace.iter().for_each(|line| println!("{line}"));
             println!("schedule {seed} has the number {:016x}", outcome.hash);
             if let Some(finding) = outcome.finding {
-                println!("finding: {finding}");
+                println!("finding: {}", finding.text);
                 return ExitCode::FAILURE;
             }
         }
@@ -179,17 +182,19 @@ fn main() -> ExitCode {
     let seconds = began.elapsed().as_secs_f64();
     let (count, rate) = (tally.schedules, tally.schedules as f64 / seconds);
     println!("{count} schedules from seed {seed} in {seconds:.1} s ({rate:.1} a second), {} turns", tally.steps);
-    println!("clock leaps {}, processes suspended {}", tally.leaps, tally.sleeps);
+    println!("clock leaps {}, jumps by years {}, processes suspended {}", tally.leaps, tally.jumps, tally.sleeps);
     tally.ends.iter().for_each(|((deed, end), count)| println!("deed {deed:?} {end:?}: {count}"));
     tally.holders.iter().for_each(|((deed, holder), count)| println!("deed {deed:?} by {holder:?}: {count}"));
     tally.faults.iter().for_each(|(fault, count)| println!("fault {fault:?}: {count}"));
     tally.rules.iter().for_each(|(rule, count)| println!("rule {rule}: looked at {count} times"));
     tally.calls.iter().for_each(|((operation, kind), count)| println!("call {operation:?} {}: {count}", kind.folder()));
+    tally.deaths.iter().for_each(|((operation, kind), count)| println!("death at {operation:?} {}: {count}", kind.folder()));
+    println!("collections for whose copies there was no room: {}", tally.without_copies);
     println!("backups that compressed something against what it was: {}", tally.deltas);
     let missed = tally.missed();
     missed.iter().for_each(|what| println!("never reached: {what}"));
     if let Some((seed, finding)) = found {
-        println!("finding: {finding}");
+        println!("finding: {}", finding.text);
         println!("replay with --seed {seed} --schedules 1 --trace");
         return ExitCode::FAILURE;
     }

@@ -1,7 +1,8 @@
 //! A thief of a backup credential, or of one that restores, in a store that lets him add objects and do nothing else.
 //!
 //! He makes a backup, as the first allows (whoever may only restore adds the same, under his own signature); what he wrote is then changed beneath its seals, and forgeries of everything that others may write are
-//! put beside it, in every case signed by him. Afterwards the snapshots of others are listed and come back byte for byte, check lays nothing to them, rules
+//! put beside it, in every case signed by him. Afterwards the snapshots of others are listed and come back byte for byte, with whoever may only restore no
+//! others beside them; so does what a client of another dedup domain stores then, though it is what the thief stored; check lays nothing to them, rules
 //! keep of them what they kept before, and garbage collection takes nothing of theirs. Whatever he put under the numbers that configs, slots and epochs
 //! get next, the owner stores, and removes him.
 
@@ -16,7 +17,7 @@ use icecore::format::object::TRAILER_LENGTH;
 use icecore::format::pack::{FOOTER_LENGTH, Footer};
 use icecore::format::relocations::{MovedChunk, RelocatedFrame, RelocationsBody};
 use icecore::format::session::{BeatBody, ClosedBody, TombstoneBody, WithdrawnBody, WithdrawnReason};
-use icecore::id::{FrameId, IndexId, PackId, RelocationsId, SessionId, SlotId, SnapshotId};
+use icecore::id::{DomainId, FrameId, IndexId, PackId, RelocationsId, SessionId, SlotId, SnapshotId};
 use icecore::progress::Silent;
 use icecore::repository::{Key, NewSlot, Repository, Settings, SlotHolder};
 use icecore::retention::{Civil, Policy, SnapshotFilter};
@@ -40,6 +41,10 @@ struct Base {
     /// What the owner has stored.
     stored: Objects,
     good: BTreeMap<SnapshotId, (SessionId, Vec<u8>)>,
+    /// What others and the thief have stored.
+    common: Vec<u8>,
+    /// Of another dedup domain.
+    other_key: Key,
     /// What rules let go of these without a thief.
     dropped: BTreeSet<SnapshotId>,
     /// What the thief has added.
@@ -82,6 +87,10 @@ static BASE: LazyLock<Base> = LazyLock::new(|| {
     made.add_slot(&NewSlot::new(SlotHolder::Key(Key::KeyFile(Secret::new([6; 32]))), Roles::BACKUP)).expect("a slot is added");
     let reader_key = || Key::KeyFile(Secret::new([7; 32]));
     made.add_slot(&NewSlot::new(SlotHolder::Key(reader_key()), Roles::RESTORE)).expect("a slot is added");
+    let other_key = Key::KeyFile(Secret::new([8; 32]));
+    let mut other = NewSlot::new(SlotHolder::Key(other_key.clone()), Roles::BACKUP.and(Roles::RESTORE));
+    other.domain = DomainId::of_name("another");
+    made.add_slot(&other).expect("a slot is added");
     let common = noise(1, 9_000);
     let contents: Vec<Vec<u8>> = (0..5).map(|n| [&common[usize::from(n) * 1_500..], &noise(10 + n, 3_000)].concat()).collect();
     let ids: Vec<_> = contents.iter().enumerate().map(|(n, content)| back_up(&made, -86_400 * (9 - n as i64), content.clone())).collect();
@@ -106,7 +115,7 @@ static BASE: LazyLock<Base> = LazyLock::new(|| {
     let thief = owner.clone().signing_as(&Keys::of_repository(&thief));
     let reader = Repository::open(Arc::new(backend), Runtime::seeded(4, NOW, 1), &reader_key(), Settings::default());
     let reader = owner.clone().signing_as(&Keys::of_repository(&reader.expect("the reader gets in")));
-    Base { key, owner, stored, good, dropped, added, thief, reader, thief_session }
+    Base { key, owner, stored, good, common, other_key, dropped, added, thief, reader, thief_session }
 });
 
 fn calendar(time: Timestamp) -> Civil {
@@ -125,12 +134,24 @@ pub(super) fn run(data: &[u8], reached: &mut Reached) {
     let base = &*BASE;
     let mut input = Input(data);
     let backend = holding(&base.stored);
-    add(&mut input, &backend, reached);
+    let may_add = add(&mut input, &backend, reached);
     let added: Vec<_> = objects(&backend).into_keys().filter(|name| !base.stored.contains_key(name)).collect();
     let open = |seed| Repository::open(Arc::new(backend.clone()), Runtime::seeded(seed, NOW, 1), &base.key, Settings::default());
     let owner = open(20).unwrap_or_else(|error| panic!("the owner is locked out: {error}; {added:?}"));
+    let mut kept: BTreeMap<_, _> = base.good.iter().map(|(id, (_, content))| (*id, content.clone())).collect();
+    let (listed, _) = owner.snapshots_and_problems().unwrap_or_else(|error| panic!("no listing any more: {error}; {added:?}"));
+    let listed: BTreeSet<_> = listed.iter().map(|snapshot| snapshot.id).collect();
+    assert!(kept.keys().all(|id| listed.contains(id)), "{listed:?} by {added:?}");
+    assert!(may_add || listed.len() == kept.len(), "what he adds counts: {listed:?} by {added:?}");
+    // Another client stores what the thief has stored, after him.
+    let other = Repository::open(Arc::new(backend.clone()), Runtime::seeded(19, NOW, 1), &base.other_key, Settings::default());
+    let other = other.unwrap_or_else(|error| panic!("another client is locked out: {error}; {added:?}"));
+    let content = [&base.common[..], &noise(92, 2_000)].concat();
+    kept.insert(back_up(&other, 3, content.clone()), content);
+    reached.note("another domain");
+    let owner = open(18).unwrap_or_else(|error| panic!("the owner is locked out: {error}; {added:?}"));
     let whole = |what: &str, owner: &Repository| {
-        for (id, (_, content)) in &base.good {
+        for (id, content) in &kept {
             let mut out = Vec::new();
             let snapshot = owner.find_snapshot(&id.to_string(), None, None);
             let restored = snapshot.and_then(|snapshot| owner.restore_to_writer(&snapshot, None, &mut out, &Silent));
@@ -142,7 +163,7 @@ pub(super) fn run(data: &[u8], reached: &mut Reached) {
     for report in [owner.check(&Silent), owner.scrub(&Silent)] {
         let report = report.unwrap_or_else(|error| panic!("no check any more: {error}; {added:?}"));
         reached.note(if report.findings.is_empty() { "nothing found" } else { "found" });
-        let hurt: Vec<_> = report.hurt.iter().filter(|hurt| base.good.contains_key(&hurt.snapshot)).collect();
+        let hurt: Vec<_> = report.hurt.iter().filter(|hurt| kept.contains_key(&hurt.snapshot)).collect();
         assert!(hurt.is_empty(), "{hurt:?} by {added:?}: {:#?}", report.findings);
     }
     let gone: Vec<_> = dropped(&owner).into_iter().filter(|id| base.good.contains_key(id) && !base.dropped.contains(id)).collect();
@@ -159,7 +180,7 @@ pub(super) fn run(data: &[u8], reached: &mut Reached) {
             Ok(_) => {}
             Err(error) => {
                 in_the_way += 1;
-                let named = named(&error).filter(|id| in_the_way <= IN_THE_WAY_MAX && !base.good.contains_key(id));
+                let named = named(&error).filter(|id| in_the_way <= IN_THE_WAY_MAX && !kept.contains_key(id));
                 let named = named.unwrap_or_else(|| panic!("no collection any more: {error}; {added:?}"));
                 collector.forget(&[named], &Silent).unwrap_or_else(|error| panic!("{named} stays: {error}; {added:?}"));
                 reached.note("forgotten as the error says");
@@ -195,17 +216,15 @@ fn named(error: &Error) -> Option<SnapshotId> {
     SnapshotId::parse(id.split_once('`')?.0).ok()
 }
 
-/// What the thief adds.
-fn add(input: &mut Input<'_>, backend: &MemoryBackend, reached: &mut Reached) {
+/// What the thief adds; whether he may add anything at all.
+fn add(input: &mut Input<'_>, backend: &MemoryBackend, reached: &mut Reached) -> bool {
     let base = &*BASE;
     // By the last byte, which hardly anything else uses.
-    let thief = match input.0.last().map(|byte| byte % 8) {
-        Some(0) => {
-            reached.note("who may only restore");
-            &base.reader
-        }
-        _ => &base.thief,
-    };
+    let may_add = input.0.last().is_none_or(|byte| byte % 8 != 0);
+    if !may_add {
+        reached.note("who may only restore");
+    }
+    let thief = if may_add { &base.thief } else { &base.reader };
     let changes: Vec<_> = (0..input.below(CHANGES_MAX)).map(|_| Change::read(input)).collect();
     let mut number = 0_u8;
     let mut tables = Vec::new();
@@ -246,6 +265,7 @@ fn add(input: &mut Input<'_>, backend: &MemoryBackend, reached: &mut Reached) {
         put(backend, &name, &bytes);
         reached.note("what uses up a number");
     }
+    may_add
 }
 
 /// Something under a number that a config, a slot or an epoch may get, near or far ahead.

@@ -80,7 +80,7 @@ impl Machine {
             let content = match self.files.get(&name) {
                 // Most changes are small ones: what they change is compressed against what it was.
                 Some(content) if !random.one_in(3) => edited(content, random),
-                _ => super::actors::content(random, 1 + self.version % 3),
+                _ => super::actors::content(random, 1 + self.version % 3, super::actors::NEW_PIECES),
             };
             fs::create_dir_all(path.parent().unwrap_or(folder))?;
             fs::write(folder.with_extension("new"), &content)?;

@@ -3,6 +3,27 @@
 use icecore::id::SnapshotId;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// What.
+    pub text: String,
+    /// Whether what was stored is lost or damaged; that alone tells of a mutant.
+    pub is_loss: bool,
+}
+
+impl Finding {
+    /// Somebody was told what is not so.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), is_loss: false }
+    }
+
+    /// What was stored is lost or damaged.
+    pub fn loss(text: impl Into<String>) -> Self {
+        Self { text: text.into(), is_loss: true }
+    }
+}
+
 /// What is known of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -73,15 +94,20 @@ impl Oracle {
         }
     }
 
-    /// Whether it has to be there.
-    pub fn is_certain(&self, id: SnapshotId) -> bool {
-        self.snapshots.get(&id).is_some_and(|(_, standing)| matches!(standing, Standing::Acknowledged | Standing::Held))
+    /// How often somebody began to forget it.
+    pub fn doubts(&self, id: SnapshotId) -> u64 {
+        self.doubts.get(&id).copied().unwrap_or_default()
     }
 
-    /// What it takes that whoever looks for it from now on has to find it: it has to be there, and nobody begins to forget it, whether a hold wins or not,
-    /// since a withdrawal counts until the hold is there. The same later means that this held all the time.
-    pub fn certainty(&self, id: SnapshotId) -> Option<u64> {
-        self.is_certain(id).then(|| self.doubts.get(&id).copied().unwrap_or_default())
+    /// Whether it is held for certain.
+    pub fn is_held(&self, id: SnapshotId) -> bool {
+        self.snapshots.get(&id).is_some_and(|(_, standing)| *standing == Standing::Held)
+    }
+
+    /// Whether it has to be there. Whoever looks for it from now on has to find it for as long as nobody begins to forget it, whether a hold wins or not:
+    /// a withdrawal counts until the hold is there.
+    pub fn is_certain(&self, id: SnapshotId) -> bool {
+        self.snapshots.get(&id).is_some_and(|(_, standing)| matches!(standing, Standing::Acknowledged | Standing::Held))
     }
 
     /// Snapshots that may be there.
@@ -98,18 +124,18 @@ impl Oracle {
     }
 
     /// What is wrong with what a fresh process is shown: the snapshots with their series and, where one was restored, what came back.
-    pub fn judge(&self, shown: &[(SnapshotId, String, Option<Vec<u8>>)]) -> Result<(), String> {
+    pub fn judge(&self, shown: &[(SnapshotId, String, Option<Vec<u8>>)]) -> Result<(), Finding> {
         for (id, series, content) in shown {
             if content.as_ref().is_some_and(|content| !self.is_content(*id, series, content)) {
-                return Err(format!("snapshot {id} of {series} comes back with other content"));
+                return Err(Finding::loss(format!("snapshot {id} of {series} comes back with other content")));
             }
             if self.snapshots.get(id).is_some_and(|(_, standing)| *standing == Standing::Forgotten) {
-                return Err(format!("snapshot {id} of {series} was forgotten and is shown"));
+                return Err(Finding::new(format!("snapshot {id} of {series} was forgotten and is shown")));
             }
         }
         let lost = self.snapshots.iter().find(|(id, _)| self.is_certain(**id) && !shown.iter().any(|(shown, ..)| shown == *id));
         match lost {
-            Some((id, (series, _))) => Err(format!("snapshot {id} of {series} was acknowledged and is lost")),
+            Some((id, (series, _))) => Err(Finding::loss(format!("snapshot {id} of {series} was acknowledged and is lost"))),
             None => Ok(()),
         }
     }

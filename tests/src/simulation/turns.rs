@@ -51,6 +51,7 @@ struct State {
     steps: u64,
     leaps: u64,
     sleeps: u64,
+    jumps: u64,
     panics: Vec<String>,
 }
 
@@ -78,6 +79,8 @@ pub struct Turned {
     pub leaps: u64,
     /// Times that a process was suspended while others went on.
     pub sleeps: u64,
+    /// Times that a machine's clock jumped by years.
+    pub jumps: u64,
 }
 
 impl Scheduler {
@@ -94,6 +97,7 @@ impl Scheduler {
             steps: 0,
             leaps: 0,
             sleeps: 0,
+            jumps: 0,
             panics: Vec::new(),
         })))
     }
@@ -128,7 +132,7 @@ impl Scheduler {
     /// What happened so far.
     pub fn turned(&self) -> Turned {
         let state = self.state();
-        Turned { steps: state.steps, leaps: state.leaps, sleeps: state.sleeps }
+        Turned { steps: state.steps, leaps: state.leaps, sleeps: state.sleeps, jumps: state.jumps }
     }
 
     /// Others may run first; nothing outside of a simulated thread.
@@ -334,6 +338,7 @@ impl Clock for MachineClock {
         let mut off = self.off.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if off.1.one_in(8) {
             off.0 = (off.1.below(21) as i64 - 10) * YEAR;
+            self.scheduler.state().jumps += 1;
         }
         let now = self.scheduler.now_ns();
         Timestamp { seconds: TODAY + off.0 + (now / SECOND_NS) as i64, nanoseconds: (now % SECOND_NS) as u32 }

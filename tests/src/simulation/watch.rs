@@ -1,10 +1,38 @@
 //! The steps of the protocol as the store sees them: the write orders and rules of `docs/invariants.md`, looked at in every step.
 //!
-//! What is sealed stays sealed here, so it knows names only. What the content of objects means is for the oracle.
+//! Of what is sealed it looks into epochs alone: what they condemn. What the content of other objects means is for the oracle.
 
+use icecore::Result;
 use icecore::backend::{ObjectKind, ObjectName};
+use icecore::format::epoch::EpochBody;
 use icecore::id::SessionId;
+use icecore::testing::Keys;
 use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Packs, with the epochs that condemn each.
+pub type Condemned = HashMap<ObjectName, Vec<ObjectName>>;
+
+/// The rules.
+pub const RULES: [&str; 7] = [
+    "I2, PacksFirst",
+    "I5, WithdrawnFirst",
+    "I6, Condemned",
+    "I7, Gate",
+    "I7, Relist",
+    "I9, LookForTombstone, LookForSession",
+    "RereadEpoch",
+];
+
+/// Adds what an epoch condemns.
+///
+/// # Errors
+/// Where its bytes are none that these keys open.
+pub fn add_condemned(condemned: &mut Condemned, keys: &Keys, epoch: &ObjectName, bytes: &[u8]) -> Result<()> {
+    for (kind, pack) in EpochBody::decode(&keys.open(epoch, bytes)?)?.condemned {
+        condemned.entry(ObjectName::pack(kind, pack)).or_default().push(*epoch);
+    }
+    Ok(())
+}
 
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +58,7 @@ struct Process {
     published: u64,
     asked_tombstone: u64,
     asked_session: u64,
+    keys: Option<Keys>,
 }
 
 /// Watches all processes.
@@ -41,6 +70,7 @@ pub struct Watch {
     now: u64,
     /// Sessions that were given up.
     given_up: HashSet<SessionId>,
+    condemned: Condemned,
     /// What was broken, and how.
     pub broken: Vec<String>,
     /// How often each rule was looked at.
@@ -49,10 +79,10 @@ pub struct Watch {
 
 impl Watch {
     /// Objects that were there before.
-    pub fn new<'a>(names: impl Iterator<Item = &'a ObjectName>) -> Self {
+    pub fn new<'a>(names: impl Iterator<Item = &'a ObjectName>, condemned: &Condemned) -> Self {
         // Sessions that are left over began before all epochs, as far as is known.
         let there = names.map(|name| (*name, u64::from(name.kind() == ObjectKind::Epoch))).collect();
-        Self { there, now: 2, ..Self::default() }
+        Self { there, now: 2, condemned: condemned.clone(), ..Self::default() }
     }
 
     fn require(&mut self, rule: &'static str, holds: bool, text: impl FnOnce() -> String) {
@@ -68,7 +98,17 @@ impl Watch {
         session.is_some_and(|(id, _)| self.given_up.contains(&id))
     }
 
-    /// A power cut took the object away.
+    /// A process holds these keys.
+    pub fn learn(&mut self, process: usize, keys: Keys) {
+        self.processes.entry(process).or_default().keys = Some(keys);
+    }
+
+    /// Whether an epoch condemns a pack.
+    pub fn is_condemned(&self, pack: &ObjectName) -> bool {
+        self.condemned.get(pack).is_some_and(|epochs| epochs.iter().any(|epoch| self.there.contains_key(epoch)))
+    }
+
+    /// The object went, and nobody deletes it just now: with the power, or by a deletion that came late.
     pub fn lost(&mut self, name: &ObjectName) {
         self.there.remove(name);
     }
@@ -78,14 +118,28 @@ impl Watch {
         self.there.insert(*name, 0);
     }
 
-    /// An object can be seen by others.
-    pub fn seen(&mut self, process: usize, name: &ObjectName) {
+    /// An object can be seen by others, whatever its writer does by now.
+    pub fn shown(&mut self, process: usize, name: &ObjectName, bytes: &[u8]) {
         self.now += 1;
-        let now = self.now;
-        self.there.insert(*name, now);
-        if name.kind() == ObjectKind::Tombstone {
-            self.given_up.insert(SessionId(name.id()));
+        self.there.insert(*name, self.now);
+        match name.kind() {
+            ObjectKind::Tombstone => drop(self.given_up.insert(SessionId(name.id()))),
+            ObjectKind::Epoch => {
+                let keys = self.processes.get(&process).and_then(|process| process.keys.as_ref());
+                // One of this number may have gone with the power.
+                self.condemned.values_mut().for_each(|epochs| epochs.retain(|epoch| epoch != name));
+                if let Err(text) = keys.map_or(Ok(()), |keys| add_condemned(&mut self.condemned, keys, name, bytes)) {
+                    self.broken.push(format!("{name} cannot be opened by who wrote it: {text}"));
+                }
+            }
+            _ => {}
         }
+    }
+
+    /// Its writer shows an object to others.
+    pub fn seen(&mut self, process: usize, name: &ObjectName, bytes: &[u8]) {
+        self.shown(process, name, bytes);
+        let now = self.now;
         let Process { session, packs_open, published, asked_tombstone, asked_session, .. } = self.processes.entry(process).or_default();
         match name.kind() {
             ObjectKind::Snapshot => {
@@ -141,9 +195,9 @@ impl Watch {
     fn deleted(&mut self, process: usize, kind: ObjectKind, name: &ObjectName) {
         let own = self.processes.get(&process).and_then(|process| process.session).map(|(id, _)| id);
         if kind.is_pack() {
-            let made = self.there.get(name).copied().unwrap_or(0);
-            let epochs: Vec<u64> =
-                self.there.iter().filter(|(name, at)| name.kind() == ObjectKind::Epoch && **at >= made).map(|(_, at)| *at).collect();
+            let condemning = self.condemned.get(name).map_or(&[][..], Vec::as_slice);
+            let epochs: Vec<u64> = condemning.iter().filter_map(|epoch| self.there.get(epoch).copied()).collect();
+            self.require("I6, Condemned", !epochs.is_empty(), || format!("{name} is deleted, and no epoch condemns it"));
             let is_over =
                 |id: SessionId| self.there.contains_key(&ObjectName::closed(id)) || self.there.contains_key(&ObjectName::tombstone(id));
             let sessions: Vec<_> = self.there.iter().filter(|(name, _)| name.kind() == ObjectKind::Session).collect();

@@ -27,12 +27,14 @@ use rustix::buffer::spare_capacity;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
+use temporary::TEMPORARY_FOLDER;
 use writer::LocalWriter;
 
 /// Keeps objects in a folder of a file system.
@@ -411,12 +413,18 @@ fn io_error(what: impl Display, error: io::Error, not_permitted: &str) -> Error 
 
 fn refuse_content(path: &Path, entries: std::fs::ReadDir) -> Result<()> {
     let shown = path.display();
+    let mut found = Vec::new();
     for entry in entries {
-        let found = entry.map_err(|error| Error::io(&shown, error))?.file_name();
+        let name = entry.map_err(|error| Error::io(&shown, error))?.file_name();
         // Every fresh ext4 has one.
-        if found == "lost+found" {
-            continue;
+        if name != "lost+found" {
+            found.push(name);
         }
+    }
+    if is_left_by_create(path, &found)? {
+        return Ok(());
+    }
+    if let Some(found) = found.first() {
         if path.join(ObjectKind::Config.folder()).is_dir() {
             let message = format!("{shown}: there is a repository already; open it, or choose another folder");
             return Err(Error::new(ErrorKind::AlreadyExists, message));
@@ -425,6 +433,35 @@ fn refuse_content(path: &Path, entries: std::fs::ReadDir) -> Result<()> {
         return Err(Error::new(ErrorKind::Invalid, message));
     }
     Ok(())
+}
+
+/// Whether a folder has nothing but what is left of a repository whose making was stopped before it had a config: what is no object of it is nobody's.
+fn is_left_by_create(path: &Path, found: &[OsString]) -> Result<bool> {
+    const KINDS: [ObjectKind; 3] = [ObjectKind::Config, ObjectKind::Slot, ObjectKind::Parity];
+    let is_ours = |name: &OsString| name == TEMPORARY_FOLDER || KINDS.iter().any(|kind| name == kind.folder());
+    if found.is_empty() || !found.iter().all(is_ours) {
+        return Ok(false);
+    }
+    let (backend, mut is_left) = (LocalBackend::at(path)?, true);
+    for kind in KINDS {
+        let strangers = backend.list(
+            kind,
+            &mut |object| {
+                is_left &= object.name.kind() != ObjectKind::Config;
+                Ok(())
+            },
+            // Only to end there.
+            &mut |name| Err(Error::new(ErrorKind::Invalid, name)),
+        );
+        match strangers {
+            Err(error) if error.kind() == ErrorKind::Invalid => return Ok(false),
+            // A file in the place of the folder.
+            Err(_) if !path.join(kind.folder()).is_dir() => return Ok(false),
+            listed => listed?,
+        }
+    }
+    let has_no_other = temporary::has_no_other(&path.join(TEMPORARY_FOLDER)).map_err(|error| Error::io(path.display(), error))?;
+    Ok(is_left && has_no_other)
 }
 
 /// Makes a folder and its parents, and makes their entries survive a power failure.

@@ -13,7 +13,7 @@ use rustix::io::{Errno, Result, retry_on_intr};
 pub(super) const RESERVE_BYTES: u64 = 1 << 20;
 /// With less nothing can be begun.
 const RESERVE_BYTES_MIN: u64 = 64 << 10;
-const NAME: &str = "reserve";
+pub(super) const NAME: &str = "reserve";
 
 /// Makes the reserve where there is none. A service, and never a reason to fail.
 pub(super) fn keep(folders: &Folders) {

@@ -11,7 +11,10 @@ use crate::runtime::{Entropy, SystemEntropy};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::{Errno, Result, retry_on_intr};
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) const TEMPORARY_FOLDER: &str = "tmp";
@@ -123,6 +126,17 @@ pub(super) fn sweep(folders: &Folders) {
         {
             let _ = sweep_file(&folder, name);
         }
+    }
+}
+
+/// Whether a folder, if it is there, has nothing but what was written here on the way to becoming objects, and the reserve.
+pub(super) fn has_no_other(path: &Path) -> std::io::Result<bool> {
+    let is_ours = |name: &OsStr| name == super::reserve::NAME || name.as_bytes().starts_with(PREFIX.as_bytes());
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.try_fold(true, |all, entry| Ok(all && is_ours(&entry?.file_name()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

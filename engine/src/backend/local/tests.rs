@@ -208,6 +208,30 @@ fn create_takes_only_what_is_empty_or_missing() {
 }
 
 #[test]
+fn create_takes_what_is_left_of_one_that_was_stopped_and_nothing_that_looks_like_it() {
+    let place = tempfile::tempdir().unwrap();
+    let (path, slot) = (place.path().join("left"), ObjectName::parse("keys/00112233445566778899aabbccddeeff/0000000001").unwrap());
+    let backend = LocalBackend::create(&path).unwrap();
+    fs::create_dir(path.join("tmp")).unwrap();
+    for name in ["icecore-1-0-0123456789abcdef", "reserve"] {
+        fs::write(path.join("tmp").join(name), "").unwrap();
+    }
+    LocalBackend::create(&path).unwrap();
+    backend.put(&slot, b"slot").unwrap();
+    fs::create_dir(path.join("config")).unwrap();
+    LocalBackend::create(&path).unwrap();
+    for stranger in ["notes", "tmp/notes", "keys/notes", "config/notes", "parity"] {
+        fs::write(path.join(stranger), "").unwrap();
+        let refused = LocalBackend::create(&path).unwrap_err().kind();
+        assert!(matches!(refused, ErrorKind::Invalid | ErrorKind::AlreadyExists), "{stranger}: {refused:?}");
+        fs::remove_file(path.join(stranger)).unwrap();
+    }
+    LocalBackend::create(&path).unwrap();
+    backend.put(&ObjectName::config(1), b"config").unwrap();
+    assert_eq!(LocalBackend::create(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
+}
+
+#[test]
 fn short_object_is_damaged_also_through_an_open_handle() {
     let backend = backend();
     let name = ObjectName::parse("packs/ab/ab000000000000000000000000000000").unwrap();

@@ -183,11 +183,11 @@ impl Backend for FaultyBackend {
     }
 
     fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
-        self.inner.hold(name)
+        self.run(Operation::Hold, &name.to_string(), || self.inner.hold(name))
     }
 
     fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
-        self.inner.is_held(name)
+        self.run(Operation::Hold, &name.to_string(), || self.inner.is_held(name))
     }
 
     fn thawing(&self) -> Option<&dyn Thaw> {

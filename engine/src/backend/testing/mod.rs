@@ -31,11 +31,13 @@ pub enum Operation {
     Delete,
     /// [`super::Backend::make_durable`]
     MakeDurable,
+    /// [`super::Backend::hold`] and [`super::Backend::is_held`]
+    Hold,
 }
 
 impl Operation {
     /// How many there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 
     fn index(self) -> usize {
         self as usize

@@ -88,10 +88,12 @@ impl Backend for RecordingBackend {
     }
 
     fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
+        self.record(Operation::Hold, 0);
         self.inner.hold(name)
     }
 
     fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
+        self.record(Operation::Hold, 0);
         self.inner.is_held(name)
     }
 

@@ -215,6 +215,22 @@ impl S3Server {
         self.state.archive.retained()
     }
 
+    /// Deletes all versions of an object, as whoever owns the account would; false where one is retained, which stays.
+    #[must_use]
+    pub fn delete_versions(&self, key: &str) -> bool {
+        let is_retained = self.state.archive.versions().contains_key(key);
+        if !is_retained {
+            self.state.change(key, None);
+        }
+        !is_retained
+    }
+
+    /// Brings back what is retained, whatever was deleted or written over it since, as whoever owns the account can: a bucket with object lock keeps
+    /// versions, and a delete without one only hides them.
+    pub fn bring_back(&self) {
+        self.state.archive.versions().into_iter().for_each(|(key, bytes)| self.state.change(&key, Some(bytes)));
+    }
+
     /// How many requests there were.
     #[must_use]
     pub fn requests(&self) -> u64 {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::backend::testing::{HookedBackend, Operation};
 use crate::entry::{ChunkRef, FileContent};
+use crate::format::recipe::{RecipeNode, decode_recipe_node, encode_recipe_leaf};
 use crate::format::refs::{RefsNode, Usage, decode_refs_node, encode_refs_leaf};
 use crate::format::tree::{TreeNode, decode_tree_node, encode_tree_leaf};
 use crate::restore::RestoreOptions;
@@ -77,14 +78,31 @@ fn chunks_that_are_used_must_be_in_the_part_of_a_frame_that_the_refs_name() {
     assert_eq!(content, noise(3000, 130 << 10));
 }
 
+/// One byte goes from a chunk to the one before it, so that what they are together stays true.
+fn shift(chunks: &mut [ChunkRef]) {
+    if let Some(at) = (1..chunks.len()).find(|at| chunks[*at].length > 1) {
+        (chunks[at - 1].length, chunks[at].length) = (chunks[at - 1].length + 1, chunks[at].length - 1);
+    }
+}
+
+/// Only scrub finds what is not as long as it should be, by this rule, and it names what a restore refuses.
+fn only_scrub_finds_lengths(repository: &Repository, rule: &'static str) {
+    // Who does not read content cannot know.
+    let checked = repository.check(&Silent).unwrap();
+    assert!(checked.findings.is_empty(), "{:#?}", checked.findings);
+    let report = repository.scrub(&Silent).unwrap();
+    assert!(!report.hurt.is_empty() && rules(&report).iter().all(|found| *found == Some(rule)), "{:#?}", report.findings);
+    for snapshot in repository.snapshots().unwrap() {
+        let target = tempfile::tempdir().unwrap();
+        let failed = repository.restore(&snapshot, target.path(), &RestoreOptions::default(), &Silent).unwrap().items_failed;
+        let hurt = report.hurt.iter().find(|hurt| hurt.snapshot == snapshot.id).map_or(0, |hurt| hurt.paths.len() as u64);
+        assert_eq!(failed, hurt);
+    }
+}
+
 #[test]
 fn a_chunk_must_be_as_long_as_who_names_it_says() {
     let fixture = Fixture::with_snapshots();
-    let shift = |chunks: &mut [ChunkRef]| {
-        if let Some(at) = (1..chunks.len()).find(|at| chunks[*at].length > 1) {
-            (chunks[at - 1].length, chunks[at].length) = (chunks[at - 1].length + 1, chunks[at].length - 1);
-        }
-    };
     let repository = rewritten(&fixture, &mut |part, bytes| {
         if part != Part::Tree {
             return;
@@ -98,18 +116,23 @@ fn a_chunk_must_be_as_long_as_who_names_it_says() {
         }
         *bytes = encode_tree_leaf(&entries);
     });
-    // Who does not read content cannot know.
-    let checked = repository.check(&Silent).unwrap();
-    assert!(checked.findings.is_empty(), "{:#?}", checked.findings);
-    let report = repository.scrub(&Silent).unwrap();
-    assert!(!report.hurt.is_empty() && rules(&report).iter().all(|found| *found == Some("TREE-13")), "{:#?}", report.findings);
-    // It names what a restore refuses.
-    for snapshot in repository.snapshots().unwrap() {
-        let target = tempfile::tempdir().unwrap();
-        let failed = repository.restore(&snapshot, target.path(), &RestoreOptions::default(), &Silent).unwrap().items_failed;
-        let hurt = report.hurt.iter().find(|hurt| hurt.snapshot == snapshot.id).map_or(0, |hurt| hurt.paths.len() as u64);
-        assert_eq!(failed, hurt);
-    }
+    only_scrub_finds_lengths(&repository, "TREE-13");
+}
+
+#[test]
+fn a_chunk_must_be_as_long_as_the_recipe_that_names_it_says() {
+    let fixture = Fixture::empty();
+    let folder = tempfile::tempdir().unwrap();
+    // More chunks than stand in an entry.
+    std::fs::write(folder.path().join("large"), noise(4000, 6 << 20)).unwrap();
+    std::fs::write(folder.path().join("small"), noise(4001, 60 << 10)).unwrap();
+    fixture.backup(folder.path());
+    let repository = rewritten(&fixture, &mut |part, bytes| {
+        let Some(RecipeNode::Leaf(mut chunks)) = (part == Part::Recipe).then(|| decode_recipe_node(bytes, None).unwrap()) else { return };
+        shift(&mut chunks);
+        *bytes = encode_recipe_leaf(&chunks);
+    });
+    only_scrub_finds_lengths(&repository, "RECIPE-3");
 }
 
 #[test]

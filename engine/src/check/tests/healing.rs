@@ -4,12 +4,13 @@ use super::*;
 use crate::backend::testing::{Operation, Order};
 use crate::format::index_object::IndexBody;
 use crate::format::object::Header;
-use crate::format::parity::{SidecarForm, sidecar_of};
+use crate::format::parity::{SidecarForm, SidecarHead, sidecar_of};
 use crate::format::relocations::{MovedChunk, RelocatedFrame, RelocationsBody};
 use crate::gc::GcOptions;
-use crate::id::{FrameId, IndexId, RelocationsId};
+use crate::id::{FrameId, IndexId, PackId, RelocationsId};
 use crate::repair::{Reads, RepairOptions};
 use crate::repository::Sidecar;
+use crate::tiers::TierPolicy;
 
 /// A repository with parity that holds packs of more than a mebibyte, and objects of every kind.
 fn fixture() -> Fixture {
@@ -66,12 +67,6 @@ impl Fixture {
     }
 }
 
-fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
-    let mut flipped = bytes.to_vec();
-    flipped[at] ^= 4;
-    flipped
-}
-
 #[test]
 fn every_object_has_a_sidecar_and_a_clean_repository_needs_no_healing() {
     let fixture = fixture();
@@ -126,6 +121,12 @@ fn a_mebibyte_lost_anywhere_in_a_pack_of_64_is_healed() {
     let bytes = fixture.backend.get(&name, u64::MAX).unwrap();
     let sidecar = fixture.backend.size(&sidecar_of(&name)).unwrap();
     assert!(sidecar * 1000 < bytes.len() as u64 * 33, "{sidecar} for {}", bytes.len());
+    // By whoever scrubs, with and without keys.
+    let whole = fixture.objects();
+    let mut damaged = bytes.clone();
+    let at = pick(4, 0, bytes.len() - (1 << 20));
+    damaged[at..at + (1 << 20)].fill(0x55);
+    fixture.comes_back(&format!("a mebibyte from {at} on"), &whole, &name, Some(&damaged));
     let trust = &fixture.repository.trust;
     let random = (0..4).map(|turn| pick(5, turn, bytes.len() - (1 << 20)));
     for at in [0, 1, 65_537, bytes.len() - (1 << 20)].into_iter().chain(random) {
@@ -147,6 +148,65 @@ fn a_mebibyte_lost_anywhere_in_a_pack_of_64_is_healed() {
     let error = crate::repository::heal(&fixture.backend, trust, &name).unwrap_err();
     assert!(error.kind() == ErrorKind::Damaged && error.to_string().contains("blocks are lost"), "{error}");
     assert!(fixture.backend.get(&name, u64::MAX).unwrap() == damaged);
+}
+
+/// Its sidecar heals parts of it.
+#[test]
+fn a_large_pack_that_is_gone_is_named_with_the_files_that_are_lost() {
+    let fixture = fixture();
+    let packs = fixture.backend.list_sorted(ObjectKind::DataPack).unwrap();
+    let name = packs.iter().find(|pack| pack.size >= 1 << 20).unwrap().name;
+    fixture.set(&name, None);
+    let report = fixture.heal();
+    let finding = report.findings.iter().find(|finding| finding.object == Some(name)).unwrap();
+    assert!(!finding.healed && report.notices.iter().any(|notice| notice.contains("cannot be healed")), "{report:#?}");
+    let hurt: Vec<_> = report.hurt.iter().flat_map(|hurt| hurt.paths.clone()).collect();
+    assert_eq!(hurt, [join_key(["large"])]);
+    let keyless = fixture.heal_keyless();
+    assert!(keyless.findings.iter().any(|finding| finding.object == Some(name) && !finding.healed), "{keyless:#?}");
+    assert!(!fixture.objects().contains_key(&name));
+}
+
+/// Without them much more is lost than they hold.
+#[test]
+fn meta_packs_are_stored_twice_however_large() {
+    let head = |kind, percent| SidecarHead::plan(ObjectName::pack(kind, PackId([1; 16])), 64 << 20, [0; 32], percent);
+    for percent in [1, 3, 15] {
+        let meta = head(ObjectKind::MetaPack, percent);
+        assert!(meta.layout().is_none() && meta.body_length() > 64 << 20);
+        assert!(head(ObjectKind::DataPack, percent).layout().is_some());
+    }
+}
+
+/// Otherwise nobody finds the packs that moved.
+#[test]
+fn placement_is_healed_before_packs_are_missed() {
+    let key = Key::KeyFile(Secret::new([5; 32]));
+    let mut fixture = Fixture::create_for(&key, &CreateOptions { parity_percent: 3, ..small() });
+    let shelf = MemoryBackend::new();
+    let open = |backend: &MemoryBackend, seed| {
+        let settings = Settings::default().with_tier_opener(Arc::new(Shelf(shelf.clone())));
+        Repository::open(Arc::new(backend.clone()), Runtime::seeded(seed, NOW, 2), &key, settings).unwrap()
+    };
+    fixture.repository = open(&fixture.backend, 12);
+    for seed in [1, 2] {
+        let source = Box::new(std::io::Cursor::new(noise(seed, 9000)));
+        fixture.repository.backup_stream("s", source, &BackupOptions::new("stream"), &Silent).unwrap();
+    }
+    fixture.repository.add_tier(&TierBody::new("cold", "shelf")).unwrap();
+    assert!(fixture.repository.tier_apply(&TierPolicy::new("cold"), &Silent).unwrap().moved.packs > 0);
+    let whole = fixture.objects();
+    let placement: Vec<_> = whole.iter().filter(|(name, _)| name.kind() == ObjectKind::Placement).collect();
+    assert!(placement.len() >= 2, "{placement:?}");
+    for (turn, (name, bytes)) in (20..).step_by(10).zip(placement) {
+        for (seed, damaged) in (turn..).zip([None, Some(flipped(bytes, bytes.len() / 2)), Some(bytes[..100].to_vec())]) {
+            // By a process that knows of the placement only what is left.
+            fixture.set(name, damaged.as_deref());
+            fixture.repository = open(&fixture.backend, seed);
+            fixture.comes_back(&format!("{name}, {:?} bytes", damaged.as_ref().map(Vec::len)), &whole, name, damaged.as_deref());
+        }
+    }
+    assert!(fixture.scrub().findings.is_empty());
 }
 
 #[test]

@@ -4,12 +4,14 @@ use super::fixture::{Fixture, NOW, backup_state, client_with};
 use super::{all, gc, gc_all};
 use crate::backend::testing::{HookedBackend, Operation};
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
-use crate::format::session::{ClosedBody, SessionRecord};
+use crate::error::ErrorKind;
+use crate::format::index_object::IndexBody;
+use crate::format::session::{ClosedBody, SessionKind, SessionRecord};
 use crate::format::{FrameRecord, Roles};
-use crate::id::PackId;
+use crate::id::{IndexId, PackId, SnapshotId};
 use crate::progress::Silent;
 use crate::repair::RepairOptions;
-use crate::repository::{PackObject, Repository};
+use crate::repository::{PackObject, Repository, Session};
 use crate::runtime::{Entropy, SeededEntropy};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -84,6 +86,35 @@ fn rubbish_under_the_identity_of_frames_replaces_none() {
     }
 }
 
+/// An index object says that packs of others hold what his own holds (decision 0026).
+#[test]
+fn index_objects_of_who_may_not_maintain_are_not_believed_over_packs() {
+    // Who may maintain is believed, which shows that the lie is there to be believed.
+    for (roles, is_believed) in [(Roles::BACKUP, false), (Roles::BACKUP.and(Roles::MAINTAIN), true)] {
+        let fixture = Fixture::with_states(0..3);
+        let (thief, others) = (client_with(&fixture.repository, roles, 60), fixture.packs());
+        backup_state(&thief, "rubbish", 9).unwrap();
+        let own = fixture.packs().into_iter().find(|name| name.kind() == ObjectKind::DataPack && !others.contains(name)).unwrap();
+        let tables = thief.read_pack_tail(&own, fixture.backend.size(&own).unwrap()).unwrap().tables;
+        let theirs = others.iter().filter(|name| name.kind() == ObjectKind::DataPack);
+        let packs = theirs.map(|name| (name.kind(), name.pack_id().unwrap(), tables.contents.clone())).collect();
+        let lie = ObjectName::index(IndexId([1; 16]));
+        thief.write_sealed(lie, IndexBody { sessions: tables.sessions, packs }.encode()).unwrap();
+        let owner = fixture.other_handle(40);
+        let mut out = Vec::new();
+        let snapshot = owner.find_snapshot(&fixture.kept[0].id.to_string(), None, None).unwrap();
+        let restored = owner.restore_to_writer(&snapshot, None, &mut out, &Silent);
+        assert_eq!(restored.is_ok() && out == fixture.kept[0].content, !is_believed, "{restored:?}");
+        let report = fixture.other_handle(41).check(&Silent).unwrap();
+        assert!(report.findings.iter().any(|finding| finding.object == Some(lie)), "{:#?}", report.findings);
+        if !is_believed {
+            assert!(report.hurt.is_empty(), "{:?}", report.hurt);
+            gc_all(&fixture.other_handle(42));
+            fixture.assert_contents(&fixture);
+        }
+    }
+}
+
 /// Stored after the good frames were condemned, and before they were copied.
 #[test]
 fn rubbish_does_not_keep_what_is_condemned_from_being_rescued() {
@@ -141,6 +172,32 @@ fn an_empty_end_by_somebody_else_can_be_removed_and_the_snapshot_counts() {
     assert!(plan.obstacles.iter().any(|obstacle| obstacle.object == ObjectName::closed(session)), "{plan:?}");
     owner.repair(&RepairOptions::default(), &Silent).unwrap();
     gc(&fixture.other_handle(41));
+    fixture.assert_whole();
+}
+
+/// He says at the end of his session that he made what nobody has seen.
+#[test]
+fn a_ghost_snapshot_stands_in_the_way_of_latest_until_it_is_forgotten() {
+    let fixture = Fixture::with_states(0..2);
+    let thief = client_with(&fixture.repository, Roles::BACKUP, 60);
+    let ghost = SnapshotId([9; 16]);
+    Session::begin(&thief, SessionKind::Writer).unwrap().close(true, vec![ghost]).unwrap();
+    let owner = fixture.other_handle(40);
+    for series in [None, Some("daily")] {
+        let error = owner.find_snapshot("latest", series, None).unwrap_err();
+        assert!(error.kind() == ErrorKind::Damaged && error.to_string().contains(&ghost.to_string()), "{error}");
+    }
+    assert_eq!(owner.gc(&all(), &Silent).unwrap_err().kind(), ErrorKind::Damaged);
+    // All others can be had by their ids meanwhile.
+    for kept in &fixture.kept {
+        let mut out = Vec::new();
+        let snapshot = owner.find_snapshot(&kept.id.to_string(), None, None).unwrap();
+        owner.restore_to_writer(&snapshot, None, &mut out, &Silent).unwrap();
+        assert!(out == kept.content);
+    }
+    owner.forget(&[ghost], &Silent).unwrap();
+    assert_eq!(fixture.other_handle(41).find_snapshot("latest", None, None).unwrap().id, fixture.kept[1].id);
+    gc_all(&fixture.other_handle(42));
     fixture.assert_whole();
 }
 

@@ -4,7 +4,10 @@ use super::fixture::{Fixture, NOW};
 use super::{GcOptions, gc};
 use crate::backend::testing::{HookedBackend, Operation, Order};
 use crate::backend::{Backend, BackendExt, ObjectKind, ObjectName};
+use crate::check::CheckReport;
 use crate::error::{Error, ErrorKind};
+use crate::format::Roles;
+use crate::id::{SessionId, SnapshotId};
 use crate::progress::{Event, Progress, Silent};
 use crate::repository::{Repository, Settings};
 use crate::retention::{Civil, KeepReason, Policy, SnapshotFilter, Verdict};
@@ -27,6 +30,21 @@ fn try_client_over(backend: Arc<dyn Backend>, fixture: &Fixture, folder: &Path) 
     static SEED: AtomicU64 = AtomicU64::new(1 << 32);
     let runtime = Runtime::seeded(SEED.fetch_add(1, Ordering::Relaxed), NOW, 2);
     Repository::open(backend, runtime, fixture.key(), Settings::default().with_sightings(folder))
+}
+
+fn session_of(fixture: &Fixture, snapshot: SnapshotId) -> SessionId {
+    fixture.repository.read_snapshot_header(snapshot).unwrap().record.id()
+}
+
+/// A pack of content that only the snapshot needs.
+fn own_pack(fixture: &Fixture, snapshot: SnapshotId) -> ObjectName {
+    let session = session_of(fixture, snapshot);
+    let sessions = |name: &ObjectName| {
+        let size = fixture.backend.size(name).unwrap();
+        fixture.repository.read_pack_tail(name, size).unwrap().tables.sessions
+    };
+    let is_own = |name: &ObjectName| name.kind() == ObjectKind::DataPack && sessions(name)[0].id() == session;
+    fixture.packs().into_iter().find(is_own).unwrap()
 }
 
 #[derive(Debug, Default)]
@@ -293,4 +311,191 @@ fn what_cannot_be_made_durable_is_not_remembered() {
     let taken = fixture.kept.pop().unwrap();
     fixture.take_away(taken.id);
     assert!(client(&fixture, folder.path()).check(&Silent).unwrap().findings.is_empty());
+}
+
+#[test]
+fn a_snapshot_whose_end_goes_first_or_last_is_missed() {
+    for is_end_first in [true, false] {
+        let fixture = Fixture::with_states(0..2);
+        let folder = tempfile::tempdir().unwrap();
+        client(&fixture, folder.path()).snapshots().unwrap();
+        let (lost, session) = (fixture.kept[1].id, session_of(&fixture, fixture.kept[1].id));
+        let (snapshot, end) = (ObjectName::snapshot(lost), ObjectName::closed(session));
+        let [first, last] = if is_end_first { [end, snapshot] } else { [snapshot, end] };
+        fixture.backend.delete(&first).unwrap();
+        let seeing = client(&fixture, folder.path());
+        // Nothing is lost with its end alone.
+        assert_eq!(seeing.snapshots().is_ok(), is_end_first);
+        assert_eq!(seeing.check(&Silent).unwrap().findings.len(), usize::from(!is_end_first));
+        fixture.backend.delete(&last).unwrap();
+        fixture.backend.delete(&ObjectName::session(session)).unwrap();
+        for _ in 0..2 {
+            let seeing = client(&fixture, folder.path());
+            let refused = seeing.snapshots().unwrap_err();
+            assert!(refused.kind() == ErrorKind::Damaged && refused.to_string().contains(&format!("icecore forget {lost}")), "{refused}");
+            let found = seeing.check(&Silent).unwrap().findings;
+            assert_eq!((found.len(), &found[0].snapshots[..]), (1, &[lost][..]), "{found:?}");
+            assert!(found[0].message.contains(&format!("icecore forget {lost}")), "{found:?}");
+            assert_eq!(seeing.gc(&GcOptions::default(), &Silent).unwrap_err().kind(), ErrorKind::Damaged);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_that_counted_and_lost_its_end_and_a_pack_is_no_interrupted_backup() {
+    for is_given_up in [false, true] {
+        let mut fixture = Fixture::with_states(0..3);
+        let folder = tempfile::tempdir().unwrap();
+        client(&fixture, folder.path()).snapshots().unwrap();
+        let last = fixture.kept[2].id;
+        let (end, pack) = (ObjectName::closed(session_of(&fixture, last)), own_pack(&fixture, last));
+        let bytes = fixture.backend.get(&pack, u64::MAX).unwrap();
+        [end, pack].iter().for_each(|name| fixture.backend.delete(name).unwrap());
+        // Who never saw it cannot know better.
+        assert_eq!(fixture.repository.snapshots().unwrap().len(), 2);
+        assert!(fixture.repository.check(&Silent).unwrap().findings.is_empty());
+        for _ in 0..2 {
+            let seeing = client(&fixture, folder.path());
+            let (shown, problems) = seeing.snapshots_and_problems().unwrap();
+            assert_eq!((shown.len(), problems.len()), (2, 1), "{problems:?}");
+            assert!(problems[0].to_string().contains(&format!("icecore forget {last}")), "{problems:?}");
+            assert_eq!(seeing.find_snapshot("latest", None, None).unwrap_err().kind(), ErrorKind::Damaged);
+            // What is left of it can be had.
+            assert_eq!(seeing.find_snapshot(&last.to_string(), None, None).unwrap().id, last);
+            let found = seeing.check(&Silent).unwrap().findings;
+            assert!(!found.is_empty() && found.iter().all(|finding| finding.snapshots == [last]), "{found:?}");
+            assert_eq!(seeing.gc(&GcOptions::default(), &Silent).unwrap_err().kind(), ErrorKind::Damaged);
+            assert!(fixture.backend.size(&ObjectName::withdrawn(last)).is_err());
+        }
+        let seeing = client(&fixture, folder.path());
+        if is_given_up {
+            seeing.forget(&[last], &Silent).unwrap();
+            fixture.kept.pop();
+            gc(&seeing);
+        } else {
+            fixture.backend.put(&pack, &bytes).unwrap();
+            assert!(seeing.check(&Silent).unwrap().findings.is_empty());
+            assert_eq!(gc(&seeing).snapshots_settled, [last]);
+        }
+        assert!(client(&fixture, folder.path()).check(&Silent).unwrap().findings.is_empty());
+        fixture.assert_whole();
+    }
+}
+
+/// The end of a session goes after its snapshots, and their markers after that: all of it between two listings of who has seen them.
+#[test]
+fn what_is_forgotten_and_collected_between_two_listings_is_not_missed() {
+    let looks: [fn(&Repository) -> usize; 2] =
+        [|seeing| seeing.snapshots_and_problems().unwrap().1.len(), |seeing| seeing.check(&Silent).unwrap().findings.len()];
+    for look in looks {
+        for kind in [ObjectKind::Closed, ObjectKind::Withdrawn, ObjectKind::Hold, ObjectKind::Epoch] {
+            let fixture = Fixture::with_states(0..3);
+            let folder = tempfile::tempdir().unwrap();
+            client(&fixture, folder.path()).snapshots().unwrap();
+            let (oldest, other) = (fixture.kept[0].id, Mutex::new(Some(fixture.other_handle(51))));
+            let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| {
+                if call.operation == Operation::List && call.kind == kind && !call.is_done {
+                    let other = other.lock().take();
+                    if let Some(other) = other {
+                        other.forget(&[oldest], &Silent)?;
+                        (0..2).for_each(|_| drop(gc(&other)));
+                    }
+                }
+                Ok(())
+            });
+            assert_eq!(look(&try_client_over(Arc::new(hooked), &fixture, folder.path()).unwrap()), 0, "{kind:?}");
+            let seeing = client(&fixture, folder.path());
+            assert_eq!((seeing.snapshots().unwrap().len(), look(&seeing)), (2, 0), "{kind:?}");
+            assert!(!fixture.backend.list_sorted(ObjectKind::Snapshot).unwrap().iter().any(|object| object.name.id() == oldest.0));
+        }
+    }
+}
+
+#[test]
+fn what_another_process_sees_meanwhile_stays_seen() {
+    let fixture = Fixture::with_states(0..1);
+    let folder = tempfile::tempdir().unwrap();
+    client(&fixture, folder.path()).snapshots().unwrap();
+    let made = Arc::new(Mutex::new(None));
+    let other = client(&fixture, folder.path());
+    let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), {
+        let made = Arc::clone(&made);
+        move |call| {
+            let is_first = call.operation == Operation::List && call.kind == ObjectKind::Snapshot && call.is_done && made.lock().is_none();
+            if is_first {
+                let id = super::fixture::backup_state(&other, "daily", 1)?;
+                *made.lock() = Some(id);
+            }
+            Ok(())
+        }
+    });
+    try_client_over(Arc::new(hooked), &fixture, folder.path()).unwrap().tell_setbacks(&Silent).unwrap();
+    fixture.take_away(made.lock().unwrap());
+    assert_eq!(client(&fixture, folder.path()).snapshots().unwrap_err().kind(), ErrorKind::Damaged);
+}
+
+#[test]
+fn who_only_checks_or_scrubs_misses_snapshots_too() {
+    let looks: [fn(&Repository) -> crate::error::Result<CheckReport>; 2] = [|seeing| seeing.check(&Silent), |seeing| seeing.scrub(&Silent)];
+    for look in looks {
+        for roles in [Roles::ALL, Roles::MAINTAIN] {
+            let fixture = Fixture::with_states(0..2);
+            let folder = tempfile::tempdir().unwrap();
+            let snapshots_found = || {
+                let mut seeing = super::client_with(&fixture.repository, roles, 61);
+                seeing.settings = Settings::default().with_sightings(folder.path());
+                let found = look(&seeing).unwrap().findings.into_iter().filter_map(|finding| finding.object);
+                found.filter(|name| name.kind() == ObjectKind::Snapshot).collect::<Vec<_>>()
+            };
+            assert_eq!(snapshots_found(), []);
+            let gone = fixture.take_away(fixture.kept[1].id)[0].0;
+            assert_eq!(snapshots_found(), [gone]);
+        }
+    }
+}
+
+#[test]
+fn another_epoch_of_the_same_number_is_noticed() {
+    let mut fixture = Fixture::with_states(0..3);
+    let mut other = fixture.copy();
+    fixture.forget(0);
+    gc(&fixture.repository);
+    let folder = tempfile::tempdir().unwrap();
+    client(&fixture, folder.path()).snapshots().unwrap();
+    other.forget(1);
+    gc(&other.repository);
+    for _ in 0..2 {
+        let seeing = client(&other, folder.path());
+        let problems = seeing.snapshots_and_problems().unwrap().1;
+        assert!(
+            problems.iter().any(|problem| problem.to_string().contains("epoch 1 of garbage collection was another one")),
+            "{problems:?}"
+        );
+        assert_eq!(seeing.gc(&GcOptions::default(), &Silent).unwrap_err().kind(), ErrorKind::Damaged);
+    }
+    assert!(client(&fixture, folder.path()).snapshots_and_problems().unwrap().1.is_empty());
+}
+
+#[test]
+fn another_config_of_the_same_number_is_refused_also_when_it_goes_on() {
+    let fixture = Fixture::with_states(0..1);
+    let other = fixture.copy();
+    let folder = tempfile::tempdir().unwrap();
+    let rotate = |fixture: &Fixture, seed| {
+        let admin = fixture.other_handle(seed);
+        admin.rotate(&admin.plan_rotation(None).unwrap()).unwrap();
+    };
+    rotate(&fixture, 71);
+    client(&fixture, folder.path());
+    for seed in 72..75 {
+        rotate(&other, seed);
+        let refused = try_client(&other, folder.path()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Damaged);
+        assert!(refused.to_string().contains("generation 2 of the config was another one"), "{refused}");
+    }
+    // What was seen may go on.
+    for seed in 75..78 {
+        rotate(&fixture, seed);
+        assert_eq!(client(&fixture, folder.path()).generation(), seed as u32 - 72);
+    }
 }

@@ -289,6 +289,30 @@ fn suspect_and_damaged_snapshots_are_forgotten_by_id() {
     assert_eq!(fixture.shown(), ids[2..]);
 }
 
+/// What a thief may leave in the way of garbage collection: nothing but the snapshot's own object says whose it is, and that breaks a rule.
+#[test]
+fn a_snapshot_that_breaks_a_rule_and_whose_session_nothing_tells_is_forgotten_as_the_error_says() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    let thief = fixture.other_client(Roles::BACKUP);
+    let (lost, name) = (ids[0], ObjectName::snapshot(ids[0]));
+    let closed = ObjectName::closed(fixture.session_of(lost));
+    let garbage = thief.credential.author.object(&thief.header(name), b"no snapshot");
+    [name, closed].iter().for_each(|name| fixture.backend.delete(name).unwrap());
+    fixture.backend.put(&name, &garbage).unwrap();
+    let error = fixture.repository.gc(&crate::gc::GcOptions::default(), &Silent).unwrap_err();
+    assert!(error.to_string().contains(&format!("icecore forget {lost}")), "{error}");
+    fixture.repository.forget(&ids[..1], &Silent).unwrap();
+    let marker = fixture.repository.read_sealed(&ObjectName::withdrawn(lost)).unwrap();
+    assert_eq!(WithdrawnBody::decode(&marker.plaintext).unwrap().session, WithdrawnBody::SESSION_UNKNOWN);
+    // Again is no failure, and nothing stands in the way any more.
+    assert_eq!(fixture.repository.forget(&ids[..1], &Silent).unwrap().withdrawn_before, 1);
+    for _ in 0..2 {
+        fixture.repository.gc(&crate::gc::GcOptions::default(), &Silent).unwrap();
+    }
+    assert!(!fixture.is_there(name));
+    assert_eq!((fixture.shown(), fixture.notices()), (ids[1..].to_vec(), Vec::new()));
+}
+
 #[test]
 fn a_marker_that_nobody_believes_stands_in_the_way() {
     let (fixture, ids) = Fixture::with_snapshots(1);

@@ -25,12 +25,16 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp { seconds, nanoseconds: 0 }
 }
 
-/// The same client at another time of its clock.
+/// The owner at another time of his clock.
 fn at_time(fixture: &Fixture, seconds: i64) -> Repository {
-    let (credential, config) = ((*fixture.repository.credential).clone(), fixture.repository.config.clone());
+    of_at_time(fixture, &fixture.repository, seconds)
+}
+
+/// The same client at another time of its clock.
+fn of_at_time(fixture: &Fixture, client: &Repository, seconds: i64) -> Repository {
+    let (credential, config) = ((*client.credential).clone(), client.config.clone());
     let runtime = Runtime::seeded(seconds as u64, at(seconds), 1);
-    let settings = fixture.repository.settings.clone();
-    Repository::assemble(Arc::new(fixture.backend.clone()), runtime, credential, config, fixture.repository.id, 1, settings)
+    Repository::assemble(Arc::new(fixture.backend.clone()), runtime, credential, config, client.id, 1, client.settings.clone())
 }
 
 fn lock_until(repository: &Repository, ids: &[SnapshotId], seconds: i64) -> Option<HoldId> {
@@ -108,6 +112,56 @@ fn who_may_not_maintain_holds_nothing() {
     assert_eq!(fixture.repository.snapshots_and_problems().unwrap().0.len(), 1);
     let report = fixture.repository.check(&Silent).unwrap();
     assert_eq!(report.findings.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [Some("OBJ-9")]);
+}
+
+#[test]
+fn a_stolen_backup_credential_neither_ends_nor_shortens_a_hold_or_a_lock() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    let (maintain, thief) = (fixture.other_client(Roles::MAINTAIN), fixture.other_client(Roles::BACKUP));
+    let legal = fixture.repository.hold(&ids[..1], "").unwrap();
+    let lock = lock_until(&fixture.repository, &ids[1..], NOW + 10 * DAY).unwrap();
+    for hold in [legal, lock] {
+        assert_eq!(kind(thief.release(hold, "")), ErrorKind::Unauthorized);
+    }
+    assert_eq!(kind(thief.lock(&ids[1..], LockEnd::At(at(NOW + 1)), "", &Silent)), ErrorKind::Unauthorized);
+    // What the engine writes for nobody: releases of both, a lock that ends at once, and each in the place of what is there.
+    let release =
+        |hold| HoldBody { action: HoldAction::Release { hold }, snapshots: Vec::new(), ..body_of(&thief, HoldAction::Legal, ids[0]) };
+    let short = body_of(&thief, HoldAction::Lock { until: at(NOW + 1) }, ids[1]);
+    let forged = [release(legal), release(lock), short];
+    for (number, body) in (1..).zip(&forged) {
+        thief.write_sealed(ObjectName::hold(HoldId([number; 16])), body.encode()).unwrap();
+        for there in [legal, lock] {
+            assert_eq!(kind(thief.write_sealed(ObjectName::hold(there), body.encode())), ErrorKind::AlreadyExists);
+        }
+    }
+    for client in [&fixture.repository, &maintain, &at_time(&fixture, NOW + 2)] {
+        for id in &ids {
+            assert_eq!(kind(client.forget(&[*id], &Silent)), ErrorKind::Held);
+        }
+    }
+    let (holds, problems) = fixture.repository.holds().unwrap();
+    assert!(holds.len() == 2 && holds.iter().all(|hold| hold.state == HoldState::InForce), "{holds:?}");
+    assert_eq!(problems.iter().map(crate::Error::broken_rule).collect::<Vec<_>>(), [Some("OBJ-9"); 3]);
+    let report = fixture.repository.check(&Silent).unwrap();
+    assert_eq!(report.findings.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [Some("OBJ-9"); 3]);
+    assert_eq!(fixture.repository.snapshots_and_problems().unwrap().0.len(), 2);
+}
+
+/// Who may only back up writes times, too, and none of them makes the clock of who forgets a day older.
+#[test]
+fn false_times_of_a_stolen_backup_credential_end_no_lock() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    let (end, thief) = (NOW + 10 * DAY, fixture.other_client(Roles::BACKUP));
+    lock_until(&fixture.repository, &ids[..1], end);
+    for (number, seconds) in (2..).zip([end, end + DAY, end + 5 * DAY, end + 9_000 * DAY, crate::limits::LOCK_END_MAX - 1]) {
+        back_up(&of_at_time(&fixture, &thief, seconds), "series", number, &[]);
+        for owner in [NOW, NOW + 9 * DAY, end - 1, end, end + DAY / 2] {
+            let error = at_time(&fixture, owner).forget(&ids[..1], &Silent).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Held, "{owner} {seconds}: {error}");
+        }
+    }
+    assert!(fixture.shown().contains(&ids[0]));
 }
 
 #[test]
@@ -274,6 +328,53 @@ fn a_hold_wins_over_a_withdrawal_and_a_collection_between_its_look_and_its_write
     }
     assert_eq!(fixture.shown(), ids);
     assert_sound(&fixture);
+}
+
+/// A collector takes the holder for dead, and sweeps, before it looks or while it writes.
+#[test]
+fn a_hold_of_who_was_given_up_brings_nothing_back() {
+    for kind in [ObjectKind::Session, ObjectKind::Hold] {
+        let (fixture, ids) = Fixture::with_snapshots(2);
+        let (others, backend, held) = (at_time(&fixture, NOW + 1), fixture.backend.clone(), ids[0]);
+        let happens = Mutex::new(Some(move || {
+            let session = backend.list_sorted(ObjectKind::Session).unwrap().pop().unwrap().name;
+            others.forget(&[held], &Silent).unwrap();
+            backend.delete(&session).unwrap();
+            (0..2).for_each(|_| drop(gc(&others)));
+        }));
+        let holder = fixture.over(Arc::new(HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| {
+            let comes = match kind {
+                ObjectKind::Session => call.operation == Operation::List && call.kind == ObjectKind::Hold && call.is_done,
+                _ => call.operation == Operation::Create && call.kind == ObjectKind::Hold && !call.is_done,
+            };
+            if comes && let Some(happens) = happens.lock().take() {
+                happens();
+            }
+            Ok(())
+        })));
+        let error = holder.hold(&ids[..1], "").unwrap_err();
+        assert!(error.kind() == ErrorKind::Busy && error.to_string().contains("nothing is held"), "{error}");
+        assert_eq!(fixture.backend.list_sorted(ObjectKind::Hold).unwrap(), []);
+        assert_eq!(fixture.shown(), ids[1..]);
+        assert_sound(&fixture);
+    }
+}
+
+/// Otherwise somebody would believe that it was never there.
+#[test]
+fn what_cannot_be_read_is_not_taken_for_what_does_not_count() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    for kind in [ObjectKind::Closed, ObjectKind::Snapshot] {
+        let client = fixture.over(Arc::new(HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| {
+            let is_read = call.kind == kind && call.operation == Operation::GetRange;
+            if is_read { Err(crate::error::Error::new(ErrorKind::Unavailable, "no answer")) } else { Ok(()) }
+        })));
+        assert_eq!(client.hold(&ids[..1], "").unwrap_err().kind(), ErrorKind::Unavailable, "{kind:?}");
+        let mut change = TagChange::default();
+        change.add.push("tag".into());
+        assert_eq!(client.retag(&ids[..1], &change, &Silent).unwrap_err().kind(), ErrorKind::Unavailable, "{kind:?}");
+    }
+    assert!(fixture.repository.held().unwrap().is_empty());
 }
 
 fn packs(backend: &MemoryBackend) -> Vec<ObjectName> {

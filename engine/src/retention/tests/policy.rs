@@ -369,6 +369,11 @@ proptest! {
                 .filter(|(rival, _)| (rival.series, rival.signer) == (candidate.series, candidate.signer) && !rival.is_suspect)
                 .filter(|(rival, _)| rival.first_seen.map_or(rival.time, |seen| rival.time.min(seen)) <= NOW)
                 .collect();
+            let made = |rival: &Candidate| rival.first_seen.map_or(rival.time, |seen| rival.time.min(seen)).seconds;
+            if let (Some(within), Some(newest)) = (policy.keep_within, rivals.iter().map(|(rival, _)| made(rival)).max()) {
+                let mut recent = rivals.iter().filter(|(rival, _)| newest - made(rival) <= within.as_secs() as i64);
+                prop_assert!(recent.all(|(_, verdict)| verdict.is_keep()), "all of the last {within:?} stay");
+            }
             let stay = rivals.iter().filter(|(_, verdict)| verdict.is_keep()).count();
             prop_assert!(stay >= rivals.len().min((policy.keep_last as usize).max(1)), "{} of {}", stay, rivals.len());
         }
@@ -385,6 +390,12 @@ proptest! {
             let ahead = Timestamp { seconds: NOW.seconds + seconds, nanoseconds: 0 };
             more.push(Candidate { id: SnapshotId([200 + number as u8; 16]), ..made(100, ahead) });
             more.push(Candidate { id: SnapshotId([220 + number as u8; 16]), series: [7; 16], ..made(100, NOW) });
+            // Of the same series, by somebody else, at any time.
+            let past = Timestamp { seconds: NOW.seconds - seconds, nanoseconds: 0 };
+            for (id, time) in [(210, past), (230, NOW), (240, ahead)] {
+                let series = [number as u8 % 2; 16];
+                more.push(Candidate { id: SnapshotId([id + number as u8; 16]), series, signer: [7; 32], ..made(100, time) });
+            }
         }
         prop_assert_eq!(&decide_in(BERLIN, &more, &policy)[..candidates.len()], &decide_in(BERLIN, &candidates, &policy)[..]);
     }

@@ -7,8 +7,8 @@ pub enum Fault {
     DiedBefore,
     /// A process died after a call.
     DiedAfter,
-    /// A process died with an object half written.
-    TornWrite,
+    /// A process died while it was writing an object, of which nothing is seen.
+    WriteBrokenOff,
     /// The power went, for all.
     PowerCut,
     /// An object that had been seen was not durable when the power went.
@@ -23,6 +23,8 @@ pub enum Fault {
     FailedDone,
     /// A sync failed, or its process died before: what was done is seen, and will never be durable by itself.
     FailedSync,
+    /// Some of what a call was to make durable is, and the call failed.
+    SyncedInPart,
     /// An object was seen, or one that was deleted was not, long before that was durable.
     SyncedLate,
     /// The store was full.
@@ -37,14 +39,18 @@ pub enum Fault {
     StaleListing,
     /// A listing showed a name twice.
     ListedTwice,
+    /// A listing failed after it had shown some.
+    ListingBrokenOff,
+    /// What a call was told had failed was done long after that.
+    LandedLate,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::DiedBefore,
         Self::DiedAfter,
-        Self::TornWrite,
+        Self::WriteBrokenOff,
         Self::PowerCut,
         Self::WriteLost,
         Self::WritesReordered,
@@ -52,6 +58,7 @@ impl Fault {
         Self::FailedUndone,
         Self::FailedDone,
         Self::FailedSync,
+        Self::SyncedInPart,
         Self::SyncedLate,
         Self::Full,
         Self::Slow,
@@ -59,6 +66,8 @@ impl Fault {
         Self::Duplicate,
         Self::StaleListing,
         Self::ListedTwice,
+        Self::ListingBrokenOff,
+        Self::LandedLate,
     ];
 }
 
@@ -71,7 +80,7 @@ pub enum Mutant {
     TombstoneIgnored,
     /// What failed to be written is taken for written.
     ErrorIgnored,
-    /// Writers do not see what is condemned (`AvoidCondemned`).
+    /// Who stores snapshots does not see what is condemned (`AvoidCondemned`).
     Uncondemned,
     /// Collectors do not see sessions (`Gate`).
     NoGate,
@@ -81,11 +90,15 @@ pub enum Mutant {
     NoReread,
     /// Nobody waits for listings that lag behind (`WaitBeforeGate`, `WaitBeforeRelist`, `WaitBeforeMissing`).
     Impatience,
+    /// What others did is relied on and not made durable (`OthersDurable`).
+    OthersLoose,
+    /// Collectors sweep what no epoch condemns: theirs are seen by themselves alone.
+    UnwrittenEpoch,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::MissingSync,
         Self::TombstoneIgnored,
         Self::ErrorIgnored,
@@ -94,6 +107,8 @@ impl Mutant {
         Self::NoRelist,
         Self::NoReread,
         Self::Impatience,
+        Self::OthersLoose,
+        Self::UnwrittenEpoch,
     ];
 }
 /// What happens to a process.
@@ -113,6 +128,8 @@ pub struct Fate {
     pub fails_at: Option<u64>,
     /// From which call to which the store is full for it.
     pub full: std::ops::Range<u64>,
+    /// And takes what is small all the same.
+    pub full_for_packs: bool,
     /// One answer in so many takes minutes; 0 for none.
     pub slow_one_in: u64,
 }

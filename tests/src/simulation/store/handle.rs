@@ -1,6 +1,7 @@
 //! The store as one process reaches it: each call waits for its turn and meets its fate.
 
-use super::{Fault, Mutant, Object, State, Store, Verdict, first_of, missing, unavailable};
+use super::{Fault, Mutant, State, Store, Verdict, first_of, missing, unavailable};
+use crate::simulation::actors::Deed;
 use crate::simulation::watch::Step;
 use icecore::backend::testing::Operation;
 use icecore::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, ObjectWriter};
@@ -37,7 +38,10 @@ impl Handle {
             self.store.scheduler.leap(600);
             self.store.scheduler.pass();
         }
-        self.store.state().enter(self.process, operation, kind, name)
+        let now_ns = self.store.scheduler.now_ns();
+        let state = &mut *self.store.state();
+        state.land(state.calls_all, now_ns);
+        state.enter(self.process, operation, kind, name)
     }
 
     /// Others see what was done, and the power may go before it is durable.
@@ -71,10 +75,18 @@ impl Handle {
         let verdict = self.enter(operation, name.kind(), Some(name))?;
         let state = &mut *self.store.state();
         self.done(state, Step::Asked, operation, name.kind(), Some(name));
-        let hides = state.mutant == Some(Mutant::TombstoneIgnored) && !state.processes[self.process].is_collector;
-        let object = state.objects.get(name).filter(|_| !(hides && name.kind() == ObjectKind::Tombstone)).cloned();
+        let process = &mut state.processes[self.process];
+        let hides = state.mutant == Some(Mutant::TombstoneIgnored) && !process.is_collector();
+        let object = match state.objects.get(name) {
+            Some(_) if hides && name.kind() == ObjectKind::Tombstone => None,
+            Some(object) => Some(Arc::clone(&object.bytes)),
+            None => process.own.get(name).cloned(),
+        };
+        if operation == Operation::GetRange {
+            process.unread.remove(name);
+        }
         state.leave(self.process, verdict)?;
-        object.map(|object| object.bytes).ok_or_else(|| missing(name))
+        object.ok_or_else(|| missing(name))
     }
 
     fn names(state: &State, kind: ObjectKind) -> BTreeMap<ObjectName, u64> {
@@ -111,13 +123,26 @@ impl Handle {
         if kind == ObjectKind::Epoch {
             process.epochs_listed += 1;
         }
+        if matches!(kind, ObjectKind::Snapshot | ObjectKind::Session) {
+            process.looks_for = Some(kind);
+        }
+        // What closed sessions name is asked for by name, also where no listing shows it.
+        let looks_for_snapshots =
+            kind == ObjectKind::Snapshot || kind == ObjectKind::Closed && process.looks_for == Some(ObjectKind::Snapshot);
         match mutant {
-            Some(Mutant::Uncondemned) if kind == ObjectKind::Epoch && !process.is_collector && process.epochs_listed > 2 => found.clear(),
-            Some(Mutant::NoGate) if kind == ObjectKind::Session && process.is_collector => found.clear(),
-            Some(Mutant::NoRelist) if kind == ObjectKind::Snapshot && process.is_collector => {
+            Some(Mutant::Uncondemned)
+                if kind == ObjectKind::Epoch && matches!(process.deed, Some(Deed::Backup | Deed::Tag)) && process.epochs_listed > 2 =>
+            {
+                found.clear();
+            }
+            Some(Mutant::NoGate) if kind == ObjectKind::Session && process.is_collector() => found.clear(),
+            Some(Mutant::UnwrittenEpoch) if kind == ObjectKind::Epoch => {
+                found.extend(process.own.iter().map(|(name, bytes)| ObjectInfo { name: *name, size: bytes.len() as u64 }));
+            }
+            Some(Mutant::NoRelist) if looks_for_snapshots && process.is_collector() => {
                 *found = process.listed.entry(kind).or_insert_with(|| found.clone()).clone();
             }
-            Some(Mutant::NoReread) if kind == ObjectKind::Epoch && !process.is_collector => {
+            Some(Mutant::NoReread) if kind == ObjectKind::Epoch && !process.is_collector() => {
                 *found = process.listed.entry(kind).or_insert_with(|| found.clone()).clone();
             }
             _ => {}
@@ -161,10 +186,13 @@ impl Backend for Handle {
     ) -> Result<()> {
         let verdict = self.enter(Operation::List, kind, None)?;
         let began_ns = self.store.scheduler.now_ns();
+        let breaks_off = verdict == Verdict::Lost;
         let mut before = {
             let state = &mut *self.store.state();
-            state.leave(self.process, verdict)?;
-            state.watch.lists(self.process, kind);
+            if !breaks_off {
+                state.leave(self.process, verdict)?;
+                state.watch.lists(self.process, kind);
+            }
             Self::names(state, kind)
         };
         self.store.scheduler.pass();
@@ -187,25 +215,28 @@ impl Backend for Handle {
                 found.push(twice);
             }
             self.distort(state, kind, &mut found);
-            self.done(state, Step::Listed, Operation::List, kind, None);
+            if breaks_off {
+                found.truncate(state.random.below(found.len() as u64 + 1) as usize);
+            } else {
+                self.done(state, Step::Listed, Operation::List, kind, None);
+            }
             found
         };
-        found.drain(..).try_for_each(visit)
+        found.drain(..).try_for_each(visit)?;
+        if breaks_off { Err(unavailable("the listing broke off")) } else { Ok(()) }
     }
 
     fn delete(&self, name: &ObjectName) -> Result<()> {
         let verdict = self.enter(Operation::Delete, name.kind(), Some(name))?;
         {
             let state = &mut *self.store.state();
-            let Some(mut object) = state.objects.remove(name) else {
+            if state.comes_late(self.process, verdict, *name, None) {
+                return state.leave(self.process, verdict);
+            }
+            if !state.remove(name, self.store.scheduler.now_ns()) {
                 state.leave(self.process, verdict)?;
                 state.deleted.remove(name);
                 return Err(missing(name));
-            };
-            state.gone.insert(*name, (object.bytes.len() as u64, self.store.scheduler.now_ns()));
-            if object.is_durable {
-                object.since = state.calls_all;
-                state.deleted.insert(*name, object);
             }
             self.done(state, Step::Deleted, Operation::Delete, name.kind(), Some(name));
         }
@@ -214,7 +245,7 @@ impl Backend for Handle {
         if state.dies_between(self.process) {
             return Err(unavailable("this process is dead"));
         }
-        let stays_loose = state.stays_loose(verdict);
+        let stays_loose = state.stays_loose(verdict, name);
         state.leave(self.process, verdict)?;
         if !stays_loose {
             state.deleted.remove(name);
@@ -230,6 +261,9 @@ impl Backend for Handle {
         let verdict = self.enter(Operation::MakeDurable, first.kind(), None)?;
         let state = &mut *self.store.state();
         for name in names {
+            if state.mutant == Some(Mutant::OthersLoose) || verdict != Verdict::Good && state.random.one_in(2) {
+                continue;
+            }
             state.deleted.remove(name);
             if let Some(object) = state.objects.get_mut(name) {
                 object.is_durable = true;
@@ -241,20 +275,22 @@ impl Backend for Handle {
     }
 
     fn hold(&self, name: &ObjectName) -> Result<Option<Box<dyn Send>>> {
-        self.store.scheduler.pass();
+        let verdict = self.enter(Operation::Hold, name.kind(), Some(name))?;
         let state = &mut *self.store.state();
+        state.leave(self.process, verdict)?;
+        *state.calls.entry((Operation::Hold, name.kind())).or_default() += 1;
         if !state.objects.contains_key(name) {
             return Err(missing(name));
         }
-        if !state.processes[self.process].is_dead {
-            state.processes[self.process].holds.push(*name);
-        }
+        state.processes[self.process].holds.push(*name);
         Ok(Some(Box::new(Hold { store: Arc::clone(&self.store), process: self.process, name: *name })))
     }
 
     fn is_held(&self, name: &ObjectName) -> Result<Option<bool>> {
-        self.store.scheduler.pass();
-        let state = self.store.state();
+        let verdict = self.enter(Operation::Hold, name.kind(), Some(name))?;
+        let state = &mut *self.store.state();
+        state.leave(self.process, verdict)?;
+        *state.calls.entry((Operation::Hold, name.kind())).or_default() += 1;
         if !state.objects.contains_key(name) {
             return Err(missing(name));
         }
@@ -331,15 +367,17 @@ impl ObjectWriter for Writer<'_> {
         let is_there = {
             let state = &mut *handle.store.state();
             let is_there = !self.replaces && state.objects.contains_key(&name);
+            if !self.replaces && state.comes_late(handle.process, verdict, name, Some(&self.bytes)) {
+                return state.leave(handle.process, verdict);
+            }
+            let bytes: Arc<[u8]> = std::mem::take(&mut self.bytes).into();
+            if let Some(own) = state.kept_for_itself(handle.process, &name) {
+                own.insert(name, bytes);
+                return state.leave(handle.process, verdict);
+            }
             if !is_there {
-                let bytes = std::mem::take(&mut self.bytes).into();
-                let number = state.numbers;
-                state.numbers += 1;
-                // What stands in the place of something is seen as that was.
-                let (before, now_ns) = (state.objects.get(&name), handle.store.scheduler.now_ns());
-                let made_ns = before.map_or(now_ns, |before| before.made_ns);
-                state.objects.insert(name, Object { bytes, number, is_durable: before.is_some(), since: state.calls_all, made_ns });
-                state.watch.seen(handle.process, &name);
+                state.watch.seen(handle.process, &name, &bytes);
+                state.insert(name, bytes, handle.store.scheduler.now_ns());
                 if verdict == Verdict::Lost {
                     state.left.insert(name);
                 }
@@ -351,7 +389,7 @@ impl ObjectWriter for Writer<'_> {
         if state.dies_between(handle.process) {
             return Err(unavailable("this process is dead"));
         }
-        if state.stays_loose(verdict) {
+        if state.stays_loose(verdict, &name) {
             return state.leave(handle.process, verdict);
         }
         if state.mutant != Some(Mutant::MissingSync)
@@ -370,6 +408,9 @@ impl ObjectWriter for Writer<'_> {
             return Err(Error::new(ErrorKind::AlreadyExists, format!("{name}: exists already")));
         }
         handle.done(state, Step::Made, Operation::Finish, name.kind(), Some(&name));
+        if name.kind() == ObjectKind::Session {
+            state.begins(handle.process, &name);
+        }
         Ok(())
     }
 }

@@ -8,15 +8,18 @@ mod handle;
 
 pub use faults::{Fate, Fault, Mutant};
 
+use super::actors::Deed;
 use super::random::Random;
 use super::turns::Scheduler;
-use super::watch::Watch;
+use super::watch::{Condemned, Watch};
 use handle::Handle;
 use icecore::backend::testing::Operation;
 use icecore::backend::{Backend, ObjectInfo, ObjectKind, ObjectName, PatientBackend};
 use icecore::runtime::Clock;
+use icecore::testing::Keys;
 use icecore::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Names and bytes.
@@ -28,6 +31,8 @@ const LAGS_ONE_IN: u64 = 8;
 const SYNCS_LATE_ONE_IN: u64 = 2;
 /// A power cut waits for something to lose for so many calls at most.
 const POWER_WAITS: u64 = 100;
+/// What a call was told had failed may be done so many calls later.
+const LATE_MAX: u64 = 400;
 
 /// A process as the store knows it.
 #[derive(Debug, Default)]
@@ -37,13 +42,39 @@ struct Process {
     /// Those of the calls that make or delete something.
     changes: u64,
     is_dead: bool,
-    is_collector: bool,
+    /// What it is about to do; `None` for one that only looks.
+    deed: Option<Deed>,
     has_suffered: bool,
+    /// Objects of which a read failed and none went well since.
+    unread: BTreeSet<ObjectName>,
+    /// Its first call and its last one, among those of all.
+    active: Option<(u64, u64)>,
     holds: Vec<ObjectName>,
-    /// For mutants: what was listed first since the session began.
+    /// For mutants: objects that only it sees.
+    own: BTreeMap<ObjectName, Arc<[u8]>>,
+    /// For mutants: what was listed first, by collectors since the session began.
     listed: HashMap<ObjectKind, Vec<ObjectInfo>>,
+    /// For mutants: whether it last began to look for snapshots or for sessions.
+    looks_for: Option<ObjectKind>,
     epochs_listed: u32,
     open_writers: usize,
+}
+
+impl Process {
+    fn is_collector(&self) -> bool {
+        self.deed == Some(Deed::Collect)
+    }
+}
+
+/// What a call was told had failed, and what is done later all the same.
+#[derive(Debug)]
+struct Late {
+    process: usize,
+    /// When, counted in calls of all.
+    at: u64,
+    name: ObjectName,
+    /// What is to be there; `None` for a deletion.
+    bytes: Option<Arc<[u8]>>,
 }
 
 #[derive(Debug, Clone)]
@@ -67,6 +98,8 @@ struct State {
     gone: BTreeMap<ObjectName, (u64, u64)>,
     /// Left by a call that failed.
     left: BTreeSet<ObjectName>,
+    /// Not done yet.
+    late: Vec<Late>,
     processes: Vec<Process>,
     /// One sync in so many takes long; 0 for none.
     syncs_late_one_in: u64,
@@ -77,6 +110,7 @@ struct State {
     watch: Watch,
     faults: BTreeMap<Fault, u64>,
     calls: BTreeMap<(Operation, ObjectKind), u64>,
+    deaths: BTreeMap<(Operation, ObjectKind), u64>,
     mutant: Option<Mutant>,
     trace: Option<Vec<String>>,
     hash: u64,
@@ -98,12 +132,18 @@ pub struct Counts {
     pub faults: BTreeMap<Fault, u64>,
     /// How often each call was answered well.
     pub calls: BTreeMap<(Operation, ObjectKind), u64>,
+    /// At how many of each a process died.
+    pub deaths: BTreeMap<(Operation, ObjectKind), u64>,
     /// How often each rule was looked at.
     pub rules: BTreeMap<&'static str, u64>,
 }
 
 fn unavailable(text: impl Into<String>) -> Error {
     Error::new(ErrorKind::Unavailable, text.into())
+}
+
+fn full() -> Error {
+    Error::io("the store", io::Error::from(io::ErrorKind::StorageFull))
 }
 
 fn missing(name: &ObjectName) -> Error {
@@ -120,25 +160,32 @@ fn first_of(kind: ObjectKind) -> ObjectName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Good,
-    /// It is done and answered with a failure.
+    /// It is done, or some of it, and answered with a failure.
     Lost,
     /// It is done, and the process dies.
     Dies,
 }
 
 impl Store {
-    /// With these objects.
-    pub fn new(objects: &Objects, scheduler: Arc<Scheduler>, mut random: Random, mutant: Option<Mutant>) -> Arc<Self> {
+    /// With these objects, some of which are condemned.
+    pub fn new(
+        objects: &Objects,
+        condemned: &Condemned,
+        scheduler: Arc<Scheduler>,
+        mut random: Random,
+        mutant: Option<Mutant>,
+    ) -> Arc<Self> {
         let whole = |bytes: &Arc<[u8]>| Object { bytes: Arc::clone(bytes), number: 0, is_durable: true, since: 0, made_ns: 0 };
         let lag_ns = if random.one_in(LAGS_ONE_IN) { (1 + random.below(60)) * 1_000_000_000 } else { 0 };
         let syncs_late_one_in = if random.one_in(SYNCS_LATE_ONE_IN) { 5 + random.below(40) } else { 0 };
         let objects: BTreeMap<_, _> = objects.iter().map(|(name, bytes)| (*name, whole(bytes))).collect();
-        let watch = Watch::new(objects.keys());
+        let watch = Watch::new(objects.keys(), condemned);
         let state = State {
             objects,
             deleted: BTreeMap::new(),
             gone: BTreeMap::new(),
             left: BTreeSet::new(),
+            late: Vec::new(),
             processes: Vec::new(),
             syncs_late_one_in,
             random,
@@ -147,6 +194,7 @@ impl Store {
             watch,
             faults: BTreeMap::new(),
             calls: BTreeMap::new(),
+            deaths: BTreeMap::new(),
             mutant,
             trace: None,
             hash: 0,
@@ -170,18 +218,69 @@ impl Store {
     }
 
     /// What a process with this fate reaches the store by. The scheduler knows it by the same number, `clock` is its own.
-    pub fn reach(self: &Arc<Self>, process: usize, fate: Fate, is_collector: bool, clock: Arc<dyn Clock>) -> Arc<dyn Backend> {
+    pub fn reach(self: &Arc<Self>, process: usize, fate: Fate, deed: Option<Deed>, clock: Arc<dyn Clock>) -> Arc<dyn Backend> {
         let is_impatient = {
             let mut state = self.state();
             while state.processes.len() <= process {
                 state.processes.push(Process::default());
             }
             let entry = &mut state.processes[process];
-            (entry.fate, entry.is_collector) = (fate, is_collector);
+            (entry.fate, entry.deed) = (fate, deed);
             state.mutant == Some(Mutant::Impatience)
         };
         let handle = Arc::new(Handle { store: Arc::clone(self), process });
         if self.lag_ns == 0 || is_impatient { handle } else { Arc::new(PatientBackend::new(handle, self.lag_ns, clock)) }
+    }
+
+    /// The process holds these keys: what it writes can be looked into.
+    pub fn learn(&self, process: usize, keys: Keys) {
+        self.state().watch.learn(process, keys);
+    }
+
+    /// All are over: whatever mutant there was, the store tells the truth from now on, and nothing is done late.
+    pub fn come_to_rest(&self) {
+        let now_ns = self.scheduler.now_ns();
+        let state = &mut *self.state();
+        state.mutant = None;
+        state.land(u64::MAX, now_ns);
+    }
+
+    /// Whether the power takes anything away that is seen, or brings back what is not.
+    pub fn has_loose(&self) -> bool {
+        let state = self.state();
+        !state.deleted.is_empty() || state.objects.values().any(|object| !object.is_durable)
+    }
+
+    /// The power goes, for all.
+    pub fn cut_power(&self) {
+        let state = &mut *self.state();
+        state.note(0, Operation::Finish, ObjectKind::Config, None, "power cut at the end");
+        state.cut_power();
+    }
+
+    /// How many calls there were.
+    pub fn calls(&self) -> u64 {
+        self.state().calls_all
+    }
+
+    /// Whether another process did anything between the first and the last call of this one.
+    pub fn had_company(&self, process: usize) -> bool {
+        let state = self.state();
+        let Some((first, last)) = state.processes[process].active else { return false };
+        let others = state.processes.iter().enumerate().filter(|(number, _)| *number != process);
+        others.filter_map(|(_, other)| other.active).any(|other| other.1 > first && other.0 < last)
+    }
+
+    /// An object that is there and that the process could not read.
+    pub fn unread(&self, process: usize) -> Option<ObjectName> {
+        let state = self.state();
+        state.processes[process].unread.iter().find(|name| state.objects.contains_key(*name)).copied()
+    }
+
+    /// Whether there are packs that an epoch condemns.
+    pub fn has_condemned(&self) -> bool {
+        let state = self.state();
+        state.objects.keys().any(|name| state.watch.is_condemned(name))
     }
 
     /// Whether it died.
@@ -213,7 +312,7 @@ impl Store {
     /// What happened.
     pub fn counts(&self) -> Counts {
         let state = self.state();
-        Counts { faults: state.faults.clone(), calls: state.calls.clone(), rules: state.watch.looked.clone() }
+        Counts { faults: state.faults.clone(), calls: state.calls.clone(), deaths: state.deaths.clone(), rules: state.watch.looked.clone() }
     }
 }
 
@@ -243,6 +342,7 @@ impl State {
         entry.calls += 1;
         entry.changes += u64::from(is_change);
         self.calls_all += 1;
+        entry.active = Some((entry.active.map_or(self.calls_all, |(first, _)| first), self.calls_all));
         let fate = entry.fate.clone();
         let call = match (fate.counts_changes, is_change) {
             (false, _) => entry.calls,
@@ -254,6 +354,7 @@ impl State {
         if fate.dies_at.is_some_and(|at| call >= at && (!fate.power_cut || call >= at + POWER_WAITS || is_loose())) {
             let is_done = self.random.one_in(2);
             self.note(process, operation, kind, name, if is_done { "dies after" } else { "dies before" });
+            *self.deaths.entry((operation, kind)).or_default() += 1;
             if fate.power_cut {
                 self.cut_power();
                 return Err(dead());
@@ -267,17 +368,26 @@ impl State {
             return Err(dead());
         }
         let writes = matches!(operation, Operation::Create | Operation::Write | Operation::Finish);
-        if writes && fate.full.contains(&call) {
+        if writes && fate.full.contains(&call) && (kind.is_pack() || !fate.full_for_packs) {
             self.count(Fault::Full);
             self.processes[process].has_suffered = true;
-            return Err(unavailable("no space left on device"));
+            self.note(process, operation, kind, name, "no room");
+            return Err(full());
         }
         let fails = fate.fails_at == Some(call) || fate.fails_one_in > 0 && self.random.one_in(fate.fails_one_in);
         if fails {
             self.processes[process].has_suffered = true;
-            let is_done = is_change && self.random.one_in(2);
+            let is_done = (is_change || matches!(operation, Operation::List | Operation::MakeDurable)) && self.random.one_in(2);
             self.note(process, operation, kind, name, if is_done { "done and failed" } else { "failed" });
-            self.count(if is_done { Fault::FailedDone } else { Fault::FailedUndone });
+            if matches!(operation, Operation::GetRange | Operation::Size) {
+                self.processes[process].unread.extend(name);
+            }
+            self.count(match (is_done, operation) {
+                (false, _) => Fault::FailedUndone,
+                (true, Operation::List) => Fault::ListingBrokenOff,
+                (true, Operation::MakeDurable) => Fault::SyncedInPart,
+                (true, _) => Fault::FailedDone,
+            });
             return if is_done { Ok(Verdict::Lost) } else { Err(unavailable("input/output error")) };
         }
         self.note(process, operation, kind, name, "");
@@ -307,12 +417,92 @@ impl State {
     }
 
     /// Whether what a call did can be seen and nobody makes it durable: its sync failed, or its process died before.
-    fn stays_loose(&mut self, verdict: Verdict) -> bool {
-        let stays = verdict != Verdict::Good && self.random.one_in(2);
-        if stays {
+    fn stays_loose(&mut self, verdict: Verdict, name: &ObjectName) -> bool {
+        let stays = verdict != Verdict::Good && !self.random.one_in(4);
+        let is_loose = self.deleted.contains_key(name) || self.objects.get(name).is_some_and(|object| !object.is_durable);
+        if stays && is_loose {
             self.count(Fault::FailedSync);
         }
         stays
+    }
+
+    /// Whether what a call was told had failed is done later.
+    fn comes_late(&mut self, process: usize, verdict: Verdict, name: ObjectName, bytes: Option<&[u8]>) -> bool {
+        let is_late = verdict == Verdict::Lost && self.random.one_in(2);
+        if is_late {
+            let at = self.calls_all + 1 + self.random.below(LATE_MAX);
+            self.late.push(Late { process, at, name, bytes: bytes.map(Arc::from) });
+        }
+        is_late
+    }
+
+    /// Does what was to be done by then.
+    fn land(&mut self, by: u64, now_ns: u64) {
+        if self.late.iter().all(|late| late.at > by) {
+            return;
+        }
+        for Late { process, at, name, bytes } in std::mem::take(&mut self.late) {
+            match bytes {
+                _ if at > by => self.late.push(Late { process, at, name, bytes }),
+                Some(bytes) if !self.objects.contains_key(&name) => {
+                    self.count(Fault::LandedLate);
+                    self.note(process, Operation::Finish, name.kind(), Some(&name), "done late");
+                    self.watch.shown(process, &name, &bytes);
+                    self.left.insert(name);
+                    self.insert(name, bytes, now_ns);
+                }
+                None if self.objects.contains_key(&name) => {
+                    self.count(Fault::LandedLate);
+                    self.note(process, Operation::Delete, name.kind(), Some(&name), "done late");
+                    self.watch.lost(&name);
+                    self.remove(&name, now_ns);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// For mutants: a session begins.
+    fn begins(&mut self, process: usize, name: &ObjectName) {
+        let process = &mut self.processes[process];
+        if process.is_collector() {
+            process.listed.clear();
+        }
+        if self.mutant == Some(Mutant::TombstoneIgnored)
+            && let Some(object) = self.objects.get(name)
+        {
+            process.own.insert(*name, Arc::clone(&object.bytes));
+        }
+    }
+
+    /// For mutants: where a process keeps an object of this name that nobody else is to see, and what answers from then on.
+    fn kept_for_itself(&mut self, process: usize, name: &ObjectName) -> Option<&mut BTreeMap<ObjectName, Arc<[u8]>>> {
+        let process = &mut self.processes[process];
+        match (self.mutant?, name.kind()) {
+            (Mutant::UnwrittenEpoch, ObjectKind::Epoch) if process.is_collector() => Some(&mut process.own),
+            _ => None,
+        }
+    }
+
+    /// An object is seen from now on. It is as durable as what it stands in the place of.
+    fn insert(&mut self, name: ObjectName, bytes: Arc<[u8]>, now_ns: u64) {
+        let number = self.numbers;
+        self.numbers += 1;
+        let before = self.objects.get(&name);
+        // What stands in the place of something is seen as that was.
+        let made_ns = before.map_or(now_ns, |before| before.made_ns);
+        self.objects.insert(name, Object { bytes, number, is_durable: before.is_some(), since: self.calls_all, made_ns });
+    }
+
+    /// An object is not seen from now on; false where there was none.
+    fn remove(&mut self, name: &ObjectName, now_ns: u64) -> bool {
+        let Some(mut object) = self.objects.remove(name) else { return false };
+        self.gone.insert(*name, (object.bytes.len() as u64, now_ns));
+        if object.is_durable {
+            object.since = self.calls_all;
+            self.deleted.insert(*name, object);
+        }
+        true
     }
 
     fn die(&mut self, process: usize) {
@@ -320,13 +510,14 @@ impl State {
         entry.is_dead = true;
         entry.holds.clear();
         if entry.open_writers > 0 {
-            self.count(Fault::TornWrite);
+            self.count(Fault::WriteBrokenOff);
         }
     }
 
     /// All processes die. What is not durable is there afterwards or is not, each for itself.
     fn cut_power(&mut self) {
         self.count(Fault::PowerCut);
+        self.late.clear();
         for process in 0..self.processes.len() {
             if !self.processes[process].is_dead {
                 self.die(process);

@@ -3,6 +3,7 @@
 use super::{BUCKET, Message, Reply, State};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is in these must thaw.
@@ -15,6 +16,8 @@ pub(super) struct Archive {
     has_lock: AtomicBool,
     /// Ends of retention, which are compared as texts of one form.
     retained: Mutex<BTreeMap<String, String>>,
+    /// The versions that are retained.
+    versions: Mutex<BTreeMap<String, Arc<Vec<u8>>>>,
 }
 
 struct Archived {
@@ -64,6 +67,10 @@ impl Archive {
         self.retained.lock().clone()
     }
 
+    pub(super) fn versions(&self) -> BTreeMap<String, Arc<Vec<u8>>> {
+        self.versions.lock().clone()
+    }
+
     pub(super) fn forget(&self, key: &str) {
         self.objects.lock().remove(key);
     }
@@ -102,7 +109,7 @@ pub(super) fn answer(state: &State, message: &Message, query: &HashMap<&str, Str
         "GET" if archive.objects.lock().get(key).is_some_and(Archived::is_frozen) => Reply::error(403, "InvalidObjectState"),
         "PUT" if headers.contains_key("x-amz-copy-source") => copy(state, key, headers),
         "POST" if query.contains_key("restore") && exists() => restore(archive, key, body),
-        "PUT" if query.contains_key("retention") && exists() => retain(archive, key, headers, body),
+        "PUT" if query.contains_key("retention") && exists() => retain(state, key, headers, body),
         "POST" | "PUT" if query.contains_key("restore") || query.contains_key("retention") => Reply::error(404, "NoSuchKey"),
         _ => return None,
     })
@@ -145,7 +152,8 @@ fn restore(archive: &Archive, key: &str, body: &[u8]) -> Reply {
     }
 }
 
-fn retain(archive: &Archive, key: &str, headers: &HashMap<String, String>, body: &[u8]) -> Reply {
+fn retain(state: &State, key: &str, headers: &HashMap<String, String>, body: &[u8]) -> Reply {
+    let archive = &state.archive;
     if !archive.has_lock.load(Ordering::Relaxed) || !["content-md5", "x-amz-checksum-sha256"].iter().any(|name| headers.contains_key(*name))
     {
         return Reply::error(400, "InvalidRequest");
@@ -159,6 +167,7 @@ fn retain(archive: &Archive, key: &str, headers: &HashMap<String, String>, body:
         return Reply::error(403, "AccessDenied");
     }
     retained.insert(key.to_owned(), until.to_owned());
+    archive.versions.lock().extend(state.objects.lock().get(key).map(|bytes| (key.to_owned(), Arc::clone(bytes))));
     Reply(200, Vec::new(), Vec::new())
 }
 

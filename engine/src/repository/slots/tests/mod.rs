@@ -65,12 +65,16 @@ fn newest_snapshot(backend: &MemoryBackend) -> SnapshotId {
 }
 
 fn restored(repository: &Repository, snapshot: SnapshotId) -> Vec<u8> {
+    try_restored(repository, snapshot).unwrap()
+}
+
+fn try_restored(repository: &Repository, snapshot: SnapshotId) -> Result<Vec<u8>> {
     let snapshots = repository.snapshots().unwrap();
     let snapshot = snapshots.iter().find(|found| found.id == snapshot).unwrap();
     let reader = FrameReader::new(repository, repository.open_index().unwrap());
     let chunks = repository.snapshot_chunks(&reader, &snapshot.header).unwrap();
     let id = ChunkIds::new(&repository.credential).id_of(ChunkKind::Data, CONTENT).unwrap();
-    chunks.chunk(ChunkKind::Data, &id).unwrap()
+    chunks.chunk(ChunkKind::Data, &id)
 }
 
 #[test]
@@ -203,6 +207,43 @@ fn the_public_key_of_a_key_files_slot_is_nobodys_recipient() {
     assert_eq!(refused.kind(), ErrorKind::Unauthorized);
 }
 
+/// The store serves a repository of its own under the id of ours, with a slot of the kind, the public key and the pin of ours: all but the seed is
+/// there to be read. The config and everything else agree with that slot.
+#[test]
+fn a_repository_with_a_slot_that_a_store_forged_for_our_key_file_does_not_open() {
+    let (backend, forged) = (MemoryBackend::new(), MemoryBackend::new());
+    let ours = create(&backend);
+    let slot = open(&backend, &key(1)).stored_slots().unwrap().0.remove(0).slot;
+    let store = Repository::create(Arc::new(forged.clone()), runtime(), &key(9), &CreateOptions::default(), Settings::default()).unwrap();
+    // Its own credential, of a repository that is called as ours is.
+    let (id, mut credential) = (ours.id, (*store.credential).clone());
+    let admin = Signer::new(credential.admin_seed.as_ref().unwrap());
+    let (name, signer) = (credential.author.certificate.credential(), Signer::new(&credential.signing_seed));
+    let domain = credential.author.certificate.domain();
+    let certificate = Certificate::sign(&admin, &id, 1, Roles::ALL, domain, name, signer.verifying_key());
+    credential.author = Author { certificate, signer };
+    let author =
+        || Author { certificate: Certificate::of_admin(&admin, &id, 1), signer: Signer::new(credential.admin_seed.as_ref().unwrap()) };
+    for object in forged.list_sorted(ObjectKind::Slot).unwrap().into_iter().chain(forged.list_sorted(ObjectKind::Config).unwrap()) {
+        forged.delete(&object.name).unwrap();
+    }
+    let header = Header { name: ObjectName::config(1), repository: id, structure_epoch: 0 };
+    forged.put(&header.name, &author().object(&header, &store.config.encode())).unwrap();
+    let header = Header { name: ObjectName::slot(SlotId([2; 16]), 1), ..header };
+    let sealed = slot.seal_anew(&header, &credential, &*runtime().entropy).unwrap();
+    forged.put(&header.name, &author().object(&header, &sealed.encode())).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for settings in [Settings::default(), Settings::default().with_known_admins(folder.path())] {
+        let refused = Repository::open(Arc::new(forged.clone()), runtime(), &key(1), settings).unwrap_err();
+        assert_eq!(refused.broken_rule(), Some("SLOT-11"), "{refused}");
+    }
+    // With the pin that only who has the seed can make it opens.
+    forged.delete(&header.name).unwrap();
+    let sealed = Slot::seal(&header, SlotKind::KeyFile, &Secret::new([1; 32]), &credential, &*runtime().entropy).unwrap();
+    forged.put(&header.name, &author().object(&header, &sealed.encode())).unwrap();
+    assert_eq!(open(&forged, &key(1)).credential.admin_key, credential.admin_key);
+}
+
 #[test]
 fn damaged_slots_are_named_by_a_rotation_and_who_was_removed_does_not_come_back_with_them() {
     let backend = MemoryBackend::new();
@@ -257,8 +298,10 @@ fn garbage_in_another_domain_is_never_deduplicated_against() {
         let stored = back_up(&open(&backend, &key(1)), CONTENT);
         // Within one domain it works, which shows that the garbage was there to be found.
         assert_eq!(stored == CONTENT.len() as u64, is_safe);
-        if is_safe {
-            assert_eq!(restored(&open(&backend, &key(1)), newest_snapshot(&backend)), CONTENT);
+        let restored = try_restored(&open(&backend, &key(1)), newest_snapshot(&backend));
+        match is_safe {
+            true => assert_eq!(restored.unwrap(), CONTENT),
+            false => assert_eq!(restored.unwrap_err().broken_rule(), Some("CHUNK-2"), "it is noticed"),
         }
     }
 }
