@@ -16,6 +16,11 @@ pub(crate) fn shown(path: &[u8]) -> String {
     text
 }
 
+/// What errors and notices say, which may repeat what stands in a repository: as [`shown`], line by line.
+pub(crate) fn shown_lines(text: &str) -> String {
+    text.split('\n').map(|line| shown(line.as_bytes())).collect::<Vec<_>>().join("\n")
+}
+
 /// The path of an entry within its snapshot; `.` for the root.
 pub(crate) fn path_of(key: &[u8]) -> Vec<u8> {
     match key {

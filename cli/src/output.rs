@@ -132,7 +132,7 @@ impl Output {
             let _ = self.json(if prefix.is_empty() { "notice" } else { "warning" }, json!({"message": message.to_string()}));
             let _ = self.flush();
         } else {
-            let _ = writeln!(io::stderr(), "{prefix}{message}");
+            let _ = writeln!(io::stderr(), "{prefix}{}", names::shown_lines(&message.to_string()));
         }
     }
 
@@ -171,7 +171,7 @@ impl Output {
     fn fail(&self, code: u8, kind: &str, message: &str, advice: Option<&str>) -> u8 {
         // People are told too, unless standard error carries the JSON lines. Nothing is left to do where that fails.
         if !(self.is_json && self.has_data.load(Ordering::Relaxed)) {
-            let _ = writeln!(io::stderr(), "error: {message}");
+            let _ = writeln!(io::stderr(), "error: {}", names::shown_lines(message));
             let _ = advice.map_or(Ok(()), |advice| writeln!(io::stderr(), "{advice}"));
         }
         self.exit_error(code, kind, message);

@@ -102,7 +102,7 @@ impl Repository {
             // Somebody else made one at the same time, unless this is what was written here and reported as failed.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 if backend.get(&header.name, header.name.kind().size_max())? != object {
-                    guarded.delete(&slot_name)?;
+                    protect::remove(&*guarded, &slot_name)?;
                     return Err(is_there());
                 }
             }
@@ -126,7 +126,7 @@ fn remove_strays(backend: &dyn Backend, trust: &Trust) -> Result<()> {
                 Err(error) => return Err(error),
             };
             if is_stray {
-                backend.delete(&name)?;
+                protect::remove(backend, &name)?;
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::id::{ChunkId, FrameClass, FrameId, SnapshotId};
 use crate::limits::CHUNK_SIZE_MAX;
 use crate::repository::{ChunkKind, Repository};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 /// What a piece of a repository is.
@@ -156,7 +157,7 @@ impl Rewrite<'_> {
             SidecarForm::Code { .. } if object.last_chunk() == Some(&head.hash) => opened.body.to_vec(),
             SidecarForm::Code { .. } => return Ok(()),
         };
-        let header = opened.header.clone();
+        let header = opened.header;
         let body = self.changed(Part::Object(ObjectKind::Parity), body);
         let bytes = match head.object.kind() {
             ObjectKind::Config | ObjectKind::Slot => self.keys.admin()?.object(&header, &body),
@@ -196,11 +197,11 @@ impl Rewrite<'_> {
                 let mut at = HEADER_LENGTH;
                 for record in &tables.contents.frames {
                     let end = at + record.sealed_length as usize;
-                    let of_class = (record.id.session, record.id.class());
-                    if !sealers.contains_key(&of_class) {
-                        sealers.insert(of_class, self.keys.sealer(&tables.sessions, record)?);
-                    }
-                    sealed.push((record.clone(), sealers[&of_class].clone(), bytes[at..end].to_vec()));
+                    let sealer = match sealers.entry((record.id.session, record.id.class())) {
+                        Entry::Occupied(known) => known.into_mut(),
+                        Entry::Vacant(free) => free.insert(self.keys.sealer(&tables.sessions, record)?),
+                    };
+                    sealed.push((record.clone(), sealer.clone(), bytes[at..end].to_vec()));
                     at = end;
                 }
                 packs.push((object.name, tables));

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
 /// Nothing that is stored here is large, and so must be what it takes.
-pub const MEMORY_MOST_MIB: u64 = 400;
+pub const MEMORY_MOST_MIB: u64 = 100;
 /// Bytes that a seed becomes.
 const INPUT_LENGTH: usize = 400;
 
