@@ -736,7 +736,9 @@ fn a_restore_writes_files_as_their_packs_arrive() {
 #[test]
 fn a_small_pack_that_is_gone_is_brought_back_where_it_is_known_to_lie_in_no_tier() {
     let mut world = World::with_parity(3);
-    (0..4).for_each(|day| drop(world.backup(day)));
+    for day in 0..4 {
+        world.backup(day);
+    }
     world.add(cold());
     world.apply();
     let (lost, moved) = (names(&world.warm)[0], world.packs_in("shelf 1"));
