@@ -330,39 +330,6 @@ fn a_hold_wins_over_a_withdrawal_and_a_collection_between_its_look_and_its_write
     assert_sound(&fixture);
 }
 
-/// A collector takes the holder for dead before it looks, or, and sweeps, while it writes.
-#[test]
-fn a_hold_of_who_was_given_up_brings_nothing_back() {
-    for is_before in [true, false] {
-        let (fixture, ids) = Fixture::with_snapshots(2);
-        let sessions = |backend: &MemoryBackend| backend.list_sorted(ObjectKind::Session).unwrap();
-        let before = sessions(&fixture.backend);
-        let (others, backend, held) = (at_time(&fixture, NOW + 1), fixture.backend.clone(), ids[0]);
-        let happens = Mutex::new(Some(move || {
-            sessions(&backend).iter().filter(|session| !before.contains(session)).for_each(|own| backend.delete(&own.name).unwrap());
-            if !is_before {
-                others.forget(&[held], &Silent).unwrap();
-                (0..2).for_each(|_| drop(gc(&others)));
-            }
-        }));
-        let holder = fixture.over(Arc::new(HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| {
-            let comes = match is_before {
-                true => call.kind == ObjectKind::Session && call.operation == Operation::Finish && call.is_done,
-                false => call.kind == ObjectKind::Hold && call.operation == Operation::Create && !call.is_done,
-            };
-            if comes && let Some(happens) = happens.lock().take() {
-                happens();
-            }
-            Ok(())
-        })));
-        let error = holder.hold(&ids[..1], "").unwrap_err();
-        assert!(error.kind() == ErrorKind::Busy && error.to_string().contains("nothing is held"), "{error}");
-        assert_eq!(fixture.backend.list_sorted(ObjectKind::Hold).unwrap(), []);
-        assert_eq!(fixture.shown(), ids[usize::from(!is_before)..]);
-        assert_sound(&fixture);
-    }
-}
-
 /// Otherwise somebody would believe that it was never there.
 #[test]
 fn what_cannot_be_read_is_not_taken_for_what_does_not_count() {
