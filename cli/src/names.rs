@@ -4,11 +4,13 @@ use icecore::entry::key_components;
 use icecore::id::to_hex;
 use serde_json::{Value, json};
 
-/// A path on one line. Control characters are escaped, so that a hostile name can neither end the line nor drive the terminal.
+/// A path on one line. Control characters are escaped, and those that turn the direction of what follows, so that a hostile name can neither end the
+/// line, nor drive the terminal, nor look like another one.
 pub(crate) fn shown(path: &[u8]) -> String {
+    let turns = |character| matches!(character, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut text = String::new();
     for character in String::from_utf8_lossy(path).chars() {
-        match character.is_control() {
+        match character.is_control() || turns(character) {
             true => text.extend(character.escape_default()),
             false => text.push(character),
         }
@@ -52,6 +54,7 @@ mod tests {
     #[test]
     fn names_that_are_no_text_keep_their_bytes_in_json_and_do_not_reach_the_terminal() {
         assert_eq!(shown(b"a\n\x1b[2Jb\xff"), "a\\n\\u{1b}[2Jb\u{fffd}");
+        assert_eq!(shown("photo\u{202e}gpj.exe".as_bytes()), "photo\\u{202e}gpj.exe");
         let mut object = json!({});
         put_path(&mut object, b"a\xff");
         put_paths(&mut object, &[b"b".to_vec()]);

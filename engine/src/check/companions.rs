@@ -42,7 +42,7 @@ pub(super) struct Sessions {
     certificates: HashMap<SessionId, Certificate>,
     /// Closed sessions and withdrawn snapshots, as far as they are believed.
     pub(super) snapshots: SnapshotListing,
-    /// Markers of withdrawn snapshots that were listed, believed or not.
+    /// Markers of withdrawn snapshots that were read, believed or not.
     markers: HashSet<SnapshotId>,
 }
 
@@ -93,8 +93,8 @@ pub(super) fn check_sessions(reading: &Reading<'_>, repository: &Repository, lis
         reading.judge(&object.name, TombstoneBody::decode(&part.plaintext).map_err(|error| named(error, &object.name)))?;
     }
     for object in of_kind(listing, ObjectKind::Withdrawn) {
-        sessions.markers.insert(SnapshotId(object.name.id()));
         let Some(part) = read_part(reading, repository, object)? else { continue };
+        sessions.markers.insert(SnapshotId(object.name.id()));
         let decode = || {
             let body = WithdrawnBody::decode(&part.plaintext)?;
             repository.check_withdrawal(SnapshotId(object.name.id()), &body, &part.certificate, &sessions.snapshots)
@@ -110,7 +110,8 @@ pub(super) fn check_sessions(reading: &Reading<'_>, repository: &Repository, lis
         reading.findings.notice(format!("session {session} ({}) is not closed: it is at work, or was interrupted", label.escape_debug()));
     }
     repository.compare_with_sightings(&mut sessions.snapshots)?;
-    report_missing(reading, &sessions, listing);
+    sessions.snapshots.unkept.take().into_iter().for_each(|message| reading.findings.notice(message));
+    report_missing(reading, repository, &sessions, listing);
     Ok(sessions)
 }
 
@@ -140,7 +141,7 @@ fn check_holds(reading: &Reading<'_>, repository: &Repository, listing: &Listing
 }
 
 /// Tells of snapshots and sessions that ought to be there.
-fn report_missing(reading: &Reading<'_>, sessions: &Sessions, listing: &Listing) {
+fn report_missing(reading: &Reading<'_>, repository: &Repository, sessions: &Sessions, listing: &Listing) {
     if let Some(setback) = &sessions.snapshots.setback {
         reading.findings.say(None, None, setback.to_string());
     }
@@ -150,7 +151,7 @@ fn report_missing(reading: &Reading<'_>, sessions: &Sessions, listing: &Listing)
         let closed = sessions.snapshots.closed.iter().find(|(_, closed)| closed.snapshots.contains(&id));
         let was_seen = sessions.snapshots.vanished.contains_key(&id);
         let is_settled = !was_seen && closed.is_none_or(|(session, _)| reading.is_gone(&ObjectName::closed(*session)));
-        if is_settled || !reading.is_gone(&name) || sessions.is_withdrawn_meanwhile(reading, id) {
+        if is_settled || !reading.is_gone(&name) || sessions.is_withdrawn_meanwhile(repository, id) {
             continue;
         }
         let message = format!(
@@ -173,9 +174,10 @@ fn report_missing(reading: &Reading<'_>, sessions: &Sessions, listing: &Listing)
 }
 
 impl Sessions {
-    /// Whether a snapshot was withdrawn after everything was listed. A marker that was listed and not believed does not count.
-    pub(super) fn is_withdrawn_meanwhile(&self, reading: &Reading<'_>, id: SnapshotId) -> bool {
-        !self.markers.contains(&id) && !reading.is_gone(&ObjectName::withdrawn(id))
+    /// Whether a snapshot was withdrawn after everything was listed, or by a marker that could not be read then. One that was read and not believed does
+    /// not count. Where it is not known even now, nobody is to suffer from what a collector may have taken away: that the marker cannot be read is told.
+    pub(super) fn is_withdrawn_meanwhile(&self, repository: &Repository, id: SnapshotId) -> bool {
+        !self.markers.contains(&id) && repository.is_withdrawn(id, &self.snapshots).unwrap_or(true)
     }
 
     /// The companion of a session must carry the session's certificate, or one with the role that `other` names.

@@ -96,7 +96,7 @@ impl Keyed<'_> {
 
     /// Whether the snapshot was deleted or withdrawn since everything was listed.
     fn is_over(&self, id: SnapshotId, sessions: &Sessions) -> bool {
-        self.reading.is_gone(&ObjectName::snapshot(id)) || sessions.is_withdrawn_meanwhile(&self.reading, id)
+        self.reading.is_gone(&ObjectName::snapshot(id)) || sessions.is_withdrawn_meanwhile(self.repository, id)
     }
 
     fn check_snapshot(&self, object: &ObjectInfo, sessions: &Sessions, memo: &mut Memo) -> Result<()> {

@@ -162,16 +162,16 @@ impl Seen {
         Self { epoch: before.epoch, looked: before.looked, ..self }
     }
 
-    /// Keeps it. Where that is not possible the next run knows less: a home that is full or read-only must not keep anybody from restoring.
-    fn save(&self, path: &Path) {
-        let Some(folder) = path.parent() else { return };
-        let _ = fs::create_dir_all(folder).and_then(|()| {
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(self.encode().as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(path)?;
-            File::open(folder)?.sync_all()
-        });
+    /// Keeps it. Where that is not possible the next run knows less, which is said and no failure: a home that is full or read-only must not keep
+    /// anybody from restoring.
+    fn save(&self, path: &Path) -> std::io::Result<()> {
+        let Some(folder) = path.parent() else { return Ok(()) };
+        fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(self.encode().as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        File::open(folder)?.sync_all()
     }
 }
 
@@ -221,7 +221,8 @@ pub(super) fn check_config(path: &Path, backend: &dyn Backend, trust: &Trust, ne
     }
     if generation > known && backend.make_durable(&[ObjectName::config(generation)]).is_ok() {
         seen.config = (generation, newest.hash);
-        seen.save(path);
+        // Whoever lists snapshots says that nothing can be kept.
+        let _ = seen.save(path);
     }
     Ok(())
 }
@@ -240,6 +241,9 @@ impl SnapshotListing {
         }
         if let Some(setback) = &self.setback {
             progress.event(Event::Notice { message: &setback.to_string() });
+        }
+        if let Some(message) = &self.unkept {
+            progress.event(Event::Notice { message });
         }
         if let Some(first) = self.vanished.keys().next() {
             let (count, first) = (self.vanished.len(), first.to_string());
@@ -281,7 +285,8 @@ impl Repository {
         let Some(path) = self.sightings().filter(|_| !snapshots.is_empty()) else { return };
         if let Ok(mut seen) = Seen::load(&path) {
             seen.snapshots.extend(snapshots);
-            seen.save(&path);
+            // Said when snapshots were listed before.
+            let _ = seen.save(&path);
         }
     }
 
@@ -345,7 +350,13 @@ impl Repository {
         let is_new_look = |looked: Timestamp| now.seconds < looked.seconds || now.seconds - looked.seconds > LOOK_NOTED_AFTER;
         let is_later = seen.looked != before.looked && before.looked.is_none_or(is_new_look);
         if is_later || seen != (Seen { looked: seen.looked, ..before }) {
-            seen.save(&path);
+            listing.unkept = seen.save(&path).err().map(|error| {
+                format!(
+                    "what was seen of the repository cannot be kept in {}, so that nobody here would notice if the store served an older state later: \
+                     {error}",
+                    path.display()
+                )
+            });
         }
         Ok(())
     }
@@ -456,7 +467,7 @@ impl Repository {
     }
 
     /// Whether there is a marker of the snapshot that is believed.
-    pub(super) fn is_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<bool> {
+    pub(crate) fn is_withdrawn(&self, snapshot: SnapshotId, listing: &SnapshotListing) -> Result<bool> {
         match self.read_withdrawn(snapshot, listing) {
             Ok(_) => Ok(true),
             Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => Ok(false),

@@ -72,6 +72,8 @@ pub(crate) struct SnapshotListing {
     pub(crate) series: BTreeMap<SnapshotId, Token>,
     /// The store serves an older state than was seen before.
     pub(crate) setback: Option<Error>,
+    /// Why what is seen now will not be remembered.
+    pub(crate) unkept: Option<String>,
     /// What cannot be read while the store answers is a problem, too, and ends nothing.
     is_to_read: bool,
 }

@@ -8,6 +8,7 @@ use crate::format::refs::{RefsNode, Usage, decode_refs_node, encode_refs_leaf};
 use crate::format::tree::{TreeNode, decode_tree_node, encode_tree_leaf};
 use crate::restore::RestoreOptions;
 use crate::testing::{Keys, Part};
+use std::sync::atomic::AtomicUsize;
 
 /// The repository written anew, its pieces changed beneath their seals.
 fn rewritten(fixture: &Fixture, change: &mut dyn FnMut(Part, &mut Vec<u8>)) -> Repository {
@@ -316,4 +317,39 @@ fn a_slot_that_lacks_the_keys_in_force_is_missed() {
     let report = opened(Arc::new(fixture.backend.clone())).check(&Silent).unwrap();
     let found: Vec<_> = report.findings.iter().map(|finding| finding.message.as_str()).collect();
     assert!(matches!(&found[..], [one] if one.starts_with("the newest key slot of this credential is missing")), "{found:?}");
+}
+
+/// What a collector takes away of a forgotten snapshot is no damage, also where the marker could not be read at first, or cannot be read at all.
+#[test]
+fn a_forgotten_snapshot_whose_marker_is_not_read_misses_nothing() {
+    let fixture = Fixture::empty();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), noise(7, 50_000)).unwrap();
+    fixture.backup(folder.path());
+    let id = fixture.repository.snapshots().unwrap()[0].id;
+    fixture.repository.forget(&[id], &Silent).unwrap();
+    for kind in [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack] {
+        let packs = fixture.backend.list_sorted(kind).unwrap();
+        packs.iter().for_each(|pack| fixture.backend.delete(&pack.name).unwrap());
+    }
+    for fails in [1, usize::MAX] {
+        let left = AtomicUsize::new(fails);
+        let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| {
+            let is_marker = call.operation == Operation::GetRange && call.kind == ObjectKind::Withdrawn && !call.is_done;
+            match is_marker && left.load(Ordering::Relaxed) > 0 {
+                true => {
+                    left.fetch_sub(1, Ordering::Relaxed);
+                    Err(Error::new(ErrorKind::Unavailable, "the store does not answer"))
+                }
+                false => Ok(()),
+            }
+        });
+        let report = opened(Arc::new(hooked)).check(&Silent).unwrap();
+        let marker = (Some(ObjectName::withdrawn(id)), ErrorKind::Unavailable);
+        let found: Vec<_> = report.findings.iter().map(|finding| (finding.object, finding.kind)).collect();
+        assert_eq!(found, [marker], "{:#?}", report.findings);
+    }
+    // Where there is no marker it is damage.
+    fixture.backend.delete(&ObjectName::withdrawn(id)).unwrap();
+    assert!(!fixture.check().findings.is_empty());
 }

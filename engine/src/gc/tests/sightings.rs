@@ -435,6 +435,28 @@ fn what_another_process_sees_meanwhile_stays_seen() {
 }
 
 #[test]
+fn who_can_remember_nothing_is_told_and_goes_on() {
+    let fixture = Fixture::with_states(0..2);
+    let folder = tempfile::tempdir().unwrap();
+    // Holds for whoever may do everything, too.
+    let nowhere = folder.path().join("no folder");
+    std::os::unix::fs::symlink(folder.path().join("not/there"), &nowhere).unwrap();
+    let seeing = client(&fixture, &nowhere);
+    let is_told = |message: &String| message.contains("cannot be kept in") && message.contains("no folder");
+    let report = seeing.check(&Silent).unwrap();
+    assert!(report.findings.is_empty() && report.notices.iter().filter(|notice| is_told(notice)).count() == 1, "{:?}", report.notices);
+    let notices = Notices::default();
+    seeing.tell_setbacks(&notices).unwrap();
+    assert!(notices.0.lock().iter().filter(|notice| is_told(notice)).count() == 1, "{:?}", notices.0.lock());
+    assert_eq!(seeing.snapshots().unwrap().len(), 2);
+    // Who can is told nothing.
+    std::fs::remove_file(&nowhere).unwrap();
+    let notices = Notices::default();
+    seeing.tell_setbacks(&notices).unwrap();
+    assert!(notices.0.lock().is_empty(), "{:?}", notices.0.lock());
+}
+
+#[test]
 fn who_only_checks_or_scrubs_misses_snapshots_too() {
     let looks: [fn(&Repository) -> crate::error::Result<CheckReport>; 2] = [|seeing| seeing.check(&Silent), |seeing| seeing.scrub(&Silent)];
     for look in looks {

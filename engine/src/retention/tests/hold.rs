@@ -32,9 +32,14 @@ fn at_time(fixture: &Fixture, seconds: i64) -> Repository {
 
 /// The same client at another time of its clock.
 fn of_at_time(fixture: &Fixture, client: &Repository, seconds: i64) -> Repository {
+    over_at_time(Arc::new(fixture.backend.clone()), client, seconds)
+}
+
+/// The same client over another backend, too. It draws other names than it does at other times.
+fn over_at_time(backend: Arc<dyn Backend>, client: &Repository, seconds: i64) -> Repository {
     let (credential, config) = ((*client.credential).clone(), client.config.clone());
     let runtime = Runtime::seeded(seconds as u64, at(seconds), 1);
-    Repository::assemble(Arc::new(fixture.backend.clone()), runtime, credential, config, client.id, 1, client.settings.clone())
+    Repository::assemble(backend, runtime, credential, config, client.id, 1, client.settings.clone())
 }
 
 fn lock_until(repository: &Repository, ids: &[SnapshotId], seconds: i64) -> Option<HoldId> {
@@ -328,6 +333,41 @@ fn a_hold_wins_over_a_withdrawal_and_a_collection_between_its_look_and_its_write
     }
     assert_eq!(fixture.shown(), ids);
     assert_sound(&fixture);
+}
+
+/// A collector takes the holder for dead while it looks, or, and sweeps, while it writes.
+#[test]
+fn a_hold_of_who_was_given_up_brings_nothing_back() {
+    for is_before in [true, false] {
+        let (fixture, ids) = Fixture::with_snapshots(2);
+        let sessions = |backend: &MemoryBackend| backend.list_sorted(ObjectKind::Session).unwrap();
+        let before = sessions(&fixture.backend);
+        let (others, backend, held) = (at_time(&fixture, NOW + 1), fixture.backend.clone(), ids[0]);
+        let happens = Mutex::new(Some(move || {
+            let own: Vec<_> = sessions(&backend).into_iter().filter(|session| !before.contains(session)).collect();
+            assert_eq!(own.len(), 1);
+            backend.delete(&own[0].name).unwrap();
+            if !is_before {
+                others.forget(&[held], &Silent).unwrap();
+                (0..2).for_each(|_| drop(gc(&others)));
+            }
+        }));
+        let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| {
+            let comes = match is_before {
+                true => call.kind == ObjectKind::Hold && call.operation == Operation::List && call.is_done,
+                false => call.kind == ObjectKind::Hold && call.operation == Operation::Create && !call.is_done,
+            };
+            if comes && let Some(happens) = happens.lock().take() {
+                happens();
+            }
+            Ok(())
+        });
+        let error = over_at_time(Arc::new(hooked), &fixture.repository, NOW + 2).hold(&ids[..1], "").unwrap_err();
+        assert!(error.kind() == ErrorKind::Busy && error.to_string().contains("nothing is held"), "{error}");
+        assert_eq!(fixture.backend.list_sorted(ObjectKind::Hold).unwrap(), []);
+        assert_eq!(fixture.shown(), ids[usize::from(!is_before)..]);
+        assert_sound(&fixture);
+    }
 }
 
 /// Otherwise somebody would believe that it was never there.
