@@ -59,7 +59,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::index::LookupIndex;
-use crate::repository::{FrameReader, Repository};
+use crate::repository::{FrameReader, Repository, keys_changed};
 use damage::Damage;
 use lengths::Lengths;
 use reading::{Listing, Reading};
@@ -166,8 +166,8 @@ impl Repository {
     /// Checks the structure: everything but the content of data frames and of nodes that no snapshot uses.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] where the backend cannot be listed or read any more,
-    /// [`ErrorKind::Cancelled`] when `progress` says so. Damage is no error but a finding.
+    /// [`ErrorKind::Unavailable`] where the backend cannot be listed or read any more, [`ErrorKind::Busy`] where admin changed the keys since the
+    /// repository was opened, and something cannot be read without the new ones, [`ErrorKind::Cancelled`] when `progress` says so. Damage is no error but a finding.
     pub fn check(&self, progress: &dyn Progress) -> Result<CheckReport> {
         self.examine(progress, &Depth::Structure, false)
     }
@@ -192,6 +192,7 @@ impl Repository {
     fn examine(&self, progress: &dyn Progress, depth: &Depth, heals: bool) -> Result<CheckReport> {
         match self.survey(progress, depth, heals) {
             Err(error) if error.kind() == ErrorKind::Unauthorized && self.structure_key().is_err() => self.examine_keys(progress, &error),
+            Err(error) if error.kind() == ErrorKind::Unauthorized && self.has_newer_config() => Err(keys_changed()),
             surveyed => surveyed.map(|(report, _)| report),
         }
     }

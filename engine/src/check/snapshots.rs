@@ -376,12 +376,20 @@ impl SnapshotCheck<'_> {
         Ok(is_worth_it)
     }
 
-    /// The finding for what is missing without a reason that is known.
+    /// The finding for what is missing without a reason that is known. Where keys changed since the repository was opened, it may be in packs that were
+    /// sealed with those.
     fn missing(&mut self) -> FindingId {
-        let name = ObjectName::snapshot(self.id);
+        let (name, keyed) = (ObjectName::snapshot(self.id), self.keyed);
         let say = || {
             let message = format!("{name}: frames or chunks that it needs are in no pack that can be read and that its refs name");
-            self.keyed.reading.findings.say(Some(name), None, message)
+            match keyed.repository.has_newer_config() {
+                false => keyed.reading.findings.say(Some(name), None, message),
+                true => {
+                    let message =
+                        format!("{message}; admin changed the keys of the repository while this ran, so it may be there: run it again");
+                    keyed.reading.findings.add(name, &Error::new(ErrorKind::Unavailable, message))
+                }
+            }
         };
         *self.missing.get_or_insert_with(say)
     }

@@ -98,7 +98,7 @@ impl<'a> Mark<'a> {
     /// Nothing is marked yet. Packs are listed now.
     pub(crate) fn new(repository: &'a Repository, epochs: &Epochs, progress: &'a dyn Progress) -> Result<Self> {
         let index = repository.open_index()?;
-        let relocations = repository.read_relocations(None)?;
+        let relocations = repository.read_durable_relocations()?;
         let doomed = take_condemned(repository, &index, epochs)?;
         let parts = repository.roles().contain(Roles::RESTORE).then(Parts::default);
         Ok(Self { relocations, parts, ..Self::of_indexes(repository, index, doomed, progress) })
@@ -155,7 +155,7 @@ impl<'a> Mark<'a> {
     pub(super) fn look_again(&mut self, epochs: &Epochs) -> Result<()> {
         let index = self.standing.shared_index();
         self.repository.sync_index(&index)?;
-        self.relocations = self.repository.read_relocations(None)?;
+        self.relocations = self.repository.read_durable_relocations()?;
         let doomed = take_condemned(self.repository, &index, epochs)?;
         self.standing = FrameReader::new(self.repository, index);
         self.has_doomed = !doomed.packs().is_empty();

@@ -316,6 +316,11 @@ impl Repository {
         Ok(())
     }
 
+    /// Whether admin changed keys or settings since this was opened, or that cannot be known now.
+    pub(crate) fn has_newer_config(&self) -> bool {
+        !matches!(generations::above(&*self.backend, self.generation, &self.trust), Ok(Above::Strange(_) | Above::Nothing))
+    }
+
     /// The header of an object of this repository whose parts are sealed with the structure key in force.
     pub(crate) fn header(&self, name: ObjectName) -> Header {
         Header { name, repository: self.id, structure_epoch: self.config.structure_epoch }
@@ -365,7 +370,8 @@ impl Repository {
     }
 }
 
-fn keys_changed() -> Error {
+/// What was stored since is sealed with keys that are not in hand.
+pub(crate) fn keys_changed() -> Error {
     let message = "admin changed the keys or settings of the repository while this ran; run it again: what was stored is found again";
     Error::new(ErrorKind::Busy, message)
 }

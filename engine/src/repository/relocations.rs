@@ -5,7 +5,7 @@
 
 use super::writer::ChunkUse;
 use super::{FrameReader, ReadThrough, RefsCollector, Repository};
-use crate::backend::{ObjectKind, ObjectName};
+use crate::backend::{BackendExt, ObjectKind, ObjectName};
 use crate::error::{ErrorKind, Result};
 use crate::format::relocations::{MovedChunk, RelocationsBody};
 use crate::format::{FrameUse, Usage};
@@ -47,8 +47,26 @@ impl Repository {
     /// Reads all relocations. Objects that break a rule say nothing; check reports them. Those that cannot be read while the store answers say
     /// nothing to who reads `through` damage.
     pub(crate) fn read_relocations(&self, through: Option<&ReadThrough>) -> Result<Relocations> {
+        self.read_relocations_among(through, |_| true)
+    }
+
+    /// As [`Repository::read_relocations`], for whoever lets something go, or publishes, because of them: all that they say is durable (`OthersDurable`)
+    /// and was seen after that. Those that come meanwhile say nothing.
+    pub(crate) fn read_durable_relocations(&self) -> Result<Relocations> {
+        let listed: HashSet<_> = self.backend.list_sorted(ObjectKind::Relocation)?.into_iter().map(|object| object.name).collect();
+        if listed.is_empty() {
+            return Ok(Relocations::default());
+        }
+        self.backend.make_durable(&listed.iter().copied().collect::<Vec<_>>())?;
+        self.read_relocations_among(None, |name| listed.contains(name))
+    }
+
+    fn read_relocations_among(&self, through: Option<&ReadThrough>, counts: impl Fn(&ObjectName) -> bool) -> Result<Relocations> {
         let mut relocations = Relocations::default();
         self.for_each_sealed(ObjectKind::Relocation, |name, read| {
+            if !counts(&name) {
+                return Ok(());
+            }
             match read.and_then(|unsealed| RelocationsBody::decode(&unsealed.plaintext)) {
                 Ok(body) => relocations.take(name, body),
                 Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::NotFound => {}

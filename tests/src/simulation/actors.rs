@@ -497,7 +497,8 @@ impl Actor {
 
     /// Nothing was damaged, so nothing may be found; what could not be read has to be said.
     fn report(&self, world: &World, report: &icecore::check::CheckReport) {
-        let has_suffered = world.store.has_suffered(self.process);
+        // Who has the keys of before cannot read what was stored since.
+        let has_suffered = world.store.has_suffered(self.process) || self.met_rotation(world);
         // A marker that met a hold stands until one of the two has removed it, or repair has.
         let is_right =
             |finding: &icecore::check::Finding| finding.rule == Some("HOLD-7") || has_suffered && finding.kind == ErrorKind::Unavailable;

@@ -353,3 +353,34 @@ fn a_forgotten_snapshot_whose_marker_is_not_read_misses_nothing() {
     fixture.backend.delete(&ObjectName::withdrawn(id)).unwrap();
     assert!(!fixture.check().findings.is_empty());
 }
+
+/// What others have stored since keys changed cannot be read with the old ones, and is not damage.
+#[test]
+fn who_checks_with_the_keys_of_before_says_so() {
+    let fixture = Fixture::empty();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("stays"), noise(7, 50_000)).unwrap();
+    std::fs::write(folder.path().join("goes"), noise(8, 50_000)).unwrap();
+    fixture.backup(folder.path());
+    let first = fixture.repository.snapshots().unwrap()[0].id;
+    std::fs::remove_file(folder.path().join("goes")).unwrap();
+    fixture.backup(folder.path());
+    fixture.repository.forget(&[first], &Silent).unwrap();
+    let with_old_keys = opened(Arc::new(fixture.backend.clone()));
+    fixture.repository.rotate(&fixture.repository.plan_rotation(None).unwrap()).unwrap();
+    let runtime = Runtime::seeded(13, NOW, 2);
+    let key = Key::passphrase("correct horse").unwrap();
+    let with_new_keys = Repository::open(Arc::new(fixture.backend.clone()), runtime, &key, Settings::default()).unwrap();
+    let summary = with_new_keys.gc(&crate::gc::GcOptions { dead_percent_max: 0 }, &Silent).unwrap();
+    assert!(summary.written.packs > 0 && summary.deleted.packs > 0, "{summary:?}");
+    assert!(with_new_keys.check(&Silent).unwrap().findings.is_empty());
+    let error = with_old_keys.check(&Silent).unwrap_err();
+    assert!(error.kind() == ErrorKind::Busy && error.to_string().contains("changed the keys"), "{error}");
+    // As if frames had been copied as they are.
+    let relocations = fixture.backend.list_sorted(ObjectKind::Relocation).unwrap();
+    relocations.iter().for_each(|object| fixture.backend.delete(&object.name).unwrap());
+    let report = with_old_keys.check(&Silent).unwrap();
+    let found: Vec<_> = report.findings.iter().map(|finding| (finding.kind, finding.snapshots.len())).collect();
+    assert_eq!(found, [(ErrorKind::Unavailable, 1)], "{:#?}", report.findings);
+    assert!(report.findings[0].message.contains("changed the keys"), "{:#?}", report.findings);
+}

@@ -116,3 +116,19 @@ fn packs_that_were_stored_while_snapshots_were_listed() {
         order.at(Operation::MakeDurable, pack);
     }
 }
+
+/// Without them what was made anew is dead weight, and another copy of it is not.
+#[test]
+fn relocations_before_anything_is_condemned() {
+    let mut fixture = Fixture::scattered();
+    fixture.backup_stream(b"something else", 3000);
+    assert!(gc(&fixture.repository).frames_remade > 0);
+    let [relocations] = fixture.relocations()[..] else { panic!("one") };
+    fixture.forget(2);
+    let (collector, order) = fixture.watched(30);
+    let summary = gc_all(&collector);
+    assert!(summary.epoch.is_some() && summary.condemned.packs > 0, "{summary:?}");
+    let durable = order.at(Operation::MakeDurable, relocations);
+    assert!(durable < order.first(Operation::Finish, |name| name.kind() == ObjectKind::Epoch).unwrap());
+    assert!(durable < order.first(Operation::Delete, |name| name.kind().is_pack()).unwrap());
+}
