@@ -151,8 +151,16 @@ fn report_missing(reading: &Reading<'_>, repository: &Repository, sessions: &Ses
         let closed = sessions.snapshots.closed.iter().find(|(_, closed)| closed.snapshots.contains(&id));
         let was_seen = sessions.snapshots.vanished.contains_key(&id);
         let is_settled = !was_seen && closed.is_none_or(|(session, _)| reading.is_gone(&ObjectName::closed(*session)));
-        if is_settled || !reading.is_gone(&name) || sessions.is_withdrawn_meanwhile(repository, id) {
+        if is_settled || !reading.is_gone(&name) {
             continue;
+        }
+        match sessions.is_withdrawn_meanwhile(repository, id) {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => {
+                reading.findings.add(name, &error.context(format!("{name} is gone, and whether it was forgotten is not known")));
+                continue;
+            }
         }
         let message = format!(
             "{name} was published and is gone without having been forgotten: somebody or something removed it from the store; {}",
@@ -167,7 +175,7 @@ fn report_missing(reading: &Reading<'_>, repository: &Repository, sessions: &Ses
         // The object of a session that was given up may have been cleaned away before its writer, which slept, published.
         let publishes = closed.finished && closed.snapshots.iter().any(|id| sessions.snapshots.snapshots.contains(id));
         let is_listed = listed.binary_search_by(|object| object.name.cmp(&name)).is_ok();
-        if publishes && !is_listed && reading.is_gone(&name) && !reading.is_gone(&ObjectName::closed(*session)) {
+        if publishes && !is_listed && reading.is_gone(&name) && reading.is_there(&ObjectName::closed(*session)).unwrap_or(false) {
             reading.findings.say(Some(name), None, format!("{name} is gone, while the snapshots that it published are there"));
         }
     }
@@ -175,9 +183,12 @@ fn report_missing(reading: &Reading<'_>, repository: &Repository, sessions: &Ses
 
 impl Sessions {
     /// Whether a snapshot was withdrawn after everything was listed, or by a marker that could not be read then. One that was read and not believed does
-    /// not count. Where it is not known even now, nobody is to suffer from what a collector may have taken away: that the marker cannot be read is told.
-    pub(super) fn is_withdrawn_meanwhile(&self, repository: &Repository, id: SnapshotId) -> bool {
-        !self.markers.contains(&id) && repository.is_withdrawn(id, &self.snapshots).unwrap_or(true)
+    /// not count.
+    ///
+    /// # Errors
+    /// Where the marker cannot be read even now.
+    pub(super) fn is_withdrawn_meanwhile(&self, repository: &Repository, id: SnapshotId) -> Result<bool> {
+        Ok(!self.markers.contains(&id) && repository.is_withdrawn(id, &self.snapshots)?)
     }
 
     /// The companion of a session must carry the session's certificate, or one with the role that `other` names.

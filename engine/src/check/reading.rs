@@ -109,7 +109,7 @@ impl<'a> Reading<'a> {
         match error.kind() {
             ErrorKind::Cancelled | ErrorKind::Internal => return Err(error),
             ErrorKind::Unauthorized => self.findings.notice(error.to_string()),
-            _ if self.is_gone(name) => {}
+            _ if self.is_gone_by(name, &error) => {}
             _ => drop(self.findings.add(*name, &error)),
         }
         Ok(None)
@@ -121,12 +121,31 @@ impl<'a> Reading<'a> {
         if is_too_much { Err(error) } else { Ok(error) }
     }
 
-    /// Whether an object that was listed is no longer there.
+    /// Whether an object that was listed is still there.
+    ///
+    /// # Errors
+    /// Where that cannot be asked.
+    pub(super) fn is_there(&self, name: &ObjectName) -> Result<bool> {
+        let asked = self.backend.size(name).and_then(|_| match name.kind().is_pack() {
+            // Placement tells the size of a pack for a while after a collector deleted it in its tier.
+            true => self.backend.get_range(name, 0, 1).map(drop),
+            false => Ok(()),
+        });
+        match asked {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether an object that was listed is known to be there no longer.
     pub(super) fn is_gone(&self, name: &ObjectName) -> bool {
-        let is_missing = |error: Error| error.kind() == ErrorKind::NotFound;
-        // Placement tells the size of a pack for a while after a collector deleted it in its tier.
-        self.backend.size(name).is_err_and(is_missing)
-            || (name.kind().is_pack() && self.backend.get_range(name, 0, 1).is_err_and(is_missing))
+        matches!(self.is_there(name), Ok(false))
+    }
+
+    /// The same, where `error` is what reading it said: that counts if it cannot be asked any more.
+    pub(super) fn is_gone_by(&self, name: &ObjectName, error: &Error) -> bool {
+        self.is_there(name).map_or(error.kind() == ErrorKind::NotFound, |is_there| !is_there)
     }
 
     /// Ends the run.

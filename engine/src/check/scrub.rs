@@ -58,7 +58,7 @@ impl Keyed<'_> {
                 });
                 let fresh = match fresh {
                     Ok(fresh) => fresh,
-                    Err(error) if self.reading.is_gone(&object.name) => {
+                    Err(error) if self.reading.is_gone_by(&object.name, &error) => {
                         return self.reading.judge::<()>(&object.name, Err(error)).map(drop);
                     }
                     Err(error) => {

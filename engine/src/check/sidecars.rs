@@ -144,7 +144,7 @@ fn report_unprotected(reading: &Reading<'_>, listing: &Listing, sidecars: &[Obje
     let objects = listing.values().flatten().filter(|object| object.name.kind() != ObjectKind::Parity);
     let mut unprotected = Vec::new();
     for object in objects.filter(|object| !known.contains(&sidecar_of(&object.name))) {
-        if reading.is_gone(&sidecar_of(&object.name)) && !reading.is_gone(&object.name) {
+        if reading.is_gone(&sidecar_of(&object.name)) && reading.is_there(&object.name).unwrap_or(false) {
             unprotected.push(object.name);
         }
     }

@@ -86,8 +86,12 @@ impl Keyed<'_> {
             self.check_snapshot(object, sessions, &mut memo)?;
             // After all that was missed (I13): whatever was swept, a marker had been there before.
             let id = SnapshotId(object.name.id());
-            if self.reading.findings.accuse(id) && self.is_over(id, sessions) {
-                self.reading.findings.acquit(id);
+            if self.reading.findings.accuse(id) {
+                match self.is_over(id, sessions) {
+                    Ok(true) => self.reading.findings.acquit(id),
+                    Ok(false) => {}
+                    Err(error) => self.suspend(&object.name, id, error),
+                }
             }
             self.reading.progress.event(Event::Advance { bytes: 0, items: 1 });
         }
@@ -95,8 +99,17 @@ impl Keyed<'_> {
     }
 
     /// Whether the snapshot was deleted or withdrawn since everything was listed.
-    fn is_over(&self, id: SnapshotId, sessions: &Sessions) -> bool {
-        self.reading.is_gone(&ObjectName::snapshot(id)) || sessions.is_withdrawn_meanwhile(self.repository, id)
+    fn is_over(&self, id: SnapshotId, sessions: &Sessions) -> Result<bool> {
+        Ok(!self.reading.is_there(&ObjectName::snapshot(id))? || sessions.is_withdrawn_meanwhile(self.repository, id)?)
+    }
+
+    /// It cannot be asked whether the snapshot was deleted or withdrawn meanwhile, so what it misses may be as it ought to be, or damage.
+    fn suspend(&self, name: &ObjectName, id: SnapshotId, error: Error) {
+        let findings = &self.reading.findings;
+        findings.acquit(id);
+        let error = error
+            .context(format!("{name}: something that it needs was missed, and whether it was forgotten cannot be asked now; run it again"));
+        findings.blame(findings.add(*name, &error), id);
     }
 
     fn check_snapshot(&self, object: &ObjectInfo, sessions: &Sessions, memo: &mut Memo) -> Result<()> {
@@ -361,7 +374,7 @@ impl SnapshotCheck<'_> {
             return Ok(false);
         }
         self.looks += 1;
-        self.is_gone = self.keyed.is_over(self.id, self.sessions);
+        self.is_gone = self.keyed.is_over(self.id, self.sessions).unwrap_or(false);
         let has_changed = self.keyed.refresh()?;
         idle_looks.store(if has_changed { 0 } else { idle_looks.load(Ordering::Relaxed) + 1 }, Ordering::Relaxed);
         Ok(!self.is_gone && (is_first || has_changed))

@@ -158,7 +158,7 @@ impl Repository {
     /// Looks at the snapshots and writes, under a session that makes collectors wait before they delete. `place` gives the hold that it wrote, if any.
     ///
     /// What a collector has swept since it took this process for dead, no hold may bring back as a snapshot that counts and is damaged: there is a look
-    /// before it is written, and where it turns out afterwards that it came too late, it is taken back.
+    /// before it is written, and where it turns out afterwards that it may have come too late, it is taken back.
     fn under_session<T>(
         &self,
         what: &str,
@@ -182,7 +182,7 @@ impl Repository {
                 false => place(&listing, &ids),
             }
         });
-        let is_late = placed.is_ok() && session.is_given_up()?;
+        let is_late = placed.is_ok() && session.is_given_up()? && !self.all_count_still(&ids)?;
         match placed {
             Ok((_, placed)) if !is_late => {
                 self.settle_held(&ids)?;
@@ -200,6 +200,10 @@ impl Repository {
                 Err(error)
             }
         }
+    }
+
+    fn all_count_still(&self, ids: &BTreeSet<SnapshotId>) -> Result<bool> {
+        ids.iter().try_fold(true, |all, id| Ok(all && self.counts_still(*id)? == Some(true)))
     }
 
     /// The moment at which a lock ends.

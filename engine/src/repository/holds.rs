@@ -196,6 +196,11 @@ impl Holds {
         in_force.flat_map(|(_, (body, _))| &body.snapshots).map(|held| held.snapshot)
     }
 
+    /// What a hold names.
+    pub(super) fn snapshots_of(&self, hold: HoldId) -> Vec<SnapshotId> {
+        self.all.get(&hold).map_or_else(Vec::new, |(body, _)| body.snapshots.iter().map(|held| held.snapshot).collect())
+    }
+
     /// Holds in force, each with its end, if it has one.
     pub(super) fn in_force(&self) -> impl Iterator<Item = (HoldId, Option<Timestamp>)> + '_ {
         let in_force = self.all.iter().filter(|(id, (body, _))| self.is_in_force(**id, body));

@@ -392,10 +392,29 @@ impl Repository {
             let what = format!("hold {hold} was there and is gone, so that what it held is not protected any more");
             listing.setback = Some(older(path, &what));
         }
-        seen.holds = listing.holds.in_force().map(|(hold, until)| (hold, until.map_or(0, |until| until.seconds))).collect();
+        let is_to_keep =
+            |hold: &HoldId| before.holds.contains_key(hold) || self.stands(&listing.holds.snapshots_of(*hold)).unwrap_or(false);
+        let in_force = listing.holds.in_force().filter(|(hold, _)| is_to_keep(hold));
+        seen.holds = in_force.map(|(hold, until)| (hold, until.map_or(0, |until| until.seconds))).collect();
         seen.holds.extend(gone.iter().chain(&late).copied());
         listing.holds.gone = gone.into_iter().map(|(hold, _)| hold).collect();
         Ok(())
+    }
+
+    /// Whether a hold of these will stand. One that may have come too late will be taken back, which would look as if somebody had removed it: there is a
+    /// marker of what it holds, or that is gone. What is held in a replica may come later than its hold.
+    fn stands(&self, held: &[SnapshotId]) -> Result<bool> {
+        let counts = self.ask_each(held, |id| self.counts_still(*id))?.into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(counts.iter().all(|counts| *counts != Some(false)) && counts.contains(&Some(true)))
+    }
+
+    /// Whether a snapshot that counted was not withdrawn up to now; `None` where it is gone, or never came. Whoever placed a hold of it before asking has
+    /// done so in time: from now on collectors find the hold. The marker first, which goes after the snapshot.
+    pub(super) fn counts_still(&self, id: SnapshotId) -> Result<Option<bool>> {
+        match self.has(&ObjectName::withdrawn(id))? {
+            true => Ok(Some(false)),
+            false => Ok(self.has(&ObjectName::snapshot(id))?.then_some(true)),
+        }
     }
 
     /// The newest epoch; or why it cannot be what comes after the one that was seen.

@@ -335,10 +335,10 @@ fn a_hold_wins_over_a_withdrawal_and_a_collection_between_its_look_and_its_write
     assert_sound(&fixture);
 }
 
-/// A collector takes the holder for dead while it looks, or, and sweeps, while it writes.
+/// A collector takes the holder for dead while it looks, or while it writes, and sweeps then, or not.
 #[test]
 fn a_hold_of_who_was_given_up_brings_nothing_back() {
-    for is_before in [true, false] {
+    for (is_writing, sweeps) in [(false, false), (true, true), (true, false)] {
         let (fixture, ids) = Fixture::with_snapshots(2);
         let sessions = |backend: &MemoryBackend| backend.list_sorted(ObjectKind::Session).unwrap();
         let before = sessions(&fixture.backend);
@@ -347,27 +347,49 @@ fn a_hold_of_who_was_given_up_brings_nothing_back() {
             let own: Vec<_> = sessions(&backend).into_iter().filter(|session| !before.contains(session)).collect();
             assert_eq!(own.len(), 1);
             backend.delete(&own[0].name).unwrap();
-            if !is_before {
+            if sweeps {
                 others.forget(&[held], &Silent).unwrap();
                 (0..2).for_each(|_| drop(gc(&others)));
             }
         }));
         let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| {
-            let comes = match is_before {
-                true => call.kind == ObjectKind::Hold && call.operation == Operation::List && call.is_done,
-                false => call.kind == ObjectKind::Hold && call.operation == Operation::Create && !call.is_done,
+            let comes = match is_writing {
+                false => call.kind == ObjectKind::Hold && call.operation == Operation::List && call.is_done,
+                true => call.kind == ObjectKind::Hold && call.operation == Operation::Create && !call.is_done,
             };
             if comes && let Some(happens) = happens.lock().take() {
                 happens();
             }
             Ok(())
         });
-        let error = over_at_time(Arc::new(hooked), &fixture.repository, NOW + 2).hold(&ids[..1], "").unwrap_err();
-        assert!(error.kind() == ErrorKind::Busy && error.to_string().contains("nothing is held"), "{error}");
-        assert_eq!(fixture.backend.list_sorted(ObjectKind::Hold).unwrap(), []);
-        assert_eq!(fixture.shown(), ids[usize::from(!is_before)..]);
+        let placed = over_at_time(Arc::new(hooked), &fixture.repository, NOW + 2).hold(&ids[..1], "");
+        let holds: Vec<_> = fixture.backend.list_sorted(ObjectKind::Hold).unwrap().into_iter().map(|object| object.name).collect();
+        match is_writing && !sweeps {
+            // It was in time: nobody had forgotten the snapshot when the hold was there.
+            true => assert_eq!(holds, [ObjectName::hold(placed.unwrap())]),
+            false => {
+                let error = placed.unwrap_err();
+                assert!(error.kind() == ErrorKind::Busy && error.to_string().contains("nothing is held"), "{error}");
+                assert_eq!(holds, []);
+            }
+        }
+        assert_eq!(fixture.shown(), ids[usize::from(sweeps)..]);
         assert_sound(&fixture);
     }
+}
+
+/// Who placed it may find that it came too late.
+#[test]
+fn a_hold_that_met_a_withdrawal_is_not_missed_when_it_is_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut fixture, ids) = Fixture::with_snapshots(2);
+    fixture.repository.settings = Settings::default().with_sightings(folder.path());
+    let hold = ObjectName::hold(HoldId([3; 16]));
+    fixture.repository.write_sealed(hold, body_of(&fixture.repository, HoldAction::Legal, ids[0]).encode()).unwrap();
+    withdraw_anyway(&fixture.repository, ids[0]);
+    assert_eq!(fixture.repository.snapshots_and_problems().unwrap().0.len(), 2);
+    fixture.backend.delete(&hold).unwrap();
+    assert_eq!(fixture.shown(), ids[1..]);
 }
 
 /// Otherwise somebody would believe that it was never there.
