@@ -143,9 +143,16 @@ impl Keyed<'_> {
             if sessions.snapshots.unclosed.contains(&id) {
                 let message = "was seen to count before: somebody or something removed the end of its session from the store";
                 self.reading.findings.notice(format!("{} {message}", object.name));
-            } else if !check.has_all_frames(&header)? {
-                self.reading.findings.notice(format!("{} does not count: frames that it needs are not there", object.name));
-                return Ok(());
+            } else {
+                let has_all = check.has_all_frames(&header);
+                match self.reading.judge(&object.name, has_all)? {
+                    Some(true) => {}
+                    Some(false) => {
+                        self.reading.findings.notice(format!("{} does not count: frames that it needs are not there", object.name));
+                        return Ok(());
+                    }
+                    None => return Ok(()),
+                }
             }
         }
         if check.check_refs(&header)?
@@ -253,7 +260,7 @@ impl SnapshotCheck<'_> {
         if !repository.condemned()?.1.is_empty() {
             return match repository.snapshot_chunks(&repository.standing_reader()?, header) {
                 Ok(_) => Ok(true),
-                Err(error) if error.kind() == ErrorKind::Damaged => Ok(false),
+                Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => Ok(false),
                 Err(error) => Err(error),
             };
         }
@@ -263,7 +270,11 @@ impl SnapshotCheck<'_> {
             is_complete &= index.ordinal_of(used.frame)?.is_some() || self.instead_of(&used)?.is_complete;
             Ok(())
         })?;
-        Ok(walked.is_ok() && is_complete)
+        match walked {
+            Ok(_) => Ok(is_complete),
+            Err((error, _)) if error.kind() == ErrorKind::Unavailable => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Walks the refs; every frame that they name must be in a pack that can be read. False where the walk came to no end.
@@ -275,6 +286,12 @@ impl SnapshotCheck<'_> {
             walked = self.allow_frames(&mut absent)?;
         }
         if self.is_gone {
+            // That it misses something is as it ought to be, but not that something cannot be read.
+            if let Err((error, Some(node))) = &walked
+                && error.kind() == ErrorKind::Unavailable
+            {
+                let _ = self.explain(node, FrameClass::Refs, Some(error))?;
+            }
             return Ok(false);
         }
         let findings = &self.keyed.reading.findings;
