@@ -175,7 +175,10 @@ fn report_missing(reading: &Reading<'_>, repository: &Repository, sessions: &Ses
         // The object of a session that was given up may have been cleaned away before its writer, which slept, published.
         let publishes = closed.finished && closed.snapshots.iter().any(|id| sessions.snapshots.snapshots.contains(id));
         let is_listed = listed.binary_search_by(|object| object.name.cmp(&name)).is_ok();
-        if publishes && !is_listed && reading.is_gone(&name) && reading.is_there(&ObjectName::closed(*session)).unwrap_or(false) {
+        let is_there = |name: ObjectName| reading.is_there(&name).unwrap_or(false);
+        // A collector removes snapshots, then the session, then its end: none of what was listed may be there any more.
+        let stand = || is_there(ObjectName::closed(*session)) && closed.snapshots.iter().any(|id| is_there(ObjectName::snapshot(*id)));
+        if publishes && !is_listed && reading.is_gone(&name) && stand() {
             reading.findings.say(Some(name), None, format!("{name} is gone, while the snapshots that it published are there"));
         }
     }

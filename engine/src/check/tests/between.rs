@@ -386,3 +386,29 @@ fn who_checks_with_the_keys_of_before_says_so() {
     assert_eq!(found, [(ErrorKind::Unavailable, 1)], "{:#?}", report.findings);
     assert!(report.findings[0].message.contains("changed the keys"), "{:#?}", report.findings);
 }
+
+/// A collector goes on between two lists: what was listed first is gone by now, too.
+#[test]
+fn a_session_that_goes_with_its_snapshots_is_not_missed() {
+    let fixture = Fixture::empty();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), noise(7, 50_000)).unwrap();
+    fixture.backup(folder.path());
+    let snapshot = fixture.repository.snapshots().unwrap().remove(0);
+    fixture.repository.forget(&[snapshot.id], &Silent).unwrap();
+    let (snapshot, session) = (ObjectName::snapshot(snapshot.id), ObjectName::session(snapshot.header.record.id()));
+    for gone in [&[snapshot, session][..], &[session]] {
+        let whole = fixture.objects();
+        let (backend, names) = (fixture.backend.clone(), gone.to_vec());
+        let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| {
+            if call.operation == Operation::List && call.kind == ObjectKind::Session && !call.is_done {
+                names.iter().for_each(|name| drop(backend.delete(name)));
+            }
+            Ok(())
+        });
+        let report = opened(Arc::new(hooked)).check(&Silent).unwrap();
+        // The session alone is what no collector takes away.
+        assert_eq!(report.findings.len(), 2 - gone.len(), "{:#?}", report.findings);
+        gone.iter().for_each(|name| fixture.set(name, Some(&whole[name])));
+    }
+}

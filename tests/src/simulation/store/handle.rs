@@ -77,8 +77,12 @@ impl Handle {
         self.done(state, Step::Asked, operation, name.kind(), Some(name));
         let process = &mut state.processes[self.process];
         let hides = state.mutant == Some(Mutant::TombstoneIgnored) && !process.is_collector();
+        // The next epoch is asked for by its number, whatever was listed.
+        let is_later = |seen: &Vec<ObjectInfo>| seen.iter().all(|object| object.name != *name);
+        let hides_later = state.mutant == Some(Mutant::NoReread) && name.kind() == ObjectKind::Epoch && !process.is_collector();
         let object = match state.objects.get(name) {
             Some(_) if hides && name.kind() == ObjectKind::Tombstone => None,
+            Some(_) if hides_later && process.listed.get(&ObjectKind::Epoch).is_some_and(is_later) => None,
             Some(object) => Some(Arc::clone(&object.bytes)),
             None => process.own.get(name).cloned(),
         };
