@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::recipe::RecipeChild;
 use crate::format::snapshot::{SnapshotBody, SnapshotHeader};
 use crate::format::{FrameUse, Roles, Usage};
-use crate::id::{ChunkId, FrameClass, PackId, SnapshotId};
+use crate::id::{ChunkId, FrameClass, FrameId, PackId, SnapshotId};
 use crate::progress::Event;
 use crate::repository::index::{ChunkPlace, FramePlace};
 use crate::repository::{Instead, SnapshotState};
@@ -314,15 +314,26 @@ impl SnapshotCheck<'_> {
         }
         for frame in absent {
             let finding = match self.keyed.damage.of_frame(frame)? {
-                Some(finding) => finding,
-                None => self.missing(),
+                Some(finding) => Some(finding),
+                None => self.damage_of_moved(frame)?,
             };
+            let finding = finding.unwrap_or_else(|| self.missing());
             findings.blame(finding, self.id);
         }
         Ok(true)
     }
 
-    fn allow_frames(&mut self, absent: &mut Vec<crate::id::FrameId>) -> Result<Walked> {
+    /// Which finding says that a frame is lost in which chunks of this one stand now, as relocations say.
+    fn damage_of_moved(&self, frame: FrameId) -> Result<Option<FindingId>> {
+        for frame in self.keyed.reader.relocations(self.keyed.repository)?.lead_to(frame) {
+            if let Some(finding) = self.keyed.damage.of_frame(frame)? {
+                return Ok(Some(finding));
+            }
+        }
+        Ok(None)
+    }
+
+    fn allow_frames(&mut self, absent: &mut Vec<FrameId>) -> Result<Walked> {
         /// So many frames are enough to find out which packs are missing.
         const ABSENT_MAX: usize = 100_000;
         let index = self.keyed.reader.index();

@@ -11,7 +11,7 @@ use crate::format::relocations::{MovedChunk, RelocationsBody};
 use crate::format::{FrameUse, Usage};
 use crate::id::{FrameId, SessionId};
 use crate::limits::RELOCATION_STEPS_MAX;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What all relocations objects say.
 #[derive(Debug, Default)]
@@ -183,6 +183,14 @@ impl Relocations {
                 open.append(&mut targets);
             }
         }
+    }
+
+    /// All frames in which chunks of this one stand, or stood on the way.
+    pub(crate) fn lead_to(&self, frame: FrameId) -> BTreeSet<FrameId> {
+        let mut relocated = HashSet::new();
+        self.spread(frame, &mut relocated);
+        let said = relocated.iter().flat_map(|from| self.frames.get(from).into_iter().flatten().map(move |moved| (*from, moved)));
+        said.flat_map(|(from, moved)| moved.moved.iter().map(move |chunk| moved.place(from, chunk).frame)).collect()
     }
 
     /// The objects.

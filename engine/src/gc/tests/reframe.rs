@@ -2,8 +2,9 @@
 
 use super::fixture::{Fixture, client_with};
 use super::{Epochs, GcOptions, gc, gc_all};
+use crate::backend::testing::{HookedBackend, Operation};
 use crate::backend::{Backend, BackendExt, MemoryBackend, ObjectKind, ObjectName};
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::format::relocations::RelocationsBody;
 use crate::format::session::SessionKind;
 use crate::format::{FrameUse, Roles};
@@ -12,6 +13,8 @@ use crate::progress::{Event, Progress, Silent};
 use crate::repository::{FrameReader, Session, SnapshotState};
 use parking_lot::Mutex;
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
 fn stored_bytes_go_down_where_most_chunks_of_every_frame_died() {
@@ -269,4 +272,26 @@ fn what_relocations_lead_to_is_rescued_where_its_pack_was_condemned() {
     assert!(summary.bytes_copied > 0 && summary.left.packs == 0, "{summary:?}");
     assert_eq!(fixture.relocations(), relocations);
     fixture.assert_whole();
+}
+
+/// Of a frame that was made anew nothing but relocations says where its chunks are.
+#[test]
+fn a_pack_of_frames_made_anew_that_cannot_be_read_is_what_snapshots_suffer_from() {
+    let fixture = Fixture::scattered();
+    let before = fixture.packs();
+    assert!(gc(&fixture.repository).frames_remade > 0);
+    let made: Vec<_> = fixture.packs().into_iter().filter(|name| !before.contains(name) && name.kind() == ObjectKind::DataPack).collect();
+    let [made] = made[..] else { panic!("{made:?}") };
+    let fails = AtomicBool::new(true);
+    // Once: what it holds is found out then.
+    let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| {
+        let is_meant = call.operation == Operation::GetRange && call.name == Some(made) && !call.is_done;
+        match is_meant && fails.swap(false, Ordering::Relaxed) {
+            true => Err(Error::new(ErrorKind::Unavailable, "the store does not answer")),
+            false => Ok(()),
+        }
+    });
+    let report = fixture.handle_through(Arc::new(hooked), 40).check(&Silent).unwrap();
+    let found: Vec<_> = report.findings.iter().map(|finding| (finding.object, finding.kind, finding.snapshots.is_empty())).collect();
+    assert_eq!(found, [(Some(made), ErrorKind::Unavailable, false)], "{:#?}", report.findings);
 }
