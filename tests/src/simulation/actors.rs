@@ -505,7 +505,8 @@ impl Actor {
         if let Some(finding) = report.findings.iter().find(|finding| !is_right(finding)) {
             world.find(format!("{:?} of process {} finds what is not so: {finding:?}", self.deed, self.process));
         }
-        if let Some(name) = world.store.unread(self.process)
+        // What came since it began need not be looked at: what it holds may have been found elsewhere.
+        if let Some(name) = world.store.unread(self.process, self.began)
             && report.findings.is_empty()
             && report.notices.is_empty()
             && !world.store.is_dead(self.process)

@@ -271,10 +271,11 @@ impl Store {
         others.filter_map(|(_, other)| other.active).any(|other| other.1 > first && other.0 < last)
     }
 
-    /// An object that is there and that the process could not read.
-    pub fn unread(&self, process: usize) -> Option<ObjectName> {
+    /// An object that is there, and was before this many calls, and that the process could not read.
+    pub fn unread(&self, process: usize, calls: u64) -> Option<ObjectName> {
         let state = self.state();
-        state.processes[process].unread.iter().find(|name| state.objects.contains_key(*name)).copied()
+        let was_there = |name: &&ObjectName| state.objects.get(*name).is_some_and(|object| object.since <= calls);
+        state.processes[process].unread.iter().find(was_there).copied()
     }
 
     /// Whether there are packs that an epoch condemns.
