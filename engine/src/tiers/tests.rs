@@ -55,6 +55,11 @@ fn state(day: u64) -> Vec<u8> {
     [noise(1_000_000, 150_000), noise(day, 150_000)].concat()
 }
 
+/// So much of each day's own that several packs hold nothing else, however the threads that pack are scheduled.
+fn long_state(day: u64) -> Vec<u8> {
+    [state(day), noise(100 + day, 500_000)].concat()
+}
+
 fn key() -> Key {
     Key::KeyFile(Secret::new([5; 32]))
 }
@@ -89,10 +94,14 @@ impl World {
     }
 
     fn backup(&mut self, day: u64) -> crate::backup::BackupSummary {
+        self.backup_day(day, state(day))
+    }
+
+    fn backup_day(&mut self, day: u64, state: Vec<u8>) -> crate::backup::BackupSummary {
         let mut options = BackupOptions::new("daily");
         options.time = Some(Timestamp { seconds: NOW - DAY * (10 - day as i64), nanoseconds: 0 });
-        let summary = self.repository.backup_stream("state", Box::new(std::io::Cursor::new(state(day))), &options, &Silent).unwrap();
-        self.kept.push((summary.snapshot.unwrap(), state(day)));
+        let summary = self.repository.backup_stream("state", Box::new(std::io::Cursor::new(state.clone())), &options, &Silent).unwrap();
+        self.kept.push((summary.snapshot.unwrap(), state));
         summary
     }
 
@@ -366,7 +375,8 @@ fn movers_and_collectors_at_once_lose_nothing() {
 
 #[test]
 fn what_is_frozen_is_planned_asked_for_and_restored() {
-    let world = World::with_days();
+    let mut world = World::empty();
+    (0..4).for_each(|day| drop(world.backup_day(day, long_state(day))));
     let freezer = world.freezer("shelf 1");
     world.add(frozen());
     let moved = world.apply().moved;

@@ -41,6 +41,10 @@ fn store(server: &S3Server) -> StoreSettings {
 
 /// Four days in a bucket.
 fn world(server: &S3Server) -> (Repository, Vec<(SnapshotId, Vec<u8>)>) {
+    world_of(server, state)
+}
+
+fn world_of(server: &S3Server, state: fn(u64) -> Vec<u8>) -> (Repository, Vec<(SnapshotId, Vec<u8>)>) {
     let options = CreateOptions {
         pack_size: 64 << 10,
         data_frame_size: 16 << 10,
@@ -77,7 +81,7 @@ fn restored(repository: &Repository, id: SnapshotId) -> Result<Vec<u8>> {
 #[test]
 fn packs_go_into_an_archive_class_and_come_back_by_a_thaw() {
     let server = S3Server::start();
-    let (repository, kept) = world(&server);
+    let (repository, kept) = world_of(&server, long_state);
     repository.add_tier(&glacier()).unwrap();
     let moved = repository.tier_apply(&TierPolicy::new("cold"), &Silent).unwrap().moved;
     assert!(moved.packs >= 4);
