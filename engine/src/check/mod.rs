@@ -167,7 +167,8 @@ impl Repository {
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] where the backend cannot be listed or read any more, [`ErrorKind::Busy`] where admin changed the keys since the
-    /// repository was opened, and something cannot be read without the new ones, [`ErrorKind::Cancelled`] when `progress` says so. Damage is no error but a finding.
+    /// repository was opened, and something cannot be read without the new ones, [`ErrorKind::Cancelled`] when `progress` says so. Damage is no
+    /// error but a finding.
     pub fn check(&self, progress: &dyn Progress) -> Result<CheckReport> {
         self.examine(progress, &Depth::Structure, false)
     }

@@ -319,15 +319,22 @@ fn a_slot_that_lacks_the_keys_in_force_is_missed() {
     assert!(matches!(&found[..], [one] if one.starts_with("the newest key slot of this credential is missing")), "{found:?}");
 }
 
-/// What a collector takes away of a forgotten snapshot is no damage, also where the marker could not be read at first, or cannot be read at all.
-#[test]
-fn a_forgotten_snapshot_whose_marker_is_not_read_misses_nothing() {
+/// A repository whose only snapshot was forgotten, and is still there.
+fn with_one_forgotten() -> (Fixture, crate::repository::Snapshot) {
     let fixture = Fixture::empty();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), noise(7, 50_000)).unwrap();
     fixture.backup(folder.path());
-    let id = fixture.repository.snapshots().unwrap()[0].id;
-    fixture.repository.forget(&[id], &Silent).unwrap();
+    let snapshot = fixture.repository.snapshots().unwrap().remove(0);
+    fixture.repository.forget(&[snapshot.id], &Silent).unwrap();
+    (fixture, snapshot)
+}
+
+/// What a collector takes away of a forgotten snapshot is no damage, also where the marker could not be read at first, or cannot be read at all.
+#[test]
+fn a_forgotten_snapshot_whose_marker_is_not_read_misses_nothing() {
+    let (fixture, snapshot) = with_one_forgotten();
+    let id = snapshot.id;
     for kind in [ObjectKind::DataPack, ObjectKind::MetaPack, ObjectKind::RefsPack] {
         let packs = fixture.backend.list_sorted(kind).unwrap();
         packs.iter().for_each(|pack| fixture.backend.delete(&pack.name).unwrap());
@@ -390,12 +397,7 @@ fn who_checks_with_the_keys_of_before_says_so() {
 /// A collector goes on between two lists: what was listed first is gone by now, too.
 #[test]
 fn a_session_that_goes_with_its_snapshots_is_not_missed() {
-    let fixture = Fixture::empty();
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("file"), noise(7, 50_000)).unwrap();
-    fixture.backup(folder.path());
-    let snapshot = fixture.repository.snapshots().unwrap().remove(0);
-    fixture.repository.forget(&[snapshot.id], &Silent).unwrap();
+    let (fixture, snapshot) = with_one_forgotten();
     let (snapshot, session) = (ObjectName::snapshot(snapshot.id), ObjectName::session(snapshot.header.record.id()));
     for gone in [&[snapshot, session][..], &[session]] {
         let whole = fixture.objects();
