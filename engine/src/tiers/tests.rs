@@ -376,7 +376,9 @@ fn movers_and_collectors_at_once_lose_nothing() {
 #[test]
 fn what_is_frozen_is_planned_asked_for_and_restored() {
     let mut world = World::empty();
-    (0..4).for_each(|day| drop(world.backup_day(day, long_state(day))));
+    for day in 0..4 {
+        world.backup_day(day, long_state(day));
+    }
     let freezer = world.freezer("shelf 1");
     world.add(frozen());
     let moved = world.apply().moved;
