@@ -119,8 +119,7 @@ pub(super) fn check_sidecars(reading: &Reading<'_>, trust: &Trust, listing: &Lis
         reading.counts.objects.fetch_add(1, Ordering::Relaxed);
         if reads_all {
             reading.counts.bytes_read.fetch_add(sidecar.size, Ordering::Relaxed);
-            let checked = check_sidecar(reading, trust, &sidecar.name, &objects);
-            reading.judge(&sidecar.name, checked)?;
+            check_sidecar(reading, trust, &sidecar.name, &objects)?;
             reading.progress.event(Event::Advance { bytes: sidecar.size, items: 1 });
         }
     }
@@ -128,9 +127,13 @@ pub(super) fn check_sidecars(reading: &Reading<'_>, trust: &Trust, listing: &Lis
 }
 
 fn check_sidecar(reading: &Reading<'_>, trust: &Trust, name: &ObjectName, objects: &HashMap<ObjectName, &ObjectInfo>) -> Result<()> {
-    let sidecar = Sidecar::read(reading.backend, trust, name)?;
-    sidecar.check_copy(reading.backend, trust)?;
-    objects.get(&sidecar.head.object).map_or(Ok(()), |object| sidecar.check_object(reading.backend, object))
+    let read = Sidecar::read(reading.backend, trust, name);
+    let whole = read.and_then(|sidecar| sidecar.check_copy(reading.backend, trust).map(|()| sidecar));
+    let Some(sidecar) = reading.judge(name, whole)? else { return Ok(()) };
+    let Some(object) = objects.get(&sidecar.head.object) else { return Ok(()) };
+    let checked = sidecar.check_object(reading.backend, object);
+    let is_unread = checked.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unavailable);
+    reading.judge(if is_unread { &object.name } else { name }, checked).map(drop)
 }
 
 /// The names of the first ones.

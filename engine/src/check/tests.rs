@@ -36,6 +36,10 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
+fn opened(backend: Arc<dyn Backend>) -> Repository {
+    Repository::open(backend, Runtime::seeded(12, NOW, 2), &Key::passphrase("correct horse").unwrap(), Settings::default()).unwrap()
+}
+
 /// A number below `end` that depends on `seed` and `turn`.
 fn pick(seed: u64, turn: u64, end: usize) -> usize {
     let bytes: [u8; 8] = noise(seed << 32 | turn, 8).try_into().unwrap();

@@ -111,9 +111,15 @@ impl Sidecar {
         }
     }
 
-    /// Checks that it is the sidecar of the `object` that is there (PARITY-8). Of one that is cut off or cannot be read other rules tell.
+    /// Checks that it is the sidecar of the `object` that is there (PARITY-8). Of one that is cut off, or cannot be read as it is, other rules tell.
+    ///
+    /// # Errors
+    /// The rule; [`ErrorKind::Unavailable`] where the store does not give the object.
     pub(crate) fn check_object(&self, backend: &dyn Backend, object: &ObjectInfo) -> Result<()> {
-        let hash = backend.get_range(&object.name, object.size.saturating_sub(32), 32);
+        let hash = match backend.get_range(&object.name, object.size.saturating_sub(32), 32) {
+            Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+            hash => hash,
+        };
         match hash.is_ok_and(|hash| object.size == self.head.size && hash != self.head.hash) {
             true => Err(Error::rule("PARITY-8", format!("{}: it tells of another {} than the one that is here", self.name, object.name))),
             false => Ok(()),

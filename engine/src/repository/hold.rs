@@ -54,10 +54,10 @@ impl Repository {
     /// [`ErrorKind::Busy`] where its backup has not ended, or where this was given up for dead (then the hold may have come too late),
     /// [`ErrorKind::Invalid`] for too many snapshots or too long a note, otherwise what the backend says.
     pub fn hold(&self, snapshots: &[SnapshotId], note: &str) -> Result<HoldId> {
-        let place = |listing: &SnapshotListing, ids: &BTreeSet<SnapshotId>| {
+        let place = |session: &Session<'_>, listing: &SnapshotListing, ids: &BTreeSet<SnapshotId>| {
             let body =
                 HoldBody { action: HoldAction::Legal, now: self.runtime.clock.now(), note: note.to_owned(), snapshots: held(listing, ids) };
-            self.write_hold(&body).map(|hold| (Some(hold), hold))
+            self.write_hold(session, &body).map(|hold| (Some(hold), hold))
         };
         self.under_session("placing a legal hold", snapshots, note, place)
     }
@@ -68,7 +68,7 @@ impl Repository {
     /// # Errors
     /// As [`Repository::hold`]; [`ErrorKind::Invalid`] for an end that lies in the past or beyond the year 9999.
     pub fn lock(&self, snapshots: &[SnapshotId], end: LockEnd, note: &str, progress: &dyn Progress) -> Result<Locked> {
-        let place = |listing: &SnapshotListing, ids: &BTreeSet<SnapshotId>| {
+        let place = |session: &Session<'_>, listing: &SnapshotListing, ids: &BTreeSet<SnapshotId>| {
             let until = self.lock_end(end, listing, progress)?;
             let fresh = not_locked_until(listing, ids, until);
             if fresh.len() < ids.len() {
@@ -78,7 +78,7 @@ impl Repository {
                 true => None,
                 false => {
                     let (now, snapshots) = (self.runtime.clock.now(), held(listing, &fresh));
-                    Some(self.write_hold(&HoldBody { action: HoldAction::Lock { until }, now, note: note.to_owned(), snapshots })?)
+                    Some(self.write_hold(session, &HoldBody { action: HoldAction::Lock { until }, now, note: note.to_owned(), snapshots })?)
                 }
             };
             // Of all of them: a store may have got object lock since, and an earlier run may have been stopped here.
@@ -144,9 +144,11 @@ impl Repository {
         })
     }
 
-    fn write_hold(&self, body: &HoldBody) -> Result<HoldId> {
+    fn write_hold(&self, session: &Session<'_>, body: &HoldBody) -> Result<HoldId> {
         let id = HoldId(self.runtime.random());
+        session.may_hold(true);
         self.write_sealed(ObjectName::hold(id), body.encode())?;
+        session.may_hold(false);
         Ok(id)
     }
 
@@ -164,7 +166,7 @@ impl Repository {
         what: &str,
         snapshots: &[SnapshotId],
         note: &str,
-        place: impl FnOnce(&SnapshotListing, &BTreeSet<SnapshotId>) -> Result<(Option<HoldId>, T)>,
+        place: impl FnOnce(&Session<'_>, &SnapshotListing, &BTreeSet<SnapshotId>) -> Result<(Option<HoldId>, T)>,
     ) -> Result<T> {
         self.require(Roles::MAINTAIN, what)?;
         self.require_writable()?;
@@ -179,7 +181,7 @@ impl Repository {
             ids.iter().try_for_each(|id| require_counting(&listing, *id))?;
             match session.is_given_up()? {
                 true => Err(too_late("")),
-                false => place(&listing, &ids),
+                false => place(&session, &listing, &ids),
             }
         });
         let is_late = placed.is_ok() && session.is_given_up()? && !self.all_count_still(&ids)?;

@@ -38,6 +38,8 @@ pub(crate) struct Session<'a> {
     has_newer_config: Arc<AtomicBool>,
     /// Snapshots of this session that may have become visible, and of which series they are.
     published: Mutex<BTreeMap<SnapshotId, Token>>,
+    /// A hold was sent, and of what became of it there is no answer.
+    may_hold: AtomicBool,
     /// Dropping it ends the beats.
     _beats: Sender<()>,
     /// Shows other processes on this machine at once whether this one lives.
@@ -108,6 +110,7 @@ impl<'a> Session<'a> {
             epoch,
             has_newer_config,
             published: Mutex::default(),
+            may_hold: AtomicBool::new(false),
             _beats: beats,
             _hold: Mutex::new(hold),
         }))
@@ -201,10 +204,16 @@ impl<'a> Session<'a> {
         self.published.lock().insert(snapshot, series);
     }
 
+    /// Notes whether a hold may become visible of which this session does not know.
+    pub(crate) fn may_hold(&self, may_hold: bool) {
+        self.may_hold.store(may_hold, Ordering::Relaxed);
+    }
+
     /// Ends it after a failure. Where a snapshot may have become visible the session stays open, as after a crash: garbage collection then
-    /// settles that snapshot (I3), which nobody can any more once `closed/` is there without its name.
+    /// settles that snapshot (I3), which nobody can any more once `closed/` is there without its name. Where a hold may, too: nothing is swept
+    /// meanwhile that it would bring back.
     pub(crate) fn give_up(self) {
-        if self.published.lock().is_empty() {
+        if self.published.lock().is_empty() && !self.may_hold.load(Ordering::Relaxed) {
             // A close that fails leaves an open session, too.
             let _ = self.close(false, Vec::new());
         }

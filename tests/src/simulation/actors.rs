@@ -3,7 +3,7 @@
 use super::folders::{self, Folders};
 use super::oracle::{Finding, Oracle};
 use super::random::Random;
-use super::store::{Fate, Store};
+use super::store::{Fate, LATE_MAX, Store};
 use super::turns::{MachineClock, Scheduler, Threads};
 use icecore::backup::{BackupOptions, BackupSummary};
 use icecore::crypto::Secret;
@@ -358,7 +358,8 @@ impl Actor {
             rotations.len() - 1
         };
         let rotated = repository.plan_rotation(None).and_then(|plan| repository.rotate(&plan));
-        locked(&world.rotations)[number].1.end = world.store.calls();
+        // What failed may come late.
+        locked(&world.rotations)[number].1.end = world.store.calls() + if rotated.is_ok() { 0 } else { LATE_MAX };
         rotated
     }
 

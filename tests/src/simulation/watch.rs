@@ -41,6 +41,8 @@ pub enum Step {
     Began,
     /// An object was finished.
     Made,
+    /// An object was written anew in the place of a damaged one.
+    Healed,
     /// An object was read, or its size.
     Asked,
     /// A listing ended.
@@ -177,7 +179,7 @@ impl Watch {
                 let read_again = entry.session.is_some_and(|(_, began)| epoch > Some(began));
                 self.require("RereadEpoch", read_again, || format!("{name} is begun, and the newest epoch was not read again"));
             }
-            (Step::Made, kind) if kind.is_pack() => drop(entry.packs_open.remove(name)),
+            (Step::Made | Step::Healed, kind) if kind.is_pack() => drop(entry.packs_open.remove(name)),
             (Step::Made, ObjectKind::Session) => {
                 entry.session = Some((SessionId(name.id()), now));
                 (entry.published, entry.packs_open) = (0, HashSet::new());

@@ -16,10 +16,6 @@ fn rewritten(fixture: &Fixture, change: &mut dyn FnMut(Part, &mut Vec<u8>)) -> R
     opened(Arc::new(anew))
 }
 
-fn opened(backend: Arc<dyn Backend>) -> Repository {
-    Repository::open(backend, Runtime::seeded(12, NOW, 2), &Key::passphrase("correct horse").unwrap(), Settings::default()).unwrap()
-}
-
 fn rules(report: &CheckReport) -> Vec<Option<&'static str>> {
     report.findings.iter().map(|finding| finding.rule).collect()
 }

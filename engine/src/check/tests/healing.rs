@@ -1,7 +1,7 @@
 //! Healing from sidecars: what is lost comes back byte for byte, and is said all the same.
 
 use super::*;
-use crate::backend::testing::{Operation, Order};
+use crate::backend::testing::{HookedBackend, Operation, Order};
 use crate::format::index_object::IndexBody;
 use crate::format::object::Header;
 use crate::format::parity::{SidecarForm, SidecarHead, sidecar_of};
@@ -398,5 +398,26 @@ fn a_stop_at_any_moment_leaves_no_damage() {
             fixture.objects().keys().filter(|name| !whole.contains_key(*name)).for_each(|name| fixture.set(name, None));
             whole.iter().for_each(|(name, bytes)| fixture.set(name, Some(bytes)));
         }
+    }
+}
+
+/// Also where it was read well before.
+#[test]
+fn an_object_that_cannot_be_compared_with_its_sidecar_is_named() {
+    let fixture = fixture();
+    for kind in [ObjectKind::Snapshot, ObjectKind::DataPack] {
+        let is_compared = AtomicBool::new(false);
+        let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), move |call| {
+            if call.kind == ObjectKind::Parity && call.operation == Operation::GetRange {
+                is_compared.store(true, Ordering::Relaxed);
+            }
+            let fails =
+                call.kind == kind && call.operation == Operation::GetRange && !call.is_done && is_compared.swap(false, Ordering::Relaxed);
+            if fails { Err(Error::new(ErrorKind::Unavailable, "the store does not answer")) } else { Ok(()) }
+        });
+        let report = opened(Arc::new(hooked)).scrub(&Silent).unwrap();
+        assert!(!report.findings.is_empty());
+        let is_right = |finding: &Finding| finding.kind == ErrorKind::Unavailable && finding.object.is_some_and(|name| name.kind() == kind);
+        assert!(report.findings.iter().all(is_right), "{:#?}", report.findings);
     }
 }

@@ -378,6 +378,30 @@ fn a_hold_of_who_was_given_up_brings_nothing_back() {
     }
 }
 
+/// A store may do what it was asked for after it was said to have failed.
+#[test]
+fn nothing_is_swept_while_a_hold_may_still_arrive() {
+    let (fixture, ids) = Fixture::with_snapshots(2);
+    let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), |call| match (call.operation, call.kind) {
+        (Operation::Finish, ObjectKind::Hold) => Err(crate::error::Error::new(ErrorKind::Unavailable, "no answer")),
+        _ => Ok(()),
+    });
+    assert_eq!(fixture.over(Arc::new(hooked)).hold(&ids[..1], "").unwrap_err().kind(), ErrorKind::Unavailable);
+    fixture.repository.forget(&ids[..1], &Silent).unwrap();
+    // On the same machine it would be known that nobody holds the session any more; what is asked there does not arrive later, either.
+    let mut collector = fixture.over(Arc::new(fixture.backend.clone()));
+    collector.settings = Settings::default().with_label("elsewhere process 1");
+    let summary = gc(&collector);
+    assert!(summary.waits_for.len() == 1 && summary.left.packs > 0 && summary.deleted.packs == 0, "{summary:?}");
+    fixture
+        .repository
+        .write_sealed(ObjectName::hold(HoldId([3; 16])), body_of(&fixture.repository, HoldAction::Legal, ids[0]).encode())
+        .unwrap();
+    assert_eq!(fixture.shown().len(), 2);
+    let report = fixture.repository.scrub(&Silent).unwrap();
+    assert_eq!(report.findings.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [Some("HOLD-7")]);
+}
+
 /// Who placed it may find that it came too late.
 #[test]
 fn a_hold_that_met_a_withdrawal_is_not_missed_when_it_is_taken_back() {

@@ -380,7 +380,11 @@ impl ObjectWriter for Writer<'_> {
                 return state.leave(handle.process, verdict);
             }
             if !is_there {
-                state.watch.seen(handle.process, &name, &bytes);
+                // What stands in the place of something damaged is its writer's, not of who heals.
+                match self.replaces {
+                    true => state.watch.shown(handle.process, &name, &bytes),
+                    false => state.watch.seen(handle.process, &name, &bytes),
+                }
                 state.insert(name, bytes, handle.store.scheduler.now_ns());
                 if verdict == Verdict::Lost {
                     state.left.insert(name);
@@ -411,8 +415,9 @@ impl ObjectWriter for Writer<'_> {
             }
             return Err(Error::new(ErrorKind::AlreadyExists, format!("{name}: exists already")));
         }
-        handle.done(state, Step::Made, Operation::Finish, name.kind(), Some(&name));
-        if name.kind() == ObjectKind::Session {
+        let step = if self.replaces { Step::Healed } else { Step::Made };
+        handle.done(state, step, Operation::Finish, name.kind(), Some(&name));
+        if name.kind() == ObjectKind::Session && !self.replaces {
             state.begins(handle.process, &name);
         }
         Ok(())

@@ -32,7 +32,7 @@ const SYNCS_LATE_ONE_IN: u64 = 2;
 /// A power cut waits for something to lose for so many calls at most.
 const POWER_WAITS: u64 = 100;
 /// What a call was told had failed may be done so many calls later.
-const LATE_MAX: u64 = 400;
+pub const LATE_MAX: u64 = 400;
 
 /// A process as the store knows it.
 #[derive(Debug, Default)]
@@ -443,8 +443,13 @@ impl State {
             return;
         }
         for Late { process, at, name, bytes } in std::mem::take(&mut self.late) {
+            if let Some((_, last)) = self.processes[process].active.as_mut().filter(|_| at <= by) {
+                *last = by;
+            }
             match bytes {
                 _ if at > by => self.late.push(Late { process, at, name, bytes }),
+                // No request stays on its way for longer than a lease, and a hold is the only object against which nothing helps that does.
+                Some(_) if name.kind() == ObjectKind::Hold && self.watch.was_given_up(process) => {}
                 Some(bytes) if !self.objects.contains_key(&name) => {
                     self.count(Fault::LandedLate);
                     self.note(process, Operation::Finish, name.kind(), Some(&name), "done late");
