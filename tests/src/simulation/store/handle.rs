@@ -88,6 +88,7 @@ impl Handle {
         };
         if operation == Operation::GetRange {
             process.unread.remove(name);
+            process.read.insert(*name);
         }
         state.leave(self.process, verdict)?;
         object.ok_or_else(|| missing(name))

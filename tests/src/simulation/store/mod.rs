@@ -47,6 +47,8 @@ struct Process {
     has_suffered: bool,
     /// Objects of which a read failed and none went well since.
     unread: BTreeSet<ObjectName>,
+    /// Objects of which a read went well.
+    read: BTreeSet<ObjectName>,
     /// Its first call and its last one, among those of all.
     active: Option<(u64, u64)>,
     holds: Vec<ObjectName>,
@@ -380,8 +382,12 @@ impl State {
             self.processes[process].has_suffered = true;
             let is_done = (is_change || matches!(operation, Operation::List | Operation::MakeDurable)) && self.random.one_in(2);
             self.note(process, operation, kind, name, if is_done { "done and failed" } else { "failed" });
-            if matches!(operation, Operation::GetRange | Operation::Size) {
-                self.processes[process].unread.extend(name);
+            let Process { unread, read, .. } = &mut self.processes[process];
+            match operation {
+                Operation::GetRange => unread.extend(name),
+                // Whether it is there still says nothing of what was read of it.
+                Operation::Size => unread.extend(name.filter(|name| !read.contains(*name))),
+                _ => {}
             }
             self.count(match (is_done, operation) {
                 (false, _) => Fault::FailedUndone,
