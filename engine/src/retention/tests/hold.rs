@@ -389,7 +389,7 @@ fn nothing_is_swept_while_a_hold_may_still_arrive() {
     assert_eq!(fixture.over(Arc::new(hooked)).hold(&ids[..1], "").unwrap_err().kind(), ErrorKind::Unavailable);
     fixture.repository.forget(&ids[..1], &Silent).unwrap();
     // On the same machine it would be known that nobody holds the session any more; what is asked there does not arrive later, either.
-    let mut collector = fixture.over(Arc::new(fixture.backend.clone()));
+    let mut collector = at_time(&fixture, NOW + 1);
     collector.settings = Settings::default().with_label("elsewhere process 1");
     let summary = gc(&collector);
     assert!(summary.waits_for.len() == 1 && summary.left.packs > 0 && summary.deleted.packs == 0, "{summary:?}");
@@ -397,7 +397,7 @@ fn nothing_is_swept_while_a_hold_may_still_arrive() {
         .repository
         .write_sealed(ObjectName::hold(HoldId([3; 16])), body_of(&fixture.repository, HoldAction::Legal, ids[0]).encode())
         .unwrap();
-    assert_eq!(fixture.shown().len(), 2);
+    assert_eq!(fixture.repository.snapshots_and_problems().unwrap().0.len(), 2);
     let report = fixture.repository.scrub(&Silent).unwrap();
     assert_eq!(report.findings.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [Some("HOLD-7")]);
 }
