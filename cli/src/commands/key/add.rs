@@ -4,6 +4,7 @@ use super::{as_json, short};
 use crate::context::Context;
 use crate::exit::{Outcome, usage};
 use crate::secrets::{Secret, new_key_file, read};
+use icecore::ErrorKind;
 use icecore::format::Roles;
 use icecore::id::DomainId;
 use icecore::repository::{Key, NewSlot, Recipient, SlotHolder};
@@ -66,11 +67,16 @@ pub(super) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let holder = holder(args, context)?;
     let mut new = NewSlot::new(holder, roles);
     new.domain = DomainId::of_name(&args.domain);
-    let slot = repository.add_slot(&new).inspect_err(|_| {
-        // The key in it opens nothing. Where it cannot be removed, it is only in the way.
-        let _ = args.new_key_file.as_ref().map(std::fs::remove_file);
-    })?;
     let output = &context.output;
+    let slot = repository.add_slot(&new).inspect_err(|error| match &args.new_key_file {
+        Some(path) if error.kind() == ErrorKind::Unavailable => output.note(format_args!(
+            "the key slot may have been made all the same, as `icecore key list` tells; the key file {} stays, since nothing else would open it",
+            path.display()
+        )),
+        // The key in it opens nothing. Where it cannot be removed, it is only in the way.
+        Some(path) => drop(std::fs::remove_file(path)),
+        None => {}
+    })?;
     output.report(format_args!("made key slot {} for {}, opened by {}", short(slot.id), slot.roles, describe(args)))?;
     if let Some(path) = &args.new_key_file {
         output.note(advice(path));
