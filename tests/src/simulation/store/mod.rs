@@ -47,7 +47,7 @@ struct Process {
     has_suffered: bool,
     /// Objects of which a read failed and none went well since.
     unread: BTreeSet<ObjectName>,
-    /// Objects of which a read went well.
+    /// Objects of which a read was answered.
     read: BTreeSet<ObjectName>,
     /// Its first call and its last one, among those of all.
     active: Option<(u64, u64)>,
