@@ -1,6 +1,7 @@
 """System calls of icecore that fail, and devices that die under it: what it may say then, and what must be left.
 
-inject.c counts calls over all threads. Whatever failed, the exit code 0 is a promise: see `broken_promise`.
+inject.c counts calls over all threads. Whatever failed, the exit code 0 is a promise: see `broken_promise`. A sync that fails of what was synced well
+since it last changed breaks none.
 """
 
 import argparse
@@ -64,6 +65,8 @@ class Failure:
     call: str
     descriptor: int
     paths: List[str]
+    # Of a sync that was watched: what it is of has not changed since it was synced well.
+    is_repeated: bool
 
     def is_below(self, folder: Path) -> bool:
         return any(f"{path}/".startswith(f"{folder}/") for path in self.paths)
@@ -100,10 +103,29 @@ class Injector:
         """How it ended, and what failed in it or killed it."""
         done = world.run(*arguments, key=key, prefix=self.prefix(*rules))
         lines = self.lines()
-        failures = [Failure(line[1], int(line[2]), line[3:]) for line in lines if line[0] in ("fail", "kill")]
+        failures = [Failure(line[1], int(line[2]), line[3:], is_synced(lines[:at], line[3])) for at, line in enumerate(lines) if line[0] in ("fail", "kill")]
         if done.returncode in (125, -6, -11):
             raise Lost(f"{name_of(arguments)} ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
         return done, failures
+
+
+def is_synced(lines: List[List[str]], path: str) -> bool:
+    """Whether these watched calls synced a file or folder, and nothing of it changed since before that."""
+    begun, synced_at, changed_at = {}, -1, -1
+    for at, line in enumerate(lines):
+        if line[0] == "begin":
+            begun[line[1]] = (at, *line[2:])
+        elif line[0] == "end":
+            began, call, *paths = begun.pop(line[1])
+            if call not in SYNCING.split(","):
+                changed_at = at if is_change_of(path, paths) else changed_at
+            elif int(line[2]) == 0 and (call == "syncfs" or paths[0] == path):
+                synced_at = max(synced_at, began)
+    return changed_at < synced_at and not any(is_change_of(path, paths) for _, call, *paths in begun.values() if call not in SYNCING.split(","))
+
+
+def is_change_of(path: str, changed: List[str]) -> bool:
+    return path in changed or any(name.rpartition("/")[0] == path for name in changed)
 
 
 def number(fault: str) -> str:
@@ -128,6 +150,8 @@ def broken_promise(world: World, name: str, done: subprocess.CompletedProcess, f
         if failure.descriptor == 1 and failure.is_one_of(CONTENT) and summary_of(done.stdout) is None:
             return "what it had to say was not said"
         if not failure.is_below(world.repository):
+            continue
+        if failure.is_repeated and failure.is_one_of(SYNCING):
             continue
         # A restore promises its target. It notes its session where it can, and can do without.
         if name != "restore" and failure.is_one_of(f"{CONTENT},{SYNCING},{NAMING}"):
@@ -244,9 +268,12 @@ def numbers(options: argparse.Namespace, chance: random.Random):
         nth, step = nth + (chance.randint(1, step) if options.sparse else 1), step + 1
 
 
-def rules_of(group: str, fault: str, nth: int) -> List[str]:
+def rules_of(world: World, group: str, fault: str, nth: int) -> List[str]:
     # Without hard links, where it is about what stands in for them.
-    return [f"{group}:::{number(fault)}:{nth}"] + ([f"link,linkat:::{errno.EPERM}:1+"] if group == "renameat2" else [])
+    others = [f"link,linkat:::{errno.EPERM}:1+"] if group == "renameat2" else []
+    if group in SYNCING.split(","):
+        others.append(f"{CHANGING}::{world.repository}:watch:1+")
+    return [f"{group}:::{number(fault)}:{nth}", *others]
 
 
 def fails(injector: Injector, report: Report, folder: Path, options: argparse.Namespace, image: World, name: str, group: str, fault: str) -> int:
@@ -258,7 +285,7 @@ def fails(injector: Injector, report: Report, folder: Path, options: argparse.Na
             (world.repository / "tmp" / "reserve").unlink(missing_ok=True)
         arguments = world.operation(name)
         before = state(world)
-        done, failures = injector.run(world, arguments, *rules_of(group, fault, nth))
+        done, failures = injector.run(world, arguments, *rules_of(world, group, fault, nth))
         failures = [failure for failure in failures if failure.is_one_of(group)]
         if not failures:
             break
@@ -281,7 +308,7 @@ def init_fails(injector: Injector, report: Report, folder: Path, options: argpar
         (folder / "world" / "home").mkdir(parents=True)
         (folder / "world" / "source").mkdir()
         world = World(options.icecore, folder / "world", options.seed)
-        done, failures = injector.run(world, world.init(), *rules_of(group, fault, nth), key=False)
+        done, failures = injector.run(world, world.init(), *rules_of(world, group, fault, nth), key=False)
         failures = [failure for failure in failures if failure.is_one_of(group)]
         if not failures:
             break

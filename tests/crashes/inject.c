@@ -5,7 +5,8 @@
  * A RULE is CALLS:ALSO:BELOW:ACTION:N or CALLS:ALSO:BELOW:ACTION:N+. CALLS are names with commas between; `creat` is an open that may make a file. Those are
  * counted of which a path is at or below BELOW (empty: all). At the Nth the ACTION happens instead of the call: an error number, or `kill`. With `+` it happens
  * to every later one too, and to the calls named in ALSO. The log names each call that failed, with descriptor and paths, tab by tab, and at the end how
- * many each rule counted. Ends as the program ends. strace counts each thread on its own, so what a worker does is reached only where it does most of it.
+ * many each rule counted. A rule with the action `watch` lets nothing fail: before and after each of its calls that nothing else happens to, the log has a
+ * `begin` and an `end` with the thread; after the latter, the result. Ends as the program ends. strace counts each thread on its own, so what a worker does is reached only where it does most of it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -60,7 +61,7 @@ static const struct call CALLS[] = {
 struct rule {
     char counted[CALLS_COUNT], also[CALLS_COUNT];
     char *below;
-    int is_kill, error, goes_on;
+    int is_kill, is_watch, error, goes_on;
     long first, count;
 };
 
@@ -91,11 +92,12 @@ static void add_rule(char *text) {
     choose(rule->also, strsep(&text, ":"));
     rule->below = strsep(&text, ":");
     char *action = strsep(&text, ":");
-    if (!text || rules_count == RULES_MAX || (strcmp(action, "kill") && atoi(action) <= 0)) {
+    rule->is_kill = action && !strcmp(action, "kill");
+    rule->is_watch = action && !strcmp(action, "watch");
+    if (!text || rules_count == RULES_MAX || (!rule->is_kill && !rule->is_watch && atoi(action) <= 0)) {
         errno = EINVAL;
         die("a rule");
     }
-    rule->is_kill = !strcmp(action, "kill");
     rule->error = atoi(action);
     rule->first = strtol(text, &text, 10);
     rule->goes_on = *text == '+';
@@ -161,10 +163,10 @@ static int is_below(const char *path, const char *folder) {
     return !strncmp(path, folder, length) && (path[length] == 0 || path[length] == '/');
 }
 
-/* A task is about to call something. */
-static void on_call(pid_t process, pid_t task) {
+/* A task is about to call something. Whether the end of the call is to be watched. */
+static int on_call(pid_t process, pid_t task) {
     struct user_regs_struct regs;
-    if (ptrace(PTRACE_GETREGS, task, 0, &regs)) return;
+    if (ptrace(PTRACE_GETREGS, task, 0, &regs)) return 0;
     unsigned long arguments[6] = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9};
     char paths[2][PATH_MAX];
     int descriptor = -1, is_known = 0;
@@ -180,17 +182,27 @@ static void on_call(pid_t process, pid_t task) {
             if (*rule->below && !is_below(paths[0], rule->below) && !is_below(paths[1], rule->below)) continue;
             rule->count += rule->counted[at];
             if (rule->goes_on ? rule->count < rule->first : rule->count != rule->first) break;
+            if (rule->is_watch) {
+                fprintf(log_file, "begin\t%d\t%s\t%s\t%s\n", task, call->name, paths[0], paths[1]);
+                return 1;
+            }
             fprintf(log_file, "%s\t%s\t%d\t%s\t%s\n", rule->is_kill ? "kill" : "fail", call->name, descriptor, paths[0], paths[1]);
             if (rule->is_kill) {
                 kill(process, SIGKILL);
-                return;
+                return 0;
             }
             regs.orig_rax = -1;
             regs.rax = -rule->error;
             ptrace(PTRACE_SETREGS, task, 0, &regs);
-            return;
+            return 0;
         }
     }
+    return 0;
+}
+
+static void on_end(pid_t task) {
+    struct user_regs_struct regs;
+    if (!ptrace(PTRACE_GETREGS, task, 0, &regs)) fprintf(log_file, "end\t%d\t%ld\n", task, (long)regs.rax);
 }
 
 static void be_traced(char **command) {
@@ -235,15 +247,16 @@ int main(int count, char **words) {
             continue;
         }
         if (!is_begun && task == process) {
-            long options = PTRACE_O_TRACESECCOMP | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL;
+            long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL;
             if (ptrace(PTRACE_SETOPTIONS, process, 0, options)) die("ptrace options");
             is_begun = 1;
         }
         int signal = WSTOPSIG(status), event = status >> 16;
-        if (event == PTRACE_EVENT_SECCOMP) on_call(process, task);
+        int is_watched = event == PTRACE_EVENT_SECCOMP && on_call(process, task);
+        if (signal == (SIGTRAP | 0x80)) on_end(task);
         /* Every thread begins with a stop of the tracer's making; nothing else stops this program. */
-        if (event || signal == SIGSTOP) signal = 0;
-        ptrace(PTRACE_CONT, task, 0, signal);
+        if (event || signal == SIGSTOP || signal == (SIGTRAP | 0x80)) signal = 0;
+        ptrace(is_watched ? PTRACE_SYSCALL : PTRACE_CONT, task, 0, signal);
     }
     for (int n = 0; n < rules_count; n++) fprintf(log_file, "count\t%ld\n", rules[n].count);
     fclose(log_file);

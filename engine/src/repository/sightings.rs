@@ -344,32 +344,34 @@ impl Repository {
         }
         listing.series = seen.snapshots.iter().filter_map(|(snapshot, seen)| Some((*snapshot, seen.series?))).collect();
         listing.sights = seen.snapshots.iter().filter_map(|(snapshot, seen)| Some((*snapshot, seen.sight?))).collect();
-        if !self.make_new_durable(&before, &seen, listing) {
+        if let Err(error) = self.make_new_durable(&before, &seen, listing) {
             seen = seen.without_new(&before);
+            let what = "what is new in the repository may go again with a power failure, and is not remembered as seen";
+            listing.unkept = Some(format!("{what}: {error}"));
         }
         let is_new_look = |looked: Timestamp| now.seconds < looked.seconds || now.seconds - looked.seconds > LOOK_NOTED_AFTER;
         let is_later = seen.looked != before.looked && before.looked.is_none_or(is_new_look);
         if is_later || seen != (Seen { looked: seen.looked, ..before }) {
-            listing.unkept = seen.save(&path).err().map(|error| {
-                format!(
+            if let Err(error) = seen.save(&path) {
+                listing.unkept = Some(format!(
                     "what was seen of the repository cannot be kept in {}, so that nobody here would notice if the store served an older state later: \
                      {error}",
                     path.display()
-                )
-            });
+                ));
+            }
         }
         Ok(())
     }
 
-    /// Makes durable what `before` does not know (`OthersDurable`); false where that fails, as in a store that cannot be written to.
-    fn make_new_durable(&self, before: &Seen, seen: &Seen, listing: &SnapshotListing) -> bool {
+    /// Makes durable what `before` does not know (`OthersDurable`).
+    fn make_new_durable(&self, before: &Seen, seen: &Seen, listing: &SnapshotListing) -> Result<()> {
         let snapshots = seen.snapshots.keys().filter(|snapshot| !before.snapshots.contains_key(snapshot));
         let mut new = listing.publications(snapshots.copied());
         new.extend(seen.holds.keys().filter(|hold| !before.holds.contains_key(hold)).map(|hold| ObjectName::hold(*hold)));
         if seen.epoch.0 > before.epoch.0 {
             new.push(ObjectName::epoch(seen.epoch.0));
         }
-        new.is_empty() || self.backend.make_durable(&new).is_ok()
+        if new.is_empty() { Ok(()) } else { self.backend.make_durable(&new) }
     }
 
     /// Finds holds that were in force and are gone, and notes those that are.

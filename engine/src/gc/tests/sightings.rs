@@ -292,18 +292,21 @@ fn what_is_new_is_made_durable_before_it_is_remembered() {
 }
 
 #[test]
-fn what_cannot_be_made_durable_is_not_remembered() {
+fn what_cannot_be_made_durable_is_said_and_not_remembered() {
     let mut fixture = Fixture::with_states(0..2);
     let before = fixture.objects();
     fixture.forget(0);
     gc(&fixture.repository);
     let folder = tempfile::tempdir().unwrap();
     let hooked = HookedBackend::new(Arc::new(fixture.backend.clone()), |call| match call.operation {
-        Operation::MakeDurable => Err(Error::new(ErrorKind::Unavailable, "read-only")),
+        Operation::MakeDurable => Err(Error::new(ErrorKind::Unavailable, "the disk could not")),
         _ => Ok(()),
     });
-    let listing = try_client_over(Arc::new(hooked), &fixture, folder.path()).unwrap().list_snapshots().unwrap();
+    let seeing = try_client_over(Arc::new(hooked), &fixture, folder.path()).unwrap();
+    let listing = seeing.list_snapshots().unwrap();
     assert!(listing.setback.is_none() && listing.snapshots.len() == 1);
+    assert!(listing.unkept.is_some_and(|message| message.contains("the disk could not")));
+    assert!(seeing.check(&Silent).unwrap().notices.iter().any(|notice| notice.contains("the disk could not")));
     // As a power failure may leave it.
     let now = fixture.objects();
     now.keys().filter(|name| !before.contains_key(name)).for_each(|name| fixture.backend.delete(name).unwrap());
