@@ -2,8 +2,10 @@
 
 use crate::data::{KINDS, data};
 use crate::{KIB, MIB};
-use std::fs;
-use std::path::Path;
+use icecore::chunker::ContentCutter;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 const FILES_IN_A_FOLDER: usize = 100;
 
@@ -39,5 +41,39 @@ pub fn fill_with_data(folder: &Path, length: usize) {
             fs::write(below.join(format!("small {number}")), data(kind, number as u64, size)).expect("a file can be written");
             written += size;
         }
+    }
+}
+
+/// Adds all files below a folder to `files`, in no order.
+///
+/// # Panics
+/// Where the file system refuses.
+pub fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in folder.read_dir().expect("a folder that can be read") {
+        let entry = entry.expect("an entry");
+        let kind = entry.file_type().expect("its type");
+        if kind.is_dir() {
+            collect_files(&entry.path(), files);
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+    }
+}
+
+/// Cuts a file and hands over its chunks in their order.
+///
+/// # Panics
+/// Where the file system refuses.
+pub fn each_chunk(path: &Path, cutter: &ContentCutter, mut take: impl FnMut(&[u8])) {
+    let mut file = File::open(path).expect("a file that can be read");
+    let (mut buffer, mut is_last) = (Vec::new(), false);
+    while !is_last || !buffer.is_empty() {
+        is_last = is_last || (&mut file).take(8 * MIB as u64).read_to_end(&mut buffer).expect("its content") == 0;
+        let mut from = 0;
+        while let Some(length) = cutter.next_cut(&buffer[from..], is_last) {
+            take(&buffer[from..from + length]);
+            from += length;
+        }
+        buffer.drain(..from);
     }
 }

@@ -9,7 +9,7 @@ pub mod lifecycle;
 mod repositories;
 
 pub use data::{Generate, KINDS, data};
-pub use folders::{fill_with_data, fill_with_small_files};
+pub use folders::{collect_files, each_chunk, fill_with_data, fill_with_small_files};
 pub use repositories::{back_up, create};
 
 use criterion::Criterion;
@@ -29,6 +29,15 @@ pub fn run(measure: impl FnOnce(&mut Criterion)) {
         .configure_from_args();
     measure(&mut criterion);
     criterion.final_summary();
+}
+
+/// Seconds that this thread has run.
+///
+/// # Panics
+/// Where Linux does not tell.
+pub fn thread_cpu_s() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux with schedstat");
+    stat.split_whitespace().next().and_then(|field| field.parse::<u64>().ok()).expect("nanoseconds") as f64 / 1e9
 }
 
 /// Resident memory of this process in bytes, pages of mapped files included.

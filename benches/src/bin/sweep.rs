@@ -20,12 +20,12 @@ use icecore::progress::Silent;
 use icecore::repository::{CreateOptions, Key, Repository, Settings};
 use icecore::runtime::Runtime;
 use icecore::source::{Roots, SourceOptions};
-use icecore_benches::{KIB, MIB};
+use icecore_benches::{KIB, MIB, collect_files, each_chunk, thread_cpu_s};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::{CParameter, Strategy};
@@ -188,44 +188,12 @@ fn framed(order: &Order, size: usize, tunings: &[Tuning], states: &[PathBuf]) ->
     figures.map(|((tuning, first), all)| line(tuning, first, all)).collect()
 }
 
-fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in folder.read_dir().expect("a folder that can be read") {
-        let entry = entry.expect("an entry");
-        let kind = entry.file_type().expect("its type");
-        if kind.is_dir() {
-            collect_files(&entry.path(), files);
-        } else if kind.is_file() {
-            files.push(entry.path());
-        }
-    }
-}
-
-fn each_chunk(path: &Path, cutter: &ContentCutter, mut take: impl FnMut(&[u8])) {
-    let mut file = File::open(path).expect("a file that can be read");
-    let (mut buffer, mut is_last) = (Vec::new(), false);
-    while !is_last || !buffer.is_empty() {
-        is_last = is_last || (&mut file).take(8 * MIB as u64).read_to_end(&mut buffer).expect("its content") == 0;
-        let mut from = 0;
-        while let Some(length) = cutter.next_cut(&buffer[from..], is_last) {
-            take(&buffer[from..from + length]);
-            from += length;
-        }
-        buffer.drain(..from);
-    }
-}
-
 /// User and system seconds of this process so far, by the hundredth.
 fn process_cpu_s() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
     let ticks = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("a number"));
     ticks.sum::<u64>() as f64 / 100.0
-}
-
-/// Seconds that this thread has run.
-fn thread_cpu_s() -> f64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux with schedstat");
-    stat.split_whitespace().next().and_then(|field| field.parse::<u64>().ok()).expect("nanoseconds") as f64 / 1e9
 }
 
 fn print(title: &str, lines: &[Value]) {
