@@ -14,6 +14,7 @@ use crate::format::BaseRange;
 use crate::id::{FrameId, SessionId};
 use crate::limits::{BASES_LENGTH_MAX, BASES_MAX};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 /// A frame ends when its bases would have more bytes: less than the format allows, since whoever seals holds them in memory.
 const BASES_LENGTH_END: usize = 3 << 20;
@@ -21,6 +22,9 @@ const BASES_LENGTH_END: usize = 3 << 20;
 const JOINED_LENGTH_MAX: usize = 128 << 10;
 /// Bytes of bases that are kept for frames to come.
 pub(crate) const KEPT_BASES_LENGTH_MAX: usize = 24 << 20;
+
+/// Of frames, the stretches that those of a plan are compressed against; one as often as it is wanted.
+pub(crate) type WantedBases = HashMap<FrameOrdinal, Vec<BaseRange>>;
 
 /// Where content stands that may be a base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,14 +154,38 @@ impl FrameReader {
         Ok(Some((self.read_cached(ordinal)?, place)))
     }
 
-    /// Keeps stretches of a decoded frame for frames to come that are compressed against them, as far as there is room.
-    pub(crate) fn keep_bases(&self, place: &FramePlace, frame: &super::Frame, stretches: &[BaseRange]) {
-        if place.has_bases {
+    /// Keeps what is wanted of a decoded frame for the frames to come that are compressed against it, as far as there is room.
+    pub(crate) fn keep_bases(&self, place: &FramePlace, frame: &super::Frame, wanted: &WantedBases) {
+        let Some(stretches) = wanted.get(&place.ordinal).filter(|_| !place.has_bases) else { return };
+        let mut uses: HashMap<(u32, u32), u32> = HashMap::new();
+        for base in stretches.iter().filter(|base| base.frame == place.id) {
+            *uses.entry((base.offset, base.length)).or_default() += 1;
+        }
+        let mut kept = self.kept_bases();
+        for ((offset, length), uses) in uses {
+            if let Some(bytes) = frame.content().get(offset as usize..offset as usize + length as usize) {
+                kept.put((place.id, offset, length), bytes, uses);
+            }
+        }
+    }
+
+    /// Sees that the bases of a frame that is about to be decoded are kept: where one is not, the frame in which it lies is decoded, and all that is wanted of
+    /// that one is kept. Threads that want the same frame wait for each other. What cannot be had is missed where the frame is decoded.
+    pub(crate) fn bring_bases(&self, place: &FramePlace, wanted: &WantedBases) {
+        if !place.has_bases || wanted.is_empty() {
             return;
         }
-        for base in stretches.iter().filter(|base| base.frame == place.id) {
-            if let Some(bytes) = frame.content().get(base.offset as usize..base.offset as usize + base.length as usize) {
-                self.kept_bases().put(base, bytes);
+        for base in self.index().bases_of(place.ordinal, place.id).unwrap_or_default() {
+            let Ok(Some(ordinal)) = self.index().ordinal_of(base.frame) else { continue };
+            let _one_at_a_time = self.bringing(ordinal);
+            if self.kept_bases().stretches.contains_key(&key_of(&base)) {
+                continue;
+            }
+            if let Ok(of_base) = self.place(ordinal)
+                && !of_base.has_bases
+                && let Ok(frame) = self.read(&of_base)
+            {
+                self.keep_bases(&of_base, &frame, wanted);
             }
         }
     }
@@ -209,23 +237,29 @@ impl FrameReader {
     }
 }
 
-/// Stretches of frames that were decoded for their own sake, kept for those that are compressed against them: else each such frame would be decoded
-/// twice. The oldest make room.
+/// Frame, offset and length.
+type Stretch = (FrameId, u32, u32);
+
+fn key_of(base: &BaseRange) -> Stretch {
+    (base.frame, base.offset, base.length)
+}
+
+/// Stretches of decoded frames, kept for those that are compressed against them until all had them: else their frames would be decoded again for each. The oldest make room.
 #[derive(Debug, Default)]
 pub(super) struct KeptBases {
-    stretches: HashMap<(FrameId, u32, u32), Vec<u8>>,
-    order: VecDeque<(FrameId, u32, u32)>,
+    stretches: HashMap<Stretch, (Arc<[u8]>, u32)>,
+    order: VecDeque<Stretch>,
     length: usize,
 }
 
 impl KeptBases {
-    fn put(&mut self, base: &BaseRange, bytes: &[u8]) {
-        let key = (base.frame, base.offset, base.length);
+    /// For so many uses.
+    fn put(&mut self, key: Stretch, bytes: &[u8], uses: u32) {
         if self.stretches.contains_key(&key) {
             return;
         }
         self.length += bytes.len();
-        self.stretches.insert(key, bytes.to_vec());
+        self.stretches.insert(key, (bytes.into(), uses));
         self.order.push_back(key);
         while self.length > KEPT_BASES_LENGTH_MAX
             && let Some(oldest) = self.order.pop_front()
@@ -234,18 +268,22 @@ impl KeptBases {
         }
     }
 
-    /// Nearly every stretch is the base of one frame only.
-    fn take(&mut self, base: &BaseRange) -> Option<Vec<u8>> {
-        let key = (base.frame, base.offset, base.length);
-        let bytes = self.remove(&key)?;
-        self.order.retain(|kept| *kept != key);
+    fn take(&mut self, base: &BaseRange) -> Option<Arc<[u8]>> {
+        let key = key_of(base);
+        let (bytes, uses) = self.stretches.get_mut(&key)?;
+        *uses = uses.saturating_sub(1);
+        let (bytes, is_last) = (Arc::clone(bytes), *uses == 0);
+        if is_last {
+            self.remove(&key);
+            self.order.retain(|kept| *kept != key);
+        }
         Some(bytes)
     }
 
-    fn remove(&mut self, key: &(FrameId, u32, u32)) -> Option<Vec<u8>> {
-        let bytes = self.stretches.remove(key)?;
-        self.length -= bytes.len();
-        Some(bytes)
+    fn remove(&mut self, key: &Stretch) {
+        if let Some((bytes, _)) = self.stretches.remove(key) {
+            self.length -= bytes.len();
+        }
     }
 }
 

@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 /// Bytes of decoded frames that are kept for the next look.
 const CACHE_BYTES_MAX: usize = 16 << 20;
+/// Frames that are decoded for their bases wait for each other where their ordinals leave the same remainder.
+const BRINGING: usize = 16;
 
 /// A decoded frame. One that is no longer needed is room for the next.
 #[derive(Debug, Default)]
@@ -62,6 +64,8 @@ pub(crate) struct FrameReader {
     cache: Mutex<FrameCache>,
     decompressors: Mutex<Vec<Decompressor>>,
     kept_bases: Mutex<KeptBases>,
+    /// Held while a frame of such an ordinal is decoded for its bases.
+    bringing: [Mutex<()>; BRINGING],
     /// Once a frame was missed.
     relocations: Mutex<Option<Arc<Relocations>>>,
 }
@@ -106,6 +110,7 @@ impl FrameReader {
             cache: Mutex::new(FrameCache { bytes_max: cache_bytes, ..FrameCache::default() }),
             decompressors: Mutex::default(),
             kept_bases: Mutex::default(),
+            bringing: Default::default(),
             relocations: Mutex::default(),
         }
     }
@@ -129,6 +134,11 @@ impl FrameReader {
     /// Bases that were kept for frames to come.
     pub(super) fn kept_bases(&self) -> MutexGuard<'_, KeptBases> {
         self.kept_bases.lock()
+    }
+
+    /// Keeps others from decoding the frame of this ordinal for its bases meanwhile.
+    pub(super) fn bringing(&self, ordinal: FrameOrdinal) -> MutexGuard<'_, ()> {
+        self.bringing[ordinal.get() as usize % BRINGING].lock()
     }
 
     /// How chunks are named.

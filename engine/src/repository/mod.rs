@@ -55,7 +55,7 @@ pub use slots::{NewSlot, Rotation, SlotHolder, SlotInfo, SlotState};
 pub use snapshots::{Snapshot, SnapshotState};
 pub(crate) use snapshots::{SnapshotListing, advice_on_loss};
 
-pub(crate) use bases::{BaseHint, KEPT_BASES_LENGTH_MAX};
+pub(crate) use bases::{BaseHint, KEPT_BASES_LENGTH_MAX, WantedBases};
 pub(crate) use chunk_ids::{ChunkIds, ChunkKind};
 pub(crate) use deadlines::Locks;
 pub(crate) use frame_reader::{Frame, FrameReader, SnapshotChunks};

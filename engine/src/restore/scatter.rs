@@ -1,5 +1,5 @@
 //! From frames to files: a read is fetched, each of its frames decoded once, and what is in them goes to its places. All this is one task
-//! of the pool, which waits for nobody.
+//! of the pool, which waits for nobody but who is decoding a frame that it needs as a base.
 
 use super::tally::{Tally, shown};
 use super::window::{Item, Read, Use, Way, Window};
@@ -84,9 +84,10 @@ impl<'a> Scatter<'a> {
                 return Ok(());
             }
             let uses = window.uses.get(range.clone()).unwrap_or_default();
+            self.chunks.reader.bring_bases(place, &window.bases);
             self.open(room, read, place, bytes.as_mut())?;
-            if let Some(bases) = window.bases.get(&place.ordinal).filter(|_| !room.opened.is_damaged) {
-                self.chunks.reader.keep_bases(place, &room.opened.frame, bases);
+            if !room.opened.is_damaged {
+                self.chunks.reader.keep_bases(place, &room.opened.frame, &window.bases);
             }
             let bytes = self.scatter(&mut room.opened, &mut room.joined, uses, &window.items)?;
             self.tally.progress.event(Event::Advance { bytes, items: 0 });

@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::format::BaseRange;
 use crate::id::{ChunkId, PackId};
 use crate::progress::Change;
-use crate::repository::FrameReader;
 use crate::repository::index::{FrameOrdinal, FramePlace};
+use crate::repository::{FrameReader, WantedBases};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -140,7 +140,7 @@ pub(super) struct Window {
     /// Folders below which nothing comes any more, those below others first.
     pub(super) folders: Vec<Entry>,
     /// Of frames, the stretches that others of the plan are compressed against.
-    pub(super) bases: HashMap<FrameOrdinal, Vec<BaseRange>>,
+    pub(super) bases: WantedBases,
     bytes: usize,
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backend::Backend;
+use crate::backend::testing::{Call, HookedBackend, Operation};
 use crate::check::CheckReport;
 use crate::format::Usage;
 use crate::gc::GcOptions;
@@ -10,6 +11,7 @@ use crate::repository::{FrameReader, Snapshot};
 use crate::restore::RestoreOptions;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Files by name.
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
@@ -27,10 +29,14 @@ pub(super) struct Fixture {
 
 impl Fixture {
     pub(super) fn new(threads: usize, delta: bool) -> Self {
+        Self::made(threads, delta, &options())
+    }
+
+    fn made(threads: usize, delta: bool, options: &CreateOptions) -> Self {
         let (backend, cache) = (MemoryBackend::new(), tempfile::tempdir().unwrap());
         let (key, settings) = (Key::passphrase("correct horse").unwrap(), Settings::default().with_cache(cache.path()));
         let runtime = Runtime::seeded(7, NOW, threads);
-        let repository = Repository::create(Arc::new(backend.clone()), runtime, &key, &options(), settings).unwrap();
+        let repository = Repository::create(Arc::new(backend.clone()), runtime, &key, options, settings).unwrap();
         Self { backend, repository, folder: tempfile::tempdir().unwrap(), _cache: cache, delta, states: 0, kept: Vec::new() }
     }
 
@@ -164,6 +170,40 @@ fn what_changed_little_costs_little_and_comes_back() {
     }
     with.assert_whole();
     without.assert_whole();
+}
+
+/// Frames that were stored one after the other hold files that stand side by side, so that whatever changes stands on all of them.
+#[test]
+fn a_restore_decodes_a_base_once_whoever_stands_on_it() {
+    let mut fixture = Fixture::made(2, true, &CreateOptions { passphrase_cost: PassphraseCost::TEST, ..CreateOptions::default() });
+    let mut state = Files::new();
+    for round in 0..12 {
+        state.extend((0..64).map(|n| (format!("{n:02} {round:02}"), noise(100 * round + n, 32 << 10))));
+        fixture.backup(&state);
+    }
+    state.values_mut().for_each(|bytes| bytes[100] ^= 1);
+    fixture.backup(&state);
+    let (snapshot, _) = fixture.kept.last().unwrap();
+    let (deltas, bases) = fixture.bases(snapshot);
+    assert!(deltas.len() > 24 && bases.len() >= 12, "{} {}", deltas.len(), bases.len());
+    let read = Arc::new(AtomicU64::new(0));
+    let counting = HookedBackend::new(Arc::new(fixture.backend.clone()), {
+        let read = Arc::clone(&read);
+        move |call: &Call| {
+            if call.is_done && call.kind == ObjectKind::DataPack && call.operation == Operation::GetRange {
+                read.fetch_add(call.range.end - call.range.start, Ordering::Relaxed);
+            }
+            Ok(())
+        }
+    });
+    let key = Key::passphrase("correct horse").unwrap();
+    let reading = Repository::open(Arc::new(counting), Runtime::seeded(8, NOW, 2), &key, Settings::default()).unwrap();
+    read.store(0, Ordering::Relaxed);
+    let target = tempfile::tempdir().unwrap();
+    reading.restore(snapshot, target.path(), &RestoreOptions::default(), &Silent).unwrap();
+    let stored: u64 = fixture.backend.list_sorted(ObjectKind::DataPack).unwrap().iter().map(|object| object.size).sum();
+    // Tails of packs are read to make the index.
+    assert!(read.load(Ordering::Relaxed) < stored * 5 / 4, "{} of {stored} bytes were read", read.load(Ordering::Relaxed));
 }
 
 #[test]
