@@ -10,8 +10,9 @@ import random
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple
+from typing import Callable, Dict, Iterator, List, NamedTuple
 
 import edit_tree
 
@@ -124,28 +125,40 @@ def db(folder: Path, scale: int = 100, transactions: int = 15_000) -> List[str]:
 # Image: a Debian root file system as one file, before and after packages were installed in it.
 
 
-def image(folder: Path) -> List[str]:
-    install("debootstrap", "e2fsprogs")
+def debian_image(folder: Path, disk: Path) -> None:
+    """Makes a file with the smallest root file system of Debian 12; `folder` is for the while."""
     root = folder / "root"
     as_root("debootstrap", "--variant=minbase", "bookworm", root)
+    as_root("mke2fs", "-q", "-t", "ext4", "-d", root, disk, "2g")
+    as_root("rm", "-rf", root)
+
+
+@contextmanager
+def mounted(disk: Path, folder: Path) -> Iterator[Path]:
+    """An image mounted below `folder`, such that programs in it find names of the network."""
+    root = folder / "mounted"
+    root.mkdir()
+    as_root("mount", "-o", "loop", disk, root)
+    try:
+        shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+        yield root
+    finally:
+        as_root("umount", root)
+        root.rmdir()
+
+
+def image(folder: Path) -> List[str]:
+    install("debootstrap", "e2fsprogs")
     for state in "01":
         (folder / state).mkdir()
     first, second = folder / "0/disk.img", folder / "1/disk.img"
-    as_root("mke2fs", "-q", "-t", "ext4", "-d", root, first, "2g")
-    as_root("rm", "-rf", root)
+    debian_image(folder, first)
     copy(first, second)
     packages = ["python3", "git", "perl", "openssh-client", "sqlite3"]
-    mounted = folder / "mounted"
-    mounted.mkdir()
-    as_root("mount", "-o", "loop", second, mounted)
-    try:
-        shutil.copy("/etc/resolv.conf", mounted / "etc/resolv.conf")
+    with mounted(second, folder) as root:
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-        as_root("chroot", mounted, "apt-get", "update", "--quiet", env=environment)
-        as_root("chroot", mounted, "apt-get", "install", "--yes", "--no-install-recommends", *packages, env=environment)
-    finally:
-        as_root("umount", mounted)
-    mounted.rmdir()
+        as_root("chroot", root, "apt-get", "update", "--quiet", env=environment)
+        as_root("chroot", root, "apt-get", "install", "--yes", "--no-install-recommends", *packages, env=environment)
     return ["Debian 12 root file system, ext4, 2 GiB", f"after installing {', '.join(packages)} in it"]
 
 

@@ -132,14 +132,20 @@ def cells(figures: dict, tool: str, keys: list) -> str:
     return " / ".join(f"**{text}**" if is_best else text for text, is_best in texts)
 
 
-def rows(steps: dict, tools: list, keys: list, suffix: str = "") -> list:
-    return [f"| {step}{suffix} | {' | '.join(cells(figures, tool, keys) for tool in tools)} |" for step, figures in steps.items()]
+def rows(steps: dict, tools: list, keys: list) -> list:
+    return [f"| {step} | {' | '.join(cells(figures, tool, keys) for tool in tools)} |" for step, figures in steps.items()]
+
+
+def added(steps: dict) -> dict:
+    """What the changed states added to each repository, as a step's figures."""
+    before, after = steps["unchanged backup"], steps["changed backup"]
+    return {tool: after[tool] | {"stored_bytes": after[tool]["stored_bytes"] - before[tool]["stored_bytes"]} for tool in after}
 
 
 def table(report: dict) -> str:
     """A column for each program; the best of each row in bold."""
     tools, steps = list(report["versions"]), medians(report)
-    stored = {step: steps[step] for step in STORED}
+    stored = {f"{step}, after it": steps[step] for step in STORED} | {"what changed states added": added(steps)}
 
     def head(what: str) -> list:
         return [f"| {what} | {' | '.join(tools)} |", f"|---|{'---:|' * len(tools)}"]
@@ -147,7 +153,7 @@ def table(report: dict) -> str:
     return "\n".join([
         *head("wall s / CPU s"), *rows(steps, tools, ["wall_s", "cpu_s"]), "",
         *head("peak memory, MB"), *rows(steps, tools, ["memory_bytes"]), "",
-        *head("repository, MB"), *rows(stored, tools, ["stored_bytes"], suffix=", after it"),
+        *head("repository, MB"), *rows(stored, tools, ["stored_bytes"]),
     ])  # fmt: skip
 
 
@@ -170,12 +176,13 @@ def section(report: dict) -> str:
     return "\n".join([f"### {report['about']}", "", about, "", table(report), "", *programs])
 
 
+# With a passphrase, and with a key file; `icecore-whole` is in the tables of the corpora only.
 OWN = ("icecore", "icecore-keyfile")
 
 
 def against_best(figures: dict, key: str) -> tuple:
     """The peer with the least of it, and what icecore has for each of that, with a passphrase and with a key file."""
-    peers = {name: figure[key] for name, figure in figures.items() if name not in OWN and figure.get(key) and figure["wall_s"]}
+    peers = {name: figure[key] for name, figure in figures.items() if not name.startswith("icecore") and figure.get(key) and figure["wall_s"]}
     peers = {name: value for name, value in peers.items() if "exit_code" not in figures[name]}
     if not peers:
         return "", []
@@ -203,6 +210,25 @@ def summary(reports: list) -> str:
     return "\n".join(lines)
 
 
+def added_beside(reports: list) -> str:
+    """What changed states add, as parts of what restic adds, for each program; last the geometric means."""
+    all_added = {report["about"]: added(medians(report)) for report in reports if "restic" in report["versions"]}
+    programs = [tool for tool in tools_of(reports) if tool != "restic"]
+
+    def cell(figures: dict, tool: str) -> str:
+        return f"{figures[tool]['stored_bytes'] / figures['restic']['stored_bytes']:.3f}" if tool in figures else ""
+
+    lines = [f"| of restic's | {' | '.join(programs)} |", f"|---|{'---:|' * len(programs)}"]
+    lines += [f"| {about} | {' | '.join(cell(figures, tool) for tool in programs)} |" for about, figures in all_added.items()]
+    by_tool = [[float(cell(figures, tool)) for figures in all_added.values() if tool in figures] for tool in programs]
+    means = [f"{statistics.geometric_mean(values):.3f}" if len(values) == len(all_added) else "" for values in by_tool]
+    return "\n".join([*lines, f"| geometric mean | {' | '.join(means)} |"])
+
+
+def tools_of(reports: list) -> list:
+    return list(dict.fromkeys(tool for report in reports for tool in report["versions"]))
+
+
 def main() -> None:
     """Prints the sections of results and a summary, and draws them: python3 report.py RESULT.json... [--plot FILE.svg]"""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -212,6 +238,7 @@ def main() -> None:
     reports = [json.loads(path.read_text()) for path in arguments.results]
     print("\n\n".join(section(report) for report in reports))
     print(f"\n### icecore against the best peer\n\n{summary(reports)}")
+    print(f"\n### What changed states add\n\n{added_beside(reports)}")
     if arguments.plot:
         arguments.plot.write_text(plot.drawn([(report["about"], list(report["versions"]), medians(report)) for report in reports]))
 

@@ -1,8 +1,9 @@
-"""What states of something that changes in place add to a repository: databases, a mail spool.
+"""What states of something that changes in place add to a repository, and what its last state costs to restore: databases, a mail spool, an image, a tree.
 
 `python3 states.py WORK [CORPUS...] [--states 12] [--programs icecore,icecore-whole,restic,borg]` makes the states one after the other in one folder and has
-each program back it up at once, as a job every ten minutes would. Work is counted and not timed, so that a state is the same amount everywhere. It prints
-the bytes that each state added, CPU seconds of all backups, and writes `WORK/results/states-CORPUS.json`.
+each program back it up at once, as a job every ten minutes would. Work is counted and not timed, so that a state is the same amount everywhere. Then each
+program restores the last state `--restores` times in turn, and what came is compared. It prints the bytes that each state added, CPU seconds of all backups
+but the first, and what a restore took, and writes `WORK/results/states-CORPUS.json`.
 """
 
 import argparse
@@ -11,26 +12,23 @@ import os
 import random
 import shutil
 import sqlite3
+import statistics
 import sys
 import tempfile
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, NamedTuple
 
+import corpora
+import report
 import tools
-from corpora import as_root, install, message, postgres
+from corpora import as_root, debian_image, install, message, mounted, postgres
 from report import file_bytes
-from rounds import run
+from rounds import compare, run
 
-
-class IcecoreWhole(tools.Icecore):
-    name = "icecore-whole"
-    settings = "as icecore, with --no-delta"
-
-    def backup(self, label: str) -> tools.Commands:
-        return [command + ["--no-delta"] for command in super().backup(label)]
-
-
-PROGRAMS = {tool.name: tool for tool in (tools.Icecore, IcecoreWhole, tools.Restic, tools.Borg, tools.Bupstash, tools.Vykar)}
+PROGRAMS = {
+    tool.name: tool
+    for tool in (tools.Icecore, tools.IcecoreKeyFile, tools.IcecoreWhole, tools.Restic, tools.Rustic, tools.Borg, tools.Bupstash, tools.Vykar, tools.PgBackRest)
+}
 
 
 def db(folder: Path, scale: int = 50, transactions: int = 5_000) -> Iterator[str]:
@@ -98,7 +96,57 @@ def spool(folder: Path, boxes: int = 40, messages: int = 500, more: int = 10) ->
                 del numbers[chance.randrange(len(numbers))]
 
 
-CORPORA: Dict[str, Callable[..., Iterator[str]]] = {"db": db, "sqlite": sqlite, "spool": spool}
+# Upgraded one after the other from Debian 12 to 13, each with what it needs, and then from the beginning as an upgrade to the same version.
+UPGRADED = ["libc6", "perl", "python3", "git", "openssh-client", "sqlite3", "coreutils", "util-linux", "bash", "apt", "dpkg", "tar"]
+
+
+def image(folder: Path) -> Iterator[str]:
+    """A root file system in a file, mounted, in which packages are upgraded."""
+    install("debootstrap", "e2fsprogs")
+    (folder / "data").mkdir()
+    disk = folder / "data/disk.img"
+    debian_image(folder, disk)
+
+    def apt(root: Path, *arguments: str) -> None:
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+        as_root("chroot", root, "apt-get", "--quiet", "--yes", "--no-install-recommends", *arguments, env=environment, stderr=sys.stderr)
+
+    with mounted(disk, folder) as root:
+        apt(root, "update")
+        apt(root, "install", *(name for name in UPGRADED if name != "libc6"))
+        apt(root, "clean")
+    yield "Debian 12 with python3, git, perl, openssh-client, sqlite3"
+    with mounted(disk, folder) as root:
+        (root / "etc/apt/sources.list").write_text("deb http://deb.debian.org/debian trixie main\n")
+        apt(root, "update")
+    state = 0
+    while True:
+        name = UPGRADED[state % len(UPGRADED)]
+        with mounted(disk, folder) as root:
+            apt(root, "install", "--reinstall", name)
+            apt(root, "clean")
+        yield f"{name} of Debian 13" if state < len(UPGRADED) else f"{name} once more"
+        state += 1
+
+
+def tree(folder: Path, per_mille: int = 20) -> Iterator[str]:
+    """Part of a kernel's source; in each state some files are edited in one place."""
+    chance = random.Random(1)
+    place = folder / "data"
+    shutil.copytree(next((folder.parents[1] / "corpora/src/0").rglob("drivers")) / "net", place, symlinks=True)
+    files = sorted(path for path in place.rglob("*") if path.is_file() and not path.is_symlink())
+    state = 0
+    while True:
+        yield f"{len(files):,} files" if state == 0 else f"edit {state}, of {len(files) * per_mille // 1000} files"
+        state += 1
+        for path in chance.sample(files, len(files) * per_mille // 1000):
+            lines = path.read_bytes().splitlines(keepends=True)
+            at = chance.randrange(len(lines) + 1)
+            lines[at : at + chance.randrange(3)] = [b"/* edit %d, of line %d */\n" % (state, at)] * chance.randrange(1, 4)
+            path.write_bytes(b"".join(lines))
+
+
+CORPORA: Dict[str, Callable[..., Iterator[str]]] = {"db": db, "sqlite": sqlite, "spool": spool, "image": image, "tree": tree}
 
 
 class Program(NamedTuple):
@@ -106,9 +154,10 @@ class Program(NamedTuple):
     folder: Path
     bytes: List[int]
     cpu_s: List[float]
+    restores: List[dict]
 
 
-def measure(corpus: str, work: Path, names: List[str], states: int) -> dict:
+def measure(corpus: str, work: Path, names: List[str], states: int, restores: int) -> dict:
     place = Path(tempfile.mkdtemp(prefix=f"states-{corpus}-", dir=work))
     place.chmod(0o755)
     source = place / "source"
@@ -119,40 +168,74 @@ def measure(corpus: str, work: Path, names: List[str], states: int) -> dict:
         if not PROGRAMS[name].is_installed():
             print(f"{name} is not installed", file=sys.stderr)
             continue
+        if PROGRAMS[name] is tools.PgBackRest and corpus != "db":
+            continue
         folder = place / name
         tool = PROGRAMS[name](folder, source / "data", place / "passphrase")
-        programs.append(Program(tool, folder, [], []))
-    labels = []
-    with (place / "log").open("w") as log:
+        programs.append(Program(tool, folder, [], [], []))
+    labels: List[str] = []
+    with (work / "results" / f"states-{corpus}.log").open("w") as log:
+
+        def carry_out(program: Program, commands: tools.Commands, folder: Path, **options) -> dict:
+            figures = run(program.tool, commands, folder, log, **options)
+            if figures.get("exit_code"):
+                sys.exit(f"{program.tool.name} failed, see {log.name}")
+            return figures
+
         for program in programs:
-            run(program.tool, program.tool.init(), program.folder, log)
+            carry_out(program, program.tool.init(), program.folder)
         for label in CORPORA[corpus](source):
             labels.append(label)
-            for tool, folder, added, cpu_s in programs:
-                before = file_bytes(tool.repository)
-                figures = run(tool, tool.backup(f"state{len(labels)}"), folder, log)
-                if figures.get("exit_code"):
-                    sys.exit(f"{tool.name} failed, see {log.name}")
-                added.append(file_bytes(tool.repository) - before)
-                cpu_s.append(figures["cpu_s"])
+            print(f"state {len(labels)}: {label}", file=sys.stderr, flush=True)
+            for program in programs:
+                before = file_bytes(program.tool.repository)
+                figures = carry_out(program, program.tool.backup(f"state{len(labels)}"), program.folder)
+                program.bytes.append(file_bytes(program.tool.repository) - before)
+                program.cpu_s.append(figures["cpu_s"])
             if len(labels) == states:
                 break
-    result = {"corpus": corpus, "labels": labels, "programs": {}}
-    for tool, _, added, cpu_s in programs:
-        result["programs"][tool.name] = {"version": tool.version(), "settings": tool.settings, "bytes": added, "cpu_s": cpu_s}
+        for number in range(restores):
+            first = number % len(programs)
+            for program in programs[first:] + programs[:first]:
+                tool = program.tool
+                tool.target.mkdir()
+                figures = carry_out(program, tool.restore(), tool.target, is_synced=True)
+                program.restores.append(figures | {"comparison": compare(tool.source, tool.restored())})
+                as_root("rm", "-rf", tool.target)
+    result = {"corpus": corpus, "machine": report.machine(work), "labels": labels, "programs": {}}
+    for program in programs:
+        tool = program.tool
+        figures = {"bytes": program.bytes, "cpu_s": program.cpu_s, "restores": program.restores}
+        result["programs"][tool.name] = {"version": tool.version(), "settings": tool.settings} | figures
     as_root("rm", "-rf", place)
     return result
 
 
 def table(result: dict) -> str:
-    """Megabytes that each state added, and the sum and CPU seconds of all but the first."""
+    """Megabytes that each state added, the sum and CPU seconds of all but the first, and medians of the restores of the last."""
     programs = result["programs"]
+
+    def row(what: str, cell: Callable[[dict], str]) -> str:
+        return f"| {what} | " + " | ".join(cell(figures) for figures in programs.values()) + " |"
+
+    def restored(key: str, unit: float = 1) -> Callable[[dict], str]:
+        return lambda figures: f"{statistics.median(one[key] for one in figures['restores']) / unit:.{0 if unit > 1 else 2}f}"
+
+    def identical(figures: dict) -> str:
+        comparisons = [one["comparison"] for one in figures["restores"]]
+        if not all(one["contents_equal"] for one in comparisons):
+            return "**bytes differ**"
+        differing = max(one["metadata_differing"] for one in comparisons)
+        return f"bytes equal, {differing} with other metadata" if differing else "identical"
+
     lines = [f"| {result['corpus']}, MB | " + " | ".join(programs) + " |", "|---|" + "---:|" * len(programs)]
     for number, label in enumerate(result["labels"]):
-        cells = [f"{figures['bytes'][number] / 1e6:.2f}" for figures in programs.values()]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    lines.append("| all but the first | " + " | ".join(f"{sum(figures['bytes'][1:]) / 1e6:.2f}" for figures in programs.values()) + " |")
-    lines.append("| CPU s of these | " + " | ".join(f"{sum(figures['cpu_s'][1:]):.1f}" for figures in programs.values()) + " |")
+        lines.append(row(label, lambda figures, number=number: f"{figures['bytes'][number] / 1e6:.2f}"))
+    lines.append(row("all but the first", lambda figures: f"{sum(figures['bytes'][1:]) / 1e6:.2f}"))
+    lines.append(row("CPU s of these", lambda figures: f"{sum(figures['cpu_s'][1:]):.1f}"))
+    if all(figures["restores"] for figures in programs.values()):
+        lines += [row("restore of the last, wall s", restored("wall_s")), row("CPU s", restored("cpu_s"))]
+        lines += [row("memory, MB", restored("memory_bytes", 1e6)), row("restored", identical)]
     return "\n".join(lines)
 
 
@@ -161,14 +244,19 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("corpora", nargs="*", default=list(CORPORA), metavar="CORPUS", help=", ".join(CORPORA))
     parser.add_argument("--states", type=int, default=12)
+    parser.add_argument("--restores", type=int, default=3)
     parser.add_argument("--program", type=Path, default=shutil.which("icecore"), help="icecore's program")
     parser.add_argument("--programs", default="icecore,icecore-whole,restic,borg", help=", ".join(PROGRAMS))
     arguments = parser.parse_args()
     tools.Icecore.program = str(arguments.program)
     work = arguments.work.resolve()
+    os.environ["PATH"] = f"{work / 'peers/bin'}:{os.environ['PATH']}"
     (work / "results").mkdir(parents=True, exist_ok=True)
+    install("time")
+    if "tree" in arguments.corpora:
+        corpora.prepare("src", work)
     for corpus in arguments.corpora:
-        result = measure(corpus, work, arguments.programs.split(","), arguments.states)
+        result = measure(corpus, work, arguments.programs.split(","), arguments.states, arguments.restores)
         (work / "results" / f"states-{corpus}.json").write_text(json.dumps(result, indent=1) + "\n")
         print(table(result), flush=True)
 

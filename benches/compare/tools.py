@@ -123,6 +123,14 @@ class IcecoreKeyFile(Icecore):
         return ["--key-file" if path.exists() else "--new-key-file", str(path)]
 
 
+class IcecoreWhole(Icecore):
+    name = "icecore-whole"
+    settings = "as icecore, with --no-delta"
+
+    def backup(self, label: str) -> Commands:
+        return [[*command, "--no-delta"] for command in super().backup(label)]
+
+
 class Restic(Tool):
     name = "restic"
     settings = "repository version 2, --compression auto"
@@ -331,6 +339,58 @@ sources:
         return self.target
 
 
+class PgBackRest(Tool):
+    """Only for a data folder of a PostgreSQL server that does not run: it knows nothing else."""
+
+    name = "pgbackrest"
+    settings = "AES-256-CBC, zstd level 3, bundles, block incremental, two processes; of a server that is stopped"
+    program = "pgbackrest"
+
+    def __init__(self, folder: Path, source: Path, passphrase: Path):
+        super().__init__(folder, source, passphrase)
+        self.config = self.cache / "pgbackrest.conf"
+        self.config.write_text(
+            f"""[global]
+repo1-path={self.repository}
+repo1-cipher-type=aes-256-cbc
+repo1-cipher-pass={passphrase.read_text().strip()}
+repo1-bundle=y
+repo1-block=y
+repo1-retention-full=99
+compress-type=zst
+compress-level=3
+process-max=2
+log-path={self.cache}
+lock-path={self.cache}
+log-level-console=warn
+[bench]
+pg1-path={source}
+"""
+        )
+
+    def call(self, *arguments: str) -> List[str]:
+        return [self.program, f"--config={self.config}", "--stanza=bench", *arguments]
+
+    @classmethod
+    def version(cls) -> str:
+        return first_line(cls.program, "version")
+
+    def init(self) -> Commands:
+        return []
+
+    def backup(self, label: str) -> Commands:
+        # A stanza cannot be made before there is a server's folder.
+        if not self.repository.exists():
+            return [self.call("stanza-create", "--no-online"), self.call("backup", "--no-online", "--type=full")]
+        return [self.call("backup", "--no-online", "--type=incr")]
+
+    def restore(self) -> Commands:
+        return [self.call("restore", "--type=none", f"--pg1-path={self.restored()}")]
+
+    def restored(self) -> Path:
+        return self.target
+
+
 class Casync(Tool):
     name = "casync"
     settings = "does not encrypt; zstd level 3, encoder cache; it has no check and no partial restore, and restores into the top of the target"
@@ -360,4 +420,4 @@ class Casync(Tool):
         return self.target
 
 
-TOOLS = [Icecore, IcecoreKeyFile, Restic, Rustic, Borg, Bupstash, Vykar, Borg2, Casync]
+TOOLS = [Icecore, IcecoreKeyFile, IcecoreWhole, Restic, Rustic, Borg, Bupstash, Vykar, Borg2, Casync]
