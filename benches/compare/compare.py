@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("corpora", nargs="*", metavar="corpus", help=", ".join(corpora.CORPORA))
     parser.add_argument("--tools", default="", help=f"of {','.join(tool.name for tool in tools.TOOLS)}; all of them unless said")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scratch", type=Path, help="for repositories and restores, WORK unless named; better not mounted with `discard`")
+    parser.add_argument("--scratch", type=Path, help="for repositories and restores, WORK unless named; best an ext4 with a journal and without `discard`")
     parser.add_argument("--program", type=Path, help="icecore's program; built from this source unless named")
     arguments = parser.parse_args()
     chosen = list(corpora.CORPORA) if arguments.corpora == ["all"] else arguments.corpora or ["src"]

@@ -229,13 +229,24 @@ def tools_of(reports: list) -> list:
     return list(dict.fromkeys(tool for report in reports for tool in report["versions"]))
 
 
+def merged(reports: list) -> list:
+    """Runs of the same programs on the same corpus and machine are rounds of one."""
+    by_run = {}
+    for one in reports:
+        machine = {key: value for key, value in one["machine"].items() if key != "busy_before"}
+        known = by_run.setdefault(json.dumps([one["corpus"], one["commit"], one["versions"], machine]), one)
+        if known is not one:
+            known["rounds"] += one["rounds"]
+    return list(by_run.values())
+
+
 def main() -> None:
     """Prints the sections of results and a summary, and draws them: python3 report.py RESULT.json... [--plot FILE.svg]"""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("results", nargs="+", type=Path)
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
-    reports = [json.loads(path.read_text()) for path in arguments.results]
+    reports = merged([json.loads(path.read_text()) for path in arguments.results])
     print("\n\n".join(section(report) for report in reports))
     print(f"\n### icecore against the best peer\n\n{summary(reports)}")
     print(f"\n### What changed states add\n\n{added_beside(reports)}")

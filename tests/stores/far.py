@@ -2,7 +2,7 @@
 """What 50 milliseconds on each request cost: backup and restore of random bytes through `proxy.py`, beside a bulk client and other programs.
 
     cargo build --release -p icecore-cli
-    python3 tests/stores/far.py [--program target/release/icecore] [--mebibytes 512] [--milliseconds 50] [--store s3s-fs]
+    python3 tests/stores/far.py [--program target/release/icecore] [--mebibytes 512] [--milliseconds 50] [--megabits 1000] [--store s3s-fs]
 
 The bulk client (s5cmd, fetched once) copies the same bytes in objects of 8 MiB, as many at once as icecore has requests under way (16). restic and
 rustic take the same folder with as many connections, where they are installed. Prints a table: seconds, rate, requests as stores bill them, bytes, and
@@ -34,13 +34,14 @@ READS = ("GET", "HEAD")
 class Far:
     """The store at a distance. Each step has a proxy of its own, so that its requests are counted alone."""
 
-    def __init__(self, near, milliseconds):
-        self.near, self.milliseconds, self.port = near.removeprefix("http://"), milliseconds, free_port()
+    def __init__(self, near, milliseconds, megabits):
+        self.near, self.port = near.removeprefix("http://"), free_port()
+        self.distance = [str(milliseconds), str(megabits)]
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.rows = []
 
     def step(self, program, name, total, command, environment):
-        proxy = [sys.executable, str(pathlib.Path(__file__).with_name("proxy.py")), str(self.port), self.near, str(self.milliseconds)]
+        proxy = [sys.executable, str(pathlib.Path(__file__).with_name("proxy.py")), str(self.port), self.near, *self.distance]
         far = subprocess.Popen(proxy, stdout=subprocess.PIPE, text=True)
         try:
             wait_for(self.port, "the proxy")
@@ -149,6 +150,7 @@ def main():
     parser.add_argument("--program", default=str(ROOT / "target/release/icecore"))
     parser.add_argument("--mebibytes", type=int, default=512)
     parser.add_argument("--milliseconds", type=int, default=50)
+    parser.add_argument("--megabits", type=float, default=0, help="of the line, a second and in each direction; as much as the machine can unless said")
     parser.add_argument("--store", default="s3s-fs", choices=[name for name in SERVERS if name in ("garage", "s3s-fs", "moto")])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="icecore-far-") as folder:
@@ -158,7 +160,7 @@ def main():
         try:
             server.__init__(folder)
             secrets = server.environment()
-            far = Far(secrets.pop("AWS_ENDPOINT_URL"), arguments.milliseconds)
+            far = Far(secrets.pop("AWS_ENDPOINT_URL"), arguments.milliseconds, arguments.megabits)
             data = make_data(folder / "data", 1, files=arguments.mebibytes, size=2 << 20)
             total = parts_of(data, folder / "parts")
             bulk(far, folder, folder / "parts", total, secrets)
@@ -167,7 +169,8 @@ def main():
             for name in ("restic", "rustic"):
                 if found := shutil.which(name):
                     restic(far, folder, name, found, data, total, secrets)
-            print(f"{total / (1 << 20):.0f} MiB of random bytes in {arguments.mebibytes} files, {arguments.milliseconds} ms on each request, {arguments.store}\n")
+            line = f"{arguments.megabits:g} Mbit/s" if arguments.megabits else "no limit to the rate"
+            print(f"{total / (1 << 20):.0f} MiB of random bytes in {arguments.mebibytes} files, {arguments.milliseconds} ms on each request, {line}, {arguments.store}\n")
             far.table()
         finally:
             server.stop()

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A store that is far away: passes HTTP requests on to a store nearby, each some milliseconds late, any number beside one another.
 
-    python3 tests/stores/proxy.py 9000 127.0.0.1:3900 50      listens on 9000, 50 ms
+    python3 tests/stores/proxy.py 9000 127.0.0.1:3900 50            listens on 9000, 50 ms
+    python3 tests/stores/proxy.py 9000 127.0.0.1:3900 50 1000       the same, over a line of 1000 Mbit/s in each direction
 
 At its end (Ctrl-C) it says, in JSON, how many requests of each kind there were, how many of them were under way at once at most, and how many
 bytes went to the store and came from it, without heads.
@@ -23,9 +24,23 @@ def kind_of(head):
     return method.decode("ascii", "replace")
 
 
+class Line:
+    """One direction of the line, which all requests share. Nothing waits where it has no rate."""
+
+    def __init__(self, bytes_per_second):
+        self.bytes_per_second, self.free_at = bytes_per_second, 0.0
+
+    async def carry(self, size):
+        if self.bytes_per_second:
+            now = asyncio.get_running_loop().time()
+            self.free_at = max(now, self.free_at) + size / self.bytes_per_second
+            await asyncio.sleep(self.free_at - now)
+
+
 class Proxy:
-    def __init__(self, host, port, delay):
+    def __init__(self, host, port, delay, bytes_per_second):
         self.host, self.port, self.delay = host, port, delay
+        self.there, self.back = Line(bytes_per_second), Line(bytes_per_second)
         self.requests = Counter()
         self.under_way = self.most = self.sent = self.received = 0
 
@@ -45,14 +60,14 @@ class Proxy:
                         lines = head.split(b"\r\n")
                         head = b"\r\n".join(line for line in lines if not line.lower().startswith(b"expect:"))
                     to_store.write(head)
-                    size = await self.body(head, client, to_store)
+                    size = await self.body(head, client, to_store, self.there)
                     self.sent += size
                     await to_store.drain()
                     answer = await store.readuntil(b"\r\n\r\n")
                     to_client.write(answer)
                     status = int(answer.split()[1])
                     if not head.startswith(b"HEAD") and status not in (204, 304):
-                        size = await self.body(answer, store, to_client)
+                        size = await self.body(answer, store, to_client, self.back)
                         self.received += size
                     await to_client.drain()
                 finally:
@@ -64,15 +79,16 @@ class Proxy:
             to_store.close()
 
     @staticmethod
-    async def body(head, source, target):
+    async def body(head, source, target, line):
         """Passes a body on, and gives its size."""
-        fields = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line)
+        fields = dict(field.lower().split(b":", 1) for field in head.split(b"\r\n")[1:] if b":" in field)
         if b"chunked" in fields.get(b"transfer-encoding", b""):
             total = 0
             while True:
-                line = await source.readuntil(b"\r\n")
-                size = int(line.split(b";")[0], 16)
-                target.write(line + await source.readexactly(size + 2))
+                length = await source.readuntil(b"\r\n")
+                size = int(length.split(b";")[0], 16)
+                target.write(length + await source.readexactly(size + 2))
+                await line.carry(size)
                 await target.drain()
                 if size == 0:
                     return total
@@ -83,6 +99,7 @@ class Proxy:
             if not data:
                 raise ConnectionError
             target.write(data)
+            await line.carry(len(data))
             await target.drain()
             left -= len(data)
         return total
@@ -93,7 +110,8 @@ class Proxy:
 
 async def main():
     port, (host, to), delay = int(sys.argv[1]), sys.argv[2].split(":"), float(sys.argv[3]) / 1000
-    proxy = Proxy(host, int(to), delay)
+    megabits = float(sys.argv[4]) if len(sys.argv) > 4 else 0
+    proxy = Proxy(host, int(to), delay, megabits * 1e6 / 8)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", port, limit=1 << 20)
     over = asyncio.Event()
     for end in (signal.SIGINT, signal.SIGTERM):
