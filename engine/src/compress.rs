@@ -5,6 +5,7 @@
 //! length that the caller expects, and only one plain frame without dictionary that fills the input is accepted.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::{compress_behind, decompress_behind};
 use std::fmt;
 use zstd::bulk;
 use zstd::zstd_safe::{self, CCtx, CParameter, DCtx};
@@ -24,11 +25,12 @@ const PROBE_SAVING_PART_MIN: usize = 256;
 const WINDOW_LENGTH_MAX: u64 = 8 << 20;
 /// With bases a frame has to take at most so many percent of what it takes without.
 const BASES_PERCENT_MAX: usize = 70;
-/// Up to this level zstd looks matches up in tables that remember one place for each hash: they are made as large as what is looked up.
+/// Up to this level zstd looks matches up in tables that remember one place for each hash. zstd puts every third place of a prefix in, so half as many entries as there are
+/// bytes have room, and the tables fit into a core's cache.
 const LEVEL_OF_TABLES_MAX: i32 = 4;
-/// The sizes of these tables, as powers of two.
-const TABLE_LOG_MIN: u32 = 17;
-const TABLE_LOG_MAX: u32 = 19;
+/// The size of the table of long matches, as a power of two; that of short ones is half of it.
+const TABLE_LOG_MIN: u32 = 16;
+const TABLE_LOG_MAX: u32 = 18;
 /// First bytes of every zstd frame.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
@@ -47,6 +49,8 @@ pub enum Method {
 pub struct Compressor {
     level: i32,
     context: bulk::Compressor<'static>,
+    /// For what is compressed against bases; made when there is such a frame first.
+    context_with_bases: Option<CCtx<'static>>,
     probe: bulk::Compressor<'static>,
     sample: Vec<u8>,
     /// Where the output goes first: as long as the longest so far, so that it is zeroed once and not for every frame.
@@ -77,7 +81,7 @@ impl Compressor {
         };
         let both = || Ok((context(level)?, context(1)?));
         let (context, probe) = both().map_err(|error| Error::io("preparing compression", error))?;
-        Ok(Self { level, context, probe, sample: Vec::new(), room: Vec::new(), room_with_bases: Vec::new() })
+        Ok(Self { level, context, context_with_bases: None, probe, sample: Vec::new(), room: Vec::new(), room_with_bases: Vec::new() })
     }
 
     /// Gives what is to be stored for `plaintext`, and says how: compressed where that saves at least 1/64.
@@ -124,18 +128,19 @@ impl Compressor {
         if self.room_with_bases.len() < length {
             self.room_with_bases.resize(length, 0);
         }
-        // A context that refers to bases cannot outlive them, so it is made for each frame.
-        let mut context = CCtx::try_create()?;
+        let context = match &mut self.context_with_bases {
+            Some(context) => context,
+            none => none.insert(CCtx::try_create()?),
+        };
         let mut parameters =
             vec![CParameter::CompressionLevel(self.level), CParameter::ChecksumFlag(false), CParameter::ContentSizeFlag(true)];
         parameters.push(CParameter::DictIdFlag(false));
         if self.level <= LEVEL_OF_TABLES_MAX {
-            let log = (bases.len() + plaintext.len()).next_power_of_two().ilog2().clamp(TABLE_LOG_MIN, TABLE_LOG_MAX);
-            parameters.extend([CParameter::HashLog(log), CParameter::ChainLog(log)]);
+            let log = (bases.len() + plaintext.len()).ilog2().clamp(TABLE_LOG_MIN, TABLE_LOG_MAX);
+            parameters.extend([CParameter::HashLog(log), CParameter::ChainLog(log - 1)]);
         }
         parameters.into_iter().try_for_each(|parameter| context.set_parameter(parameter).map(drop)).ok()?;
-        context.ref_prefix(bases).ok()?;
-        context.compress2(&mut self.room_with_bases[..length], plaintext).ok()
+        compress_behind(context, bases, plaintext, &mut self.room_with_bases[..length]).ok()
     }
 
     /// Whether a sample of a long plaintext compresses at all. Already compressed data then costs a fraction of a full run.
@@ -161,7 +166,7 @@ impl fmt::Debug for Compressor {
 
 /// Undoes [`Method::Zstd`].
 pub struct Decompressor {
-    context: bulk::Decompressor<'static>,
+    context: DCtx<'static>,
 }
 
 impl Decompressor {
@@ -170,8 +175,8 @@ impl Decompressor {
     /// # Errors
     /// [`ErrorKind::Unavailable`] where memory is short.
     pub fn new() -> Result<Self> {
-        let context = bulk::Decompressor::new().map_err(|error| Error::io("preparing decompression", error))?;
-        Ok(Self { context })
+        let short = || Error::new(ErrorKind::Unavailable, "preparing decompression: memory is short");
+        Ok(Self { context: DCtx::try_create().ok_or_else(short)? })
     }
 
     /// Replaces `out` by the `length_expected` bytes that the zstd frame `bytes` holds.
@@ -182,11 +187,7 @@ impl Decompressor {
     /// [`ErrorKind::Damaged`] unless `bytes` is exactly one zstd frame, without dictionary and with a window of at most 8 MiB,
     /// that unpacks to exactly `length_expected` bytes. `out` is then empty.
     pub fn decompress(&mut self, bytes: &[u8], length_expected: usize, out: &mut Vec<u8>) -> Result<()> {
-        let outcome = self.unpack(bytes, length_expected, out);
-        if outcome.is_err() {
-            out.clear();
-        }
-        outcome
+        self.decompress_against(bytes, &[], length_expected, out)
     }
 
     /// As [`Decompressor::decompress`], for what goes on behind `bases`.
@@ -194,21 +195,21 @@ impl Decompressor {
     /// # Errors
     /// As [`Decompressor::decompress`].
     pub fn decompress_against(&mut self, bytes: &[u8], bases: &[u8], length_expected: usize, out: &mut Vec<u8>) -> Result<()> {
-        let outcome = unpack_against(bytes, bases, length_expected, out);
+        let outcome = self.unpack(bytes, bases, length_expected, out);
         if outcome.is_err() {
             out.clear();
         }
         outcome
     }
 
-    fn unpack(&mut self, bytes: &[u8], length_expected: usize, out: &mut Vec<u8>) -> Result<()> {
+    fn unpack(&mut self, bytes: &[u8], bases: &[u8], length_expected: usize, out: &mut Vec<u8>) -> Result<()> {
         check_one_frame(bytes)?;
         // What a used buffer holds is written over, so only new room is cleared.
         out.resize(length_expected, 0);
-        match self.context.decompress_to_buffer(bytes, out.as_mut_slice()) {
+        match decompress_behind(&mut self.context, bases, bytes, out) {
             Ok(length) if length == length_expected => Ok(()),
             Ok(length) => Err(damaged(format!("it unpacks to {length} bytes, expected {length_expected}"))),
-            Err(error) => Err(damaged(format!("{error}, expected {length_expected} bytes"))),
+            Err(code) => Err(damaged(format!("{}, expected {length_expected} bytes", zstd_safe::get_error_name(code)))),
         }
     }
 }
@@ -216,20 +217,6 @@ impl Decompressor {
 impl fmt::Debug for Decompressor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decompressor").finish_non_exhaustive()
-    }
-}
-
-fn unpack_against(bytes: &[u8], bases: &[u8], length_expected: usize, out: &mut Vec<u8>) -> Result<()> {
-    check_one_frame(bytes)?;
-    out.resize(length_expected, 0);
-    let named = |code| damaged(zstd_safe::get_error_name(code).to_owned());
-    let short = || Error::new(ErrorKind::Unavailable, "preparing decompression: memory is short");
-    let mut context = DCtx::try_create().ok_or_else(short)?;
-    context.ref_prefix(bases).map_err(named)?;
-    match context.decompress(out.as_mut_slice(), bytes) {
-        Ok(length) if length == length_expected => Ok(()),
-        Ok(length) => Err(damaged(format!("it unpacks to {length} bytes, expected {length_expected}"))),
-        Err(code) => Err(damaged(format!("{}, expected {length_expected} bytes", zstd_safe::get_error_name(code)))),
     }
 }
 
@@ -482,6 +469,46 @@ mod tests {
             let mut out = Vec::new();
             if Decompressor::new().unwrap().decompress(&bytes, length, &mut out).is_ok() {
                 prop_assert_eq!(out.len(), length);
+            }
+        }
+    }
+
+    /// What is stored must not depend on which worker had which frames before.
+    #[test]
+    fn a_used_compressor_and_decompressor_give_what_new_ones_give() {
+        let edited = |seed, length, at: usize| {
+            let mut bytes = text(seed, length);
+            bytes[at..at + 10].copy_from_slice(b"0123456789");
+            bytes
+        };
+        let frames = [
+            (text(1, 200_000), edited(1, 200_000, 90_000)),
+            (noise(2, 60_000), noise(3, 50_000)),
+            (text(4, 3_000_000), edited(4, 512_000, 500)),
+            (text(5, 100), edited(5, 100, 50)),
+            (Vec::new(), text(6, 5_000)),
+            (noise(7, 400_000), [noise(7, 400_000), text(7, 1_000)].concat()),
+            (text(1, 200_000), edited(1, 200_000, 7)),
+        ];
+        for level in [1, 3, 9] {
+            let (mut used, mut decompressor) = (Compressor::new(level).unwrap(), Decompressor::new().unwrap());
+            for (bases, plaintext) in frames.iter().chain(frames.iter().rev()) {
+                let (method, bytes) = used.compress_against(plaintext, bases);
+                let (method, bytes) = (method, bytes.to_vec());
+                let mut new = Compressor::new(level).unwrap();
+                assert_eq!(new.compress_against(plaintext, bases), (method, bytes.as_slice()), "level {level}");
+                let mut back = Vec::new();
+                match method {
+                    Method::Stored => continue,
+                    Method::Zstd => decompressor.decompress(&bytes, plaintext.len(), &mut back).unwrap(),
+                    Method::ZstdWithBases => {
+                        let others = &bases[..bases.len() - 1];
+                        assert!(decompressor.decompress_against(&bytes, others, plaintext.len(), &mut back).is_err() || back != *plaintext);
+                        assert!(decompressor.decompress(&bytes, plaintext.len(), &mut back).is_err() || back != *plaintext);
+                        decompressor.decompress_against(&bytes, bases, plaintext.len(), &mut back).unwrap();
+                    }
+                }
+                assert_eq!(back, *plaintext);
             }
         }
     }

@@ -61,7 +61,7 @@ impl Keyed<'_> {
         }
         self.reader.index().save()?;
         if self.repository.roles().contain(Roles::RESTORE) {
-            with_bases.into_iter().try_for_each(|object| self.scrub_frames_with_bases(object))?;
+            self.scrub_frames_with_bases(&with_bases)?;
         }
         Ok(digests)
     }

@@ -14,13 +14,15 @@ use crate::id::{FrameClass, PackId};
 use crate::limits::GROUP_SIZE;
 use crate::progress::Event;
 use crate::repository::index::{ChunkPlace, FrameOrdinal, FramePlace};
-use crate::repository::{Frame, PackTail};
+use crate::repository::{Frame, PackTail, WantedBases};
 use crate::runtime::channel::bounded;
 use parking_lot::Mutex;
 use std::sync::atomic::Ordering;
 
 /// Bytes read at once.
 pub(super) const PIECE_LENGTH: usize = 4 * GROUP_SIZE;
+/// Frames with bases are opened when so many bases of them are known: some MB of memory.
+const BASES_AT_ONCE: usize = 20_000;
 
 /// Bytes of a frames region that belong together.
 struct Piece<'t> {
@@ -31,6 +33,15 @@ struct Piece<'t> {
     fresh: usize,
     /// Frames that end in this piece, each with its place in the region.
     frames: &'t [(usize, &'t FrameRecord)],
+}
+
+/// A frame with bases that is to be opened.
+struct WithBases<'a> {
+    /// By the first frame that it stands on.
+    turn: u32,
+    object: &'a ObjectInfo,
+    at: usize,
+    record: FrameRecord,
 }
 
 impl Keyed<'_> {
@@ -165,35 +176,76 @@ impl Keyed<'_> {
         self.check_chunks(record, ordinal, &frame)
     }
 
-    /// Opens the frames with bases of a pack that was scrubbed, after all packs are known. What is wrong with a base is said of that alone.
-    pub(super) fn scrub_frames_with_bases(&self, object: &ObjectInfo) -> Result<()> {
-        let Some(tail) = self.reading.judge(&object.name, self.repository.read_pack_tail(&object.name, object.size))? else {
-            return Ok(());
-        };
-        let pack = (object.name.kind(), PackId(object.name.id()));
-        let index = self.reader.index();
-        let mut at = 0;
-        for record in &tail.tables.contents.frames {
-            let at = step(&mut at, record);
-            let Some(ordinal) = index.ordinal_of(record.id)?.filter(|_| !record.bases.is_empty()) else { continue };
-            self.reading.go_on()?;
-            let (frame, domain) = (record.id, crate::id::DomainId([0; 16]));
-            let place = self.place_of(pack, at, record, ordinal);
-            let chunk = ChunkPlace { frame, position: 0, ordinal, domain, has_bases: true };
-            if self.damage.of_place(&place).is_some() || self.damage.of_bases(index, &chunk)? != Lost::No {
-                continue;
-            }
-            match self.reader.read(&place).and_then(|frame| self.check_chunks(record, ordinal, &frame)) {
-                Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::Damaged => {
-                    let add = || self.reading.findings.add(object.name, &error.context(object.name));
-                    self.damage.lose_frame(pack, record.id, add);
+    /// Opens the frames with bases of packs that were scrubbed, after all packs are known. What is wrong with a base is said of that alone.
+    pub(super) fn scrub_frames_with_bases(&self, packs: &[&ObjectInfo]) -> Result<()> {
+        let (mut frames, mut bases) = (Vec::new(), 0);
+        for object in packs {
+            let Some(tail) = self.reading.judge(&object.name, self.repository.read_pack_tail(&object.name, object.size))? else { continue };
+            let mut at = 0;
+            for record in tail.tables.contents.frames {
+                let at = step(&mut at, &record);
+                if let Some(first) = record.bases.first() {
+                    // Frames that stand on the same ones follow each other.
+                    let turn = self.reader.index().ordinal_of(first.frame)?.map_or(u32::MAX, FrameOrdinal::get);
+                    bases += record.bases.len();
+                    frames.push(WithBases { turn, object, at, record });
                 }
-                // A base went since packs were listed, and so nothing that counts needs this frame (I8).
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                read => drop(self.reading.judge(&object.name, read)?),
+            }
+            if bases > BASES_AT_ONCE {
+                self.scrub_in_turn(std::mem::take(&mut frames))?;
+                bases = 0;
             }
         }
-        Ok(())
+        self.scrub_in_turn(frames)
+    }
+
+    fn scrub_in_turn(&self, mut frames: Vec<WithBases<'_>>) -> Result<()> {
+        frames.sort_by_key(|frame| frame.turn);
+        let mut wanted = WantedBases::new();
+        for base in frames.iter().flat_map(|frame| &frame.record.bases) {
+            if let Some(ordinal) = self.reader.index().ordinal_of(base.frame)? {
+                wanted.entry(ordinal).or_default().push(*base);
+            }
+        }
+        let pool = self.repository.pool()?;
+        let failed = Mutex::new(None);
+        let share = frames.len().div_ceil(pool.current_num_threads()).max(1);
+        pool.in_place_scope(|scope| {
+            for share in frames.chunks(share) {
+                let (failed, wanted) = (&failed, &wanted);
+                scope.spawn(move |_| {
+                    if let Err(error) = share.iter().try_for_each(|frame| self.scrub_frame_with_bases(frame, wanted)) {
+                        failed.lock().get_or_insert(error);
+                    }
+                });
+            }
+        });
+        failed.into_inner().map_or(Ok(()), Err)
+    }
+
+    fn scrub_frame_with_bases(&self, frame: &WithBases<'_>, wanted: &WantedBases) -> Result<()> {
+        self.reading.go_on()?;
+        let WithBases { object, at, record, .. } = frame;
+        let pack = (object.name.kind(), PackId(object.name.id()));
+        let index = self.reader.index();
+        let Some(ordinal) = index.ordinal_of(record.id)? else { return Ok(()) };
+        let (frame, domain) = (record.id, crate::id::DomainId([0; 16]));
+        let place = self.place_of(pack, *at, record, ordinal);
+        let chunk = ChunkPlace { frame, position: 0, ordinal, domain, has_bases: true };
+        if self.damage.of_place(&place).is_some() || self.damage.of_bases(index, &chunk)? != Lost::No {
+            return Ok(());
+        }
+        self.reader.bring_bases(&place, wanted);
+        match self.reader.read(&place).and_then(|frame| self.check_chunks(record, ordinal, &frame)) {
+            Err(error) if error.broken_rule().is_some() || error.kind() == ErrorKind::Damaged => {
+                let add = || self.reading.findings.add(object.name, &error.context(object.name));
+                self.damage.lose_frame(pack, record.id, add);
+                Ok(())
+            }
+            // A base went since packs were listed, and so nothing that counts needs this frame (I8).
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            read => self.reading.judge(&object.name, read).map(drop),
+        }
     }
 
     fn place_of(&self, pack: (ObjectKind, PackId), at: usize, record: &FrameRecord, ordinal: FrameOrdinal) -> FramePlace {

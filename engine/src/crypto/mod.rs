@@ -18,6 +18,6 @@ pub(crate) use passphrase::seed_from_passphrase;
 pub(crate) use recipient::{ENCAPSULATED_LENGTH, KEM_X_WING, PUBLIC_KEY_LENGTH, public_key_of, unwrap, wrap};
 pub(crate) use seal::{Sealer, TAG_LENGTH};
 pub use secret::Secret;
-pub(crate) use sign::{SIGNATURE_LENGTH, Signer, verify};
+pub(crate) use sign::{SIGNATURE_LENGTH, Signer, verify, verify_repeated};
 #[cfg(any(test, feature = "testing"))]
 pub use stand_in::use_stand_ins;

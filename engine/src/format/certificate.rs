@@ -3,7 +3,7 @@
 use super::cursor::{Reader, Write};
 use super::object::Header;
 use crate::backend::ObjectKind;
-use crate::crypto::{SIGNATURE_LENGTH, Signer, verify};
+use crate::crypto::{SIGNATURE_LENGTH, Signer, verify_repeated};
 use crate::error::{Error, Result};
 use crate::id::{CredentialId, DomainId, RepositoryId};
 use std::fmt;
@@ -189,7 +189,7 @@ impl Certificate {
             return Err(Error::rule("CERT-4", "the certificate claims to be admin's and does not carry the pinned admin key"));
         }
         let signature: [u8; SIGNATURE_LENGTH] = reader.array()?;
-        let signed_by_admin = verify(&admin_key, SIGNATURE_CONTEXT, &bytes[..Self::LENGTH - SIGNATURE_LENGTH], &signature);
+        let signed_by_admin = verify_repeated(&admin_key, SIGNATURE_CONTEXT, &bytes[..Self::LENGTH - SIGNATURE_LENGTH], &signature);
         if !signed_by_admin && (trust.admin_key.is_some() || roles == Roles::ADMIN) {
             return Err(Error::rule("CERT-5", "the certificate is not signed by the pinned admin key"));
         }

@@ -3,7 +3,7 @@
 use super::certificate::{Certificate, Roles, Trust};
 use super::cursor::{Reader, Write};
 use super::object::Author;
-use crate::crypto::{ENCAPSULATED_LENGTH, KEM_X_WING, SIGNATURE_LENGTH, Sealer, Secret, derive, unwrap, verify, wrap};
+use crate::crypto::{ENCAPSULATED_LENGTH, KEM_X_WING, SIGNATURE_LENGTH, Sealer, Secret, derive, unwrap, verify_repeated, wrap};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::RestoreKey;
 use crate::id::{FrameClass, RepositoryId, SessionId, SnapshotId};
@@ -142,7 +142,7 @@ impl SessionRecord {
             return Err(Error::rule("SES-6", format!("a credential for {} cannot be a {kind:?}", certificate.roles())));
         }
         let signature: [u8; SIGNATURE_LENGTH] = reader.array()?;
-        if !verify(certificate.verifying_key(), SIGNATURE_CONTEXT, &bytes[..length - SIGNATURE_LENGTH], &signature) {
+        if !verify_repeated(certificate.verifying_key(), SIGNATURE_CONTEXT, &bytes[..length - SIGNATURE_LENGTH], &signature) {
             return Err(Error::rule("SES-7", "the record is not signed by its certificate's key"));
         }
         let id = session_id(certificate.verifying_key(), &nonce);

@@ -52,6 +52,9 @@ impl Snapshots {
         if let Some(setback) = listing.setback {
             return Err(setback.context("nothing is condemned or deleted"));
         }
+        if let Some(message) = &listing.unkept {
+            progress.event(Event::Notice { message });
+        }
         for id in listing.missing() {
             if is_missing(repository, id, &listing)? {
                 return Err(blocked(&id, "it was published and is gone"));

@@ -151,6 +151,8 @@ impl FrameReader {
         if place.has_bases || self.index().is_passed_over(place.kind, place.pack) {
             return Ok(None);
         }
+        // Neighbours are sealed at the same time and stand on the same frames. This one has no bases, so nothing waits for another one meanwhile.
+        let _one_at_a_time = self.bringing(ordinal);
         Ok(Some((self.read_cached(ordinal)?, place)))
     }
 
