@@ -215,12 +215,15 @@ def added_beside(reports: list) -> str:
     all_added = {report["about"]: added(medians(report)) for report in reports if "restic" in report["versions"]}
     programs = [tool for tool in tools_of(reports) if tool != "restic"]
 
+    def part(figures: dict, tool: str) -> float:
+        return figures[tool]["stored_bytes"] / figures["restic"]["stored_bytes"]
+
     def cell(figures: dict, tool: str) -> str:
-        return f"{figures[tool]['stored_bytes'] / figures['restic']['stored_bytes']:.3f}" if tool in figures else ""
+        return f"{part(figures, tool):.3f}" if tool in figures else ""
 
     lines = [f"| of restic's | {' | '.join(programs)} |", f"|---|{'---:|' * len(programs)}"]
     lines += [f"| {about} | {' | '.join(cell(figures, tool) for tool in programs)} |" for about, figures in all_added.items()]
-    by_tool = [[float(cell(figures, tool)) for figures in all_added.values() if tool in figures] for tool in programs]
+    by_tool = [[part(figures, tool) for figures in all_added.values() if tool in figures] for tool in programs]
     means = [f"{statistics.geometric_mean(values):.3f}" if len(values) == len(all_added) else "" for values in by_tool]
     return "\n".join([*lines, f"| geometric mean | {' | '.join(means)} |"])
 
