@@ -25,8 +25,8 @@ const PROBE_SAVING_PART_MIN: usize = 256;
 const WINDOW_LENGTH_MAX: u64 = 8 << 20;
 /// With bases a frame has to take at most so many percent of what it takes without.
 const BASES_PERCENT_MAX: usize = 70;
-/// Up to this level zstd looks matches up in tables that remember one place for each hash. zstd puts every third place of a prefix in, so half as many entries as there are
-/// bytes have room, and the tables fit into a core's cache.
+/// Up to this level zstd looks matches up in tables that remember one place for each hash, and of a prefix it puts only every third place in: they need not be as large as what
+/// is looked up, and cost less where they fit a core's cache.
 const LEVEL_OF_TABLES_MAX: i32 = 4;
 /// The size of the table of long matches, as a power of two; that of short ones is half of it.
 const TABLE_LOG_MIN: u32 = 16;
