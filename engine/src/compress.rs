@@ -25,6 +25,8 @@ const PROBE_SAVING_PART_MIN: usize = 256;
 const WINDOW_LENGTH_MAX: u64 = 8 << 20;
 /// With bases a frame has to take at most so many percent of what it takes without.
 const BASES_PERCENT_MAX: usize = 70;
+/// Where a frame would have to take less than a quarter of this many bytes without bases, so many are tried first.
+const HEAD_LENGTH: usize = 32 << 10;
 /// Up to this level zstd looks matches up in tables that remember one place for each hash, and of a prefix it puts only every third place in: they need not be as large as what
 /// is looked up, and cost less where they fit a core's cache.
 const LEVEL_OF_TABLES_MAX: i32 = 4;
@@ -102,6 +104,9 @@ impl Compressor {
         let Some(length) = self.compress_with_bases(plaintext, bases) else { return self.compress(plaintext) };
         // Without bases it has to come out shorter than this to be preferred, so it is given up as soon as it is longer.
         let length_max = (length * 100).div_ceil(BASES_PERCENT_MAX) - 1;
+        if self.head_takes_more(plaintext, length_max) {
+            return (Method::ZstdWithBases, &self.room_with_bases[..length]);
+        }
         match self.compress_within(plaintext, length_max) {
             Some(length) => (Method::Zstd, &self.room[..length]),
             None => (Method::ZstdWithBases, &self.room_with_bases[..length]),
@@ -120,6 +125,17 @@ impl Compressor {
             self.room.resize(length, 0);
         }
         self.context.compress_to_buffer(plaintext, &mut self.room[..length]).ok()
+    }
+
+    /// Whether the first bytes take more than `length_max` alone, so that all of them do: zstd would find out behind the first block of 128 KiB.
+    fn head_takes_more(&mut self, plaintext: &[u8], length_max: usize) -> bool {
+        if plaintext.len() <= HEAD_LENGTH || length_max >= HEAD_LENGTH / 4 {
+            return false;
+        }
+        if self.room.len() < length_max {
+            self.room.resize(length_max, 0);
+        }
+        self.context.compress_to_buffer(&plaintext[..HEAD_LENGTH], &mut self.room[..length_max]).is_err()
     }
 
     /// Compresses into `room_with_bases` where the bases make it short enough to be of any use; gives how many bytes.

@@ -88,6 +88,8 @@ struct FrameCache {
     frames: HashMap<FrameOrdinal, (Arc<Frame>, u64)>,
     bytes: usize,
     clock: u64,
+    /// One that made room: memory that was written before costs less than new one.
+    spare: Option<Frame>,
 }
 
 impl FrameReader {
@@ -175,10 +177,16 @@ impl FrameReader {
 
     /// Reads, opens and unpacks a frame (FRAME-1 to FRAME-6). Chunk ids are not checked yet.
     pub(crate) fn read(&self, place: &FramePlace) -> Result<Frame> {
+        let mut frame = Frame::default();
+        self.read_into(place, &mut frame).map(|()| frame)
+    }
+
+    /// As [`FrameReader::read`], into the room of another frame.
+    fn read_into(&self, place: &FramePlace, frame: &mut Frame) -> Result<()> {
         let name = ObjectName::pack(place.kind, place.pack);
-        let read_from = |backend: &dyn Backend| {
+        let mut read_from = |backend: &dyn Backend| {
             let mut sealed = backend.get_range(&name, place.offset, place.sealed_length as usize)?;
-            self.decode(place, &self.index.hash_of(place)?, &mut sealed)
+            self.decode_into(place, &self.index.hash_of(place)?, &mut sealed, frame)
         };
         let contents = &self.keys.contents;
         match (read_from(&*self.repository), &contents.through) {
@@ -219,7 +227,9 @@ impl FrameReader {
         if let Some(frame) = self.cache.lock().get(ordinal) {
             return Ok(frame);
         }
-        let frame = Arc::new(self.read(&self.place(ordinal)?)?);
+        let mut frame = self.cache.lock().spare.take().unwrap_or_default();
+        self.read_into(&self.place(ordinal)?, &mut frame)?;
+        let frame = Arc::new(frame);
         self.cache.lock().insert(ordinal, &frame);
         Ok(frame)
     }
@@ -311,6 +321,7 @@ impl FrameCache {
             let Some(oldest) = self.frames.iter().min_by_key(|(_, (_, used))| *used).map(|(ordinal, _)| *ordinal) else { break };
             if let Some((frame, _)) = self.frames.remove(&oldest) {
                 self.bytes -= frame.plaintext.len();
+                self.spare = Arc::into_inner(frame).or(self.spare.take());
             }
         }
     }
