@@ -4,8 +4,8 @@ use zstd::zstd_safe::{CCtx, DCtx, ResetDirective, SafeResult};
 
 /// Compresses `plaintext` into `out` as if `prefix` came before it; gives how many bytes, or zstd's error code.
 pub(crate) fn compress_behind(context: &mut CCtx<'static>, prefix: &[u8], plaintext: &[u8], out: &mut [u8]) -> SafeResult {
-    // SAFETY: `forget` below makes the context drop the reference before `prefix` ends, whatever came of the compression; nothing between unwinds,
-    // and nobody else has the context meanwhile.
+    // SAFETY: the empty prefix below takes the place of this one before it ends, whatever came of the compression; nothing between unwinds, and nobody
+    // else has the context meanwhile.
     let lasting: &'static [u8] = unsafe { std::slice::from_raw_parts(prefix.as_ptr(), prefix.len()) };
     let outcome = context.ref_prefix(lasting).and_then(|_| context.compress2(out, plaintext));
     // A prefix can be changed only between frames, and a compression that failed is still in one.
