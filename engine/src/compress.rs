@@ -27,6 +27,8 @@ const WINDOW_LENGTH_MAX: u64 = 8 << 20;
 const BASES_PERCENT_MAX: usize = 70;
 /// Where a frame would have to take less than a quarter of this many bytes without bases, so many are tried first.
 const HEAD_LENGTH: usize = 32 << 10;
+/// So many levels more [`Effort::More`] takes.
+const LEVELS_MORE: i32 = 5;
 /// Up to this level zstd looks matches up in tables that remember one place for each hash, and of a prefix it puts only every third place in: they need not be as large as what
 /// is looked up, and cost less where they fit a core's cache.
 const LEVEL_OF_TABLES_MAX: i32 = 4;
@@ -45,6 +47,16 @@ pub enum Method {
     Zstd,
     /// As one zstd frame that goes on behind bases.
     ZstdWithBases,
+}
+
+/// How hard to look for what of a frame stands in its bases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// As hard as for matches in the frame itself.
+    Usual,
+    /// Five levels of zstd harder. Text that was edited is put together of very many pieces of what it was, and comes out a fifth smaller for the same time; programs and
+    /// databases take more time and come out as large.
+    More,
 }
 
 /// Compresses at one level.
@@ -100,8 +112,8 @@ impl Compressor {
     ///
     /// [`Decompressor::decompress_against`] reads it back with the same bases. They must not lie in the memory of `plaintext`: zstd leaves out what
     /// overlaps, for it might be overwritten.
-    pub fn compress_against<'a>(&'a mut self, plaintext: &'a [u8], bases: &[u8]) -> (Method, &'a [u8]) {
-        let Some(length) = self.compress_with_bases(plaintext, bases) else { return self.compress(plaintext) };
+    pub fn compress_against<'a>(&'a mut self, plaintext: &'a [u8], bases: &[u8], effort: Effort) -> (Method, &'a [u8]) {
+        let Some(length) = self.compress_with_bases(plaintext, bases, effort) else { return self.compress(plaintext) };
         // Without bases it has to come out shorter than this to be preferred, so it is given up as soon as it is longer.
         let length_max = (length * 100).div_ceil(BASES_PERCENT_MAX) - 1;
         if self.head_takes_more(plaintext, length_max) {
@@ -139,7 +151,7 @@ impl Compressor {
     }
 
     /// Compresses into `room_with_bases` where the bases make it short enough to be of any use; gives how many bytes.
-    fn compress_with_bases(&mut self, plaintext: &[u8], bases: &[u8]) -> Option<usize> {
+    fn compress_with_bases(&mut self, plaintext: &[u8], bases: &[u8], effort: Effort) -> Option<usize> {
         let length = plaintext.len() * BASES_PERCENT_MAX / 100;
         if self.room_with_bases.len() < length {
             self.room_with_bases.resize(length, 0);
@@ -148,13 +160,23 @@ impl Compressor {
             Some(context) => context,
             none => none.insert(CCtx::try_create()?),
         };
-        let mut parameters =
-            vec![CParameter::CompressionLevel(self.level), CParameter::ChecksumFlag(false), CParameter::ContentSizeFlag(true)];
-        parameters.push(CParameter::DictIdFlag(false));
-        if self.level <= LEVEL_OF_TABLES_MAX {
-            let log = (bases.len() + plaintext.len()).ilog2().clamp(TABLE_LOG_MIN, TABLE_LOG_MAX);
-            parameters.extend([CParameter::HashLog(log), CParameter::ChainLog(log - 1)]);
-        }
+        let level = match effort {
+            Effort::Usual => self.level,
+            Effort::More => (self.level + LEVELS_MORE).min(zstd_safe::max_c_level()),
+        };
+        // 0: as the level has it; the context may have been of another one.
+        let log = match level {
+            ..=LEVEL_OF_TABLES_MAX => (bases.len() + plaintext.len()).max(1).ilog2().clamp(TABLE_LOG_MIN, TABLE_LOG_MAX),
+            _ => 0,
+        };
+        let parameters = [
+            CParameter::CompressionLevel(level),
+            CParameter::HashLog(log),
+            CParameter::ChainLog(log.saturating_sub(1)),
+            CParameter::ChecksumFlag(false),
+            CParameter::ContentSizeFlag(true),
+            CParameter::DictIdFlag(false),
+        ];
         parameters.into_iter().try_for_each(|parameter| context.set_parameter(parameter).map(drop)).ok()?;
         compress_behind(context, bases, plaintext, &mut self.room_with_bases[..length]).ok()
     }
@@ -416,7 +438,7 @@ mod tests {
         let mut after = before[1 << 20..2 << 20].to_vec();
         (0..50).for_each(|at| after[at * 20_000] ^= 1);
         let mut compressor = Compressor::new(3).unwrap();
-        let (method, bytes) = compressor.compress_against(&after, &before);
+        let (method, bytes) = compressor.compress_against(&after, &before, Effort::Usual);
         let bytes = bytes.to_vec();
         assert_eq!(method, Method::ZstdWithBases);
         assert!(bytes.len() < 10_000, "{}", bytes.len());
@@ -431,17 +453,20 @@ mod tests {
         // Bases that are of no use, or of little, are not used; the outcome is that of a frame without.
         let alone = compress(&after);
         for bases in [text(9, 1 << 20), after[..200_000].to_vec()] {
-            let (method, bytes) = compressor.compress_against(&after, &bases);
+            let (method, bytes) = compressor.compress_against(&after, &bases, Effort::Usual);
             assert_eq!((method, bytes.to_vec()), alone);
         }
         // What needs no bases to become short is left alone too.
         let zeros = vec![0; 1 << 20];
-        assert_eq!(compressor.compress_against(&zeros, &zeros).0, Method::Zstd);
+        assert_eq!(compressor.compress_against(&zeros, &zeros, Effort::Usual).0, Method::Zstd);
         let noise = noise(10, 1 << 20);
-        assert_eq!(compressor.compress_against(&noise, &before).0, Method::Stored);
+        assert_eq!(compressor.compress_against(&noise, &before, Effort::Usual).0, Method::Stored);
+        // The head alone takes more than the whole does behind its bases: what the rest would take is not looked at.
+        let after = [&noise[..HEAD_LENGTH], &zeros[..]].concat();
+        assert_eq!(compressor.compress_against(&after, &noise, Effort::Usual).0, Method::ZstdWithBases);
         // Copies: bases that lie in the same memory as the plaintext are passed over.
         for (plaintext, bases) in [(&noise[..], noise.to_vec()), (&noise[..100_000], noise[50_000..200_000].to_vec())] {
-            assert_eq!(compressor.compress_against(plaintext, &bases).0, Method::ZstdWithBases);
+            assert_eq!(compressor.compress_against(plaintext, &bases, Effort::More).0, Method::ZstdWithBases);
         }
     }
 
@@ -503,16 +528,19 @@ mod tests {
             (text(4, 3_000_000), edited(4, 512_000, 500)),
             (text(5, 100), edited(5, 100, 50)),
             (Vec::new(), text(6, 5_000)),
+            (Vec::new(), Vec::new()),
+            (text(6, 5_000), Vec::new()),
             (noise(7, 400_000), [noise(7, 400_000), text(7, 1_000)].concat()),
             (text(1, 200_000), edited(1, 200_000, 7)),
         ];
-        for level in [1, 3, 9] {
+        for level in [-7, 1, 3, 9, 22] {
             let (mut used, mut decompressor) = (Compressor::new(level).unwrap(), Decompressor::new().unwrap());
-            for (bases, plaintext) in frames.iter().chain(frames.iter().rev()) {
-                let (method, bytes) = used.compress_against(plaintext, bases);
+            let in_turn = [Effort::Usual, Effort::More, Effort::More].into_iter().cycle();
+            for ((bases, plaintext), effort) in frames.iter().chain(frames.iter().rev()).zip(in_turn) {
+                let (method, bytes) = used.compress_against(plaintext, bases, effort);
                 let (method, bytes) = (method, bytes.to_vec());
                 let mut new = Compressor::new(level).unwrap();
-                assert_eq!(new.compress_against(plaintext, bases), (method, bytes.as_slice()), "level {level}");
+                assert_eq!(new.compress_against(plaintext, bases, effort), (method, bytes.as_slice()), "level {level}");
                 let mut back = Vec::new();
                 match method {
                     Method::Stored => continue,

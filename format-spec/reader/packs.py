@@ -91,10 +91,14 @@ def _decode_sessions(cursor: Cursor, trust: Trust) -> Tuple[Record, ...]:
 
 
 class _FrameReader:
-    """Reads the frames of packs against one sessions table, and sees in which order the sessions are used."""
+    """Reads the frames of packs against the sessions in front of them, and sees in which order these are used."""
 
-    def __init__(self, cursor: Cursor, sessions: Tuple[Record, ...]):
-        self.cursor, self.sessions, self.used = cursor, sessions, 0
+    def __init__(self, cursor: Cursor, trust: Trust):
+        self.cursor, self.sessions, self.used = cursor, _decode_sessions(cursor, trust), 0
+        count = cursor.varint()
+        cursor.fits(count)
+        self.base_sessions, self.base_sessions_used = tuple(cursor.take(16) for _ in range(count)), 0
+        need(len(set(self.base_sessions)) == count, "PACK-5", "a session of bases stands twice")
 
     def frames(self, frame_class: int) -> Tuple[FrameEntry, ...]:
         count = self.cursor.varint()
@@ -136,8 +140,13 @@ class _FrameReader:
         bases: List[Base] = []
         total, chunk = 0, 0
         for _ in range(count):
-            base = Base(cursor.take(16), cursor.u32(), cursor.varint(), cursor.varint(), cursor.varint())
-            need((base.session, base.number) != ident and base.number >> 30 == ident[1] >> 30, "PACK-10", "the frame itself, or of another class")
+            session, counter, *stretch_of = (cursor.varint() for _ in range(5))
+            need(session < len(self.base_sessions), "PACK-10", f"no session {session} of bases")
+            need(session <= self.base_sessions_used, "PACK-5", "sessions of bases not in the order of first use")
+            self.base_sessions_used = max(self.base_sessions_used, session + 1)
+            need(counter < 1 << 30, "PACK-10", f"base with the counter {counter}")
+            base = Base(self.base_sessions[session], ident[1] >> 30 << 30 | counter, *stretch_of)
+            need((base.session, base.number) != ident, "PACK-10", "the frame itself")
             need(chunk <= base.chunk < 16_384, "PACK-10", f"base for chunk {base.chunk}")
             need(base.length and base.offset + base.length <= PLAINTEXT_MAX, "PACK-10", f"{base.length} bytes at {base.offset}")
             total, chunk = total + base.length, base.chunk
@@ -146,8 +155,9 @@ class _FrameReader:
         return tuple(bases)
 
     def end(self) -> None:
-        need(self.used == len(self.sessions), "PACK-5", "a session that no frame uses")
         self.cursor.end()
+        need(self.used == len(self.sessions), "PACK-5", "a session that no frame uses")
+        need(self.base_sessions_used == len(self.base_sessions), "PACK-5", "a session of bases that none names")
 
 
 def _check_sessions_of(sessions: Tuple[Record, ...], obj: Object) -> None:
@@ -159,14 +169,13 @@ def _check_sessions_of(sessions: Tuple[Record, ...], obj: Object) -> None:
 def decode_tables(plain: bytes, obj: Object, frames_length: int, trust: Trust) -> Tables:
     """The plaintext of a pack's part 0: PACK-5 to PACK-12."""
     cursor = Cursor(plain)
-    sessions = _decode_sessions(cursor, trust)
-    reader = _FrameReader(cursor, sessions)
+    reader = _FrameReader(cursor, trust)
     frames = reader.frames(CLASS_OF[obj.name.kind])
     reader.end()
     total = sum(entry.sealed_length for entry in frames)
     need(total == frames_length, "PACK-9", f"sealed lengths add up to {total}, not {frames_length}")
-    _check_sessions_of(sessions, obj)
-    return Tables(sessions, frames)
+    _check_sessions_of(reader.sessions, obj)
+    return Tables(reader.sessions, frames)
 
 
 def check_groups(source: Source, obj: Object) -> None:
@@ -278,7 +287,7 @@ def decode_index(plain: bytes, obj: Object, trust: Trust) -> Index:
     unsupported_unless(level == 0, "INDEX-1", f"level {level}")
     cursor.zeros(7, "INDEX-2")
     need(cursor.take(32) == bytes(32) and cursor.take(32) == b"\xff" * 32, "INDEX-2", "first or last")
-    reader = _FrameReader(cursor, _decode_sessions(cursor, trust))
+    reader = _FrameReader(cursor, trust)
     count = cursor.varint()
     need(1 <= count <= 65_536, "INDEX-4", f"{count} packs")
     cursor.fits(count)

@@ -316,13 +316,13 @@ class TinyRepository(unittest.TestCase):
         snapshot = tiny.Name(7, tiny.SNAPSHOT_STREAM, 0)
 
         def put(frame: w.Frame, *bases: bytes) -> None:
-            tables = w.tables_bytes([second.record()], [w.table_entry(0, frame, bases=bases)])
+            tables = w.tables_bytes([second.record()], [w.table_entry(0, frame, bases=bases)], [second.id])
             self.put(name, w.pack(name, [frame], w.BACKUP, tables))
-        put(w.Frame(second, 0, 1, chunks, 2, zeros), w.base(second.id, 0, 0, 5, 100))
+        put(w.Frame(second, 0, 1, chunks, 2, zeros), w.base(0, 0, 0, 5, 100))
         self.assert_broken("REFS-8", snapshot)
-        put(w.Frame(second, 0, 1, chunks, 2, zeros), w.base(second.id, 77, 0, 0, 100))
+        put(w.Frame(second, 0, 1, chunks, 2, zeros), w.base(0, 77, 0, 0, 100))
         self.assert_broken("FRAME-8", name)
-        put(w.Frame(second, 0, 1, chunks, 2, zeros), w.base(second.id, 0, 0, 4_000_000, 100))
+        put(w.Frame(second, 0, 1, chunks, 2, zeros), w.base(0, 0, 0, 4_000_000, 100))
         self.assert_broken("FRAME-8", name)
 
     def test_companions_of_others(self) -> None:

@@ -332,8 +332,9 @@ def table_entry(position: int, frame: Frame, **over) -> bytes:
             + bases + varint(len(value["ids"])) + b"".join(value["ids"]))
 
 
-def base(session: bytes, number: int, chunk: int, offset: int, length: int) -> bytes:
-    return session + u32(number) + varint(chunk) + varint(offset) + varint(length)
+def base(session: int, counter: int, chunk: int, offset: int, length: int) -> bytes:
+    """`session` is a position in the base sessions."""
+    return varint(session) + varint(counter) + varint(chunk) + varint(offset) + varint(length)
 
 
 def used_sessions(frames: Iterable[Frame]) -> List[Session]:
@@ -344,8 +345,12 @@ def used_sessions(frames: Iterable[Frame]) -> List[Session]:
     return found
 
 
-def tables_bytes(records: Sequence[bytes], entries: Sequence[bytes]) -> bytes:
-    return varint(len(records)) + b"".join(records) + varint(len(entries)) + b"".join(entries)
+def sessions_bytes(records: Sequence[bytes], base_sessions: Sequence[bytes]) -> bytes:
+    return varint(len(records)) + b"".join(records) + varint(len(base_sessions)) + b"".join(base_sessions)
+
+
+def tables_bytes(records: Sequence[bytes], entries: Sequence[bytes], base_sessions: Sequence[bytes] = ()) -> bytes:
+    return sessions_bytes(records, base_sessions) + varint(len(entries)) + b"".join(entries)
 
 
 def tables_of(frames: Sequence[Frame]) -> bytes:
@@ -368,8 +373,8 @@ def pack(name: Name, frames: Sequence[Frame], signer: Signer, tables: Optional[b
 
 
 def index_plain(sessions: Sequence[bytes], packs: Sequence[bytes], level: int = 0, reserved: bytes = bytes(7), first: bytes = bytes(32),
-                last: bytes = b"\xff" * 32) -> bytes:
-    return (u8(level) + reserved + first + last + varint(len(sessions)) + b"".join(sessions) + varint(len(packs)) + b"".join(packs))
+                last: bytes = b"\xff" * 32, base_sessions: Sequence[bytes] = ()) -> bytes:
+    return u8(level) + reserved + first + last + sessions_bytes(sessions, base_sessions) + varint(len(packs)) + b"".join(packs)
 
 
 def index_pack(name: Name, entries: Sequence[bytes]) -> bytes:

@@ -1,7 +1,7 @@
 //! What goes in comes out again.
 
 use icecore::chunker::{ContentCutter, Cutter, FixedCutter};
-use icecore::compress::{Compressor, Decompressor, Method};
+use icecore::compress::{Compressor, Decompressor, Effort, Method};
 
 /// The first four bytes choose a cutter and the sizes of pieces, the rest is cut.
 pub(crate) fn chunker(data: &[u8]) {
@@ -47,9 +47,11 @@ pub(crate) fn frame(data: &[u8]) {
     let (bases, after) = plaintext.split_at(plaintext.len() * usize::from(*repeats) / 256);
     // Bases in memory of their own, as they always are.
     let (bases, alone) = (bases.to_vec(), compressor.compress(after).1.len());
-    let (method, packed) = compressor.compress_against(after, &bases);
-    assert!(packed.len() <= alone);
-    comes_back(method, packed, &bases, after);
+    for effort in [Effort::Usual, Effort::More] {
+        let (method, packed) = compressor.compress_against(after, &bases, effort);
+        assert!(packed.len() <= alone);
+        comes_back(method, packed, &bases, after);
+    }
 }
 
 fn comes_back(method: Method, packed: &[u8], bases: &[u8], plaintext: &[u8]) {

@@ -1,4 +1,4 @@
-"""Real stores on this machine, each with a bucket or a folder of its own: Garage (three nodes), s3s-fs, moto, Azurite, OpenSSH.
+"""Real stores on this machine, each with a bucket or a folder of its own: Garage (three nodes), s3s-fs, moto, Google's interface in front of moto, Azurite, OpenSSH.
 
 What is not installed is fetched once into target/stores: Garage and s3s-fs by cargo, moto by pip, Azurite by npm. All of it is separate programs that
 nothing of icecore is linked with.
@@ -196,6 +196,24 @@ class Moto(Server):
         return {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1"}
 
 
+class Google(Moto):
+    """Google's interface, by `google.py`, in front of moto."""
+
+    name = "google"
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.front = free_port()
+        self.start(sys.executable, str(pathlib.Path(__file__).with_name("google.py")), str(self.front), f"127.0.0.1:{self.port}")
+        wait_for(self.front, "google.py")
+
+    def place(self, prefix):
+        return f"gs://bucket/{prefix}"
+
+    def environment(self):
+        return {"GOOGLE_BASE_URL": f"http://127.0.0.1:{self.front}", "GOOGLE_SKIP_SIGNATURE": "true"}
+
+
 class Azurite(Server):
     """Microsoft's emulator of Azure Blob Storage, with its well-known account."""
 
@@ -280,4 +298,4 @@ class Sftp(Server):
         return {"PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
 
 
-SERVERS = {server.name: server for server in [Garage, S3sFs, Moto, Azurite, Sftp]}
+SERVERS = {server.name: server for server in [Garage, S3sFs, Moto, Google, Azurite, Sftp]}

@@ -15,7 +15,7 @@
 //! CPU seconds of sketching (of all new chunks, since each may be asked for later) and of compressing, and bytes of memory for the sketches so far.
 
 use icecore::chunker::ContentCutter;
-use icecore::compress::Compressor;
+use icecore::compress::{Compressor, Effort};
 use icecore_benches::{KIB, MIB, collect_files, each_chunk, thread_cpu_s};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -133,7 +133,7 @@ impl Frames {
 
     fn end_with(&mut self) {
         let before = thread_cpu_s();
-        self.bytes += self.compressor.compress_against(&self.with.0, &self.with.1).1.len() as u64;
+        self.bytes += self.compressor.compress_against(&self.with.0, &self.with.1, Effort::Usual).1.len() as u64;
         self.cpu_s += thread_cpu_s() - before;
         self.with.0.clear();
         self.with.1.clear();

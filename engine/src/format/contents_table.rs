@@ -54,7 +54,7 @@ pub struct BaseRange {
 impl FrameRecord {
     /// About how many bytes it takes in a table, and not less.
     pub(crate) fn table_length(&self) -> usize {
-        64 + ChunkId::LENGTH * self.chunks.len() + 32 * self.bases.len()
+        64 + ChunkId::LENGTH * self.chunks.len() + 36 * self.bases.len()
     }
 }
 
@@ -95,8 +95,8 @@ impl Tables {
     /// The plaintext of a pack's sealed part.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        encode_sessions(&self.sessions, &mut bytes);
-        encode_frames(&self.contents, &session_positions(&self.sessions), &mut bytes);
+        let positions = Positions::encode(&self.sessions, [&self.contents], &mut bytes);
+        positions.encode_frames(&self.contents, &mut bytes);
         bytes
     }
 
@@ -113,13 +113,10 @@ impl Tables {
         trust: &Trust,
     ) -> Result<Self> {
         let mut reader = Reader::new(bytes);
-        let sessions = decode_sessions(&mut reader, repository, trust)?;
-        let mut used = 0;
-        let contents = decode_frames(&mut reader, kind, &sessions, &mut used)?;
+        let mut named = Named::decode(&mut reader, repository, trust)?;
+        let contents = named.decode_frames(&mut reader, kind)?;
         reader.end()?;
-        if used != sessions.len() {
-            return Err(Error::rule("PACK-5", "a session record is used by no frame"));
-        }
+        let sessions = named.all_used()?;
         let sum: u64 = contents.frames.iter().map(|frame| u64::from(frame.sealed_length)).sum();
         if sum != frames_length {
             return Err(Error::rule("PACK-9", format!("frames of {sum} bytes in all, {frames_length} are there")));
@@ -137,165 +134,231 @@ pub(crate) fn check_writer(sessions: &[SessionRecord], (key, roles): (&[u8; 32],
     }
 }
 
-pub(crate) fn session_positions(sessions: &[SessionRecord]) -> HashMap<SessionId, u64> {
-    sessions.iter().enumerate().map(|(position, session)| (session.id(), position as u64)).collect()
+/// Where the sessions of frames and of bases stand in front of them, as frames name them.
+pub(crate) struct Positions {
+    sessions: HashMap<SessionId, u64>,
+    bases: HashMap<SessionId, u64>,
 }
 
-pub(crate) fn encode_sessions(sessions: &[SessionRecord], bytes: &mut Vec<u8>) {
-    bytes.put_varint(sessions.len() as u64);
-    sessions.iter().for_each(|session| bytes.put_bytes(session.bytes()));
-}
-
-/// Reads a sessions table (PACK-5, but for what the frames show).
-pub(crate) fn decode_sessions(reader: &mut Reader<'_>, repository: &RepositoryId, trust: &Trust) -> Result<Vec<SessionRecord>> {
-    let count = reader.varint()?;
-    if count == 0 || count > PACK_SESSIONS_MAX as u64 {
-        return Err(Error::rule("PACK-5", format!("{count} session records")));
-    }
-    let mut sessions = Vec::new();
-    let mut seen = HashSet::new();
-    for _ in 0..count {
-        let session = SessionRecord::decode(reader, repository, trust)?;
-        if !seen.insert(session.id()) {
-            return Err(Error::rule("PACK-5", format!("session {} stands twice", session.id())));
+impl Positions {
+    /// Writes the sessions table, and the sessions of all bases of `contents` in the order in which bases first name them.
+    pub(crate) fn encode<'a>(
+        sessions: &[SessionRecord],
+        contents: impl IntoIterator<Item = &'a ContentsTable>,
+        bytes: &mut Vec<u8>,
+    ) -> Self {
+        bytes.put_varint(sessions.len() as u64);
+        sessions.iter().for_each(|session| bytes.put_bytes(session.bytes()));
+        let sessions = sessions.iter().enumerate().map(|(position, session)| (session.id(), position as u64)).collect();
+        let (mut bases, mut ids) = (HashMap::new(), Vec::new());
+        for base in contents.into_iter().flat_map(|contents| &contents.frames).flat_map(|frame| &frame.bases) {
+            bases.entry(base.frame.session).or_insert_with(|| {
+                ids.push(base.frame.session);
+                ids.len() as u64 - 1
+            });
         }
-        sessions.push(session);
+        bytes.put_varint(ids.len() as u64);
+        ids.iter().for_each(|id| bytes.put_bytes(&id.0));
+        Self { sessions, bases }
     }
-    Ok(sessions)
-}
 
-pub(crate) fn encode_frames(contents: &ContentsTable, positions: &HashMap<SessionId, u64>, bytes: &mut Vec<u8>) {
-    bytes.put_varint(contents.frames.len() as u64);
-    for frame in &contents.frames {
-        bytes.put_varint(positions[&frame.id.session]);
-        bytes.put_varint(u64::from(frame.id.counter()));
-        bytes.put_varint(u64::from(frame.sealed_length));
-        bytes.put_varint(u64::from(frame.plaintext_length));
-        bytes.put_bytes(&frame.hash);
-        bytes.put_varint(frame.bases.len() as u64);
-        for base in &frame.bases {
-            bytes.put_bytes(&base.frame.session.0);
-            bytes.put_u32(base.frame.number);
-            bytes.put_varint(u64::from(base.chunk));
-            bytes.put_varint(u64::from(base.offset));
-            bytes.put_varint(u64::from(base.length));
+    /// Writes the frames of one pack.
+    pub(crate) fn encode_frames(&self, contents: &ContentsTable, bytes: &mut Vec<u8>) {
+        bytes.put_varint(contents.frames.len() as u64);
+        for frame in &contents.frames {
+            bytes.put_varint(self.sessions[&frame.id.session]);
+            bytes.put_varint(u64::from(frame.id.counter()));
+            bytes.put_varint(u64::from(frame.sealed_length));
+            bytes.put_varint(u64::from(frame.plaintext_length));
+            bytes.put_bytes(&frame.hash);
+            bytes.put_varint(frame.bases.len() as u64);
+            for base in &frame.bases {
+                bytes.put_varint(self.bases[&base.frame.session]);
+                bytes.put_varint(u64::from(base.frame.counter()));
+                bytes.put_varint(u64::from(base.chunk));
+                bytes.put_varint(u64::from(base.offset));
+                bytes.put_varint(u64::from(base.length));
+            }
+            bytes.put_varint(frame.chunks.len() as u64);
+            frame.chunks.iter().for_each(|id| bytes.put_bytes(&id.0));
         }
-        bytes.put_varint(frame.chunks.len() as u64);
-        frame.chunks.iter().for_each(|id| bytes.put_bytes(&id.0));
     }
 }
 
-/// Reads the frames of one pack (PACK-6 to PACK-8, PACK-10, PACK-11). `used` counts sessions in the order of first use.
-pub(crate) fn decode_frames(
-    reader: &mut Reader<'_>,
-    kind: ObjectKind,
-    sessions: &[SessionRecord],
-    used: &mut usize,
-) -> Result<ContentsTable> {
-    let count = reader.varint()?;
-    if count == 0 || count > PACK_FRAMES_MAX as u64 {
-        return Err(Error::rule("PACK-6", format!("{count} frames")));
-    }
-    let class = kind.frame_class().ok_or_else(|| Error::rule("PACK-7", "frames outside a pack"))?;
-    let mut contents = ContentsTable::default();
-    let mut ids = HashSet::new();
-    for _ in 0..count {
-        let frame = decode_frame(reader, class, sessions, used)?;
-        if !ids.insert(frame.id) {
-            return Err(Error::rule("PACK-7", format!("frame {} stands twice", frame.id)));
+/// The sessions that frames and bases name by their position, and how many of them were named so far.
+pub(crate) struct Named {
+    sessions: Vec<SessionRecord>,
+    used: usize,
+    bases: Vec<SessionId>,
+    bases_used: usize,
+}
+
+impl Named {
+    /// Reads both lists (PACK-5, but for what the frames show).
+    pub(crate) fn decode(reader: &mut Reader<'_>, repository: &RepositoryId, trust: &Trust) -> Result<Self> {
+        let count = reader.varint()?;
+        if count == 0 || count > PACK_SESSIONS_MAX as u64 {
+            return Err(Error::rule("PACK-5", format!("{count} session records")));
         }
-        contents.frames.push(frame);
+        let mut sessions = Vec::new();
+        let mut seen = HashSet::new();
+        for _ in 0..count {
+            let session = SessionRecord::decode(reader, repository, trust)?;
+            if !seen.insert(session.id()) {
+                return Err(Error::rule("PACK-5", format!("session {} stands twice", session.id())));
+            }
+            sessions.push(session);
+        }
+        seen.clear();
+        let mut bases = Vec::new();
+        for _ in 0..reader.count(SessionId::LENGTH)? {
+            let session = SessionId(reader.array()?);
+            if !seen.insert(session) {
+                return Err(Error::rule("PACK-5", format!("session {session} of bases stands twice")));
+            }
+            bases.push(session);
+        }
+        Ok(Self { sessions, used: 0, bases, bases_used: 0 })
     }
-    Ok(contents)
+
+    /// Gives the session records, once all frames were read (the rest of PACK-5).
+    pub(crate) fn all_used(self) -> Result<Vec<SessionRecord>> {
+        match (self.used == self.sessions.len(), self.bases_used == self.bases.len()) {
+            (true, true) => Ok(self.sessions),
+            (false, _) => Err(Error::rule("PACK-5", "a session record is used by no frame")),
+            (true, false) => Err(Error::rule("PACK-5", "a session of bases is named by none")),
+        }
+    }
+
+    /// Reads the frames of one pack (PACK-6 to PACK-8, PACK-10, PACK-11).
+    pub(crate) fn decode_frames(&mut self, reader: &mut Reader<'_>, kind: ObjectKind) -> Result<ContentsTable> {
+        let count = reader.varint()?;
+        if count == 0 || count > PACK_FRAMES_MAX as u64 {
+            return Err(Error::rule("PACK-6", format!("{count} frames")));
+        }
+        let class = kind.frame_class().ok_or_else(|| Error::rule("PACK-7", "frames outside a pack"))?;
+        let mut contents = ContentsTable::default();
+        let mut ids = HashSet::new();
+        for _ in 0..count {
+            let frame = self.decode_frame(reader, class)?;
+            if !ids.insert(frame.id) {
+                return Err(Error::rule("PACK-7", format!("frame {} stands twice", frame.id)));
+            }
+            contents.frames.push(frame);
+        }
+        Ok(contents)
+    }
+
+    fn decode_frame(&mut self, reader: &mut Reader<'_>, class: FrameClass) -> Result<FrameRecord> {
+        let position = reader.varint()?;
+        let session = usize::try_from(position).ok().and_then(|position| self.sessions.get(position));
+        let session = session.ok_or_else(|| Error::rule("PACK-7", format!("session {position} of {}", self.sessions.len())))?.id();
+        first_use(position, &mut self.used)?;
+        let counter = reader.varint()?;
+        if counter >> COUNTER_BITS != 0 {
+            return Err(Error::rule("PACK-7", format!("frame counter {counter}")));
+        }
+        let (sealed_length, plaintext_length) = (reader.varint()?, reader.varint()?);
+        if !(18..=FRAME_SEALED_MAX as u64).contains(&sealed_length) || !(2..=FRAME_PLAINTEXT_MAX as u64).contains(&plaintext_length) {
+            return Err(Error::rule("PACK-8", format!("a frame of {sealed_length} sealed and {plaintext_length} plaintext bytes")));
+        }
+        let hash = reader.array()?;
+        let id = FrameId::new(session, class, counter as u32);
+        let bases = self.decode_bases(reader, id, class)?;
+        let count = reader.varint()?;
+        if count == 0 || count > FRAME_CHUNKS_MAX as u64 {
+            return Err(Error::rule("PACK-11", format!("{count} chunks in a frame")));
+        }
+        let bytes = reader.bytes(count as usize * ChunkId::LENGTH)?;
+        if bases.last().is_some_and(|base| u64::from(base.chunk) >= count) {
+            return Err(Error::rule("PACK-11", "a base is meant for a chunk that the frame does not have"));
+        }
+        let chunks: Vec<ChunkId> = bytes.as_chunks::<{ ChunkId::LENGTH }>().0.iter().map(|id| ChunkId(*id)).collect();
+        let mut sorted = chunks.clone();
+        sorted.sort_unstable();
+        if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(Error::rule("PACK-11", "a chunk stands twice in one frame"));
+        }
+        Ok(FrameRecord { id, sealed_length: sealed_length as u32, plaintext_length: plaintext_length as u32, hash, bases, chunks })
+    }
+
+    /// Reads the bases of frame `id` (PACK-10).
+    fn decode_bases(&mut self, reader: &mut Reader<'_>, id: FrameId, class: FrameClass) -> Result<Vec<BaseRange>> {
+        let wrong = |what: String| Error::rule("PACK-10", format!("frame {id}: {what}"));
+        let count = reader.varint()?;
+        if count > BASES_MAX as u64 || (count > 0 && class == FrameClass::Refs) {
+            return Err(wrong(format!("{count} bases")));
+        }
+        let mut bases: Vec<BaseRange> = Vec::with_capacity(count as usize);
+        let mut sum = 0;
+        for _ in 0..count {
+            let (position, counter) = (reader.varint()?, reader.varint()?);
+            let (chunk, offset, length) = (reader.varint()?, reader.varint()?, reader.varint()?);
+            let session = usize::try_from(position).ok().and_then(|position| self.bases.get(position));
+            let session = *session.ok_or_else(|| wrong(format!("session {position} of {} of bases", self.bases.len())))?;
+            first_use(position, &mut self.bases_used)?;
+            if counter >> COUNTER_BITS != 0 {
+                return Err(wrong(format!("a base with the counter {counter}")));
+            }
+            let frame = FrameId::new(session, class, counter as u32);
+            if frame == id {
+                return Err(wrong("it is its own base".to_owned()));
+            }
+            if chunk >= FRAME_CHUNKS_MAX as u64 || bases.last().is_some_and(|before| u64::from(before.chunk) > chunk) {
+                return Err(wrong(format!("a base for chunk {chunk}, which comes too late or too early")));
+            }
+            if length == 0 || offset.checked_add(length).is_none_or(|end| end > FRAME_PLAINTEXT_MAX as u64) {
+                return Err(wrong(format!("a base of {length} bytes from {offset}")));
+            }
+            sum += length;
+            if sum > BASES_LENGTH_MAX as u64 {
+                return Err(wrong(format!("bases of more than {BASES_LENGTH_MAX} bytes")));
+            }
+            bases.push(BaseRange { frame, chunk: chunk as u16, offset: offset as u32, length: length as u32 });
+        }
+        Ok(bases)
+    }
 }
 
-fn decode_frame(reader: &mut Reader<'_>, class: FrameClass, sessions: &[SessionRecord], used: &mut usize) -> Result<FrameRecord> {
-    let position = reader.varint()?;
-    let session = usize::try_from(position).ok().and_then(|position| sessions.get(position));
-    let session = session.ok_or_else(|| Error::rule("PACK-7", format!("session {position} of {}", sessions.len())))?;
+/// What stands at `position` of a list, of which the first `used` were named so far, is named (the order of PACK-5).
+fn first_use(position: u64, used: &mut usize) -> Result<()> {
     if position > *used as u64 {
-        return Err(Error::rule("PACK-5", "session records are not in the order of first use"));
+        return Err(Error::rule("PACK-5", "sessions are not in the order of first use"));
     }
     *used = (*used).max(position as usize + 1);
-    let counter = reader.varint()?;
-    if counter >> COUNTER_BITS != 0 {
-        return Err(Error::rule("PACK-7", format!("frame counter {counter}")));
-    }
-    let (sealed_length, plaintext_length) = (reader.varint()?, reader.varint()?);
-    if !(18..=FRAME_SEALED_MAX as u64).contains(&sealed_length) || !(2..=FRAME_PLAINTEXT_MAX as u64).contains(&plaintext_length) {
-        return Err(Error::rule("PACK-8", format!("a frame of {sealed_length} sealed and {plaintext_length} plaintext bytes")));
-    }
-    let hash = reader.array()?;
-    let id = FrameId::new(session.id(), class, counter as u32);
-    let bases = decode_bases(reader, id, class)?;
-    let count = reader.varint()?;
-    if count == 0 || count > FRAME_CHUNKS_MAX as u64 {
-        return Err(Error::rule("PACK-11", format!("{count} chunks in a frame")));
-    }
-    let bytes = reader.bytes(count as usize * ChunkId::LENGTH)?;
-    if bases.last().is_some_and(|base| u64::from(base.chunk) >= count) {
-        return Err(Error::rule("PACK-11", "a base is meant for a chunk that the frame does not have"));
-    }
-    let chunks: Vec<ChunkId> = bytes.as_chunks::<{ ChunkId::LENGTH }>().0.iter().map(|id| ChunkId(*id)).collect();
-    let mut sorted = chunks.clone();
-    sorted.sort_unstable();
-    if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(Error::rule("PACK-11", "a chunk stands twice in one frame"));
-    }
-    Ok(FrameRecord { id, sealed_length: sealed_length as u32, plaintext_length: plaintext_length as u32, hash, bases, chunks })
-}
-
-/// Reads the bases of frame `id` (PACK-10).
-fn decode_bases(reader: &mut Reader<'_>, id: FrameId, class: FrameClass) -> Result<Vec<BaseRange>> {
-    let wrong = |what: String| Err(Error::rule("PACK-10", format!("frame {id}: {what}")));
-    let count = reader.varint()?;
-    if count > BASES_MAX as u64 || (count > 0 && class == FrameClass::Refs) {
-        return wrong(format!("{count} bases"));
-    }
-    let mut bases: Vec<BaseRange> = Vec::with_capacity(count as usize);
-    let mut sum = 0;
-    for _ in 0..count {
-        let frame = FrameId { session: SessionId(reader.array()?), number: reader.u32()? };
-        let (chunk, offset, length) = (reader.varint()?, reader.varint()?, reader.varint()?);
-        if frame == id || frame.class() != Some(class) {
-            return wrong(format!("frame {frame} cannot be a base"));
-        }
-        if chunk >= FRAME_CHUNKS_MAX as u64 || bases.last().is_some_and(|before| u64::from(before.chunk) > chunk) {
-            return wrong(format!("a base for chunk {chunk}, which comes too late or too early"));
-        }
-        if length == 0 || offset.checked_add(length).is_none_or(|end| end > FRAME_PLAINTEXT_MAX as u64) {
-            return wrong(format!("a base of {length} bytes from {offset}"));
-        }
-        sum += length;
-        if sum > BASES_LENGTH_MAX as u64 {
-            return wrong(format!("bases of more than {BASES_LENGTH_MAX} bytes"));
-        }
-        bases.push(BaseRange { frame, chunk: chunk as u16, offset: offset as u32, length: length as u32 });
-    }
-    Ok(bases)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::BASES_MAX;
+    use crate::limits::{BASES_MAX, TABLES_LENGTH_MAX};
 
     #[test]
     fn a_frame_takes_no_more_in_a_table_than_is_reckoned() {
         let session = SessionId([1; 16]);
         let id = FrameId::new(session, FrameClass::Data, (1 << 30) - 1);
-        let base = BaseRange { frame: id, chunk: FRAME_CHUNKS_MAX as u16 - 1, offset: 0, length: FRAME_PLAINTEXT_MAX as u32 };
+        let base = |n: usize| BaseRange {
+            frame: FrameId { session: SessionId([n as u8; 16]), ..id },
+            chunk: FRAME_CHUNKS_MAX as u16 - 1,
+            offset: FRAME_PLAINTEXT_MAX as u32,
+            length: FRAME_PLAINTEXT_MAX as u32,
+        };
         for (bases, chunks) in [(0, 1), (BASES_MAX, 1), (BASES_MAX, FRAME_CHUNKS_MAX)] {
             let record = FrameRecord {
                 id,
                 sealed_length: FRAME_SEALED_MAX as u32,
                 plaintext_length: FRAME_PLAINTEXT_MAX as u32,
                 hash: [0; 32],
-                bases: vec![base; bases],
+                bases: (0..bases).map(base).collect(),
                 chunks: vec![ChunkId([0; 32]); chunks],
             };
-            let (reckoned, mut bytes) = (record.table_length(), Vec::new());
-            encode_frames(&ContentsTable { frames: vec![record] }, &HashMap::from([(session, 4095)]), &mut bytes);
+            let (reckoned, mut bytes, contents) = (record.table_length(), Vec::new(), ContentsTable { frames: vec![record] });
+            let mut positions = Positions::encode(&[], [&contents], &mut bytes);
+            positions.sessions.insert(session, 4095);
+            // No pack has more sessions of bases than fit its tables.
+            positions.bases.values_mut().for_each(|position| *position = (TABLES_LENGTH_MAX / SessionId::LENGTH) as u64);
+            positions.encode_frames(&contents, &mut bytes);
             assert!(bytes.len() <= reckoned, "{} bytes, {reckoned} reckoned", bytes.len());
         }
     }

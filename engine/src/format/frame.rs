@@ -1,7 +1,7 @@
 //! Frames: many chunks compressed and sealed together (`format-spec/frame.md`).
 
 use super::cursor::{Reader, Write};
-use crate::compress::{Compressor, Decompressor, Method};
+use crate::compress::{Compressor, Decompressor, Effort, Method};
 use crate::crypto::{Sealer, TAG_LENGTH};
 use crate::error::{Error, Result};
 use crate::id::FrameId;
@@ -62,8 +62,14 @@ pub(crate) fn seal(sealer: &Sealer, number: u32, compressor: &mut Compressor, pl
 }
 
 /// As [`seal`], against `bases` where that pays; says whether it was done.
-pub(crate) fn seal_against(sealer: &Sealer, number: u32, compressor: &mut Compressor, plaintext: &[u8], bases: &[u8]) -> (Vec<u8>, bool) {
-    let (method, stored) = compressor.compress_against(plaintext, bases);
+pub(crate) fn seal_against(
+    sealer: &Sealer,
+    number: u32,
+    compressor: &mut Compressor,
+    plaintext: &[u8],
+    (bases, effort): (&[u8], Effort),
+) -> (Vec<u8>, bool) {
+    let (method, stored) = compressor.compress_against(plaintext, bases, effort);
     (seal_packed(sealer, number, (method, stored)), method == Method::ZstdWithBases)
 }
 

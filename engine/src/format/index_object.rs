@@ -1,9 +1,7 @@
 //! Index objects: the contents tables of many packs (`format-spec/index.md`).
 
 use super::certificate::Trust;
-use super::contents_table::{
-    ContentsTable, FrameRecord, decode_frames, decode_sessions, encode_frames, encode_sessions, session_positions,
-};
+use super::contents_table::{ContentsTable, FrameRecord, Named, Positions};
 use super::cursor::{Reader, Write};
 use super::session::SessionRecord;
 use crate::backend::ObjectKind;
@@ -51,13 +49,12 @@ impl IndexBody {
         bytes.put_bytes(&[0; 8]);
         bytes.put_bytes(&[0; ChunkId::LENGTH]);
         bytes.put_bytes(&[0xff; ChunkId::LENGTH]);
-        encode_sessions(&self.sessions, &mut bytes);
-        let positions = session_positions(&self.sessions);
+        let positions = Positions::encode(&self.sessions, self.packs.iter().map(|(_, _, contents)| contents), &mut bytes);
         bytes.put_varint(self.packs.len() as u64);
         for (kind, pack, contents) in &self.packs {
             bytes.put_u8(kind.number());
             bytes.put_bytes(&pack.0);
-            encode_frames(contents, &positions, &mut bytes);
+            positions.encode_frames(contents, &mut bytes);
         }
         bytes
     }
@@ -76,25 +73,21 @@ impl IndexBody {
         if reader.array()? != [0; ChunkId::LENGTH] || reader.array()? != [0xff; ChunkId::LENGTH] {
             return Err(Error::rule("INDEX-2", "the range of a level 0 index object is not everything"));
         }
-        let sessions = decode_sessions(&mut reader, repository, trust)?;
+        let mut named = Named::decode(&mut reader, repository, trust)?;
         let count = reader.varint()?;
         if count == 0 || count > INDEX_PACKS_MAX as u64 {
             return Err(Error::rule("INDEX-4", format!("{count} packs")));
         }
         let mut packs: Vec<(ObjectKind, PackId, ContentsTable)> = Vec::new();
-        let mut used = 0;
         for _ in 0..count {
             let (kind, pack) = (reader.u8()?, PackId(reader.array()?));
             let kind = ObjectKind::from_number(kind).filter(|kind| kind.is_pack());
             let kind = kind.filter(|kind| packs.last().is_none_or(|(k, p, _)| (*k, *p) < (*kind, pack)));
             let kind = kind.ok_or_else(|| Error::rule("INDEX-4", "packs are not ascending, or are no packs"))?;
-            packs.push((kind, pack, decode_frames(&mut reader, kind, &sessions, &mut used)?));
+            packs.push((kind, pack, named.decode_frames(&mut reader, kind)?));
         }
         reader.end()?;
-        match used == sessions.len() {
-            true => Ok(Self { sessions, packs }),
-            false => Err(Error::rule("PACK-5", "a session record is used by no frame")),
-        }
+        Ok(Self { sessions: named.all_used()?, packs })
     }
 }
 

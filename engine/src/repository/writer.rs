@@ -20,7 +20,7 @@ use super::pack_writer::{PackMaker, SealedFrame, WrittenPack};
 use super::packer::Packer;
 use super::{ChunkIds, ChunkKind, FrameReader, Repository, Session};
 use crate::backend::ObjectKind;
-use crate::compress::Compressor;
+use crate::compress::{Compressor, Effort};
 use crate::crypto::{Sealer, derive};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{FramePlaintext, seal, seal_against};
@@ -36,11 +36,23 @@ use std::sync::Arc;
 const CLASSES: [FrameClass; 3] = [FrameClass::Data, FrameClass::Meta, FrameClass::Refs];
 /// Frames in the making: one of each class, and those with bases.
 const OPEN_FRAMES: usize = CLASSES.len() + WITH_BASES.len();
-/// The classes of the last of these. Of data text has no zero bytes; what has any changes in other ways, and is tried by itself. So are guesses.
-const WITH_BASES: [FrameClass; 4] = [FrameClass::Data, FrameClass::Data, FrameClass::Meta, FrameClass::Data];
-/// Frames with bases are smaller: matches far back in the bases are found better, what does not pay costs fewer others their saving, and who reads one chunk
-/// needs fewer bases.
-const SIZE_WITH_BASES_MAX: usize = 512 << 10;
+/// The last of these. Of data text has no zero bytes; what has any changes in other ways, and is tried by itself. So are guesses.
+const WITH_BASES: [Kind; 4] = [
+    Kind { class: FrameClass::Data, size_max: 512 << 10, effort: Effort::More },
+    Kind { class: FrameClass::Data, size_max: 768 << 10, effort: Effort::Usual },
+    Kind { class: FrameClass::Meta, size_max: 512 << 10, effort: Effort::More },
+    Kind { class: FrameClass::Data, size_max: 512 << 10, effort: Effort::Usual },
+];
+
+/// A kind of frames with bases.
+#[derive(Debug)]
+struct Kind {
+    class: FrameClass,
+    /// They are smaller than others: matches far back in the bases are found better, what does not pay costs fewer others their saving, and who reads one chunk needs
+    /// fewer bases.
+    size_max: usize,
+    effort: Effort,
+}
 
 /// In which frame a chunk stands, and which of its chunks it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,8 +187,7 @@ impl Writer {
             open: Default::default(),
             frames: Default::default(),
             attempts: reader.map(|reader| {
-                let size = |class| frame_sizes[class as usize].min(SIZE_WITH_BASES_MAX);
-                WITH_BASES.map(|class| Attempts::new(Arc::clone(&reader), size(class)))
+                WITH_BASES.map(|kind| Attempts::new(Arc::clone(&reader), frame_sizes[kind.class as usize].min(kind.size_max)))
             }),
             pending: HashMap::new(),
             sealing: Arc::new(Sealing { sealers, level, benches: Mutex::default(), spare: Mutex::default() }),
@@ -252,7 +263,7 @@ impl Writer {
 
     /// Whether a frame with bases is open, or is to be begun, that takes a chunk of `length` bytes with these.
     fn has_frame_for(&mut self, with_bases: usize, length: usize, bases: &[BaseHint]) -> Result<bool> {
-        let (lane, class) = (CLASSES.len() + with_bases, WITH_BASES[with_bases]);
+        let (lane, class) = (CLASSES.len() + with_bases, WITH_BASES[with_bases].class);
         let open = &self.open[lane];
         if open.plaintext.is_full_for(length, self.frame_size(class, lane)) || open.bases.is_full_for(bases) {
             self.end_frame(class, lane)?;
@@ -289,7 +300,7 @@ impl Writer {
     /// Plaintext bytes after which a frame ends.
     fn frame_size(&self, class: FrameClass, lane: usize) -> usize {
         let size = self.frame_sizes[class as usize];
-        if lane < CLASSES.len() { size } else { size.min(SIZE_WITH_BASES_MAX) }
+        lane.checked_sub(CLASSES.len()).map_or(size, |with_bases| size.min(WITH_BASES[with_bases].size_max))
     }
 
     /// Where a chunk stands that this session or an earlier one stored.
@@ -306,7 +317,7 @@ impl Writer {
         if frame.session == self.session {
             let class = (frame.number >> 30) as usize % CLASSES.len();
             let ended = self.frames[class].counts.get(frame.counter() as usize).copied().filter(|count| *count > 0);
-            let mut open = self.open.iter().zip(CLASSES.into_iter().chain(WITH_BASES));
+            let mut open = self.open.iter().zip(CLASSES.into_iter().chain(WITH_BASES.map(|kind| kind.class)));
             let open = open.find(|(open, of)| *of as usize == class && open.counter == frame.counter() && !open.ids.is_empty());
             let count = ended.or(open.map(|(open, _)| open.ids.len() as u32));
             return count.ok_or_else(|| internal("a frame of this session that nobody began"));
@@ -337,7 +348,7 @@ impl Writer {
     }
 
     fn end_frames_with_bases(&mut self) -> Result<()> {
-        WITH_BASES.into_iter().enumerate().try_for_each(|(with_bases, class)| self.end_frame(class, CLASSES.len() + with_bases))
+        WITH_BASES.into_iter().enumerate().try_for_each(|(with_bases, kind)| self.end_frame(kind.class, CLASSES.len() + with_bases))
     }
 
     /// Ends a frame in the making and sends it on its way.
@@ -362,8 +373,9 @@ impl Writer {
         let with_bases = lane.checked_sub(CLASSES.len());
         let attempt = with_bases.and_then(|with_bases| Some(self.attempts.as_mut()?[with_bases].end()));
         self.pool.spawn(move || {
-            let gathered = attempt.as_ref().map(|attempt| attempt.reader.gather(&bases)).unwrap_or_default();
-            let frame = sealing.seal(class, id, chunks, plaintext, gathered);
+            let (bases, base_bytes) = attempt.as_ref().map(|attempt| attempt.reader.gather(&bases)).unwrap_or_default();
+            let effort = with_bases.map_or(Effort::Usual, |with_bases| WITH_BASES[with_bases].effort);
+            let frame = sealing.seal(class, id, chunks, plaintext, (bases, &base_bytes, effort));
             if let Some(attempt) = attempt {
                 let bases = frame.record.bases.iter().map(|base| base.frame).collect();
                 attempt.tell(Outcome { frame: id.number, bases });
@@ -428,7 +440,7 @@ impl Sealing {
         id: FrameId,
         chunks: Vec<ChunkId>,
         mut open: FramePlaintext,
-        (mut bases, base_bytes): (Vec<BaseRange>, Vec<u8>),
+        (mut bases, base_bytes, effort): (Vec<BaseRange>, &[u8], Effort),
     ) -> SealedFrame {
         let pooled = self.benches.lock().pop();
         let mut bench = pooled.unwrap_or_else(|| {
@@ -443,7 +455,7 @@ impl Sealing {
         let bytes = if bases.is_empty() {
             seal(sealer, id.number, compressor, plaintext)
         } else {
-            let (bytes, is_against) = seal_against(sealer, id.number, compressor, plaintext, &base_bytes);
+            let (bytes, is_against) = seal_against(sealer, id.number, compressor, plaintext, (base_bytes, effort));
             bases.retain(|_| is_against);
             bytes
         };

@@ -2,7 +2,7 @@
 
 use super::Keys;
 use crate::backend::{BackendExt, MemoryBackend, ObjectKind, ObjectName};
-use crate::compress::{Compressor, Decompressor};
+use crate::compress::{Compressor, Decompressor, Effort};
 use crate::crypto::{Sealer, Secret};
 use crate::error::{Error, Result};
 use crate::format::frame::{self, FramePlaintext};
@@ -286,7 +286,7 @@ impl Rewrite<'_> {
                     }
                     1 => frame::seal(sealer, id, &mut compressor, &plaintext),
                     _ => {
-                        let (sealed, needs_bases) = frame::seal_against(sealer, id, &mut compressor, &plaintext, &bases);
+                        let (sealed, needs_bases) = frame::seal_against(sealer, id, &mut compressor, &plaintext, (&bases, Effort::Usual));
                         if !needs_bases {
                             record.bases.clear();
                         }

@@ -1,12 +1,11 @@
-//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected|parity|held|delta|tiered]`.
+//! Makes a golden repository: `cargo run -p icecore-tests --bin make_golden -- FOLDER [collected|parity|held|delta|delta-tree|tiered]`.
 //!
 //! Done once for each form of the format; what is made is committed and never edited. Seeded: the same build makes the same bytes; another one may
 //! draw its random names in another order. FOLDER gets `repository/`, `passphrase` and `expected`, which lists the content of each snapshot. A `collected` one is what garbage
 //! collection leaves: an epoch, the marker of a forgotten snapshot, frames that were made anew, and relocations that lead to them.
 //! One with `parity` has a sidecar beside every object, a `held` one a legal hold, a lock, and a hold that was released.
-//! Of one with `delta` the second state is compressed against the first, which is forgotten and collected; `version-1-delta-tree`, of which the tree is too, was
-//! made by the program: 90 files that all got new times. A `tiered` one has a folder `tier/`, in
-//! which the packs lie that only older snapshots need.
+//! Of one with `delta` the second state is compressed against the first, which is forgotten and collected; of one with `delta-tree` the tree is: all files got
+//! new times. A `tiered` one has a folder `tier/`, in which the packs lie that only older snapshots need.
 
 use icecore::backend::LocalBackend;
 use icecore::backup::BackupOptions;
@@ -21,8 +20,9 @@ use icecore::tiers::{TierBody, TierPolicy};
 use icecore_tests::folders;
 use std::fmt::Write as _;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 use std::{env, fs};
 
 const PASSPHRASE: &str = "a golden passphrase";
@@ -37,9 +37,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some("collected") => (true, false, false, false),
         Some("parity") => (false, true, false, false),
         Some("held") => (false, false, true, false),
-        Some("delta") => (false, false, false, true),
+        Some("delta" | "delta-tree") => (false, false, false, true),
         Some("tiered") => (false, false, false, false),
-        Some(other) => return Err(format!("`{other}`: only `collected`, `parity`, `held`, `delta` and `tiered` are known").into()),
+        Some(other) => {
+            return Err(format!("`{other}`: only `collected`, `parity`, `held`, `delta`, `delta-tree` and `tiered` are known").into());
+        }
     };
     fs::create_dir(&folder)?;
     fs::write(folder.join("passphrase"), format!("{PASSPHRASE}\n"))?;
@@ -64,6 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (true, ..) => collected(&repository)?,
         (_, true, ..) => protected(&repository)?,
         (_, _, true, _) => held(&repository)?,
+        (.., true) if form.as_deref() == Some("delta-tree") => retimed(&repository)?,
         (.., true) => changed(&repository)?,
         _ if form.as_deref() == Some("tiered") => tiered(&repository)?,
         _ => states(&repository)?,
@@ -133,6 +136,19 @@ fn tiered(repository: &Repository) -> Result<String, Box<dyn std::error::Error>>
     }
 }
 
+/// Backs a folder up; gives the snapshot, and describes it in `expected`.
+fn folder(repository: &Repository, source: &Path, state: u8, expected: &mut String) -> Result<SnapshotId, Box<dyn std::error::Error>> {
+    let roots = Roots::resolve(&[source.join(".")])?;
+    let mut backup = BackupOptions::new("golden");
+    backup.time = Some(Timestamp { seconds: NOW.seconds + 86_400 * i64::from(state), nanoseconds: 5 });
+    let made = repository.backup(&roots, &SourceOptions::default(), &backup, &Silent)?;
+    let snapshot = made.snapshot.ok_or("no snapshot was made")?;
+    for (name, facts) in folders::describe_portable(source) {
+        writeln!(expected, "{snapshot}\t{}\t{facts}", String::from_utf8_lossy(&name))?;
+    }
+    Ok(snapshot)
+}
+
 /// A folder of which a byte of each file changes. The first state is forgotten; what the second one is compressed against stays.
 fn changed(repository: &Repository) -> Result<String, Box<dyn std::error::Error>> {
     let (mut expected, mut states) = (String::new(), Vec::new());
@@ -143,21 +159,35 @@ fn changed(repository: &Repository) -> Result<String, Box<dyn std::error::Error>
             bytes[5000] ^= state;
             fs::write(source.path().join(format!("file{n}")), bytes)?;
         }
-        let roots = Roots::resolve(&[source.path().join(".")])?;
-        let mut backup = BackupOptions::new("golden");
-        backup.time = Some(Timestamp { seconds: NOW.seconds + 86_400 * i64::from(state), nanoseconds: 5 });
-        let made = repository.backup(&roots, &SourceOptions::default(), &backup, &Silent)?;
-        states.push(made.snapshot.ok_or("no snapshot was made")?);
         expected.clear();
-        for (name, facts) in folders::describe_portable(source.path()) {
-            writeln!(expected, "{}\t{}\t{facts}", states[states.len() - 1], String::from_utf8_lossy(&name))?;
-        }
+        states.push(folder(repository, source.path(), state, &mut expected)?);
     }
     repository.forget(&states[..1], &Silent)?;
     let summary = repository.gc(&GcOptions::default(), &Silent)?;
     match repository.stats(None, &Silent)?.delta_bytes {
         0 => Err("nothing is compressed against anything".into()),
         _ if summary.left.packs > 0 => Err("something was left".into()),
+        _ => Ok(expected),
+    }
+}
+
+/// A folder of files that get new times and nothing else, so that only the tree changes.
+fn retimed(repository: &Repository) -> Result<String, Box<dyn std::error::Error>> {
+    let mut expected = String::new();
+    let source = tempfile::tempdir()?;
+    for n in 0..90 {
+        fs::write(source.path().join(format!("file{n:02}")), folders::noise(60 + n, 20 + n as usize))?;
+    }
+    fs::write(source.path().join("large"), folders::noise(59, 40_000))?;
+    for state in 0..2 {
+        for file in fs::read_dir(source.path())? {
+            let time = UNIX_EPOCH + Duration::from_secs(1_790_000_000 + u64::from(state));
+            fs::File::open(file?.path())?.set_modified(time)?;
+        }
+        folder(repository, source.path(), state, &mut expected)?;
+    }
+    match repository.stats(None, &Silent)?.delta_bytes {
+        0 => Err("the tree is not compressed against what it was".into()),
         _ => Ok(expected),
     }
 }
