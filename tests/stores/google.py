@@ -3,8 +3,8 @@
 
     python3 tests/stores/google.py 9000 127.0.0.1:5000
 
-Objects have generations, conditions speak of these, headers are called `x-goog-...`, and nothing is signed. There is no emulator of this
-interface in a package; what it cannot show is how Google signs requests in, and what Google itself does.
+Objects have generations, conditions speak of these, headers are called `x-goog-...`, and signatures are not checked. There is no emulator of this
+interface in a package; what it cannot show is whether Google takes the signatures, and what Google itself does.
 """
 
 import http.client
@@ -12,7 +12,9 @@ import http.server
 import sys
 import zlib
 
-LEFT_OUT = ("connection", "transfer-encoding", "content-length", "host", "server", "date")
+# The store checks no signature, but wants to know who asks.
+SIGNED = "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request"
+LEFT_OUT = ("authorization", "connection", "transfer-encoding", "content-length", "host", "server", "date")
 
 
 def generation(etag):
@@ -27,7 +29,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def ask(self, method, body=None, headers=()):
         connection = http.client.HTTPConnection(self.store)
         try:
-            connection.request(method, self.path, body, dict(headers))
+            connection.request(method, self.path, body, {**dict(headers), "Authorization": SIGNED})
             answer = connection.getresponse()
             return answer.status, answer.getheaders(), answer.read()
         finally:
