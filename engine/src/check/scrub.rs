@@ -201,10 +201,10 @@ impl Keyed<'_> {
 
     fn scrub_in_turn(&self, mut frames: Vec<WithBases<'_>>) -> Result<()> {
         frames.sort_by_key(|frame| frame.turn);
-        let mut wanted = WantedBases::new();
+        let mut wanted = WantedBases::default();
         for base in frames.iter().flat_map(|frame| &frame.record.bases) {
             if let Some(ordinal) = self.reader.index().ordinal_of(base.frame)? {
-                wanted.entry(ordinal).or_default().push(*base);
+                wanted.want(ordinal, *base);
             }
         }
         let pool = self.repository.pool()?;

@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::BaseRange;
 use crate::id::{FrameId, SessionId};
 use crate::limits::{BASES_LENGTH_MAX, BASES_MAX};
-use std::collections::{HashMap, VecDeque};
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// A frame ends when its bases would have more bytes: less than the format allows, since whoever seals holds them in memory.
@@ -21,10 +22,22 @@ const BASES_LENGTH_END: usize = 3 << 20;
 /// Neighbours are joined to bases of up to about so many bytes, so that it stays known for which chunk what is there.
 const JOINED_LENGTH_MAX: usize = 128 << 10;
 /// Bytes of bases that are kept for frames to come.
-pub(crate) const KEPT_BASES_LENGTH_MAX: usize = 24 << 20;
+pub(crate) const KEPT_BASES_LENGTH_MAX: usize = 40 << 20;
 
 /// Of frames, the stretches that those of a plan are compressed against; one as often as it is wanted.
-pub(crate) type WantedBases = HashMap<FrameOrdinal, Vec<BaseRange>>;
+#[derive(Debug, Default)]
+pub(crate) struct WantedBases {
+    stretches: HashMap<FrameOrdinal, Vec<BaseRange>>,
+    /// Frames that were decoded: how often the stretches of these are wanted yet, [`KeptBases`] knows.
+    decoded: Mutex<HashSet<FrameOrdinal>>,
+}
+
+impl WantedBases {
+    /// Notes that one more frame is compressed against this stretch of the frame with this ordinal.
+    pub(crate) fn want(&mut self, ordinal: FrameOrdinal, base: BaseRange) {
+        self.stretches.entry(ordinal).or_default().push(base);
+    }
+}
 
 /// Where content stands that may be a base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,15 +171,14 @@ impl FrameReader {
 
     /// Keeps what is wanted of a decoded frame for the frames to come that are compressed against it, as far as there is room.
     pub(crate) fn keep_bases(&self, place: &FramePlace, frame: &super::Frame, wanted: &WantedBases) {
-        let Some(stretches) = wanted.get(&place.ordinal).filter(|_| !place.has_bases) else { return };
-        let mut uses: HashMap<(u32, u32), u32> = HashMap::new();
-        for base in stretches.iter().filter(|base| base.frame == place.id) {
-            *uses.entry((base.offset, base.length)).or_default() += 1;
-        }
+        let Some(stretches) = wanted.stretches.get(&place.ordinal).filter(|_| !place.has_bases) else { return };
         let mut kept = self.kept_bases();
-        for ((offset, length), uses) in uses {
-            if let Some(bytes) = frame.content().get(offset as usize..offset as usize + length as usize) {
-                kept.put((place.id, offset, length), bytes, uses);
+        if wanted.decoded.lock().insert(place.ordinal) {
+            stretches.iter().filter(|base| base.frame == place.id).for_each(|base| kept.want(base));
+        }
+        for base in stretches.iter().filter(|base| base.frame == place.id) {
+            if let Some(bytes) = frame.content().get(base.offset as usize..base.offset as usize + base.length as usize) {
+                kept.put(base, bytes);
             }
         }
     }
@@ -174,13 +186,13 @@ impl FrameReader {
     /// Sees that the bases of a frame that is about to be decoded are kept: where one is not, the frame in which it lies is decoded, and all that is wanted of
     /// that one is kept. Threads that want the same frame wait for each other. What cannot be had is missed where the frame is decoded.
     pub(crate) fn bring_bases(&self, place: &FramePlace, wanted: &WantedBases) {
-        if !place.has_bases || wanted.is_empty() {
+        if !place.has_bases || wanted.stretches.is_empty() {
             return;
         }
         for base in self.index().bases_of(place.ordinal, place.id).unwrap_or_default() {
             let Ok(Some(ordinal)) = self.index().ordinal_of(base.frame) else { continue };
             let _one_at_a_time = self.bringing(ordinal);
-            if self.kept_bases().stretches.contains_key(&key_of(&base)) {
+            if self.kept_bases().has(&base) {
                 continue;
             }
             if let Ok(of_base) = self.place(ordinal)
@@ -246,44 +258,67 @@ fn key_of(base: &BaseRange) -> Stretch {
     (base.frame, base.offset, base.length)
 }
 
-/// Stretches of decoded frames, kept for those that are compressed against them until all had them: else their frames would be decoded again for each. The oldest make room.
+/// Stretches of decoded frames, kept for those that are compressed against them until all had them: else their frames would be decoded again for each. The oldest make room,
+/// and come back where their frame is decoded once more; what nobody wants any more does not.
 #[derive(Debug, Default)]
 pub(super) struct KeptBases {
-    stretches: HashMap<Stretch, (Arc<[u8]>, u32)>,
+    stretches: HashMap<Stretch, Kept>,
     order: VecDeque<Stretch>,
     length: usize,
 }
 
+#[derive(Debug, Default)]
+struct Kept {
+    /// `None` once it made room.
+    bytes: Option<Arc<[u8]>>,
+    /// How many frames want it yet.
+    uses: u32,
+}
+
 impl KeptBases {
-    /// For so many uses.
-    fn put(&mut self, key: Stretch, bytes: &[u8], uses: u32) {
-        if self.stretches.contains_key(&key) {
-            return;
-        }
+    /// One more frame wants it.
+    fn want(&mut self, base: &BaseRange) {
+        self.stretches.entry(key_of(base)).or_default().uses += 1;
+    }
+
+    fn has(&self, base: &BaseRange) -> bool {
+        self.stretches.get(&key_of(base)).is_some_and(|kept| kept.bytes.is_some())
+    }
+
+    /// Keeps it where it is wanted.
+    fn put(&mut self, base: &BaseRange, bytes: &[u8]) {
+        let key = key_of(base);
+        let Some(kept) = self.stretches.get_mut(&key).filter(|kept| kept.bytes.is_none()) else { return };
+        kept.bytes = Some(bytes.into());
         self.length += bytes.len();
-        self.stretches.insert(key, (bytes.into(), uses));
+        if self.order.len() >= 2 * self.stretches.len() {
+            let stretches = &self.stretches;
+            self.order.retain(|key| stretches.get(key).is_some_and(|kept| kept.bytes.is_some()));
+        }
         self.order.push_back(key);
         while self.length > KEPT_BASES_LENGTH_MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            self.remove(&oldest);
+            self.drop_bytes(&oldest);
         }
     }
 
+    /// Gives it to one of those that want it, if it is there.
     fn take(&mut self, base: &BaseRange) -> Option<Arc<[u8]>> {
         let key = key_of(base);
-        let (bytes, uses) = self.stretches.get_mut(&key)?;
-        *uses = uses.saturating_sub(1);
-        let (bytes, is_last) = (Arc::clone(bytes), *uses == 0);
+        let kept = self.stretches.get_mut(&key)?;
+        kept.uses = kept.uses.saturating_sub(1);
+        let (bytes, is_last) = (kept.bytes.clone(), kept.uses == 0);
         if is_last {
-            self.remove(&key);
-            self.order.retain(|kept| *kept != key);
+            self.drop_bytes(&key);
+            self.stretches.remove(&key);
         }
-        Some(bytes)
+        bytes
     }
 
-    fn remove(&mut self, key: &Stretch) {
-        if let Some((bytes, _)) = self.stretches.remove(key) {
+    /// Its place in the order stays for a while, and means nothing.
+    fn drop_bytes(&mut self, key: &Stretch) {
+        if let Some(bytes) = self.stretches.get_mut(key).and_then(|kept| kept.bytes.take()) {
             self.length -= bytes.len();
         }
     }
@@ -297,6 +332,33 @@ pub(crate) fn without_own(hints: &mut Vec<BaseHint>, session: SessionId) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stretch_is_kept_for_those_that_want_it_and_comes_back_where_it_made_room() {
+        let base = |number| BaseRange { frame: frame(number), chunk: 0, offset: 0, length: 1 << 20 };
+        let (mut kept, bytes, count) = (KeptBases::default(), vec![7; 1 << 20], (KEPT_BASES_LENGTH_MAX >> 20) as u32);
+        for number in 0..=count {
+            (0..2).for_each(|_| kept.want(&base(number)));
+            kept.put(&base(number), &bytes);
+        }
+        assert_eq!((kept.has(&base(0)), kept.has(&base(1)), kept.length), (false, true, KEPT_BASES_LENGTH_MAX));
+        assert!(kept.take(&base(0)).is_none(), "it made room");
+        assert!(kept.take(&base(1)).is_some() && kept.has(&base(1)) && kept.take(&base(1)).is_some() && !kept.has(&base(1)));
+        // Its frame is decoded once more: one wants it yet, and of the other one nobody does.
+        kept.put(&base(0), &bytes);
+        kept.put(&base(1), &bytes);
+        assert!(!kept.has(&base(1)) && kept.take(&base(0)).is_some() && !kept.has(&base(0)));
+        for number in 2..=count {
+            (0..2).for_each(|_| assert!(kept.take(&base(number)).is_some()));
+        }
+        assert_eq!((kept.length, kept.stretches.len()), (0, 0));
+        for _ in 0..100 {
+            kept.want(&base(0));
+            kept.put(&base(0), &bytes);
+            kept.take(&base(0));
+        }
+        assert!(kept.order.len() < 3);
+    }
 
     fn frame(number: u32) -> FrameId {
         FrameId { session: SessionId([1; 16]), number }

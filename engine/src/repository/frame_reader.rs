@@ -8,11 +8,11 @@ use crate::backend::{Backend, ObjectName};
 use crate::compress::Decompressor;
 use crate::crypto::Sealer;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::FrameUse;
 use crate::format::frame;
 use crate::format::object::StructureKeys;
 use crate::format::session::{SessionRecord, frame_sealer, refs_frame_sealer};
-use crate::id::{ChunkId, FrameClass, FrameId, SessionId};
+use crate::format::{FrameUse, Usage};
+use crate::id::{ChunkId, FrameClass, SessionId};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -352,26 +352,46 @@ struct Later {
 
 /// Frames, one bit for each ordinal of an index.
 #[derive(Debug, Default)]
-struct AllowedFrames(Vec<u64>);
+struct AllowedFrames {
+    all: FrameSet,
+    /// Those of them that others are compressed against.
+    bases: FrameSet,
+}
 
-impl AllowedFrames {
-    /// Allows a frame, or where it was re-made the frames in which its used chunks stand now; false where any of these is in no listed pack.
-    fn allow(&mut self, repository: &Repository, reader: &FrameReader, used: &FrameUse) -> Result<bool> {
-        if self.allow_standing(&reader.index, used.frame)? {
-            return Ok(true);
-        }
-        let instead = reader.instead_of(repository, used)?;
-        instead.uses.iter().try_for_each(|used| self.allow_standing(&reader.index, used.frame).map(drop))?;
-        Ok(instead.is_complete)
-    }
+#[derive(Debug, Default)]
+struct FrameSet(Vec<u64>);
 
-    fn allow_standing(&mut self, index: &LookupIndex, frame: FrameId) -> Result<bool> {
-        let Some(ordinal) = index.ordinal_of(frame)? else { return Ok(false) };
+impl FrameSet {
+    fn insert(&mut self, ordinal: FrameOrdinal) {
         let (word, bit) = (ordinal.get() as usize / 64, ordinal.get() % 64);
         if self.0.len() <= word {
             self.0.resize(word + 1, 0);
         }
         self.0[word] |= 1 << bit;
+    }
+
+    fn contains(&self, ordinal: FrameOrdinal) -> bool {
+        self.0.get(ordinal.get() as usize / 64).is_some_and(|word| word >> (ordinal.get() % 64) & 1 == 1)
+    }
+}
+
+impl AllowedFrames {
+    /// Allows a frame, or where it was re-made the frames in which its used chunks stand now; false where any of these is in no listed pack.
+    fn allow(&mut self, repository: &Repository, reader: &FrameReader, used: &FrameUse) -> Result<bool> {
+        if self.allow_standing(&reader.index, used)? {
+            return Ok(true);
+        }
+        let instead = reader.instead_of(repository, used)?;
+        instead.uses.iter().try_for_each(|used| self.allow_standing(&reader.index, used).map(drop))?;
+        Ok(instead.is_complete)
+    }
+
+    fn allow_standing(&mut self, index: &LookupIndex, used: &FrameUse) -> Result<bool> {
+        let Some(ordinal) = index.ordinal_of(used.frame)? else { return Ok(false) };
+        self.all.insert(ordinal);
+        if used.usage == Usage::Base {
+            self.bases.insert(ordinal);
+        }
         Ok(true)
     }
 
@@ -380,8 +400,7 @@ impl AllowedFrames {
         if place.has_bases && !index.stands_on_bases(place)? {
             return Ok(false);
         }
-        let Some(ordinal) = index.ordinal_of(place.frame)? else { return Ok(false) };
-        Ok(self.0.get(ordinal.get() as usize / 64).is_some_and(|word| word >> (ordinal.get() % 64) & 1 == 1))
+        Ok(index.ordinal_of(place.frame)?.is_some_and(|ordinal| self.all.contains(ordinal)))
     }
 }
 
@@ -394,6 +413,11 @@ impl<'a> SnapshotChunks<'a> {
     /// Allows a frame, or where it was re-made the frames in which its used chunks stand now; false where any of these is in no listed pack.
     pub(crate) fn allow(&mut self, used: &FrameUse) -> Result<bool> {
         self.allowed.allow(self.repository, self.reader, used)
+    }
+
+    /// Whether another frame of the refs is compressed against the one of this ordinal.
+    pub(crate) fn is_base(&self, ordinal: FrameOrdinal) -> bool {
+        self.allowed.bases.contains(ordinal)
     }
 
     /// A place of the chunk in a frame of the refs.

@@ -18,7 +18,7 @@ impl Restore<'_, '_> {
     /// Gives what was planned to the pool, or counts it: what no other window may need a frame of as well.
     pub(super) fn flush(&mut self, last: Last) -> Result<()> {
         let mut window = self.complete_window(last)?;
-        self.later.take(&mut window, self.chunks.reader)?;
+        self.later.take(&mut window, self.chunks)?;
         if last == Last::GoesOn
             && let Some(item) = window.items.last()
         {
@@ -32,7 +32,7 @@ impl Restore<'_, '_> {
     pub(super) fn flush_last(&mut self) -> Result<()> {
         let mut window = self.complete_window(Last::IsWhole)?;
         if !self.later.is_empty() {
-            self.later.take(&mut window, self.chunks.reader)?;
+            self.later.take(&mut window, self.chunks)?;
         }
         self.give(window, Last::IsWhole)?;
         if self.later.is_empty() {

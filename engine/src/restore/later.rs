@@ -1,7 +1,7 @@
 //! What waits until everything is planned: content of frames that several windows may need, and what has to come after it.
 //!
 //! A window carries out at once what it needs of frames all of whose chunks it has. So a snapshot that was stored in one go is restored while
-//! it is planned. Of other frames, which are what a snapshot has in common with older ones or are compressed against these, the uses wait, sorted by frame in temporary files,
+//! it is planned. Of other frames, which are what a snapshot has in common with older ones, or have bases or are some, the uses wait, sorted by frame in temporary files,
 //! and in the end each of these frames is decoded once for all of them. A frame is decoded a second time only where whole copies of what is in it
 //! stand far apart.
 //!
@@ -19,7 +19,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
 use crate::limits::INLINE_CHUNKS_MAX;
-use crate::repository::FrameReader;
+use crate::repository::SnapshotChunks;
 use crate::repository::index::{FrameOrdinal, FramePlace};
 use crate::spill::{SortedRecords, SpillFolder, SpilledList};
 use std::collections::HashMap;
@@ -51,7 +51,8 @@ impl Later {
     }
 
     /// Takes out of the window, whose plan is sorted, what waits.
-    pub(super) fn take(&mut self, window: &mut Window, reader: &FrameReader) -> Result<()> {
+    pub(super) fn take(&mut self, window: &mut Window, chunks: &SnapshotChunks<'_>) -> Result<()> {
+        let reader = chunks.reader;
         let Window { items, uses, .. } = window;
         let mut kept = 0;
         let mut at = 0;
@@ -59,8 +60,9 @@ impl Later {
             let range = at..at + of_frame.len();
             at = range.end;
             let place = of_frame.first().map(|first| reader.place(first.ordinal)).transpose()?;
-            // What a frame is compressed against is older than it, so its frame is hardly ever needed as a whole, and waits.
-            let waits = |place: &FramePlace| place.has_bases || !has_all(of_frame, place.chunk_count as usize);
+            // One with bases waits, and so does what others are compressed against: it is decoded soon before them then, and not once more for them.
+            let waits =
+                |place: &FramePlace| place.has_bases || chunks.is_base(place.ordinal) || !has_all(of_frame, place.chunk_count as usize);
             let Some(place) = place.filter(waits) else {
                 uses.copy_within(range.clone(), kept);
                 kept += range.len();

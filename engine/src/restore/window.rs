@@ -168,10 +168,9 @@ impl Window {
             let Some(place) = of_frame.first().map(|first| reader.place(first.ordinal)).transpose()?.filter(|place| place.has_bases) else {
                 continue;
             };
-            let mut keep = |ordinal, base| self.bases.entry(ordinal).or_default().push(base);
             let turn = Turn::of(&place, reader, |ordinal, base| {
                 if keeps_bases {
-                    keep(ordinal, base)
+                    self.bases.want(ordinal, base);
                 }
             })?;
             turns.insert(place.ordinal, turn);

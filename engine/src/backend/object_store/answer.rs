@@ -153,6 +153,7 @@ impl Verdict {
             }
             (_, Some("NotImplemented" | "MethodNotAllowed")) => return Self::Final(Answer::NotImplemented(shown(&text))),
             (E::AlreadyExists { .. } | E::Precondition { .. }, _) => return Self::Final(Answer::Exists { tries }),
+            (E::NotSupported { .. }, _) => return Self::Final(Answer::Refused(shown(&text))),
             (E::PermissionDenied { .. } | E::Unauthenticated { .. }, _) => {
                 let advice = "see that the credentials are right, may use this bucket, and that this machine's clock is";
                 return Self::Final(Answer::Refused(format!("{} ({advice})", shown(&text))));

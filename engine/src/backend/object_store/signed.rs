@@ -69,7 +69,7 @@ impl Signed {
         for (name, value) in ask.headers {
             headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).map_err(failed)?);
         }
-        let url = self.sign(ask, &headers).await?;
+        let url = self.sign(ask, &headers).await.map_err(|error| self.unsigned(error))?;
         let mut request = HttpRequest::new(ask.body.to_vec().into());
         *request.method_mut() = ask.method.clone();
         *request.uri_mut() = url.as_str().parse().map_err(failed)?;
@@ -96,6 +96,14 @@ impl Signed {
                     _ => Error::Generic { store: "store", source },
                 })
             }
+        }
+    }
+
+    /// Google's credentials without a private key have a service sign for them, which most may not use. It is not asked for minutes what it refuses.
+    fn unsigned(&self, error: Error) -> Error {
+        match self.kind {
+            BucketKind::Google => Error::NotSupported { source: format!("these credentials cannot sign addresses: {error}").into() },
+            BucketKind::S3 | BucketKind::Azure => error,
         }
     }
 
