@@ -5,6 +5,7 @@
 //! the outcomes of those that began at least [`LAG`] before it, and waits for them.
 
 use super::FrameReader;
+use crate::compress::Effort;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::FrameId;
 use crate::runtime::channel::{Receiver, Sender, unbounded};
@@ -18,11 +19,18 @@ const LAG: u32 = 8;
 const FAILURES_BEFORE_PAUSE: u32 = 4;
 const DOUBLINGS_MAX: u32 = 2;
 
+/// More effort pays where frames take at most one part in so many of their plaintext: then they are put together of what they were, and of little else.
+const PLAIN_PER_SEALED_MIN: usize = 16;
+
 /// The attempts of a session.
 #[derive(Debug)]
 pub(super) struct Attempts {
     reader: Arc<FrameReader>,
     frame_size: usize,
+    /// The most that is made.
+    effort: Effort,
+    /// Whether more effort than usual pays, by the last outcome that was heeded.
+    pays: bool,
     begun: u32,
     /// Outcomes that were heeded.
     heeded: u32,
@@ -44,12 +52,16 @@ pub(super) struct Outcome {
     pub(super) frame: u32,
     /// Frames that it is compressed against; none where that did not pay.
     pub(super) bases: Vec<FrameId>,
+    /// Lengths of the frame.
+    pub(super) sealed: usize,
+    pub(super) plaintext: usize,
 }
 
 /// An attempt on its way to a worker.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) reader: Arc<FrameReader>,
+    pub(super) effort: Effort,
     number: u32,
     give: Sender<(u32, Outcome)>,
 }
@@ -63,10 +75,10 @@ impl Attempt {
 }
 
 impl Attempts {
-    pub(super) fn new(reader: Arc<FrameReader>, frame_size: usize) -> Self {
+    pub(super) fn new(reader: Arc<FrameReader>, frame_size: usize, effort: Effort) -> Self {
         let (give, outcomes) = unbounded();
         let (early, bases) = (BTreeMap::new(), HashMap::new());
-        Self { reader, frame_size, begun: 0, heeded: 0, failures: 0, pause: 0, give, outcomes, early, bases }
+        Self { reader, frame_size, effort, pays: true, begun: 0, heeded: 0, failures: 0, pause: 0, give, outcomes, early, bases }
     }
 
     /// Whether a frame with bases is begun by a chunk of so many bytes.
@@ -82,7 +94,8 @@ impl Attempts {
 
     /// The frame that was begun last goes to a worker.
     pub(super) fn end(&mut self) -> Attempt {
-        Attempt { reader: Arc::clone(&self.reader), number: self.begun - 1, give: self.give.clone() }
+        let effort = if self.pays { self.effort } else { Effort::Usual };
+        Attempt { reader: Arc::clone(&self.reader), effort, number: self.begun - 1, give: self.give.clone() }
     }
 
     /// Waits for all outcomes; every frame that was begun has ended.
@@ -104,6 +117,7 @@ impl Attempts {
                 continue;
             };
             self.heeded += 1;
+            self.pays = outcome.sealed * PLAIN_PER_SEALED_MIN <= outcome.plaintext;
             if outcome.bases.is_empty() {
                 self.failures += 1;
                 let more = self.failures.checked_sub(FAILURES_BEFORE_PAUSE);

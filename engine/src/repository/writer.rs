@@ -51,6 +51,7 @@ struct Kind {
     /// They are smaller than others: matches far back in the bases are found better, what does not pay costs fewer others their saving, and who reads one chunk needs
     /// fewer bases.
     size_max: usize,
+    /// The most that is made, as long as it pays.
     effort: Effort,
 }
 
@@ -187,7 +188,7 @@ impl Writer {
             open: Default::default(),
             frames: Default::default(),
             attempts: reader.map(|reader| {
-                WITH_BASES.map(|kind| Attempts::new(Arc::clone(&reader), frame_sizes[kind.class as usize].min(kind.size_max)))
+                WITH_BASES.map(|kind| Attempts::new(Arc::clone(&reader), frame_sizes[kind.class as usize].min(kind.size_max), kind.effort))
             }),
             pending: HashMap::new(),
             sealing: Arc::new(Sealing { sealers, level, benches: Mutex::default(), spare: Mutex::default() }),
@@ -374,11 +375,16 @@ impl Writer {
         let attempt = with_bases.and_then(|with_bases| Some(self.attempts.as_mut()?[with_bases].end()));
         self.pool.spawn(move || {
             let (bases, base_bytes) = attempt.as_ref().map(|attempt| attempt.reader.gather(&bases)).unwrap_or_default();
-            let effort = with_bases.map_or(Effort::Usual, |with_bases| WITH_BASES[with_bases].effort);
+            let effort = attempt.as_ref().map_or(Effort::Usual, |attempt| attempt.effort);
             let frame = sealing.seal(class, id, chunks, plaintext, (bases, &base_bytes, effort));
             if let Some(attempt) = attempt {
                 let bases = frame.record.bases.iter().map(|base| base.frame).collect();
-                attempt.tell(Outcome { frame: id.number, bases });
+                attempt.tell(Outcome {
+                    frame: id.number,
+                    bases,
+                    sealed: frame.bytes.len(),
+                    plaintext: frame.record.plaintext_length as usize,
+                });
             }
             if let Some(sender) = to_packer {
                 // Where the packer is gone, the session has failed already.
