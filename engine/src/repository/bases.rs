@@ -288,13 +288,16 @@ impl KeptBases {
     /// Keeps it where it is wanted.
     fn put(&mut self, base: &BaseRange, bytes: &[u8]) {
         let key = key_of(base);
-        let Some(kept) = self.stretches.get_mut(&key).filter(|kept| kept.bytes.is_none()) else { return };
-        kept.bytes = Some(bytes.into());
-        self.length += bytes.len();
+        if self.stretches.get(&key).is_none_or(|kept| kept.bytes.is_some()) {
+            return;
+        }
+        // Before it has bytes again: an older place of its own in the order goes, too.
         if self.order.len() >= 2 * self.stretches.len() {
             let stretches = &self.stretches;
             self.order.retain(|key| stretches.get(key).is_some_and(|kept| kept.bytes.is_some()));
         }
+        self.stretches.entry(key).or_default().bytes = Some(bytes.into());
+        self.length += bytes.len();
         self.order.push_back(key);
         while self.length > KEPT_BASES_LENGTH_MAX
             && let Some(oldest) = self.order.pop_front()
