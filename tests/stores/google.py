@@ -3,8 +3,8 @@
 
     python3 tests/stores/google.py 9000 127.0.0.1:5000
 
-Objects have generations, conditions speak of these, headers are called `x-goog-...`, and signatures are not checked. There is no emulator of this
-interface in a package; what it cannot show is whether Google takes the signatures, and what Google itself does.
+Objects have generations, conditions speak of these, headers are called `x-goog-...`, and nothing is signed. There is no emulator of this
+interface in a package; what it cannot show is how Google lets in who signs, and what Google itself does.
 """
 
 import http.client

@@ -207,7 +207,7 @@ class Google(Moto):
         self.front = free_port()
         self.start(sys.executable, str(pathlib.Path(__file__).with_name("google.py")), str(self.front), f"127.0.0.1:{self.port}")
         wait_for(self.front, "google.py")
-        # A service account that signs addresses itself, and asks nobody for a token.
+        # A service account that asks nobody for a token. It cannot sign addresses either, as most that Google gives to machines cannot.
         private = subprocess.run(["openssl", "genrsa", "2048"], check=True, capture_output=True, text=True).stdout
         account = {"client_email": "test@test", "private_key_id": "1", "private_key": private, "disable_oauth": True}
         (self.folder / "account.json").write_text(json.dumps(account))
