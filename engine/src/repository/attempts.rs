@@ -20,7 +20,7 @@ const FAILURES_BEFORE_PAUSE: u32 = 4;
 const DOUBLINGS_MAX: u32 = 2;
 
 /// More effort pays where frames take at most one part in so many of their plaintext: then they are put together of what they were, and of little else.
-const PLAIN_PER_SEALED_MIN: usize = 16;
+const PLAIN_PER_SEALED_MIN: usize = 48;
 
 /// The attempts of a session.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Attempts {
     frame_size: usize,
     /// The most that is made.
     effort: Effort,
-    /// Whether more effort than usual pays, by the last outcome that was heeded.
+    /// Whether more effort than usual pays, by the last outcome that was heeded; not before there is one.
     pays: bool,
     begun: u32,
     /// Outcomes that were heeded.
@@ -78,7 +78,7 @@ impl Attempts {
     pub(super) fn new(reader: Arc<FrameReader>, frame_size: usize, effort: Effort) -> Self {
         let (give, outcomes) = unbounded();
         let (early, bases) = (BTreeMap::new(), HashMap::new());
-        Self { reader, frame_size, effort, pays: true, begun: 0, heeded: 0, failures: 0, pause: 0, give, outcomes, early, bases }
+        Self { reader, frame_size, effort, pays: false, begun: 0, heeded: 0, failures: 0, pause: 0, give, outcomes, early, bases }
     }
 
     /// Whether a frame with bases is begun by a chunk of so many bytes.
@@ -128,5 +128,63 @@ impl Attempts {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::MemoryBackend;
+    use crate::id::SessionId;
+    use crate::repository::tests::repository;
+
+    const FRAME_SIZE: usize = 1000;
+    /// One that pays no more effort.
+    const GOOD: usize = FRAME_SIZE / 4;
+    const EXCELLENT: usize = FRAME_SIZE / PLAIN_PER_SEALED_MIN;
+
+    fn attempts(effort: Effort) -> Attempts {
+        let repository = repository(&MemoryBackend::new());
+        let index = repository.open_index().unwrap();
+        Attempts::new(Arc::new(FrameReader::new(&repository, index)), FRAME_SIZE, effort)
+    }
+
+    /// Makes an attempt that comes to `sealed` bytes, or does not pay; gives the effort. `None` in a pause.
+    fn attempt(attempts: &mut Attempts, sealed: Option<usize>) -> Option<Effort> {
+        attempts.begin(FRAME_SIZE).unwrap().then(|| {
+            let (attempt, frame) = (attempts.end(), attempts.begun);
+            let (effort, bases) = (attempt.effort, vec![FrameId { session: SessionId([1; 16]), number: 7 }]);
+            let bases = if sealed.is_some() { bases } else { Vec::new() };
+            attempt.tell(Outcome { frame, bases, sealed: sealed.unwrap_or(FRAME_SIZE / 2), plaintext: FRAME_SIZE });
+            effort
+        })
+    }
+
+    #[test]
+    fn more_effort_is_made_where_it_paid_and_no_longer() {
+        let (mut more, mut usual) = (attempts(Effort::More), attempts(Effort::Usual));
+        let comes_to = |number: u32| if (20..40).contains(&number) { EXCELLENT } else { GOOD };
+        for number in 0..60 {
+            let paid = number > LAG && comes_to(number - LAG - 1) == EXCELLENT;
+            assert_eq!(
+                attempt(&mut more, Some(comes_to(number))),
+                Some(if paid { Effort::More } else { Effort::Usual }),
+                "attempt {number}"
+            );
+            assert_eq!(attempt(&mut usual, Some(comes_to(number))), Some(Effort::Usual));
+        }
+    }
+
+    #[test]
+    fn failures_make_pauses_and_a_success_ends_them() {
+        let mut attempts = attempts(Effort::More);
+        let made: Vec<bool> = (0..40).map(|_| attempt(&mut attempts, None).is_some()).collect();
+        let made = made.iter().map(|made| if *made { '+' } else { '.' }).collect::<String>();
+        let at_first = "+".repeat((LAG + FAILURES_BEFORE_PAUSE) as usize);
+        assert!(made.starts_with(&(at_first + ".+..+....+....+")), "{made}");
+        (0..100).for_each(|_| drop(attempt(&mut attempts, Some(GOOD))));
+        assert_eq!((attempts.failures, attempts.pause), (0, 0));
+        assert!((0..10).all(|_| attempt(&mut attempts, Some(GOOD)).is_some()));
+        assert!(attempts.bases_of(1).is_none() && attempts.bases_of(attempts.heeded - 1).is_some());
     }
 }
