@@ -242,8 +242,9 @@ impl Decompressor {
 
     fn unpack(&mut self, bytes: &[u8], bases: &[u8], length_expected: usize, out: &mut Vec<u8>) -> Result<()> {
         check_one_frame(bytes)?;
-        // What a used buffer holds is written over, so only new room is cleared.
-        out.resize(length_expected, 0);
+        // There may be more room than that; what fills it is refused.
+        out.clear();
+        out.reserve(length_expected);
         match decompress_behind(&mut self.context, bases, bytes, out) {
             Ok(length) if length == length_expected => Ok(()),
             Ok(length) => Err(damaged(format!("it unpacks to {length} bytes, expected {length_expected}"))),

@@ -74,7 +74,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let frames = (refs / SNAPSHOTS).next_multiple_of(FRAMES_IN_A_PACK);
     let clock = SystemClock;
     let repository = icecore_benches::create(None);
-    let index = Arc::new(LookupIndex::open(None, repository.id(), Arc::new(NoTables))?.with_tables_bytes_max(0));
+    let index = Arc::new(LookupIndex::open(None, repository.id(), Arc::new(NoTables))?);
+    index.set_tables_bytes_max(0);
     let started = clock.monotonic_ns();
     add_packs(&index, frames)?;
     let build_ns = clock.monotonic_ns() - started;

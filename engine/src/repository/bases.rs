@@ -197,9 +197,8 @@ impl FrameReader {
             }
             if let Ok(of_base) = self.place(ordinal)
                 && !of_base.has_bases
-                && let Ok(frame) = self.read(&of_base)
             {
-                self.keep_bases(&of_base, &frame, wanted);
+                self.read_for_once(&of_base, |frame| self.keep_bases(&of_base, frame, wanted));
             }
         }
     }

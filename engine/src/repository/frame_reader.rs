@@ -234,6 +234,15 @@ impl FrameReader {
         Ok(frame)
     }
 
+    /// Shows a frame that is not kept, in memory that other frames had. One that cannot be read is not shown.
+    pub(super) fn read_for_once(&self, place: &FramePlace, show: impl FnOnce(&Frame)) {
+        let mut frame = self.cache.lock().spare.take().unwrap_or_default();
+        if self.read_into(place, &mut frame).is_ok() {
+            show(&frame);
+        }
+        self.cache.lock().spare = Some(frame);
+    }
+
     /// The bytes of a chunk at a place, checked against its id (CHUNK-2).
     pub(crate) fn verified<'a>(&self, frame: &'a Frame, kind: ChunkKind, id: &ChunkId, position: u32) -> Result<&'a [u8]> {
         let bytes = frame.chunk(position).unwrap_or_default();

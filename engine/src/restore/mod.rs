@@ -192,6 +192,9 @@ impl Repository {
         let began_ns = self.runtime.clock.monotonic_ns();
         require_paths(snapshot)?;
         reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks| {
+            if limits.keeps_bases {
+                chunks.reader.index().set_tables_bytes_max(memory::TABLES_BYTES_WITH_BASES);
+            }
             let options = RestoreOptions { path: options.path.as_deref().map(path_key).transpose()?, ..options.clone() };
             if let Some(path) = &options.path {
                 // A wrong path makes no target folder.

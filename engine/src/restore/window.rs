@@ -53,8 +53,12 @@ const SMALLER_WINDOWS: u32 = 4;
 /// Frames that lie so near to each other are read together, with what lies between them.
 const GAP_MAX: u64 = 64 << 10;
 
-/// So many frames after the last of its bases a frame comes: they are decoded by then, by other threads.
+/// A frame comes so many frames after its bases: they are decoded by then, by other threads.
 const BEHIND: u32 = 4;
+
+/// Bases that lie up to so many frames behind the middle one are waited for. Most lie near each other; for one that lies far from the others, where few frames have theirs, more
+/// would be decoded twice than that one.
+const NEAR: u32 = 128;
 
 /// How an item is restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +187,7 @@ impl Window {
     }
 }
 
-/// When a frame is read: in the order of ordinals, and one with bases soon after the last of these, which are then at hand.
+/// When a frame is read: in the order of ordinals, and one with bases soon after most of these, which are then at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn {
     pub(super) behind: u32,
@@ -201,16 +205,29 @@ impl Turn {
         if !place.has_bases {
             return Ok(Self::without_bases(place.ordinal));
         }
-        let mut last = None;
+        let mut bases = Vec::new();
         // What is wrong shows where the frame is read.
         for base in reader.index().bases_of(place.ordinal, place.id).unwrap_or_default() {
             let Some(ordinal) = reader.index().ordinal_of(base.frame)? else { continue };
-            last = last.max(Some(ordinal));
+            bases.push((ordinal.get(), base.length));
             want(ordinal, base);
         }
-        let last = last.unwrap_or(place.ordinal).get();
+        let last = last_near(&mut bases).unwrap_or(place.ordinal.get());
         Ok(Self { behind: last.saturating_add(BEHIND), has_bases: true, ordinal: place.ordinal })
     }
+}
+
+/// The last ordinal near the one that has half of the bases' bytes before it, of ordinals and lengths.
+fn last_near(bases: &mut [(u32, u32)]) -> Option<u32> {
+    bases.sort_unstable();
+    let half = bases.iter().map(|(_, length)| u64::from(*length)).sum::<u64>() / 2;
+    let mut before = 0;
+    let middle = bases.iter().find(|(_, length)| {
+        before += u64::from(*length);
+        before >= half
+    });
+    let end = middle?.0.saturating_add(NEAR);
+    bases.iter().rev().map(|(ordinal, _)| *ordinal).find(|ordinal| *ordinal <= end)
 }
 
 /// About how many bytes an entry without its chunk list takes.
@@ -284,6 +301,18 @@ impl Read {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frame_waits_for_bases_that_lie_near_most_of_them() {
+        let last = |bases: &[(u32, u32)]| last_near(&mut bases.to_vec());
+        assert_eq!(last(&[]), None);
+        assert_eq!(last(&[(7, 100)]), Some(7));
+        assert_eq!(last(&[(9, 100), (7, 100), (8, 100)]), Some(9));
+        assert_eq!(last(&[(7, 100), (7 + NEAR, 10)]), Some(7 + NEAR));
+        assert_eq!(last(&[(5000, 10), (8, 50), (7, 50)]), Some(8), "one lies far away");
+        assert_eq!(last(&[(1, 10), (5000, 100)]), Some(5000));
+        assert_eq!(last(&[(u32::MAX, 1)]), Some(u32::MAX));
+    }
 
     #[test]
     fn windows_grow_to_their_limits() {

@@ -14,8 +14,8 @@ pub(crate) fn compress_behind(context: &mut CCtx<'static>, prefix: &[u8], plaint
     outcome
 }
 
-/// Unpacks the frame `bytes` that goes on behind `prefix` into `out`; gives how many bytes, or zstd's error code.
-pub(crate) fn decompress_behind(context: &mut DCtx<'static>, prefix: &[u8], bytes: &[u8], out: &mut [u8]) -> SafeResult {
+/// Unpacks the frame `bytes` that goes on behind `prefix` into the room of `out`; gives how many bytes, or zstd's error code.
+pub(crate) fn decompress_behind(context: &mut DCtx<'static>, prefix: &[u8], bytes: &[u8], out: &mut Vec<u8>) -> SafeResult {
     // SAFETY: as in `compress_behind`.
     let lasting: &'static [u8] = unsafe { std::slice::from_raw_parts(prefix.as_ptr(), prefix.len()) };
     let outcome = context.ref_prefix(lasting).and_then(|_| context.decompress(out, bytes));

@@ -214,11 +214,9 @@ impl LookupIndex {
         self
     }
 
-    /// Keeps at most about so many bytes of contents tables, and at least one table; a chunk takes 40.
-    #[must_use]
-    pub fn with_tables_bytes_max(mut self, bytes: usize) -> Self {
-        self.tables = TableCache::new(bytes);
-        self
+    /// Keeps at most about so many bytes of contents tables from the next one on, and at least one table; a chunk takes 40.
+    pub fn set_tables_bytes_max(&self, bytes: usize) {
+        self.tables.set_bytes_max(bytes);
     }
 
     /// Whether the index lies in a temporary folder.

@@ -136,13 +136,13 @@ type Known = std::result::Result<Arc<Table>, (ErrorKind, String)>;
 /// The tables that are kept.
 #[derive(Debug)]
 pub(super) struct TableCache {
-    bytes_max: usize,
     kept: Mutex<Kept>,
     recent: RwLock<Vec<Arc<Table>>>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
+    bytes_max: usize,
     tables: HashMap<(ObjectKind, PackId), (Known, u64)>,
     bytes: usize,
     clock: u64,
@@ -150,7 +150,12 @@ struct Kept {
 
 impl TableCache {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, kept: Mutex::default(), recent: RwLock::default() }
+        Self { kept: Mutex::new(Kept { bytes_max, ..Kept::default() }), recent: RwLock::default() }
+    }
+
+    /// What is kept already stays until the next table comes.
+    pub(super) fn set_bytes_max(&self, bytes: usize) {
+        self.kept.lock().bytes_max = bytes;
     }
 
     /// The table of a pack, or why it cannot be had, if that is known.
@@ -184,7 +189,7 @@ impl TableCache {
         }
         self.recent.write().retain(|table| table.pack != pack);
         // Tables are large, so there are few, and looking at all of them for the oldest is cheap beside fetching one.
-        while kept.bytes > self.bytes_max && kept.tables.len() > 1 {
+        while kept.bytes > kept.bytes_max && kept.tables.len() > 1 {
             let oldest = kept.tables.iter().min_by_key(|(_, (_, used))| *used).map(|(pack, _)| *pack);
             let Some((old, _)) = oldest.and_then(|pack| kept.tables.remove(&pack)) else { break };
             kept.bytes -= bytes(&old);

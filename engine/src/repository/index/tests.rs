@@ -208,7 +208,11 @@ proptest! {
     #[test]
     fn it_answers_as_the_model_does(steps in proptest::collection::vec(step(), 1..25), young_chunks_max in 1usize..30, tables_bytes_max in 0usize..4000) {
         let folder = tempfile::tempdir().unwrap();
-        let open = || open(&folder, young_chunks_max).with_tables_bytes_max(tables_bytes_max);
+        let open = || {
+            let index = open(&folder, young_chunks_max);
+            index.set_tables_bytes_max(tables_bytes_max);
+            index
+        };
         let mut index = open();
         let mut model = Model::default();
         let mut saved = Model::default();
@@ -518,7 +522,8 @@ fn counted() -> Arc<Counted> {
 #[test]
 fn a_table_is_fetched_once_for_chunks_in_the_order_in_which_they_were_stored() {
     let source = counted();
-    let index = LookupIndex::open(None, REPOSITORY, Arc::clone(&source) as _).unwrap().with_tables_bytes_max(30_000);
+    let index = LookupIndex::open(None, REPOSITORY, Arc::clone(&source) as _).unwrap();
+    index.set_tables_bytes_max(30_000);
     model_of(0..50).sync(&index);
     let lookups = |range: std::ops::Range<u64>| {
         source.fetched.store(0, Ordering::Relaxed);
@@ -536,7 +541,8 @@ fn a_pack_that_cannot_be_asked_counts_as_not_listed_and_is_named() {
     let (id, domain) = (chunk_id(50), domain_of(session(0)));
     let index_and_source = |refusal| {
         let source = counted();
-        let index = LookupIndex::open(None, REPOSITORY, Arc::clone(&source) as _).unwrap().with_tables_bytes_max(0);
+        let index = LookupIndex::open(None, REPOSITORY, Arc::clone(&source) as _).unwrap();
+        index.set_tables_bytes_max(0);
         model.sync(&index);
         *source.refusal.lock() = refusal;
         (index, source)
