@@ -36,9 +36,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<Outcome> {
     let all = snapshots.len();
     let asked_for = args.filter.choose(snapshots, context)?;
     let output = &context.output;
-    match asked_for.is_empty() {
-        true => output.note("no snapshots"),
-        false => print_table(&asked_for, args.ungrouped, output)?,
+    match (asked_for.is_empty(), all) {
+        (true, 0) if problems.is_empty() => output.note("no snapshots"),
+        (true, 0) => output.note("no snapshots that can be read"),
+        (true, _) => output.note(format_args!("none of the {all} snapshots is meant")),
+        (false, _) => print_table(&asked_for, args.ungrouped, output)?,
     }
     for snapshot in &asked_for {
         output.json("snapshot", as_json(snapshot))?;

@@ -7,12 +7,15 @@
 
 use super::batch::BUFFER_LENGTH_KEPT;
 use crate::error::{Error, ErrorKind, Result};
+use crate::repository::index::{TABLES_BYTES_MAX, TABLES_BYTES_WANTED};
 
 const MIB: u64 = 1 << 20;
 /// What a backup takes before anything is in flight: the program, the walk's read-ahead, the index, the tree, the stat cache.
 const BASE_BYTES: u64 = 36 * MIB;
 /// Decoded frames that bases are taken from.
-pub(super) const BASE_FRAMES_BYTES: u64 = 8 * MIB;
+pub(super) const BASE_FRAMES_BYTES: u64 = 12 * MIB;
+/// More of contents tables, where there is room.
+const MORE_TABLES_BYTES: u64 = (TABLES_BYTES_WANTED - TABLES_BYTES_MAX) as u64;
 /// Bases of one frame, and larger tables to compress against them.
 const BASES_BYTES_OF_WORKER: u64 = 8 * MIB;
 /// Without a budget this much for the whole, and for each worker.
@@ -23,8 +26,20 @@ const LEVEL_HIGH: i32 = 13;
 /// One batch waits for the one before it.
 const IN_FLIGHT_MIN: u64 = 2;
 
-/// How many batches may be between reading and storing, and how many frames between storing and the disk.
-pub(super) fn in_flight(budget: Option<u64>, threads: usize, frame_size: u64, level: i32, has_bases: bool) -> Result<usize> {
+/// What memory is for beside what every backup takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Share {
+    /// How many batches may be between reading and storing, and how many frames between storing and the disk.
+    pub(super) in_flight: usize,
+    /// Bytes of contents tables that the index keeps.
+    pub(super) tables_bytes: usize,
+}
+
+/// Shares a budget of bytes between so many threads, frames of that size, and bases if there are any.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] where the budget is too small.
+pub(super) fn share(budget: Option<u64>, threads: usize, frame_size: u64, level: i32, has_bases: bool) -> Result<Share> {
     let threads = threads as u64;
     // Bound: sizes of frames have a limit far below what overflows, numbers of threads too.
     let worker = 3 * frame_size + if level < LEVEL_HIGH { 3 * MIB } else { 24 * MIB };
@@ -46,7 +61,10 @@ pub(super) fn in_flight(budget: Option<u64>, threads: usize, frame_size: u64, le
         None => (DEFAULT_BYTES + threads * DEFAULT_BYTES_OF_WORKER).max(least),
     };
     let most = 2 * threads + 2;
-    Ok(((budget - fixed) / each).clamp(IN_FLIGHT_MIN, most) as usize)
+    let (more_tables, tables_bytes) =
+        if budget >= least + MORE_TABLES_BYTES { (MORE_TABLES_BYTES, TABLES_BYTES_WANTED) } else { (0, TABLES_BYTES_MAX) };
+    let in_flight = ((budget - fixed - more_tables) / each).clamp(IN_FLIGHT_MIN, most) as usize;
+    Ok(Share { in_flight, tables_bytes })
 }
 
 #[cfg(test)]
@@ -55,7 +73,8 @@ mod tests {
 
     #[test]
     fn a_budget_bounds_what_is_in_flight() {
-        let in_flight = |budget: Option<u64>, threads| in_flight(budget.map(|mib| mib * MIB), threads, MIB, 3, false);
+        let share = |budget: Option<u64>, threads| share(budget.map(|mib| mib * MIB), threads, MIB, 3, false);
+        let in_flight = |budget, threads| share(budget, threads).map(|share| share.in_flight);
         assert_eq!(in_flight(None, 2).unwrap(), 6);
         assert_eq!(in_flight(None, 1).unwrap(), 4);
         assert_eq!(in_flight(Some(64), 2).unwrap(), 3);
@@ -65,13 +84,16 @@ mod tests {
         let least: u64 = error.to_string().split("at least ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
         assert_eq!(in_flight(Some(least), 2).unwrap(), 2, "what the message names is enough");
         assert!(in_flight(Some(least - 1), 2).is_err());
+        let tables = |budget| share(budget, 2).unwrap().tables_bytes;
+        assert_eq!([Some(least), Some(least + 7), Some(least + 8), None].map(tables), [8, 8, 16, 16].map(|mib| mib << 20));
+        assert_eq!(in_flight(Some(least + 8), 2).unwrap(), 2, "tables come first: what is in flight hides waiting, and they save work");
     }
 
     #[test]
     fn without_a_budget_there_is_always_enough() {
         for threads in [1, 2, 8, 64, 1024] {
             for (frame_size, level) in [(4 << 10, -7), (MIB, 3), (4 * MIB, 22)] {
-                assert!(in_flight(None, threads, frame_size, level, true).unwrap() >= 2);
+                assert!(share(None, threads, frame_size, level, true).unwrap().in_flight >= 2);
             }
         }
     }

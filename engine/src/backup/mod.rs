@@ -237,7 +237,7 @@ impl Repository {
         start: impl FnOnce(&Assembler<'_>) -> Result<Receiver<Numbered>>,
     ) -> Result<BackupSummary> {
         options.check()?;
-        self.in_flight(options)?;
+        self.memory_share(options)?;
         self.require(Roles::BACKUP, "a backup")?;
         if options.lock.is_some() {
             self.require(Roles::MAINTAIN, "locking what a backup makes")?;
@@ -274,19 +274,19 @@ impl Repository {
         Ok(Some(locked.until))
     }
 
-    /// How many batches and frames may be under way.
-    fn in_flight(&self, options: &BackupOptions) -> Result<usize> {
-        self.in_flight_with(options, self.makes_deltas(options))
+    /// What its memory is for.
+    fn memory_share(&self, options: &BackupOptions) -> Result<memory::Share> {
+        self.memory_share_with(options, self.makes_deltas(options))
     }
 
-    fn in_flight_with(&self, options: &BackupOptions, has_bases: bool) -> Result<usize> {
+    fn memory_share_with(&self, options: &BackupOptions, has_bases: bool) -> Result<memory::Share> {
         let threads = self.runtime.executor.threads();
-        memory::in_flight(options.memory, threads, u64::from(self.config.data_frame_size), options.level, has_bases)
+        memory::share(options.memory, threads, u64::from(self.config.data_frame_size), options.level, has_bases)
     }
 
     /// Whether bases are used: whoever wants to read them needs the role restore, and room for them.
     fn makes_deltas(&self, options: &BackupOptions) -> bool {
-        options.delta && self.roles().contain(Roles::RESTORE) && self.in_flight_with(options, true).is_ok()
+        options.delta && self.roles().contain(Roles::RESTORE) && self.memory_share_with(options, true).is_ok()
     }
 
     fn run_session(
@@ -311,7 +311,8 @@ impl Repository {
             // What is counted is not worth failing for.
             None => PreviousTree::newest(self, &reader, &options.series).unwrap_or_default(),
         };
-        let in_flight = self.in_flight(options)?;
+        let memory::Share { in_flight, tables_bytes } = self.memory_share(options)?;
+        index.set_tables_bytes_max(tables_bytes);
         let makes_deltas = self.makes_deltas(options);
         let of_bases = makes_deltas.then(|| Arc::new(FrameReader::with_room(self, index.clone(), memory::BASE_FRAMES_BYTES as usize)));
         let nodes = of_bases.as_deref().map(|reader| AnyNodes { reader });

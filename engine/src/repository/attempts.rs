@@ -182,7 +182,9 @@ mod tests {
         let made = made.iter().map(|made| if *made { '+' } else { '.' }).collect::<String>();
         let at_first = "+".repeat((LAG + FAILURES_BEFORE_PAUSE) as usize);
         assert!(made.starts_with(&(at_first + ".+..+....+....+")), "{made}");
-        (0..100).for_each(|_| drop(attempt(&mut attempts, Some(GOOD))));
+        for _ in 0..100 {
+            attempt(&mut attempts, Some(GOOD));
+        }
         assert_eq!((attempts.failures, attempts.pause), (0, 0));
         assert!((0..10).all(|_| attempt(&mut attempts, Some(GOOD)).is_some()));
         assert!(attempts.bases_of(1).is_none() && attempts.bases_of(attempts.heeded - 1).is_some());

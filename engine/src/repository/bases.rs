@@ -135,10 +135,11 @@ impl OpenBases {
 }
 
 impl FrameReader {
-    /// Reads the bases of a frame in the making out of the frames in which they lie; gives what the contents table is to say of them, and their bytes. What cannot be had, or
-    /// cannot be a base, is left out: a frame is good without.
-    pub(crate) fn gather(&self, open: &OpenBases) -> (Vec<BaseRange>, Vec<u8>) {
-        let (mut bases, mut bytes) = (Vec::new(), Vec::new());
+    /// Reads the bases of a frame in the making out of the frames in which they lie; gives what the contents table is to say of them, and their bytes in `bytes`. What cannot be
+    /// had, or cannot be a base, is left out: a frame is good without.
+    pub(crate) fn gather(&self, open: &OpenBases, bytes: &mut Vec<u8>) -> Vec<BaseRange> {
+        let mut bases = Vec::new();
+        bytes.clear();
         for (chunk, hint) in &open.hints {
             let Ok(Some((frame, place))) = self.base_frame(hint.frame()) else { continue };
             let stretch = match *hint {
@@ -155,7 +156,7 @@ impl FrameReader {
             let (offset, length) = (stretch.start as u32, content.len() as u32);
             bases.push(BaseRange { frame: hint.frame(), chunk: *chunk, offset, length });
         }
-        (bases, bytes)
+        bases
     }
 
     fn base_frame(&self, id: FrameId) -> Result<Option<(std::sync::Arc<super::Frame>, FramePlace)>> {

@@ -13,7 +13,7 @@
 //! Chunks whose last version stands in the repository go into frames of their own, which are compressed against what they were
 //! ([`super::bases`]) where that pays ([`Attempts`]).
 
-use super::attempts::{Attempts, Outcome};
+use super::attempts::{Attempt, Attempts, Outcome};
 use super::bases::{BaseHint, OpenBases, without_own};
 use super::index::LookupIndex;
 use super::pack_writer::{PackMaker, SealedFrame, WrittenPack};
@@ -25,7 +25,7 @@ use crate::crypto::{Sealer, derive};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{FramePlaintext, seal, seal_against};
 use crate::format::session::{frame_sealer, refs_frame_sealer};
-use crate::format::{BaseRange, FrameRecord, Roles};
+use crate::format::{FrameRecord, Roles};
 use crate::id::{ChunkId, DomainId, FrameClass, FrameId, PackId, SessionId};
 use crate::runtime::Pool;
 use crate::runtime::channel::{Receiver, Sender, bounded, unbounded};
@@ -131,6 +131,8 @@ struct Sealing {
 struct Bench {
     compressor: Compressor,
     plaintext: Vec<u8>,
+    /// What a frame is compressed against.
+    bases: Vec<u8>,
 }
 
 impl Writer {
@@ -374,9 +376,7 @@ impl Writer {
         let with_bases = lane.checked_sub(CLASSES.len());
         let attempt = with_bases.and_then(|with_bases| Some(self.attempts.as_mut()?[with_bases].end()));
         self.pool.spawn(move || {
-            let (bases, base_bytes) = attempt.as_ref().map(|attempt| attempt.reader.gather(&bases)).unwrap_or_default();
-            let effort = attempt.as_ref().map_or(Effort::Usual, |attempt| attempt.effort);
-            let frame = sealing.seal(class, id, chunks, plaintext, (bases, &base_bytes, effort));
+            let frame = sealing.seal(class, id, chunks, plaintext, attempt.as_ref().map(|attempt| (attempt, &bases)));
             if let Some(attempt) = attempt {
                 let bases = frame.record.bases.iter().map(|base| base.frame).collect();
                 attempt.tell(Outcome {
@@ -439,31 +439,32 @@ impl Writer {
 }
 
 impl Sealing {
-    /// Seals a frame; with what was gathered of bases, where that pays.
+    /// Seals a frame; against these bases, where that pays.
     fn seal(
         &self,
         class: FrameClass,
         id: FrameId,
         chunks: Vec<ChunkId>,
         mut open: FramePlaintext,
-        (mut bases, base_bytes, effort): (Vec<BaseRange>, &[u8], Effort),
+        against: Option<(&Attempt, &OpenBases)>,
     ) -> SealedFrame {
         let pooled = self.benches.lock().pop();
         let mut bench = pooled.unwrap_or_else(|| {
             let compressor = Compressor::new(self.level).expect("start() has made one of this level");
-            Bench { compressor, plaintext: Vec::new() }
+            Bench { compressor, plaintext: Vec::new(), bases: Vec::new() }
         });
         open.encode_to(&mut bench.plaintext);
         open.clear();
         self.spare.lock().push(open);
-        let Bench { compressor, plaintext } = &mut bench;
+        let Bench { compressor, plaintext, bases: base_bytes } = &mut bench;
         let sealer = &self.sealers[class as usize];
-        let bytes = if bases.is_empty() {
-            seal(sealer, id.number, compressor, plaintext)
-        } else {
-            let (bytes, is_against) = seal_against(sealer, id.number, compressor, plaintext, (base_bytes, effort));
-            bases.retain(|_| is_against);
-            bytes
+        let attempt = against.map(|(attempt, open)| (attempt.reader.gather(open, base_bytes), attempt.effort));
+        let (bytes, bases) = match attempt {
+            Some((bases, effort)) if !bases.is_empty() => {
+                let (bytes, is_against) = seal_against(sealer, id.number, compressor, plaintext, (base_bytes, effort));
+                (bytes, if is_against { bases } else { Vec::new() })
+            }
+            _ => (seal(sealer, id.number, compressor, plaintext), Vec::new()),
         };
         let plaintext_length = plaintext.len() as u32;
         self.benches.lock().push(bench);

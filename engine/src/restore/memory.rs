@@ -7,15 +7,13 @@
 use super::window::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::KEPT_BASES_LENGTH_MAX;
+use crate::repository::index::{TABLES_BYTES_MAX, TABLES_BYTES_WANTED};
 
 const MIB: u64 = 1 << 20;
 /// What a restore takes before anything is planned: the program, 8 MiB of contents tables, 16 MiB of nodes, keys that are remembered.
 const BASE_BYTES: u64 = 36 * MIB;
-/// Contents tables where bases are kept. Frames with bases are read in the order of these, from the packs of many backups by turns: the tables of thirty backups of
-/// a database of 1.5 GB take 14 MiB, and with 8 they were a fifth of the restore's time.
-pub(super) const TABLES_BYTES_WITH_BASES: usize = 16 << 20;
-/// What is kept of bases, and more of contents tables.
-const WITH_BASES_BYTES: u64 = KEPT_BASES_LENGTH_MAX as u64 + 8 * MIB;
+/// What is kept of bases, and more of contents tables: frames with bases are read in the order of these, from the packs of many backups by turns.
+const WITH_BASES_BYTES: u64 = (KEPT_BASES_LENGTH_MAX + TABLES_BYTES_WANTED - TABLES_BYTES_MAX) as u64;
 /// For each worker beside its frames.
 const WORKER_BYTES: u64 = 2 * MIB;
 /// Windows that are in memory at once, and what waits, in quarters of a window.

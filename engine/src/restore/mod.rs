@@ -45,6 +45,7 @@ use crate::entry::{Entry, EntryKind, Key, KeyKind, Metadata, join_key};
 use crate::error::{Error, ErrorKind, Result, TierWait};
 use crate::id::SnapshotId;
 use crate::progress::{Progress, Silent};
+use crate::repository::index::TABLES_BYTES_WANTED;
 use crate::repository::{Repository, Snapshot, SnapshotChunks};
 use crate::tree::{KeyRange, TreeWalk, find_entry};
 use run::{Restore, Target};
@@ -193,7 +194,7 @@ impl Repository {
         require_paths(snapshot)?;
         reading::with_snapshot(self, snapshot.id, progress, |snapshot, chunks| {
             if limits.keeps_bases {
-                chunks.reader.index().set_tables_bytes_max(memory::TABLES_BYTES_WITH_BASES);
+                chunks.reader.index().set_tables_bytes_max(TABLES_BYTES_WANTED);
             }
             let options = RestoreOptions { path: options.path.as_deref().map(path_key).transpose()?, ..options.clone() };
             if let Some(path) = &options.path {

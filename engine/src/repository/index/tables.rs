@@ -54,14 +54,18 @@ pub struct Fingerprint([u8; 16]);
 impl Fingerprint {
     /// Of what a contents table says of a frame.
     pub fn of(frame: &FrameRecord) -> Self {
+        Self::made_of((frame.sealed_length, frame.plaintext_length), &frame.hash, &frame.bases, frame.chunks.iter())
+    }
+
+    fn made_of<'a>(lengths: (u32, u32), hash: &[u8; 32], bases: &[BaseRange], chunks: impl Iterator<Item = &'a ChunkId>) -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&frame.sealed_length.to_le_bytes()).update(&frame.plaintext_length.to_le_bytes()).update(&frame.hash);
-        for base in &frame.bases {
+        hasher.update(&lengths.0.to_le_bytes()).update(&lengths.1.to_le_bytes()).update(hash);
+        for base in bases {
             hasher.update(&base.frame.session.0).update(&base.frame.number.to_le_bytes()).update(&base.chunk.to_le_bytes());
             hasher.update(&base.offset.to_le_bytes()).update(&base.length.to_le_bytes());
         }
-        hasher.update(&(frame.bases.len() as u32).to_le_bytes());
-        for id in &frame.chunks {
+        hasher.update(&(bases.len() as u32).to_le_bytes());
+        for id in chunks {
             hasher.update(&id.0);
         }
         let mut short = [0; 16];
@@ -76,7 +80,8 @@ pub(super) struct TableFrame {
     pub(super) id: FrameId,
     pub(super) domain: DomainId,
     pub(super) hash: [u8; 32],
-    pub(super) fingerprint: Fingerprint,
+    /// Sealed, and of the plaintext.
+    lengths: (u32, u32),
     pub(super) bases: Box<[BaseRange]>,
     /// After how many removals of packs its bases were found to stand; 0 for never.
     pub(super) stood: AtomicU32,
@@ -95,8 +100,8 @@ impl Table {
     /// Of a pack, with the domain of each of its frames.
     pub(super) fn new(pack: (ObjectKind, PackId), table: &ContentsTable, domains: impl Iterator<Item = DomainId>) -> Self {
         let frames = table.frames.iter().zip(domains).map(|(frame, domain)| {
-            let bases = frame.bases.as_slice().into();
-            TableFrame { id: frame.id, domain, hash: frame.hash, fingerprint: Fingerprint::of(frame), bases, stood: AtomicU32::new(0) }
+            let (lengths, bases) = ((frame.sealed_length, frame.plaintext_length), frame.bases.as_slice().into());
+            TableFrame { id: frame.id, domain, hash: frame.hash, lengths, bases, stood: AtomicU32::new(0) }
         });
         let frames: Vec<_> = frames.collect();
         let mut chunks = Vec::with_capacity(table.frames.iter().map(|frame| frame.chunks.len()).sum());
@@ -105,6 +110,14 @@ impl Table {
         }
         chunks.sort_unstable_by(|one, other| prefix(&one.id.0).cmp(&prefix(&other.id.0)).then_with(|| one.cmp(other)));
         Self { pack, frames, chunks }
+    }
+
+    /// What copies of the frame at this place have in common. Few frames are asked for, so it is made when they are.
+    pub(super) fn fingerprint_of(&self, at: usize) -> Option<Fingerprint> {
+        let frame = self.frames.get(at)?;
+        let mut chunks: Vec<&TableChunk> = self.chunks.iter().filter(|chunk| chunk.frame as usize == at).collect();
+        chunks.sort_unstable_by_key(|chunk| chunk.position);
+        Some(Fingerprint::made_of(frame.lengths, &frame.hash, &frame.bases, chunks.into_iter().map(|chunk| &chunk.id)))
     }
 
     /// Where the chunk stands in the pack.
@@ -237,6 +250,27 @@ mod tests {
         assert_eq!([positions(other), positions([0; 32]), positions([0xff; 32]), positions([9; 32])], [[2], [4], [5], [0]]);
         other[31] = 9;
         assert!(positions(other).is_empty() && positions([8; 32]).is_empty());
+    }
+
+    #[test]
+    fn a_fingerprint_is_that_of_the_record() {
+        let id = |number| FrameId { session: SessionId([1; 16]), number };
+        let record = |number: u32, chunks: &[u8]| FrameRecord {
+            id: id(number),
+            sealed_length: 10 + number,
+            plaintext_length: 20 + number,
+            hash: [number as u8; 32],
+            bases: (0..number).map(|chunk| BaseRange { frame: id(77), chunk: chunk as u16, offset: 5, length: 6 }).collect(),
+            chunks: chunks.iter().map(|byte| ChunkId([*byte; 32])).collect(),
+        };
+        // Chunks in no order, one of them twice, and in two frames.
+        let contents = ContentsTable { frames: vec![record(0, &[9, 3, 9, 1]), record(1, &[]), record(2, &[3, 200, 2])] };
+        let table = Table::new((ObjectKind::DataPack, PackId([1; 16])), &contents, std::iter::repeat(DomainId([0; 16])));
+        let made: Vec<_> = (0..4).map(|at| table.fingerprint_of(at)).collect();
+        let expected: Vec<_> = contents.frames.iter().map(Fingerprint::of).map(Some).chain([None]).collect();
+        assert_eq!(made, expected);
+        let swapped = Fingerprint::of(&record(0, &[3, 9, 9, 1]));
+        assert!(expected[0] != Some(swapped) && expected[0] != expected[2]);
     }
 
     #[test]
