@@ -27,6 +27,10 @@ const WINDOW_LENGTH_MAX: u64 = 8 << 20;
 const BASES_PERCENT_MAX: usize = 70;
 /// Where a frame would have to take less than a quarter of this many bytes without bases, so many are tried first.
 const HEAD_LENGTH: usize = 32 << 10;
+/// So many of the first bytes tell of a frame that is at least four times as long what it takes without bases.
+const FORETELLING_LENGTH: usize = 128 << 10;
+/// So many times what it takes with them that has to be, to be believed: the rest of the frame may be of another kind.
+const FORETOLD_TIMES_MIN: usize = 2;
 /// So many levels more [`Effort::More`] takes.
 const LEVELS_MORE: i32 = 5;
 /// Up to this level zstd looks matches up in tables that remember one place for each hash, and of a prefix it puts only every third place in: they need not be as large as what
@@ -108,7 +112,8 @@ impl Compressor {
         }
     }
 
-    /// As [`Compressor::compress`], with `bases` as what comes before the plaintext, where that takes at most 70 % of what it takes without.
+    /// As [`Compressor::compress`], with `bases` as what comes before the plaintext, where that takes at most 70 % of what it takes without, or half of what it would take if all
+    /// of it were like its first 128 KiB.
     ///
     /// [`Decompressor::decompress_against`] reads it back with the same bases. They must not lie in the memory of `plaintext`: zstd leaves out what
     /// overlaps, for it might be overwritten.
@@ -116,7 +121,7 @@ impl Compressor {
         let Some(length) = self.compress_with_bases(plaintext, bases, effort) else { return self.compress(plaintext) };
         // Without bases it has to come out shorter than this to be preferred, so it is given up as soon as it is longer.
         let length_max = (length * 100).div_ceil(BASES_PERCENT_MAX) - 1;
-        if self.head_takes_more(plaintext, length_max) {
+        if self.head_takes_more(plaintext, length_max) || self.head_foretells_more(plaintext, length) {
             return (Method::ZstdWithBases, &self.room_with_bases[..length]);
         }
         match self.compress_within(plaintext, length_max) {
@@ -148,6 +153,19 @@ impl Compressor {
             self.room.resize(length_max, 0);
         }
         self.context.compress_to_buffer(&plaintext[..HEAD_LENGTH], &mut self.room[..length_max]).is_err()
+    }
+
+    /// Whether all would take much more than `length` if it were like its first bytes. Compressing all of it to know for sure takes longer than with bases.
+    fn head_foretells_more(&mut self, plaintext: &[u8], length: usize) -> bool {
+        // Of little bytes each frame of zstd has some of its own; there the head can be shorter.
+        if plaintext.len() < 4 * FORETELLING_LENGTH || length < HEAD_LENGTH / 8 {
+            return false;
+        }
+        if self.room.len() < FORETELLING_LENGTH {
+            self.room.resize(FORETELLING_LENGTH, 0);
+        }
+        let head = self.context.compress_to_buffer(&plaintext[..FORETELLING_LENGTH], &mut self.room[..FORETELLING_LENGTH]);
+        head.unwrap_or(FORETELLING_LENGTH) * (plaintext.len() / FORETELLING_LENGTH) >= FORETOLD_TIMES_MIN * length
     }
 
     /// Compresses into `room_with_bases` where the bases make it short enough to be of any use; gives how many bytes.

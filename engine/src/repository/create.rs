@@ -91,7 +91,7 @@ impl Repository {
         // The slot first: a config without a slot would be a repository that nobody can open.
         let header = Header { name: ObjectName::slot(SlotId(runtime.random()), 1), repository: id, structure_epoch: 0 };
         let kind = key.slot_kind(options.passphrase_cost, &runtime);
-        let seed = key.seed_for(&kind)?.ok_or_else(|| Error::new(ErrorKind::Internal, "a key does not fit its own slot"))?;
+        let seed = key.seed_for(&kind, &runtime)?.ok_or_else(|| Error::new(ErrorKind::Internal, "a key does not fit its own slot"))?;
         let slot = Slot::seal(&header, kind, &seed, &credential, &*runtime.entropy)?;
         let slot_name = header.name;
         let guarded = protect::guard(Arc::clone(&backend), &credential, &config, id, 1);

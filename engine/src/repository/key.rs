@@ -4,7 +4,7 @@ use crate::crypto::{PassphraseCost, Secret, derive, seed_from_passphrase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::slot::SlotKind;
 use crate::id::{from_hex, to_hex};
-use crate::runtime::Runtime;
+use crate::runtime::{Pool, Runtime};
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -100,9 +100,13 @@ impl Key {
     }
 
     /// The seed for a slot of this kind; `None` where the kinds differ.
-    pub(crate) fn seed_for(&self, kind: &SlotKind) -> Result<Option<Secret>> {
+    pub(crate) fn seed_for(&self, kind: &SlotKind, runtime: &Runtime) -> Result<Option<Secret>> {
         match (self, kind) {
-            (Self::Passphrase(passphrase), SlotKind::Passphrase { salt, cost }) => seed_from_passphrase(passphrase, salt, *cost).map(Some),
+            (Self::Passphrase(passphrase), SlotKind::Passphrase { salt, cost }) => {
+                // Each lane is work for one thread.
+                let workers = Pool::start_with(&runtime.executor, runtime.executor.threads().min(cost.lanes as usize))?;
+                workers.run(|| seed_from_passphrase(passphrase, salt, *cost)).map(Some)
+            }
             (Self::KeyFile(seed), SlotKind::KeyFile) | (Self::Command(seed), SlotKind::Command) => Ok(Some(seed.clone())),
             (Self::KeyFile(seed), SlotKind::Recipient) => Ok(Some(recipient_seed(seed))),
             _ => Ok(None),

@@ -33,7 +33,7 @@ impl Repository {
             _ => error,
         };
         let claimed = Claimed::read(&*backend, &configs).map_err(unusable)?;
-        let (credential, slot) = open_slot(&*backend, key, &claimed, settings.known_admins.as_deref())?;
+        let (credential, slot) = open_slot(&*backend, &runtime, key, &claimed, settings.known_admins.as_deref())?;
 
         let repository = claimed.repository;
         let trust = Trust { repository: Some(repository), admin_key: Some(credential.admin_key), revoked: Vec::new() };
@@ -111,7 +111,13 @@ pub(super) fn without_config(backend: &dyn Backend) -> Result<Error> {
 ///
 /// First come those that are signed by whom the config calls admin, which decides nothing but the order: others may be without number, and finding out
 /// that a passphrase is the wrong one for a slot is slow on purpose.
-fn open_slot(backend: &dyn Backend, key: &Key, claimed: &Claimed, known_admins: Option<&Path>) -> Result<(Credential, ObjectName)> {
+fn open_slot(
+    backend: &dyn Backend,
+    runtime: &Runtime,
+    key: &Key,
+    claimed: &Claimed,
+    known_admins: Option<&Path>,
+) -> Result<(Credential, ObjectName)> {
     let mut slots: BTreeMap<_, Vec<ObjectName>> = BTreeMap::new();
     for object in backend.list_sorted(ObjectKind::Slot)? {
         slots.entry(object.name.id()).or_default().insert(0, object.name);
@@ -125,7 +131,7 @@ fn open_slot(backend: &dyn Backend, key: &Key, claimed: &Claimed, known_admins: 
         return Err(Error::new(ErrorKind::Damaged, message));
     }
     let depth_max = slots.values().map(Vec::len).max().unwrap_or(0);
-    let mut attempt = Attempt { backend, key, claimed, refused: Vec::new() };
+    let mut attempt = Attempt { backend, runtime, key, claimed, refused: Vec::new() };
     let mut first_problem = None;
     for (of_claimed, depth) in [true, false].into_iter().flat_map(|of_claimed| (0..depth_max).map(move |depth| (of_claimed, depth))) {
         for generations in slots.values().filter(|generations| generations.len() > depth) {
@@ -168,6 +174,7 @@ fn open_slot(backend: &dyn Backend, key: &Key, claimed: &Claimed, known_admins: 
 /// A key that is tried on slots.
 struct Attempt<'a> {
     backend: &'a dyn Backend,
+    runtime: &'a Runtime,
     key: &'a Key,
     claimed: &'a Claimed,
     /// Passphrase slots for which it was the wrong one: finding that out is slow on purpose, and all generations of a slot are alike.
@@ -188,7 +195,7 @@ impl Attempt<'_> {
         if self.refused.iter().any(is_same) {
             return Ok(None);
         }
-        let Some(seed) = self.key.seed_for(&slot.kind)? else { return Ok(None) };
+        let Some(seed) = self.key.seed_for(&slot.kind, self.runtime)? else { return Ok(None) };
         if !slot.is_for(&seed) {
             self.refused.push((slot.kind, slot.public_key));
             return Ok(None);

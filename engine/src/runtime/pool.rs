@@ -63,6 +63,15 @@ impl Pool {
         self.threads
     }
 
+    /// Runs `work`, and what it parts by rayon, on the workers, and waits for it.
+    pub(crate) fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.workers {
+            Workers::Rayon(pool) => pool.install(work),
+            #[cfg(any(test, feature = "testing"))]
+            Workers::TakingTurns(_) => work(),
+        }
+    }
+
     /// Gives `work` to a worker.
     pub(crate) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
         match &self.workers {

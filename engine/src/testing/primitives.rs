@@ -14,7 +14,7 @@ use crate::format::snapshot::{Token, series_token, tag_token};
 use crate::id::{ChunkId, FrameClass, SnapshotId};
 use crate::parity::Codeword;
 use crate::repository::{Key, heal};
-use crate::runtime::Timestamp;
+use crate::runtime::{Runtime, Timestamp};
 
 /// `keyed(key, bytes)`
 pub fn keyed(key: &[u8; 32], bytes: &[u8]) -> [u8; 32] {
@@ -60,7 +60,7 @@ pub fn hpke_open(seed: &[u8; 32], info: &[u8], encapsulated: &[u8; 1120], cipher
 /// # Errors
 /// Where that is no passphrase, or the cost is not allowed.
 pub fn passphrase_seed(file: &[u8], salt: [u8; 32], cost: PassphraseCost) -> Result<Option<Secret>> {
-    Key::passphrase_from_file(file)?.seed_for(&SlotKind::Passphrase { salt, cost })
+    Key::passphrase_from_file(file)?.seed_for(&SlotKind::Passphrase { salt, cost }, &Runtime::system(2))
 }
 
 /// Reads a varint and nothing after it, and writes it again.

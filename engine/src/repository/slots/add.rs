@@ -63,7 +63,9 @@ impl Repository {
             SlotHolder::Recipient(recipient) => Slot::seal_for_recipient(&header, recipient.0.clone(), &credential, entropy)?,
             SlotHolder::Key(key) => {
                 let kind = key.slot_kind(new.passphrase_cost, &self.runtime);
-                let seed = key.seed_for(&kind)?.ok_or_else(|| Error::new(ErrorKind::Internal, "a key does not fit its own slot"))?;
+                let seed = key
+                    .seed_for(&kind, &self.runtime)?
+                    .ok_or_else(|| Error::new(ErrorKind::Internal, "a key does not fit its own slot"))?;
                 let public_key = public_key_of(&seed);
                 if slots.iter().any(|other| other.is_active() && other.slot.public_key == public_key) {
                     return Err(Error::new(ErrorKind::AlreadyExists, "this key opens a key slot of the repository already"));
