@@ -127,7 +127,7 @@ def first_client(far, folder, program, chunks, secrets):
     print(f"making a repository of {chunks:,} chunks", file=sys.stderr, flush=True)
     make = [str(pathlib.Path(program).with_name("repository_scale")), "--chunks", str(chunks), "--make", str(home)]
     made = json.loads(subprocess.run(make, check=True, capture_output=True, text=True).stdout)
-    command, environment = s5cmd(far.near, folder, secrets, ["--log", "error", "cp", str(home / "r") + "/", "s3://bucket/scale/"])
+    command, environment = s5cmd(f"http://{far.near}", folder, secrets, ["--log", "error", "cp", str(home / "r") + "/", "s3://bucket/scale/"])
     subprocess.run(command, env=environment, check=True)
     shutil.rmtree(home / "r")
     small = make_data(home / "small", 2, files=100, size=1000)
