@@ -191,11 +191,11 @@ fn a_restore_decodes_a_base_once_whoever_stands_on_it() {
     assert!(read < stored * 5 / 4, "{read} of {stored} bytes were read");
 }
 
-/// All that a frame holds is needed in the first window, and those that stand on it come with later ones.
+/// All that a frame holds is needed in the first window, which has 2,000 entries, and those that stand on it wait until all are planned.
 #[test]
 fn what_is_a_base_waits_for_those_that_stand_on_it() {
     let mut fixture = Fixture::made(2, true, &CreateOptions { passphrase_cost: PassphraseCost::TEST, ..CreateOptions::default() });
-    let mut state: Files = (0..800).map(|n| (format!("z{n:03}"), noise(n, 48 << 10))).collect();
+    let mut state: Files = (0..1300).map(|n| (format!("z{n:04}"), noise(n, 24 << 10))).collect();
     fixture.backup(&state);
     // Each file stays under a name that comes first, and is changed under its own.
     let copies: Files = state.iter().map(|(name, bytes)| (name.replace('z', "a"), bytes.clone())).collect();
@@ -204,7 +204,7 @@ fn what_is_a_base_waits_for_those_that_stand_on_it() {
     fixture.backup(&state);
     let (snapshot, _) = fixture.kept.last().unwrap();
     let (deltas, bases) = fixture.bases(snapshot);
-    assert!(deltas.len() > 30 && bases.len() > 15, "{} {}", deltas.len(), bases.len());
+    assert!(deltas.len() > 30 && bases.len() > 10, "{} {}", deltas.len(), bases.len());
     let (read, stored) = read_and_stored(&fixture, snapshot);
     assert!(read < stored * 5 / 4, "{read} of {stored} bytes were read");
 }
