@@ -506,6 +506,17 @@ mod tests {
         assert!(more * 10 < usual * 9, "{more} of {usual}");
     }
 
+    /// The price of not compressing all of it: where the rest is of another kind, bases are kept that save less.
+    #[test]
+    fn the_head_of_a_long_frame_tells_what_it_takes_without_bases() {
+        let head = text(12, FORETELLING_LENGTH);
+        let mut compressor = Compressor::new(3).unwrap();
+        for (zeros, method) in [(3, Method::ZstdWithBases), (2, Method::Zstd)] {
+            let plaintext = [&head[..], &vec![0; zeros * FORETELLING_LENGTH]].concat();
+            assert_eq!(compressor.compress_against(&plaintext, &head[..20_000], Effort::Usual).0, method);
+        }
+    }
+
     #[test]
     fn a_large_window_is_refused() {
         // A frame without content size, one empty last raw block: all that differs is the window descriptor.
